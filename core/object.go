@@ -1,0 +1,152 @@
+package core
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/samber/lo"
+)
+
+// imagesOfObject finds the image fields of a Kubernetes object: a Pod's own, and those of every pod template in
+// it at whatever depth, which is where workloads, CronJobs and custom workloads have theirs.
+func imagesOfObject(object map[string]any) ([]Image, error) {
+	specs := findPodSpecs(object)
+	if len(specs) == 0 {
+		return nil, invalid("object", "has no pod spec and no pod template; send a Pod or a workload, or limit the policy's match to them")
+	}
+	var images []Image
+	for _, spec := range specs {
+		found, err := spec.images()
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, found...)
+	}
+	return images, nil
+}
+
+// podSpec is a pod spec inside an object.
+type podSpec struct {
+	pointer Pointer
+	fields  map[string]any
+}
+
+func findPodSpecs(object map[string]any) []podSpec {
+	if object["kind"] == "Pod" {
+		if spec, ok := object["spec"].(map[string]any); ok {
+			return []podSpec{{"/spec", spec}}
+		}
+		return nil
+	}
+	var found []podSpec
+	for _, key := range sortedKeys(object) {
+		if key != "metadata" && key != "status" {
+			found = append(found, findTemplates(Pointer("").Field(key), key, object[key])...)
+		}
+	}
+	return found
+}
+
+// findTemplates walks a value. A pod template is a member named "template", or "...Template", with a spec that
+// lists containers.
+func findTemplates(at Pointer, key string, value any) []podSpec {
+	var found []podSpec
+	switch v := value.(type) {
+	case map[string]any:
+		spec, _ := v["spec"].(map[string]any)
+		if _, ok := spec["containers"].([]any); ok && strings.HasSuffix(strings.ToLower(key), "template") {
+			return []podSpec{{at.Field("spec"), spec}}
+		}
+		for _, name := range sortedKeys(v) {
+			found = append(found, findTemplates(at.Field(name), name, v[name])...)
+		}
+	case []any:
+		for i, element := range v {
+			found = append(found, findTemplates(at.Index(i), "", element)...)
+		}
+	}
+	return found
+}
+
+// images lists the image fields of a pod spec: containers of all three groups, then image volumes
+// (Kubernetes API, core/v1 PodSpec and ImageVolumeSource).
+func (s podSpec) images() ([]Image, error) {
+	var images []Image
+	for _, group := range []string{"initContainers", "containers", "ephemeralContainers"} {
+		list, err := s.list(group)
+		if err != nil {
+			return nil, err
+		}
+		for i, element := range list {
+			at := s.pointer.Field(group).Index(i)
+			image, err := imageAt(kindOfGroup(group), element, "image", at)
+			if err != nil {
+				return nil, err
+			}
+			images = append(images, image)
+		}
+	}
+	volumes, err := s.imageVolumes()
+	return append(images, volumes...), err
+}
+
+func (s podSpec) list(name string) ([]map[string]any, error) {
+	value, ok := s.fields[name]
+	if !ok || value == nil {
+		return nil, nil
+	}
+	elements, ok := value.([]any)
+	if !ok {
+		return nil, invalid(objectField(s.pointer.Field(name)), "is not a list")
+	}
+	list := make([]map[string]any, len(elements))
+	for i, element := range elements {
+		if list[i], ok = element.(map[string]any); !ok {
+			return nil, invalid(objectField(s.pointer.Field(name).Index(i)), "is not an object")
+		}
+	}
+	return list, nil
+}
+
+func (s podSpec) imageVolumes() ([]Image, error) {
+	volumes, err := s.list("volumes")
+	if err != nil {
+		return nil, err
+	}
+	var images []Image
+	for i, volume := range volumes {
+		source, ok := volume["image"].(map[string]any)
+		if !ok {
+			continue
+		}
+		at := s.pointer.Field("volumes").Index(i).Field("image")
+		image, err := imageAt("image volume", lo.Assign(source, map[string]any{"name": volume["name"]}), "reference", at)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, image)
+	}
+	return images, nil
+}
+
+// imageAt reads the image field of a container or volume source. An absent image is an error, because a
+// webhook that runs later could fill it in unverified.
+func imageAt(kind string, holder map[string]any, field string, at Pointer) (Image, error) {
+	pointer := at.Field(field)
+	written, ok := holder[field].(string)
+	if !ok || written == "" {
+		return Image{}, invalid(objectField(pointer), "is not a name; every container and image volume must name its image")
+	}
+	ref, err := ParseReference(written)
+	if err != nil {
+		return Image{}, invalid(objectField(pointer), "%v", err)
+	}
+	name, _ := holder["name"].(string)
+	if name == "" {
+		name = fmt.Sprint(pointer)
+	}
+	return Image{Kind: kind, Name: name, Pointer: pointer, Written: written, Ref: ref}, nil
+}
+
+// objectField writes a pointer inside the object as the field of the request that it is.
+func objectField(p Pointer) string { return "object" + strings.ReplaceAll(string(p), "/", ".") }

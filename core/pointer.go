@@ -1,0 +1,57 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Pointer is a JSON pointer (RFC 6901) to an image field, such as /spec/containers/0/image.
+type Pointer string
+
+// ParsePointer accepts a pointer to something inside a document: not the empty one, which is the whole.
+func ParsePointer(s string) (Pointer, error) {
+	if !strings.HasPrefix(s, "/") {
+		return "", fmt.Errorf("%q is not a JSON pointer to a field: it must start with /", s)
+	}
+	if strings.Contains(strings.NewReplacer("~0", "", "~1", "").Replace(s), "~") {
+		return "", fmt.Errorf("%q is not a JSON pointer: ~ must be followed by 0 or 1", s)
+	}
+	return Pointer(s), nil
+}
+
+// Field is the pointer to a member of the object that p points at.
+func (p Pointer) Field(name string) Pointer {
+	return p + "/" + Pointer(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+}
+
+// Index is the pointer to an element of the array that p points at.
+func (p Pointer) Index(i int) Pointer { return p + "/" + Pointer(strconv.Itoa(i)) }
+
+// Compare orders pointers segment by segment, array indices by their number, so that container 2 comes
+// before container 10.
+func (p Pointer) Compare(other Pointer) int {
+	left, right := strings.Split(string(p), "/"), strings.Split(string(other), "/")
+	for i := range min(len(left), len(right)) {
+		if c := compareSegments(left[i], right[i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(left), len(right))
+}
+
+func compareSegments(a, b string) int {
+	x, errX := strconv.ParseUint(a, 10, 32)
+	y, errY := strconv.ParseUint(b, 10, 32)
+	if errX == nil && errY == nil && x != y {
+		return cmp.Compare(x, y)
+	}
+	if errX == nil && errY != nil {
+		return -1
+	}
+	if errX != nil && errY == nil {
+		return 1
+	}
+	return cmp.Compare(a, b)
+}

@@ -1,0 +1,394 @@
+package core
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/samber/lo"
+	kjson "sigs.k8s.io/json"
+)
+
+// Request is a parsed body of POST /checkimages or /verify.
+type Request struct {
+	Images          []Image           // ordered by Pointer; each Pointer once
+	TrustPolicy     string            // "" when the request names none
+	ImageReferences []string          // wildcard patterns; empty selects every image
+	Attestations    []AttestationRule // what the images must carry beside a signature
+}
+
+// Image is an image field of the resource under admission.
+type Image struct {
+	Kind    string  // "container", "init container", "ephemeral container", "image volume", or a custom group's name
+	Name    string  // of the container or volume
+	Pointer Pointer // to the image field
+	Written string  // the image as the caller wrote it
+	Ref     Reference
+}
+
+// AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
+type AttestationRule struct {
+	ImageReference string
+	Types          []AttestationType
+}
+
+// AttestationType demands that attestations of one artifact type meet conditions.
+type AttestationType struct {
+	Name       string     `json:"name"`       // artifact type, such as "sbom/cyclone-dx"
+	Select     Select     `json:"select"`     // which of several must meet the conditions
+	Conditions Conditions `json:"conditions"` // zero value: a trusted attestation is enough
+}
+
+// Select says which of several trusted attestations of one type must meet the conditions.
+type Select string
+
+// The ways to select. SelectAll is what an absent field means.
+const (
+	SelectAll    Select = "all"
+	SelectLatest Select = "latest"
+	SelectAny    Select = "any"
+)
+
+// Conditions are Kyverno's any/all conditions. At least one of Any, where there are any, and each of All
+// must hold.
+type Conditions struct {
+	Any []Condition `json:"any,omitempty"`
+	All []Condition `json:"all,omitempty"`
+}
+
+// Condition is one of Kyverno's conditions. Key and Value are JSON, as Kyverno's are; a string in them may
+// hold {{ expressions }}.
+type Condition struct {
+	Key      json.RawMessage `json:"key"`
+	Operator string          `json:"operator"`
+	Value    json.RawMessage `json:"value,omitempty"`
+	Message  string          `json:"message,omitempty"`
+}
+
+// Empty tells that there is nothing to meet.
+func (c Conditions) Empty() bool { return len(c.Any) == 0 && len(c.All) == 0 }
+
+// RequestError says which field of a request is wrong, and what to do.
+type RequestError struct {
+	Code  Code   // RequestInvalid, RequestTooLarge or a code that Plan gives
+	Field string // path of the field, "" for the body as a whole
+	Text  string // what is wrong and what to do, without the field
+}
+
+// Error is one sentence for the policy's author.
+func (e *RequestError) Error() string {
+	if e.Field == "" {
+		return e.Text
+	}
+	return e.Field + ": " + e.Text
+}
+
+func invalid(field, format string, args ...any) error {
+	return &RequestError{Code: RequestInvalid, Field: field, Text: fmt.Sprintf(format, args...)}
+}
+
+// body is the wire form of a request. Metadata and Insecure come from policies written for older services:
+// they are accepted, and nothing reads them.
+type body struct {
+	Images          *map[string]map[string]imageInfo `json:"images"`
+	Object          map[string]any                   `json:"object"`
+	ImageReferences []string                         `json:"imageReferences"`
+	TrustPolicy     string                           `json:"trustPolicy"`
+	Attestations    []attestation                    `json:"attestations"`
+	Metadata        any                              `json:"metadata"`
+	Insecure        any                              `json:"insecure"`
+}
+
+type attestation struct {
+	ImageReference string            `json:"imageReference"`
+	Type           []AttestationType `json:"type"`
+}
+
+// imageInfo is an entry of Kyverno's {{images}} variable.
+type imageInfo struct {
+	Registry         string `json:"registry"`
+	Name             string `json:"name"`
+	Path             string `json:"path"`
+	Tag              string `json:"tag"`
+	Digest           string `json:"digest"`
+	Reference        string `json:"reference"`
+	ReferenceWithTag string `json:"referenceWithTag"`
+	JSONPointer      string `json:"jsonPointer"`
+}
+
+// ParseRequest reads a request's body. It refuses what it does not understand, unknown and doubled fields
+// included, with a [*RequestError]: a typo must not switch a check off.
+func ParseRequest(data []byte) (Request, error) {
+	var b body
+	strict, err := kjson.UnmarshalStrict(data, &b)
+	if err != nil {
+		return Request{}, syntaxError(err)
+	}
+	if len(strict) > 0 {
+		return Request{}, strictError(strict[0])
+	}
+	if err := singleDocument(data); err != nil {
+		return Request{}, err
+	}
+	return b.request()
+}
+
+func (b body) request() (Request, error) {
+	images, err := b.images()
+	if err != nil {
+		return Request{}, err
+	}
+	if i := slices.Index(b.ImageReferences, ""); i >= 0 {
+		return Request{}, invalid(fmt.Sprintf("imageReferences[%d]", i), "is empty; name a pattern such as ghcr.io/acme/*")
+	}
+	rules, err := parseAttestations(b.Attestations)
+	if err != nil {
+		return Request{}, err
+	}
+	return Request{
+		Images:          images,
+		TrustPolicy:     b.TrustPolicy,
+		ImageReferences: b.ImageReferences,
+		Attestations:    rules,
+	}, nil
+}
+
+func (b body) images() ([]Image, error) {
+	var images []Image
+	var err error
+	switch {
+	case b.Images != nil && b.Object != nil:
+		return nil, invalid("object", "stands beside images; send one of the two")
+	case b.Images != nil:
+		images, err = imagesOfInfo(*b.Images)
+	case b.Object != nil:
+		images, err = imagesOfObject(b.Object)
+	default:
+		return nil, invalid("images", "is missing; send images ({{ images }}) or object ({{ request.object }})")
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(images, func(a, b Image) int { return a.Pointer.Compare(b.Pointer) })
+	for i := 1; i < len(images); i++ {
+		if images[i].Pointer == images[i-1].Pointer {
+			return nil, invalid("images", "names the field %s twice", images[i].Pointer)
+		}
+	}
+	return images, nil
+}
+
+func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
+	var images []Image
+	for _, group := range sortedKeys(groups) {
+		if group == "" {
+			return nil, invalid("images", "has a group with an empty name")
+		}
+		for _, name := range sortedKeys(groups[group]) {
+			field := "images." + group + "." + name
+			if name == "" {
+				return nil, invalid("images."+group, "has a container with an empty name")
+			}
+			image, err := groups[group][name].image(field)
+			if err != nil {
+				return nil, err
+			}
+			image.Kind, image.Name = kindOfGroup(group), name
+			images = append(images, image)
+		}
+	}
+	return images, nil
+}
+
+// image believes the reference and checks that the other fields do not contradict it.
+func (info imageInfo) image(field string) (Image, error) {
+	written, from := info.Reference, ".reference"
+	if written == "" {
+		if info.Path == "" {
+			return Image{}, invalid(field+from, "is empty; send the image's reference, or registry, path and tag or digest")
+		}
+		written, from = info.assembled(), ".path"
+	}
+	ref, err := ParseReference(written)
+	if err != nil {
+		return Image{}, invalid(field+from, "%v", err)
+	}
+	if err := info.contradicts(field, ref); err != nil {
+		return Image{}, err
+	}
+	if ref.Tag == "" {
+		ref.Tag = info.Tag
+	}
+	if info.JSONPointer == "" {
+		return Image{}, invalid(field+".jsonPointer", "is empty; send the pointer to the image field")
+	}
+	pointer, err := ParsePointer(info.JSONPointer)
+	if err != nil {
+		return Image{}, invalid(field+".jsonPointer", "%v", err)
+	}
+	return Image{Pointer: pointer, Written: written, Ref: ref}, nil
+}
+
+func (info imageInfo) assembled() string {
+	name := info.Path
+	if info.Registry != "" {
+		name = info.Registry + "/" + name
+	}
+	if info.Tag != "" {
+		name += ":" + info.Tag
+	}
+	if info.Digest != "" {
+		name += "@" + info.Digest
+	}
+	return name
+}
+
+func (info imageInfo) contradicts(field string, ref Reference) error {
+	if info.Path != "" {
+		named, err := ParseReference(imageInfo{Registry: info.Registry, Path: info.Path}.assembled())
+		if err != nil {
+			return invalid(field+".path", "%v", err)
+		}
+		if named.Name() != ref.Name() {
+			return invalid(field+".path", "says %s and reference says %s; send them as Kyverno does", named.Name(), ref.Name())
+		}
+	}
+	if info.Digest != "" && info.Digest != ref.Digest {
+		return invalid(field+".digest", "is not the digest in reference; send them as Kyverno does")
+	}
+	if info.Tag != "" && ref.Tag != "" && info.Tag != ref.Tag {
+		return invalid(field+".tag", "is not the tag in reference; send them as Kyverno does")
+	}
+	return nil
+}
+
+func kindOfGroup(group string) string {
+	switch group {
+	case "containers":
+		return "container"
+	case "initContainers":
+		return "init container"
+	case "ephemeralContainers":
+		return "ephemeral container"
+	}
+	return group
+}
+
+func parseAttestations(entries []attestation) ([]AttestationRule, error) {
+	var rules []AttestationRule
+	for i, entry := range entries {
+		field := fmt.Sprintf("attestations[%d]", i)
+		if entry.ImageReference == "" {
+			return nil, invalid(field+".imageReference", `is empty; name a pattern, "*" for every image`)
+		}
+		if len(entry.Type) == 0 {
+			return nil, invalid(field+".type", "is empty; list the attestation types that the image must carry")
+		}
+		types := slices.Clone(entry.Type)
+		for j := range types {
+			if err := types[j].normalise(fmt.Sprintf("%s.type[%d]", field, j)); err != nil {
+				return nil, err
+			}
+		}
+		rules = append(rules, AttestationRule{ImageReference: entry.ImageReference, Types: types})
+	}
+	return rules, nil
+}
+
+func (t *AttestationType) normalise(field string) error {
+	if t.Name == "" {
+		return invalid(field+".name", "is empty; name the attestation's artifact type")
+	}
+	switch t.Select {
+	case "":
+		t.Select = SelectAll
+	case SelectAll, SelectLatest, SelectAny:
+	default:
+		return invalid(field+".select", "is %q; use all, latest or any", t.Select)
+	}
+	return t.Conditions.validate(field + ".conditions")
+}
+
+func (c Conditions) validate(field string) error {
+	if c.Any != nil && len(c.Any) == 0 {
+		return invalid(field+".any", "is empty; list a condition or leave it out")
+	}
+	if c.All != nil && len(c.All) == 0 {
+		return invalid(field+".all", "is empty; list a condition or leave it out")
+	}
+	for i, condition := range c.Any {
+		if err := condition.validate(fmt.Sprintf("%s.any[%d]", field, i)); err != nil {
+			return err
+		}
+	}
+	for i, condition := range c.All {
+		if err := condition.validate(fmt.Sprintf("%s.all[%d]", field, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Condition) validate(field string) error {
+	switch string(bytes.TrimSpace(c.Key)) {
+	case "", "null", `""`:
+		return invalid(field+".key", "is empty; name what the condition is about, such as {{ predicate.builder.id }}")
+	}
+	if !slices.ContainsFunc(Operators(), func(op string) bool { return strings.EqualFold(op, c.Operator) }) {
+		return invalid(field+".operator", "is %q; use one of %s", c.Operator, strings.Join(Operators(), ", "))
+	}
+	return nil
+}
+
+// Operators lists the condition operators of Kyverno. Their case does not matter.
+func Operators() []string {
+	return []string{
+		"Equal", "Equals", "NotEqual", "NotEquals", "In", "AnyIn", "AllIn", "NotIn", "AnyNotIn", "AllNotIn",
+		"GreaterThanOrEquals", "GreaterThan", "LessThanOrEquals", "LessThan",
+		"DurationGreaterThanOrEquals", "DurationGreaterThan", "DurationLessThanOrEquals", "DurationLessThan",
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := lo.Keys(m)
+	slices.Sort(keys)
+	return keys
+}
+
+// syntaxError turns a decoder's error into one that speaks of JSON fields, not of Go types.
+func syntaxError(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		field := wrong.Field
+		if field == "" {
+			field = "the body"
+		}
+		return invalid("", "%s: holds a JSON %s, which does not belong there; see the request's schema", field, wrong.Value)
+	}
+	return invalid("", "the body is not a JSON object: %v", err)
+}
+
+// singleDocument refuses a body that is JSON but no object, such as null.
+func singleDocument(data []byte) error {
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return invalid("", "the body is not a JSON object")
+	}
+	return nil
+}
+
+var fieldPattern = regexp.MustCompile(`^(unknown|duplicate) field "(.*)"$`)
+
+func strictError(err error) error {
+	match := fieldPattern.FindStringSubmatch(err.Error())
+	if match == nil {
+		return invalid("", "the body is not understood: %v", err)
+	}
+	if match[1] == "duplicate" {
+		return invalid(match[2], "stands twice; send it once")
+	}
+	return invalid(match[2], "is not a field of the request; check its spelling")
+}

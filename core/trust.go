@@ -1,0 +1,96 @@
+package core
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Snapshot is all trust at one moment. It is never changed once it is built, so any number of requests may
+// read it; a change of trust makes a new one.
+type Snapshot struct {
+	Policies map[string]TrustPolicy  // by name
+	Stores   map[StoreRef]TrustStore // by type and name
+}
+
+// TrustPolicy is a Notation trust policy document under a name (Notary Project, trust store and trust policy
+// specification v1.0).
+type TrustPolicy struct {
+	Name       string
+	Statements []Statement
+	Problem    string // why the policy cannot be used; "" when it can
+}
+
+// Statement is a trust policy statement.
+type Statement struct {
+	Name              string            `json:"name"`
+	RegistryScopes    []string          `json:"registryScopes"`
+	Level             string            `json:"level"`
+	Override          map[string]string `json:"override"`
+	VerifyTimestamp   string            `json:"verifyTimestamp"`
+	TrustStores       []string          `json:"trustStores"` // as written: "ca:acme"
+	TrustedIdentities []string          `json:"trustedIdentities"`
+}
+
+// StoreRef names a trust store as a statement does.
+type StoreRef struct {
+	Type string // ca, signingAuthority or tsa
+	Name string
+}
+
+// String is the form used in a statement, "ca:acme".
+func (r StoreRef) String() string { return r.Type + ":" + r.Name }
+
+// TrustStore is a named set of trusted certificates.
+type TrustStore struct {
+	Ref          StoreRef
+	Certificates []*x509.Certificate
+	Problem      string // why the store cannot be used; "" when it can
+}
+
+// LevelSkip is the verification level that admits without looking at signatures.
+const LevelSkip = "skip"
+
+// statementFor finds the statement that covers a repository: one that names it goes before the wildcard
+// (specification, section "Selecting a trust policy based on artifact URI").
+func (p TrustPolicy) statementFor(ref Reference) (Statement, bool) {
+	for _, scope := range []string{ref.Name(), "*"} {
+		i := slices.IndexFunc(p.Statements, func(s Statement) bool {
+			return slices.ContainsFunc(s.RegistryScopes, func(have string) bool { return canonicalScope(have) == scope })
+		})
+		if i >= 0 {
+			return p.Statements[i], true
+		}
+	}
+	return Statement{}, false
+}
+
+// canonicalScope writes Docker Hub's official images in full, as references are.
+func canonicalScope(scope string) string {
+	if name, ok := strings.CutPrefix(scope, "docker.io/"); ok && !strings.Contains(name, "/") {
+		return "docker.io/library/" + name
+	}
+	return scope
+}
+
+// revision is a hash over everything that a verification under the statement depends on. Two verifications
+// with one revision were made under the same trust.
+func (s Snapshot) revision(policy TrustPolicy, statement Statement) string {
+	hash := sha256.New()
+	text, _ := json.Marshal(statement) // strings, slices and maps of strings always encode
+	fmt.Fprintf(hash, "%q\n%s\n", policy.Name, text)
+	for _, name := range statement.TrustStores {
+		kind, store, _ := strings.Cut(name, ":")
+		have := s.Stores[StoreRef{Type: kind, Name: store}]
+		fmt.Fprintf(hash, "%q %q %d\n", name, have.Problem, len(have.Certificates))
+		for _, certificate := range have.Certificates {
+			sum := sha256.Sum256(certificate.Raw)
+			hash.Write(sum[:])
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
