@@ -12,31 +12,59 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// repairReferrers makes the answers of the referrers API what the
-// specification wants: the artifact type of a descriptor is the manifest's
-// artifactType, and the media type of its config only in the absence of that.
-// It also sorts them by digest, because pages need an order that lasts.
+// maxManifest bounds a pushed manifest in bytes; clients stop at 4 MiB.
+const maxManifest = 8 << 20
+
+// repairReferrers makes a registry's referrers what the specification wants.
+// A list gives as artifact type the manifest's artifactType, and the media type
+// of its config only in the absence of that; it is sorted by digest, because
+// pages need an order that lasts. And a push of a manifest with a subject is
+// answered with OCI-Subject: without it, clients keep the fallback tag as well.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject
 func repairReferrers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, _, isReferrers := splitReferrers(r.URL.Path)
-		if !isReferrers {
-			next.ServeHTTP(w, r)
+		if name, _, isReferrers := splitReferrers(r.URL.Path); isReferrers {
+			listReferrers(w, r, name, next)
 			return
 		}
-		answer := record(next, r)
-		editIndex(answer, func(index *ocispec.Index) {
-			for i, referrer := range index.Manifests {
-				if artifactType := declaredType(next, r, name, referrer); artifactType != "" {
-					index.Manifests[i].ArtifactType = artifactType
-				}
-			}
-			slices.SortFunc(index.Manifests, func(a, b ocispec.Descriptor) int {
-				return strings.Compare(string(a.Digest), string(b.Digest))
-			})
-		})
-		answer.replay(w)
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+			pushManifest(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+func listReferrers(w http.ResponseWriter, r *http.Request, name string, next http.Handler) {
+	answer := record(next, r)
+	editIndex(answer, func(index *ocispec.Index) {
+		for i, referrer := range index.Manifests {
+			if artifactType := declaredType(next, r, name, referrer); artifactType != "" {
+				index.Manifests[i].ArtifactType = artifactType
+			}
+		}
+		slices.SortFunc(index.Manifests, func(a, b ocispec.Descriptor) int {
+			return strings.Compare(string(a.Digest), string(b.Digest))
+		})
+	})
+	answer.replay(w)
+}
+
+func pushManifest(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManifest))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(content))
+	var manifest struct {
+		Subject *ocispec.Descriptor `json:"subject"`
+	}
+	if json.Unmarshal(content, &manifest) == nil && manifest.Subject != nil {
+		w.Header().Set("OCI-Subject", string(manifest.Subject.Digest))
+	}
+	next.ServeHTTP(w, r)
 }
 
 // declaredType asks the registry for the artifactType that a manifest itself

@@ -110,8 +110,8 @@ func (r *Registry) accept() {
 	}
 }
 
-// inMemory is the default handler. Its own answer to the referrers API takes
-// the artifact type from the config alone, hence the repair.
+// inMemory is the default handler. Its own referrers API falls short of the
+// specification, hence the repair.
 func inMemory() http.Handler {
 	return repairReferrers(ggcr.New(
 		ggcr.WithReferrersSupport(true),

@@ -48,6 +48,7 @@ func Repository(host, name string, client *http.Client, plainHTTP bool) (*remote
 	}
 	repo.Client = client
 	repo.PlainHTTP = plainHTTP
+	repo.SkipReferrersGC = true // many registries forbid deletion, as notation knows
 	return repo, nil
 }
 
