@@ -31,7 +31,8 @@ type AttestationsFact struct {
 // AttestationFact is one referrer.
 type AttestationFact struct {
 	Digest    string        // of the referrer's manifest
+	Foreign   *Finding      // why it is no attestation of this image, or could not be looked at; nil when it is one
 	Signature SignatureFact // of the referrer as an artifact of its own
 	Payload   []byte        // its JSON document; nil where no condition asks for it
-	Failure   *Finding      // why it counts for nothing, such as a foreign subject; nil when it may count
+	Unusable  *Finding      // why Payload could not be had; nil when it could, or no condition asks for it
 }

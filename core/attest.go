@@ -1,0 +1,118 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/samber/lo"
+)
+
+// attested demands every attestation type of the task.
+func attested(task Task, fact Fact, now time.Time) *Finding {
+	for i, demand := range task.Attestations {
+		if i >= len(fact.Attestations) {
+			return &Finding{NotGathered, fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
+		}
+		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, now); finding != nil {
+			return finding
+		}
+	}
+	return nil
+}
+
+func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) *Finding {
+	switch {
+	case found.Failure != nil:
+		return found.Failure
+	case len(found.Candidates) == 0:
+		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
+	}
+	trusted, passedOver := sortOut(found.Candidates, task.Ref, now)
+	if transient := firstTransient(passedOver); transient != nil && demand.Select != SelectAny {
+		return transient
+	}
+	if len(trusted) == 0 {
+		return untrusted(task, demand, passedOver)
+	}
+	if demand.Conditions.Empty() {
+		return nil
+	}
+	return meets(demand, Decisive(demand.Select, trusted), passedOver, now)
+}
+
+// sortOut parts the attestations that count from the findings on those that do not.
+func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (trusted []AttestationFact, passedOver []Finding) {
+	for _, candidate := range candidates {
+		finding := candidate.Foreign
+		if finding == nil {
+			finding = unsatisfied(candidate.Signature, ref.Pinned(candidate.Digest), now)
+		}
+		if finding == nil {
+			trusted = append(trusted, candidate)
+		} else {
+			passedOver = append(passedOver, *finding)
+		}
+	}
+	return trusted, passedOver
+}
+
+func untrusted(task Task, demand AttestationType, passedOver []Finding) *Finding {
+	if transient := firstTransient(passedOver); transient != nil {
+		return transient
+	}
+	if task.Statement.Level == LevelSkip {
+		return &Finding{AttestationUntrusted, fmt.Sprintf("statement %q of trust policy %q has level skip, under which no attestation of type %q can be trusted; raise the level", task.Statement.Name, task.Policy, demand.Name)}
+	}
+	return &Finding{AttestationUntrusted, fmt.Sprintf("no attestation of type %q is signed as trust policy %q demands: %s", demand.Name, task.Policy, reasons(passedOver))}
+}
+
+// Decisive picks those of the trusted attestations that the conditions are held against: the most recently
+// signed one for SelectLatest (all of them, where several were signed in the same second), else each.
+func Decisive(by Select, trusted []AttestationFact) []AttestationFact {
+	if by != SelectLatest || len(trusted) == 0 {
+		return trusted
+	}
+	latest := slices.MaxFunc(trusted, func(a, b AttestationFact) int {
+		return cmp.Compare(a.Signature.SignedAt.Unix(), b.Signature.SignedAt.Unix())
+	})
+	return lo.Filter(trusted, func(a AttestationFact, _ int) bool {
+		return a.Signature.SignedAt.Unix() == latest.Signature.SignedAt.Unix()
+	})
+}
+
+// meets holds the conditions against the decisive attestations: each of them must meet, or one of them for
+// SelectAny. What was passed over for a reason that may pass could be that one.
+func meets(demand AttestationType, decisive []AttestationFact, passedOver []Finding, now time.Time) *Finding {
+	var unmet []Finding
+	for _, attestation := range decisive {
+		finding := meet(demand, attestation, now)
+		switch {
+		case finding == nil && demand.Select == SelectAny:
+			return nil
+		case finding != nil && demand.Select != SelectAny:
+			return finding
+		case finding != nil:
+			unmet = append(unmet, *finding)
+		}
+	}
+	if len(unmet) == 0 {
+		return nil
+	}
+	if transient := firstTransient(passedOver); transient != nil {
+		return transient
+	}
+	return &Finding{unmet[0].Code, reasons(unmet)}
+}
+
+func meet(demand AttestationType, attestation AttestationFact, now time.Time) *Finding {
+	finding := attestation.Unusable
+	if finding == nil {
+		finding = evaluate(demand.Conditions, attestation.Payload, now)
+	}
+	if finding == nil {
+		return nil
+	}
+	return &Finding{finding.Code, fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
+}

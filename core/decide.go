@@ -1,0 +1,158 @@
+package core
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/samber/lo"
+)
+
+// Decide judges every image of a plan by the facts, one per task and in the order of the tasks. now is the
+// request's clock.
+func Decide(plan Plan, facts []Fact, now time.Time) Verdict {
+	results := make([]Result, 0, len(plan.Images))
+	for _, planned := range plan.Images {
+		if planned.Early != nil {
+			results = append(results, result(planned.Image, *planned.Early))
+			continue
+		}
+		var fact Fact
+		if planned.Task < len(facts) {
+			fact = facts[planned.Task]
+		}
+		results = append(results, decideImage(planned.Image, plan.Tasks[planned.Task], fact, now))
+	}
+	return newVerdict(results)
+}
+
+// check looks at one side of the facts. It gives nil where nothing stands against the image.
+type check func(task Task, fact Fact, now time.Time) *Finding
+
+// checks in the order in which a person would want to know.
+func checks() []check { return []check{resolved, signed, attested} }
+
+func decideImage(image Image, task Task, fact Fact, now time.Time) Result {
+	for _, check := range checks() {
+		if finding := check(task, fact, now); finding != nil {
+			denied := result(image, *finding)
+			denied.Digest = fact.Digest
+			return denied
+		}
+	}
+	if fact.Signature.Skipped {
+		return skipped(image, task, fact)
+	}
+	return verified(image, fact)
+}
+
+func result(image Image, finding Finding) Result {
+	return Result{
+		Name: image.Name, Kind: image.Kind, Path: image.Pointer, Image: image.Written, Requested: image.Written,
+		Verified: finding.Code.Class() == Admitted, Code: finding.Code, Reason: finding.Reason,
+	}
+}
+
+func skipped(image Image, task Task, fact Fact) Result {
+	reason := fmt.Sprintf("statement %q of trust policy %q has level skip", task.Statement.Name, task.Policy)
+	r := result(image, Finding{Skipped, reason})
+	r.Digest = fact.Digest
+	return r
+}
+
+func verified(image Image, fact Fact) Result {
+	r := result(image, Finding{Verified, "signed by " + fact.Signature.Signer})
+	r.Digest, r.Signer, r.Warnings = fact.Digest, fact.Signature.Signer, fact.Signature.Logged
+	if image.Ref.Digest == "" {
+		r.Image = image.Ref.Pinned(fact.Digest)
+	}
+	r.Op, r.Value = "replace", r.Image
+	return r
+}
+
+// resolved demands that gathering went through and gave the digest that the image names, if it names one.
+func resolved(task Task, fact Fact, _ time.Time) *Finding {
+	switch {
+	case fact.Failure != nil:
+		return fact.Failure
+	case fact.Digest == "" && !needsNothing(task):
+		return &Finding{NotGathered, "its digest was not resolved; try again"}
+	case task.Ref.Digest != "" && fact.Digest != "" && fact.Digest != task.Ref.Digest:
+		return &Finding{RegistryInvalid, fmt.Sprintf("the registry gave %s for it; that is another image", fact.Digest)}
+	}
+	return nil
+}
+
+// needsNothing tells that a task asks for no fact from a registry.
+func needsNothing(task Task) bool {
+	return task.Statement.Level == LevelSkip && len(task.Attestations) == 0
+}
+
+// signed demands a signature that satisfies the statement, except under the level skip.
+func signed(task Task, fact Fact, now time.Time) *Finding {
+	if fact.Signature.Skipped && task.Statement.Level == LevelSkip {
+		return nil
+	}
+	return unsatisfied(fact.Signature, task.Ref.Pinned(fact.Digest), now)
+}
+
+// unsatisfied says why no signature of an artifact satisfies; nil when one does.
+func unsatisfied(signature SignatureFact, artifact string, now time.Time) *Finding {
+	switch {
+	case signature.Verified:
+		return outlived(signature, now)
+	case len(signature.Rejected) > 0:
+		return rejected(signature)
+	case signature.Limited:
+		return &Finding{TooManySignatures, "no signature could be tried under the limit; raise --maxSignatureAttempts"}
+	}
+	return &Finding{NoSignature, fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", artifact)}
+}
+
+// outlived tells whether a signature that verified when it was looked at would not do so any more.
+func outlived(signature SignatureFact, now time.Time) *Finding {
+	if signature.ValidUntil.IsZero() || now.Before(signature.ValidUntil) {
+		return nil
+	}
+	return &Finding{SignatureExpired, fmt.Sprintf("its signature or the signer's certificate expired at %s", signature.ValidUntil.UTC().Format(time.RFC3339))}
+}
+
+// rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, that
+// reason counts: the signature may well be good.
+func rejected(signature SignatureFact) *Finding {
+	if transient := firstTransient(signature.Rejected); transient != nil {
+		return transient
+	}
+	n, text := len(signature.Rejected), reasons(signature.Rejected)
+	switch {
+	case signature.Limited:
+		return &Finding{TooManySignatures, fmt.Sprintf("the first %d of its signatures do not satisfy the trust policy and the rest were not tried: %s", n, text)}
+	case n > 1:
+		return &Finding{signature.Rejected[0].Code, fmt.Sprintf("none of its %d signatures satisfies the trust policy: %s", n, text)}
+	}
+	return &signature.Rejected[0]
+}
+
+// reasons joins the first few reasons of a list that may be long.
+func reasons(findings []Finding) string {
+	const most = 3
+	text := ""
+	for i, finding := range findings {
+		if i == most {
+			return text + fmt.Sprintf("; and %d more", len(findings)-most)
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += finding.Reason
+	}
+	return text
+}
+
+// firstTransient finds a reason that may pass: with it, the facts are not all in hand.
+func firstTransient(findings []Finding) *Finding {
+	found, ok := lo.Find(findings, func(f Finding) bool { return f.Code.Class() != Denied })
+	if !ok {
+		return nil
+	}
+	return &found
+}

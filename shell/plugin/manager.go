@@ -1,0 +1,174 @@
+// Package plugin runs Notation verification plugins as processes (Notary Project, plugin extensibility
+// specification), with a deadline and bounds on all they say. It remembers a plugin's metadata for as long as
+// the file stays the same, so that a verification costs one process.
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/notaryproject/notation-plugin-framework-go/plugin"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// Options of a Manager.
+type Options struct {
+	Dir     string        // plugins are Dir/<name>/notation-<name>
+	Config  Config        // given to every plugin
+	Timeout time.Duration // of one process
+	Env     []string      // environment of the processes, "NAME=value"
+}
+
+// Config gives the plugin configuration of this moment. The map is not changed after it was given.
+type Config func() map[string]string
+
+// Manager finds and runs plugins. It is notation-go's plugin.Manager.
+type Manager struct {
+	options  Options
+	lookups  singleflight.Group
+	mu       sync.Mutex
+	metadata map[string]remembered // by plugin name
+}
+
+type remembered struct {
+	file     identity
+	metadata plugin.GetMetadataResponse
+}
+
+// identity changes when a plugin's file does.
+type identity struct {
+	inode, size  int64
+	device       uint64
+	modified     time.Time
+	statusChange syscall.Timespec
+}
+
+// Error is a plugin's failure with the code that it means.
+type Error struct {
+	Code  core.Code
+	Text  string
+	cause error
+}
+
+// Error is one sentence for a person.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap gives the cause, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// NewManager makes a manager. The directory need not exist: then no plugin is installed.
+func NewManager(options Options) *Manager {
+	return &Manager{options: options, metadata: map[string]remembered{}}
+}
+
+// pluginName is what a plugin may be called: a signature chooses the name, and it becomes part of a path.
+var pluginName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*$`)
+
+// Get finds an installed plugin; an [Error] with core.PluginMissing where there is none.
+func (m *Manager) Get(_ context.Context, name string) (plugin.Plugin, error) {
+	path, _, err := m.locate(name)
+	if err != nil {
+		return nil, err
+	}
+	return &process{manager: m, name: name, path: path}, nil
+}
+
+func (m *Manager) locate(name string) (string, identity, error) {
+	if !pluginName.MatchString(name) {
+		return "", identity{}, &Error{Code: core.PluginMissing, Text: fmt.Sprintf("the signature names the plugin %q, which is no plugin's name", name)}
+	}
+	path := filepath.Join(m.options.Dir, name, "notation-"+name)
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return "", identity{}, &Error{
+			Code: core.PluginMissing, cause: err,
+			Text: fmt.Sprintf("the signature demands the verification plugin %q, which is not installed; put its executable at %s", name, filepath.Join("<pluginDir>", name, "notation-"+name)),
+		}
+	}
+	return path, identify(info), nil
+}
+
+func identify(info fs.FileInfo) identity {
+	id := identity{size: info.Size(), modified: info.ModTime()}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		id.inode, id.device, id.statusChange = int64(stat.Ino), stat.Dev, stat.Ctim
+	}
+	return id
+}
+
+// Config gives the plugin configuration of this moment.
+func (m *Manager) Config() map[string]string { return m.options.Config() }
+
+// List gives the names of the installed plugins, sorted.
+func (m *Manager) List(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(m.options.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plugin directory: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if _, _, err := m.locate(entry.Name()); err == nil {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+// Inspection is what a plugin says of itself.
+type Inspection struct {
+	Name, Version string
+	Capable       bool  // it declares a capability to verify signatures
+	Err           error // why it could not be asked
+}
+
+// Inspect asks every installed plugin for its metadata, so that the first request does not have to.
+func (m *Manager) Inspect(ctx context.Context) ([]Inspection, error) {
+	names, err := m.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inspections := make([]Inspection, 0, len(names))
+	for _, name := range names {
+		metadata, err := (&process{manager: m, name: name}).GetMetadata(ctx, &plugin.GetMetadataRequest{})
+		inspection := Inspection{Name: name, Err: err}
+		if err == nil {
+			inspection.Version, inspection.Capable = metadata.Version, Verifies(metadata)
+		}
+		inspections = append(inspections, inspection)
+	}
+	return inspections, nil
+}
+
+// Verifies tells whether a plugin declares a capability to verify signatures.
+func Verifies(metadata *plugin.GetMetadataResponse) bool {
+	return slices.ContainsFunc(metadata.Capabilities, func(c plugin.Capability) bool {
+		return c == plugin.CapabilityTrustedIdentityVerifier || c == plugin.CapabilityRevocationCheckVerifier
+	})
+}
+
+func (m *Manager) recall(name string, file identity) (plugin.GetMetadataResponse, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.metadata[name]
+	return known.metadata, ok && known.file == file
+}
+
+func (m *Manager) remember(name string, file identity, metadata plugin.GetMetadataResponse) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.metadata[name] = remembered{file, metadata}
+}

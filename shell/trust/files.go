@@ -1,0 +1,140 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// Bounds on what is read from a directory.
+const (
+	maxFileSize = 4 << 20 // bytes
+	maxFiles    = 10_000
+)
+
+// Files keeps a snapshot of the trust resources in a directory: its .yaml, .yml and .json files, not those of
+// its subdirectories.
+type Files struct {
+	dir      string
+	log      *slog.Logger
+	snapshot atomic.Pointer[core.Snapshot]
+	seen     string // fingerprint of what snapshot was made from; of the goroutine that runs Watch
+}
+
+// OpenFiles reads the directory once. It fails when the directory cannot be read; a broken file in it is logged
+// and breaks itself only.
+func OpenFiles(dir string, log *slog.Logger) (*Files, error) {
+	f := &Files{dir: dir, log: log, seen: "nothing yet"}
+	if err := f.reload(); err != nil {
+		return nil, fmt.Errorf("trust directory %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// Snapshot gives the trust of this moment.
+func (f *Files) Snapshot() (core.Snapshot, bool) { return *f.snapshot.Load(), true }
+
+// Watch reloads on change until ctx ends. It looks at names, sizes and times every interval, which needs no
+// notification from the file system and therefore also works on network and projected volumes. While the
+// directory cannot be read the last snapshot stays, unless the directory is gone: then so is the trust.
+func (f *Files) Watch(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		switch err := f.reload(); {
+		case errors.Is(err, fs.ErrNotExist):
+			f.publish(resources{}, "gone")
+		case err != nil:
+			f.log.Error("trust directory cannot be read; the last trust stays", "dir", f.dir, "error", err)
+		}
+	}
+}
+
+// reload reads the files if their fingerprint changed.
+func (f *Files) reload() error {
+	names, fingerprint, err := f.list()
+	if err != nil || (fingerprint == f.seen && f.snapshot.Load() != nil) {
+		return err
+	}
+	var found resources
+	for _, name := range names {
+		data, err := readBounded(filepath.Join(f.dir, name))
+		if err != nil {
+			found.problems = append(found.problems, Problem{Kind: "file", Name: name, Reason: err.Error()})
+			continue
+		}
+		found.add(parseFile(name, data))
+	}
+	f.publish(found, fingerprint)
+	return nil
+}
+
+func (f *Files) publish(found resources, fingerprint string) {
+	if fingerprint == f.seen {
+		return
+	}
+	snapshot, problems := Compile(found.policies, found.stores)
+	for _, p := range append(found.problems, problems...) {
+		f.log.Error("trust resource cannot be used", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
+	}
+	f.log.Info("trust loaded", "dir", f.dir, "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
+	f.seen = fingerprint
+	f.snapshot.Store(&snapshot)
+}
+
+// list gives the names of the trust files and a fingerprint that changes when one of them does.
+func (f *Files) list() ([]string, string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, "", err
+	}
+	var names []string
+	var fingerprint strings.Builder
+	for _, entry := range entries {
+		if !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name())) {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(f.dir, entry.Name())) // follows links, as ConfigMap volumes have them
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		names = append(names, entry.Name())
+		fmt.Fprintf(&fingerprint, "%s %d %d\n", entry.Name(), info.Size(), info.ModTime().UnixNano())
+	}
+	if len(names) > maxFiles {
+		return nil, "", fmt.Errorf("it holds %d trust files; at most %d are read", len(names), maxFiles)
+	}
+	return names, fingerprint.String(), nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFileSize {
+		return nil, fmt.Errorf("it is over %d bytes", maxFileSize)
+	}
+	return data, nil
+}

@@ -1,0 +1,68 @@
+// Package trust turns the trust resources of notation.nirmata.io/v1alpha1, TrustPolicy and TrustStore, into
+// immutable snapshots for the core. The resources come from a directory or from a Kubernetes API server; both
+// pass through [Compile], so that they mean the same.
+package trust
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// GroupVersion of the resources.
+const GroupVersion = "notation.nirmata.io/v1alpha1"
+
+// PolicyResource is a TrustPolicy: a Notation trust policy document under a name.
+type PolicyResource struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              PolicySpec `json:"spec"`
+	Status            Status     `json:"status,omitempty"`
+
+	Unreadable string `json:"-"` // why the resource could not be read to the letter; "" when it could
+}
+
+// PolicySpec follows the Notary Project's trust policy document, version 1.0.
+type PolicySpec struct {
+	Version         string            `json:"version"`
+	TrustPolicyName string            `json:"trustPolicyName"`
+	TrustPolicies   []PolicyStatement `json:"trustPolicies"`
+}
+
+// PolicyStatement is a trust policy statement as it is written.
+type PolicyStatement struct {
+	Name                  string                `json:"name"`
+	RegistryScopes        []string              `json:"registryScopes"`
+	SignatureVerification SignatureVerification `json:"signatureVerification"`
+	TrustStores           []string              `json:"trustStores,omitempty"`
+	TrustedIdentities     []string              `json:"trustedIdentities,omitempty"`
+}
+
+// SignatureVerification is a statement's level, what differs from it, and when timestamps are verified.
+type SignatureVerification struct {
+	Level           string            `json:"level"`
+	Override        map[string]string `json:"override,omitempty"`
+	VerifyTimestamp string            `json:"verifyTimestamp,omitempty"`
+}
+
+// StoreResource is a TrustStore: certificates under a type and a name.
+type StoreResource struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              StoreSpec `json:"spec"`
+	Status            Status    `json:"status,omitempty"`
+
+	Unreadable string `json:"-"` // why the resource could not be read to the letter; "" when it could
+}
+
+// StoreSpec holds the certificates, PEM, one after the other.
+type StoreSpec struct {
+	TrustStoreName string `json:"trustStoreName"`
+	Type           string `json:"type"`
+	CABundle       string `json:"caBundle"`
+}
+
+// Status is what the certificate manager found out about a resource.
+type Status struct {
+	ObservedGeneration int64              `json:"observedGeneration,omitempty"`
+	Conditions         []metav1.Condition `json:"conditions,omitempty"`
+	NotAfter           *metav1.Time       `json:"notAfter,omitempty"`
+}

@@ -1,0 +1,96 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/samber/lo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// attestations gathers what the task demands, type by type.
+func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.Descriptor) []core.AttestationsFact {
+	return lo.Map(a.task.Attestations, func(demand core.AttestationType, _ int) core.AttestationsFact {
+		return g.attestationsOfType(ctx, a, image, demand)
+	})
+}
+
+// attestationsOfType looks at every referrer of the type, in parallel, and reads the payloads of those that the
+// core will hold conditions against.
+func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
+	referrers, limited, err := a.repository.Referrers(ctx, image, demand.Name)
+	if err != nil {
+		return core.AttestationsFact{Failure: findingOf(ctx, err)}
+	}
+	if limited {
+		return core.AttestationsFact{Failure: &core.Finding{
+			Code:   core.TooManyReferrers,
+			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(referrers), demand.Name),
+		}}
+	}
+	candidates := make([]candidate, len(referrers))
+	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i]) })
+	if !demand.Conditions.Empty() {
+		g.readPayloads(ctx, a, demand.Select, candidates)
+	}
+	return core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
+}
+
+// each calls a function for every index, a bounded number at once.
+func (g *Gatherer) each(n int, do func(i int)) {
+	var group errgroup.Group
+	group.SetLimit(g.options.MaxParallel)
+	for i := range n {
+		group.Go(func() error {
+			do(i)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions give no errors
+}
+
+// candidate is a referrer under examination.
+type candidate struct {
+	fact     core.AttestationFact
+	manifest ocispec.Manifest
+}
+
+// candidate verifies a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name
+// the image as subject: what was made for another image does not count, whatever the registry lists.
+func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer ocispec.Descriptor) candidate {
+	c := candidate{fact: core.AttestationFact{Digest: referrer.Digest.String()}}
+	var err error
+	if c.manifest, err = a.repository.Manifest(ctx, referrer); err != nil {
+		c.fact.Foreign = findingOf(ctx, err)
+		return c
+	}
+	if c.manifest.Subject == nil || c.manifest.Subject.Digest != image.Digest {
+		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
+		return c
+	}
+	if a.task.Statement.Level == core.LevelSkip {
+		return c
+	}
+	if c.fact.Signature, err = g.signatures(ctx, a, referrer); err != nil {
+		c.fact.Foreign = findingOf(ctx, err)
+	}
+	return c
+}
+
+// readPayloads reads the payloads of the trusted attestations that decide.
+func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select, candidates []candidate) {
+	trusted := lo.FilterMap(candidates, func(c candidate, _ int) (core.AttestationFact, bool) {
+		return c.fact, c.fact.Foreign == nil && c.fact.Signature.Verified
+	})
+	decisive := lo.SliceToMap(core.Decisive(by, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
+	g.each(len(candidates), func(i int) {
+		c := &candidates[i]
+		if !decisive[c.fact.Digest] {
+			return
+		}
+		c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.manifest)
+	})
+}

@@ -1,0 +1,140 @@
+// Package verify gathers the facts that the core decides on: it resolves images, verifies their signatures with
+// notation-go and reads their attestations.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+)
+
+// Options of a Gatherer.
+type Options struct {
+	MaxParallel          int // images, and attestations of an image, that are worked on at once
+	MaxSignatureAttempts int // signatures of an artifact that are tried
+}
+
+// Gatherer gathers facts. Any number of requests may use it at once.
+type Gatherer struct {
+	options    Options
+	registry   *registry.Client
+	plugins    *plugin.Manager
+	revocation revocationCheck
+}
+
+// New makes a gatherer.
+func New(client *registry.Client, plugins *plugin.Manager, options Options) (*Gatherer, error) {
+	revocation, err := newRevocationCheck()
+	if err != nil {
+		return nil, err
+	}
+	return &Gatherer{options: options, registry: client, plugins: plugins, revocation: revocation}, nil
+}
+
+// Close ends idle connections.
+func (g *Gatherer) Close() {
+	g.registry.Close()
+	g.revocation.close()
+}
+
+// Gather gives one fact per task, in the order of the tasks. It never fails: what could not be found out is in
+// the fact.
+func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
+	facts := make([]core.Fact, len(tasks))
+	var group errgroup.Group
+	group.SetLimit(g.options.MaxParallel)
+	for i, task := range tasks {
+		group.Go(func() error {
+			facts[i] = g.guarded(ctx, task, trust)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions give no errors
+	return facts
+}
+
+// guarded turns a panic, in a library that parses what strangers wrote, into a fact that denies.
+func (g *Gatherer) guarded(ctx context.Context, task core.Task, trust core.Snapshot) (fact core.Fact) {
+	defer func() {
+		if r := recover(); r != nil {
+			fact = core.Fact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("an internal error occurred: %v", r)}}
+		}
+	}()
+	return g.gather(ctx, task, trust)
+}
+
+func (g *Gatherer) gather(ctx context.Context, task core.Task, trust core.Snapshot) core.Fact {
+	skip := task.Statement.Level == core.LevelSkip
+	if skip && len(task.Attestations) == 0 {
+		return core.Fact{Signature: core.SignatureFact{Skipped: true}}
+	}
+	repository := g.registry.Repository(task.Ref)
+	image, err := repository.Resolve(ctx, task.Ref)
+	if err != nil {
+		return core.Fact{Failure: findingOf(ctx, err)}
+	}
+	fact := core.Fact{Digest: image.Digest.String()}
+	artifact := artifact{task: task, trust: trust, repository: repository}
+	if skip {
+		fact.Signature.Skipped = true
+	} else if fact.Signature, err = g.signatures(ctx, artifact, image); err != nil {
+		fact.Failure = findingOf(ctx, err)
+		return fact
+	}
+	if skip || fact.Signature.Verified {
+		fact.Attestations = g.attestations(ctx, artifact, image)
+	}
+	return fact
+}
+
+// artifact is what the artifacts of one task, the image and its attestations, have in common.
+type artifact struct {
+	task       core.Task
+	trust      core.Snapshot
+	repository *registry.Repository
+}
+
+// signatures verifies an artifact's signatures one after the other until one satisfies the statement.
+func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.Descriptor) (core.SignatureFact, error) {
+	manifests, limited, err := a.repository.Signatures(ctx, subject)
+	if err != nil {
+		return core.SignatureFact{}, err
+	}
+	if len(manifests) > g.options.MaxSignatureAttempts {
+		manifests, limited = manifests[:g.options.MaxSignatureAttempts], true
+	}
+	fact := core.SignatureFact{Limited: limited}
+	for _, manifest := range manifests {
+		verified, rejected := g.signature(ctx, a, subject, manifest)
+		if rejected == nil {
+			return verified, nil
+		}
+		fact.Rejected = append(fact.Rejected, core.Finding{Code: rejected.Code, Reason: fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason)})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return fact, nil
+}
+
+// findingOf reads the code that an error of the shell carries.
+func findingOf(ctx context.Context, err error) *core.Finding {
+	var fromRegistry *registry.Error
+	var fromPlugin *plugin.Error
+	switch {
+	case errors.As(err, &fromRegistry):
+		return &core.Finding{Code: fromRegistry.Code, Reason: fromRegistry.Text}
+	case errors.As(err, &fromPlugin):
+		return &core.Finding{Code: fromPlugin.Code, Reason: fromPlugin.Text}
+	case ctx.Err() != nil:
+		return &core.Finding{Code: core.Timeout, Reason: "time ran out"}
+	}
+	return &core.Finding{Code: core.NotGathered, Reason: err.Error()}
+}

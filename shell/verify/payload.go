@@ -1,0 +1,90 @@
+package verify
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+)
+
+// maxPayload bounds an attestation's payload, compressed and not; bytes.
+const maxPayload = 32 << 20
+
+// payload reads the one JSON layer of an attestation. The finding says why it cannot be used.
+func payload(ctx context.Context, repository *registry.Repository, manifest ocispec.Manifest) ([]byte, *core.Finding) {
+	if len(manifest.Layers) != 1 {
+		return nil, unusable("it has %d layers; an attestation is one JSON document in one layer", len(manifest.Layers))
+	}
+	layer := manifest.Layers[0]
+	if !isJSON(layer.MediaType) {
+		return nil, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", layer.MediaType)
+	}
+	if layer.Size > maxPayload {
+		return nil, unusable("its payload is %d bytes; at most %d are read", layer.Size, maxPayload)
+	}
+	data, err := repository.Blob(ctx, layer, maxPayload)
+	if err != nil {
+		return nil, findingOf(ctx, err)
+	}
+	data, err = decompress(data)
+	if err != nil {
+		return nil, unusable("its payload cannot be used: %v", err)
+	}
+	return data, nil
+}
+
+func unusable(format string, args ...any) *core.Finding {
+	return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf(format, args...)}
+}
+
+// isJSON accepts JSON media types, also with the structured syntax suffixes of compression.
+func isJSON(mediaType string) bool {
+	essence, _, err := mime.ParseMediaType(mediaType)
+	if err != nil {
+		return false
+	}
+	essence = strings.TrimSuffix(strings.TrimSuffix(essence, "+gzip"), "+zstd")
+	return strings.HasSuffix(essence, "/json") || strings.HasSuffix(essence, "+json") || strings.HasSuffix(essence, ".json")
+}
+
+// decompress undoes gzip or zstd, told by their first bytes, with which no JSON starts. The bound holds for what
+// comes out.
+func decompress(data []byte) ([]byte, error) {
+	switch {
+	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+		reader, err := gzip.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		return readAll(reader)
+	case bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		reader, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxPayload))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		defer reader.Close()
+		return readAll(reader)
+	}
+	return data, nil
+}
+
+func readAll(reader io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(reader, maxPayload+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompressing: %w", err)
+	}
+	if len(data) > maxPayload {
+		return nil, errors.New("decompressed, it is over 32 MiB")
+	}
+	return data, nil
+}

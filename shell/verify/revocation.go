@@ -1,0 +1,76 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+	"github.com/notaryproject/notation-core-go/revocation"
+	"github.com/notaryproject/notation-core-go/revocation/crl"
+	"github.com/notaryproject/notation-core-go/revocation/purpose"
+	"github.com/notaryproject/notation-go/verifier"
+)
+
+// Bounds on revocation checks. A certificate authority that does not answer must leave time for the verdict.
+const (
+	ocspTimeout = 2 * time.Second
+	crlTimeout  = 4 * time.Second
+	maxCRLs     = 64
+	maxCRLAge   = time.Hour
+)
+
+// revocationCheck checks signing and timestamping certificates by OCSP and CRL, as notation-go does, with CRLs
+// kept in memory.
+type revocationCheck struct {
+	signing, timestamping revocation.Validator
+	transport             *http.Transport
+}
+
+func newRevocationCheck() (revocationCheck, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: transport})
+	if err != nil {
+		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
+	}
+	fetcher.Cache = &crlCache{ttlcache.New(ttlcache.WithTTL[string, *crl.Bundle](maxCRLAge), ttlcache.WithCapacity[string, *crl.Bundle](maxCRLs), ttlcache.WithDisableTouchOnHit[string, *crl.Bundle]())}
+	check := revocationCheck{transport: transport}
+	for purpose, into := range map[purpose.Purpose]*revocation.Validator{purpose.CodeSigning: &check.signing, purpose.Timestamping: &check.timestamping} {
+		*into, err = revocation.NewWithOptions(revocation.Options{
+			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: transport},
+			CRLFetcher:       fetcher,
+			CertChainPurpose: purpose,
+		})
+		if err != nil {
+			return revocationCheck{}, fmt.Errorf("revocation check: %w", err)
+		}
+	}
+	return check, nil
+}
+
+func (c revocationCheck) options() verifier.VerifierOptions {
+	return verifier.VerifierOptions{RevocationCodeSigningValidator: c.signing, RevocationTimestampingValidator: c.timestamping}
+}
+
+func (c revocationCheck) close() { c.transport.CloseIdleConnections() }
+
+// crlCache is notation-core-go's CRL cache in memory. The fetcher itself refuses lists past their next update.
+type crlCache struct {
+	lists *ttlcache.Cache[string, *crl.Bundle]
+}
+
+// Get gives a list, or crl.ErrCacheMiss.
+func (c *crlCache) Get(_ context.Context, url string) (*crl.Bundle, error) {
+	item := c.lists.Get(url)
+	if item == nil {
+		return nil, crl.ErrCacheMiss
+	}
+	return item.Value(), nil
+}
+
+// Set keeps a list.
+func (c *crlCache) Set(_ context.Context, url string, bundle *crl.Bundle) error {
+	c.lists.Set(url, bundle, ttlcache.DefaultTTL)
+	return nil
+}
