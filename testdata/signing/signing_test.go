@@ -1,8 +1,11 @@
 package signing_test
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -10,10 +13,12 @@ import (
 	"github.com/notaryproject/notation-core-go/revocation"
 	"github.com/notaryproject/notation-core-go/revocation/purpose"
 	"github.com/notaryproject/notation-core-go/signature"
+	corex509 "github.com/notaryproject/notation-core-go/x509"
 	"github.com/notaryproject/notation-go"
 	"github.com/notaryproject/notation-go/verifier"
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
 	"github.com/notaryproject/notation-go/verifier/truststore"
+	"github.com/notaryproject/tspclient-go"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -141,6 +146,240 @@ func TestSign(t *testing.T) {
 			expectError(t, err, test.refusal)
 		})
 	}
+}
+
+func TestChains(t *testing.T) {
+	key := must(signing.NewKey(signing.RSA2048))
+	root := must(signing.NewCA(signing.Options{CommonName: "Root", Organization: "Acme"}))
+	intermediate := must(root.Intermediate(signing.Options{Key: key}))
+	other := must(signing.NewCA(signing.Options{}))
+	tests := map[string]struct {
+		signer  *signing.Signer
+		roots   trusted
+		refusal string
+	}{
+		"a chain of two ends at the trusted root":     {signer: must(root.Issue(signing.LeafOptions{})), roots: trusted{root.Certificate}},
+		"a chain of three ends at the trusted root":   {signer: must(intermediate.Issue(signing.LeafOptions{})), roots: trusted{root.Certificate}},
+		"a trusted intermediate is enough":            {signer: must(intermediate.Issue(signing.LeafOptions{})), roots: trusted{intermediate.Certificate}},
+		"a key may be shared by several certificates": {signer: must(root.Issue(signing.LeafOptions{Key: key})), roots: trusted{root.Certificate}},
+		"a root of the same name with another key is not": {
+			signer:  must(must(signing.NewCA(signing.Options{CommonName: "Root", Organization: "Acme"})).Issue(signing.LeafOptions{})),
+			roots:   trusted{root.Certificate},
+			refusal: "does not contain any trusted certificate",
+		},
+		"another root is not trusted": {
+			signer:  must(other.Issue(signing.LeafOptions{})),
+			roots:   trusted{root.Certificate},
+			refusal: "does not contain any trusted certificate",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			chain := test.signer.Chain
+			if err := corex509.ValidateCodeSigningCertChain(chain, nil); err != nil {
+				t.Errorf("the chain does not meet the requirements: %v", err)
+			}
+			envelope := must(test.signer.Sign(t.Context(), signing.SignRequest{Subject: anArtifact()}))
+			_, err := verify(t, envelope, signing.JWS, test.roots)
+			expectError(t, err, test.refusal)
+		})
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	signer := must(must(signing.NewCA(signing.Options{})).Issue(signing.LeafOptions{}))
+	tests := map[string]struct {
+		request signing.SignRequest
+		refusal string
+	}{
+		"a time before the certificate": {
+			request: signing.SignRequest{SigningTime: time.Now().Add(-3 * 365 * 24 * hour)},
+			refusal: "invalid at signing time",
+		},
+		"a format that is not known": {
+			request: signing.SignRequest{Format: "text/plain"},
+			refusal: "text/plain",
+		},
+		"a scheme that is not known": {
+			request: signing.SignRequest{SigningScheme: "made.up"},
+			refusal: "made.up",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			test.request.Subject = anArtifact()
+			_, err := signer.Sign(t.Context(), test.request)
+			expectError(t, err, test.refusal)
+		})
+	}
+}
+
+func TestSignedContent(t *testing.T) {
+	signer := must(must(signing.NewCA(signing.Options{Organization: "Acme"})).Issue(signing.LeafOptions{CommonName: "release"}))
+	for _, format := range []string{signing.JWS, signing.COSE} {
+		t.Run("as "+format, func(t *testing.T) {
+			plugin := signing.Venafi()
+			plugin.Other = map[string]string{"com.example.other": "value"}
+			envelope := must(signer.Sign(t.Context(), signing.SignRequest{
+				Subject:      anArtifact(),
+				Format:       format,
+				Plugin:       plugin,
+				UserMetadata: map[string]string{"build": "7"},
+			}))
+			content := must(must(signature.ParseEnvelope(format, envelope)).Verify())
+			for key, want := range map[string]string{
+				"io.cncf.notary.verificationPlugin":           "venafi-csp",
+				"io.cncf.notary.verificationPluginMinVersion": "0.2.0",
+				"com.venafi.notation.plugin.x5u":              plugin.X5U,
+				"com.example.other":                           "value",
+			} {
+				got, err := content.SignerInfo.ExtendedAttribute(key)
+				if err != nil || got.Value != want || !got.Critical {
+					t.Errorf("attribute %s is %+v (%v), want a critical %q", key, got, err, want)
+				}
+			}
+			if !bytes.Contains(content.Payload.Content, []byte(`"build":"7"`)) {
+				t.Errorf("payload %s has no user metadata", content.Payload.Content)
+			}
+		})
+	}
+	want := "x509.subject: CN=release,O=Acme,ST=WA,C=US"
+	if got := signer.TrustedIdentity(); got != want {
+		t.Errorf("trusted identity %q, want %q", got, want)
+	}
+}
+
+func TestTamper(t *testing.T) {
+	ca := must(signing.NewCA(signing.Options{}))
+	signer := must(ca.Issue(signing.LeafOptions{}))
+	foreign := anArtifact()
+	foreign.Digest = digest.FromString("another artifact")
+	for _, format := range []string{signing.JWS, signing.COSE} {
+		t.Run("as "+format, func(t *testing.T) {
+			original := must(signer.Sign(t.Context(), signing.SignRequest{Subject: anArtifact(), Format: format}))
+			tampered := must(signing.Tamper(original, format))
+			_, err := verify(t, tampered, format, trusted{ca.Certificate})
+			expectError(t, err, "signature is invalid")
+
+			elsewhere := must(signer.Sign(t.Context(), signing.SignRequest{Subject: foreign, Format: format}))
+			_, err = verify(t, elsewhere, format, trusted{ca.Certificate})
+			expectError(t, err, "content descriptor mismatch")
+
+			retargeted := must(signing.Retarget(elsewhere, format, anArtifact()))
+			_, err = verify(t, retargeted, format, trusted{ca.Certificate})
+			expectError(t, err, "signature is invalid")
+
+			if _, err := signing.Tamper([]byte("no envelope"), format); err == nil {
+				t.Error("what is no envelope was changed")
+			}
+		})
+	}
+}
+
+func TestTimestamps(t *testing.T) {
+	now := time.Now()
+	past := func() time.Time { return now.Add(-90 * time.Minute) }
+	tests := map[string]struct {
+		clock   func() time.Time // nil is no timestamp
+		format  string
+		refusal string
+	}{
+		"a timestamp of when the certificate was valid makes up for its expiry": {clock: past, format: signing.JWS},
+		"it does so in COSE as well":               {clock: past, format: signing.COSE},
+		"a timestamp of after the expiry does not": {clock: time.Now, format: signing.JWS, refusal: "timestamp can be after certificate"},
+		"without a timestamp nothing does":         {format: signing.COSE, refusal: "no timestamp countersignature"},
+	}
+	ca := must(signing.NewCA(signing.Options{}))
+	signer := must(ca.Issue(signing.LeafOptions{NotBefore: now.Add(-2 * hour), NotAfter: now.Add(-hour)}))
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Certificate)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			request := signing.SignRequest{Subject: anArtifact(), Format: test.format}
+			if test.clock != nil {
+				request.Timestamper = must(signing.NewTSA(ca, test.clock))
+				request.TimestampRoots = roots
+			}
+			envelope, err := signer.Sign(t.Context(), request)
+			if err != nil {
+				t.Fatalf("sign: %v", err)
+			}
+			_, err = verify(t, envelope, test.format, trusted{ca.Certificate}, "tsa:test")
+			expectError(t, err, test.refusal)
+		})
+	}
+}
+
+func TestTimestampAnswersTheRequest(t *testing.T) {
+	tsa := must(signing.NewTSA(must(signing.NewCA(signing.Options{})), time.Now))
+	request := must(tspclient.NewRequest(tspclient.RequestOptions{Content: []byte("content"), HashAlgorithm: crypto.SHA384}))
+	response := must(tsa.Timestamp(t.Context(), request))
+	if err := response.Validate(request); err != nil {
+		t.Errorf("the answer does not fit the request: %v", err)
+	}
+}
+
+func TestRevocation(t *testing.T) {
+	type by struct{ crl, ocsp bool }
+	tests := map[string]struct {
+		by      by
+		prepare func(*signing.RevocationServer, *signing.Signer)
+		refusal string
+		asked   bool // the server was
+	}{
+		"a certificate that cannot be revoked needs no server": {},
+		"a certificate that is on no CRL is good":              {by: by{crl: true}, asked: true},
+		"a certificate that OCSP knows as good is good":        {by: by{ocsp: true}, asked: true},
+		"a certificate on the CRL is revoked":                  {by: by{crl: true}, prepare: revoke, refusal: "is revoked", asked: true},
+		"a certificate that OCSP knows as revoked is revoked":  {by: by{ocsp: true}, prepare: revoke, refusal: "is revoked", asked: true},
+		"another certificate on the CRL does no harm":          {by: by{crl: true}, prepare: revokeAnother, asked: true},
+		"a CRL server that is down leaves it unknown":          {by: by{crl: true}, prepare: stop, refusal: "status is unknown", asked: true},
+		"an OCSP server that is down leaves it unknown":        {by: by{ocsp: true}, prepare: stop, refusal: "status is unknown", asked: true},
+		"a CRL that is out of date leaves it unknown":          {by: by{crl: true}, prepare: outdate, refusal: "status is unknown", asked: true},
+		"OCSP is asked before the CRL":                         {by: by{crl: true, ocsp: true}, prepare: revoke, refusal: "is revoked", asked: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			ca := must(signing.NewCA(signing.Options{}))
+			server := must(signing.NewRevocationServer(ca))
+			defer func() {
+				if err := server.Close(); err != nil {
+					t.Errorf("close: %v", err)
+				}
+			}()
+			var options signing.LeafOptions
+			if test.by.crl {
+				options.CRLURL = server.CRLURL()
+			}
+			if test.by.ocsp {
+				options.OCSPURL = server.OCSPURL()
+			}
+			signer := must(ca.Issue(options))
+			if test.prepare != nil {
+				test.prepare(server, signer)
+			}
+			envelope := must(signer.Sign(t.Context(), signing.SignRequest{Subject: anArtifact()}))
+			_, err := verify(t, envelope, signing.JWS, trusted{ca.Certificate})
+			expectError(t, err, test.refusal)
+			if asked := server.Requests() > 0; asked != test.asked {
+				t.Errorf("server was asked: %t, want %t", asked, test.asked)
+			}
+		})
+	}
+}
+
+func revoke(server *signing.RevocationServer, signer *signing.Signer) {
+	server.Revoke(signer.Certificate.SerialNumber)
+}
+
+func revokeAnother(server *signing.RevocationServer, _ *signing.Signer) {
+	server.Revoke(big.NewInt(7))
+}
+
+func stop(server *signing.RevocationServer, _ *signing.Signer) { server.SetDown(true) }
+
+func outdate(server *signing.RevocationServer, _ *signing.Signer) {
+	server.SetNextUpdate(-30 * time.Second)
 }
 
 // expectError fails unless the error contains the text, or there is none where

@@ -1,0 +1,387 @@
+package main_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/notaryproject/notation-go"
+	"github.com/notaryproject/notation-go/dir"
+	"github.com/notaryproject/notation-go/plugin"
+	"github.com/notaryproject/notation-go/verifier"
+	"github.com/notaryproject/notation-go/verifier/trustpolicy"
+	"github.com/notaryproject/notation-go/verifier/truststore"
+	framework "github.com/notaryproject/notation-plugin-framework-go/plugin"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+const name = "venafi-csp"
+
+// build compiles the stand-in once for all tests of this binary.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "standin")
+	if err != nil {
+		return "", err
+	}
+	return install.Build(context.Background(), dir)
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binary, err := build(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(code)
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+// installed makes a plugin directory with the stand-in in a mode.
+func installed(t *testing.T, mode string) (pluginDir string) {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pluginDir = t.TempDir()
+	if err := install.Install(binary, pluginDir, name, mode); err != nil {
+		t.Fatal(err)
+	}
+	return pluginDir
+}
+
+// asPlugin finds the stand-in as notation does.
+func asPlugin(t *testing.T, pluginDir string) framework.Plugin {
+	t.Helper()
+	found, err := plugin.NewCLIManager(dir.NewSysFS(pluginDir)).Get(t.Context(), name)
+	if err != nil {
+		t.Fatalf("find the plugin: %v", err)
+	}
+	return found
+}
+
+// aRequest asks about a signer, who is "CN=signer,O=Example,ST=WA,C=US".
+func aRequest(identities ...string) *framework.VerifySignatureRequest {
+	signer := must(must(signing.NewCA(signing.Options{})).Issue(signing.LeafOptions{}))
+	var chain [][]byte
+	for _, certificate := range signer.Chain {
+		chain = append(chain, certificate.Raw)
+	}
+	return &framework.VerifySignatureRequest{
+		Signature: framework.Signature{
+			CriticalAttributes: framework.CriticalAttributes{
+				ContentType:        "application/vnd.cncf.notary.payload.v1+json",
+				SigningScheme:      "notary.x509",
+				ExtendedAttributes: map[string]any{"com.venafi.notation.plugin.x5u": "https://tpp.example.com/1"},
+			},
+			UnprocessedAttributes: []string{"com.venafi.notation.plugin.x5u"},
+			CertificateChain:      chain,
+		},
+		TrustPolicy: framework.TrustPolicy{
+			TrustedIdentities:     identities,
+			SignatureVerification: []framework.Capability{framework.CapabilityTrustedIdentityVerifier},
+		},
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	metadata, err := asPlugin(t, installed(t, "")).GetMetadata(t.Context(), &framework.GetMetadataRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if metadata.Name != name || metadata.Version != "0.3.0" ||
+		!slices.Equal(metadata.Capabilities, []framework.Capability{framework.CapabilityTrustedIdentityVerifier}) {
+		t.Errorf("metadata %+v, want that of venafi-csp 0.3.0", metadata)
+	}
+}
+
+func TestVerifySignature(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		identities []string
+		mode       string
+		change     func(*framework.VerifySignatureRequest)
+		reason     string // part of the reason to refuse; empty is success
+		fails      string // part of the error; empty is none
+	}{
+		"everyone is trusted by a wildcard":           {identities: []string{"*"}},
+		"the whole subject is a trusted identity":     {identities: []string{"x509.subject: C=US, ST=WA, O=Example, CN=signer"}},
+		"a part of the subject is enough":             {identities: []string{"x509.subject:C=US,ST=WA,O=Example"}},
+		"one of several identities is enough":         {identities: []string{"x509.subject: O=Other", "x509.subject: O=Example"}},
+		"another organization is refused":             {identities: []string{"x509.subject: C=US, ST=WA, O=Other"}, reason: "not among the trusted identities"},
+		"an escaped comma does not end an attribute":  {identities: []string{`x509.subject: O=Example\, Inc.`}, reason: "not among the trusted identities"},
+		"an identity of another kind trusts everyone": {identities: []string{"other: O=Other"}},
+		"the mode makes it refuse":                    {identities: []string{"*"}, mode: "refuse", reason: "does not know this certificate"},
+		"without x5u it refuses": {
+			identities: []string{"*"},
+			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CriticalAttributes.ExtendedAttributes = nil },
+			reason:     "Trusted Identity verification requires TPP 23.1+ and plugin 0.2+",
+		},
+		"another contract version is an error": {
+			identities: []string{"*"},
+			change:     func(r *framework.VerifySignatureRequest) { r.ContractVersion = "2.0" },
+			fails:      "not a supported notary plugin contract version",
+		},
+		"a request without certificates is an error": {
+			identities: []string{"*"},
+			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CertificateChain = nil },
+			fails:      "certificateChain cannot be empty",
+		},
+		"a certificate that cannot be parsed is an error": {
+			identities: []string{"*"},
+			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CertificateChain = [][]byte{{1}} },
+			fails:      "cannot be parsed",
+		},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			request := aRequest(test.identities...)
+			if test.change != nil {
+				test.change(request)
+			}
+			answer, err := asPlugin(t, installed(t, test.mode)).VerifySignature(t.Context(), request)
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) {
+					t.Fatalf("error %v, want one with %q", err, test.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			result := answer.VerificationResults[framework.CapabilityTrustedIdentityVerifier]
+			if result.Success != (test.reason == "") || !strings.Contains(result.Reason, test.reason) {
+				t.Errorf("result %+v, want the reason %q", result, test.reason)
+			}
+		})
+	}
+}
+
+func TestModes(t *testing.T) {
+	t.Parallel()
+	var malformed *plugin.PluginMalformedError
+	var broken *plugin.PluginExecutableFileError
+	tests := map[string]struct {
+		mode string
+		want func(*framework.GetMetadataResponse, error) bool
+	}{
+		"a crash says nothing":              {mode: "crash", want: isError(&broken)},
+		"garbage is not JSON":               {mode: "garbage", want: isError(&malformed)},
+		"a flood is more than is read":      {mode: "flood", want: isAnyError},
+		"a flood of errors is more as well": {mode: "flood-stderr", want: isAnyError},
+		"a hang outlasts the deadline":      {mode: "hang", want: isAnyError},
+		"an unknown mode is an error":       {mode: "no such mode", want: isAnyError},
+		"a wrong version is lower": {mode: "wrong-version", want: func(m *framework.GetMetadataResponse, err error) bool {
+			return err == nil && m.Version == "0.1.0"
+		}},
+		"a version may be none": {mode: "not-semver", want: func(m *framework.GetMetadataResponse, err error) bool {
+			return err == nil && m.Version == "latest"
+		}},
+		"0.3.3 verifies nothing": {mode: "no-capability", want: func(m *framework.GetMetadataResponse, err error) bool {
+			return err == nil && m.Version == "0.3.3" && !m.HasCapability(framework.CapabilityTrustedIdentityVerifier)
+		}},
+		"a slow answer is an answer": {mode: "slow:50ms", want: func(_ *framework.GetMetadataResponse, err error) bool {
+			return err == nil
+		}},
+		"a mode of the other command does not show": {mode: "verify-signature:crash", want: func(_ *framework.GetMetadataResponse, err error) bool {
+			return err == nil
+		}},
+		"a mode of this command shows": {mode: "get-plugin-metadata:crash", want: isAnyError},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			metadata, err := asPlugin(t, installed(t, test.mode)).GetMetadata(ctx, &framework.GetMetadataRequest{})
+			if !test.want(metadata, err) {
+				t.Errorf("metadata %+v, error %v", metadata, err)
+			}
+		})
+	}
+}
+
+func isAnyError(_ *framework.GetMetadataResponse, err error) bool { return err != nil }
+
+func isError[E error](_ *E) func(*framework.GetMetadataResponse, error) bool {
+	return func(_ *framework.GetMetadataResponse, err error) bool {
+		var target E
+		return errors.As(err, &target)
+	}
+}
+
+func TestHangChildOutlivesItsParent(t *testing.T) {
+	t.Parallel()
+	pluginDir := installed(t, "hang-child")
+	home := filepath.Join(pluginDir, name)
+	parent := exec.Command(filepath.Join(home, "notation-"+name), string(framework.CommandGetMetadata))
+	output := must(parent.StdoutPipe())
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	child := waitForChild(t, filepath.Join(home, "child"))
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_, _ = output.Read(make([]byte, 1)) // ends with the last writer
+	}()
+	select {
+	case <-closed:
+		t.Error("stdout closed with the parent")
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := child.Kill(); err != nil {
+		t.Errorf("the child ended by itself: %v", err)
+	}
+	<-closed
+	_ = parent.Wait() // it was killed
+}
+
+// waitForChild returns the child whose process id the stand-in writes to file.
+func waitForChild(t *testing.T, file string) *os.Process {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		content, _ := os.ReadFile(file)
+		if pid, err := strconv.Atoi(string(content)); err == nil {
+			child := must(os.FindProcess(pid))
+			if err := child.Signal(syscall.Signal(0)); err != nil {
+				t.Fatalf("child %d: %v", pid, err)
+			}
+			return child
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("the child did not start")
+	return nil
+}
+
+func TestCallsCountProcesses(t *testing.T) {
+	t.Parallel()
+	pluginDir := installed(t, "")
+	standin := asPlugin(t, pluginDir)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := standin.GetMetadata(t.Context(), &framework.GetMetadataRequest{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := install.SetMode(pluginDir, name, "crash"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := standin.VerifySignature(t.Context(), aRequest("*")); err == nil {
+		t.Error("the mode did not change")
+	}
+	calls := must(install.Calls(pluginDir, name))
+	if len(calls) != 9 {
+		t.Fatalf("%d calls, want 9: %v", len(calls), calls)
+	}
+	for i, call := range calls {
+		command, pid, _ := strings.Cut(call, " ")
+		want := framework.CommandGetMetadata
+		if i == 8 {
+			want = framework.CommandVerifySignature
+		}
+		if _, err := strconv.Atoi(pid); err != nil || command != string(want) {
+			t.Errorf("call %d is %q, want %s and a process id", i, call, want)
+		}
+	}
+}
+
+// roots is a trust store with the same certificates in every store.
+type roots []*x509.Certificate
+
+func (r roots) GetCertificates(context.Context, truststore.Type, string) ([]*x509.Certificate, error) {
+	return r, nil
+}
+
+func TestNotationVerifiesThroughIt(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		mode    string
+		plugin  *signing.PluginAttributes
+		refusal string // part of notation's error; empty is success
+		calls   int
+	}{
+		"a signature of venafi-csp is verified":         {plugin: signing.Venafi(), calls: 2},
+		"a signature without plugin does not ask it":    {},
+		"an identity it refuses is refused":             {mode: "refuse", plugin: signing.Venafi(), refusal: "does not know this certificate", calls: 2},
+		"a plugin that is too old is refused":           {mode: "wrong-version", plugin: signing.Venafi(), refusal: "needs plugin version greater than or equal to 0.2.0", calls: 1},
+		"a plugin without a proper version is refused":  {mode: "not-semver", plugin: signing.Venafi(), refusal: "not in valid semver format", calls: 1},
+		"a plugin that verifies nothing is refused":     {mode: "no-capability", plugin: signing.Venafi(), refusal: "with signature verification capabilities", calls: 1},
+		"a plugin that crashes verifies nothing":        {mode: "verify-signature:crash", plugin: signing.Venafi(), refusal: "exit status 2", calls: 2},
+		"a signature without x5u is refused":            {plugin: &signing.PluginAttributes{Name: name, MinVersion: "0.2.0"}, refusal: "requires TPP 23.1+", calls: 2},
+		"an attribute that it does not know is refused": {plugin: withOther(), refusal: "was not processed by the verification plugin", calls: 2},
+	}
+	ca := must(signing.NewCA(signing.Options{}))
+	signer := must(ca.Issue(signing.LeafOptions{}))
+	artifact := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
+	for sentence, test := range tests {
+		for _, format := range []string{signing.JWS, signing.COSE} {
+			t.Run(fmt.Sprintf("%s as %s", sentence, format), func(t *testing.T) {
+				t.Parallel()
+				pluginDir := installed(t, test.mode)
+				envelope := must(signer.Sign(t.Context(), signing.SignRequest{Subject: artifact, Format: format, Plugin: test.plugin}))
+				manager := plugin.NewCLIManager(dir.NewSysFS(pluginDir))
+				v := must(verifier.New(strict(), roots{ca.Certificate}, manager))
+				_, err := v.Verify(t.Context(), artifact, envelope, notation.VerifierVerifyOptions{
+					ArtifactReference:  "registry.example.com/app@" + string(artifact.Digest),
+					SignatureMediaType: format,
+				})
+				if (err == nil) != (test.refusal == "") || err != nil && !strings.Contains(err.Error(), test.refusal) {
+					t.Errorf("error %v, want %q", err, test.refusal)
+				}
+				if calls := must(install.Calls(pluginDir, name)); len(calls) != test.calls {
+					t.Errorf("calls %v, want %d", calls, test.calls)
+				}
+			})
+		}
+	}
+}
+
+func withOther() *signing.PluginAttributes {
+	attributes := signing.Venafi()
+	attributes.Other = map[string]string{"com.example.other": "value"}
+	return attributes
+}
+
+func strict() *trustpolicy.Document {
+	return &trustpolicy.Document{
+		Version: "1.0",
+		TrustPolicies: []trustpolicy.TrustPolicy{{
+			Name:                  "everything",
+			RegistryScopes:        []string{"*"},
+			SignatureVerification: trustpolicy.SignatureVerification{VerificationLevel: "strict"},
+			TrustStores:           []string{"ca:test"},
+			TrustedIdentities:     []string{"*"},
+		}},
+	}
+}
