@@ -288,93 +288,88 @@ func TestPageReferrers(t *testing.T) {
 	}
 }
 
-func TestFaults(t *testing.T) {
-	const tagPath = "/v2/team/app/manifests/v1"
-	layer := []byte("the layer")
-	tests := map[string]struct {
-		fault func(layer ocispec.Descriptor) registry.Fault
-		do    func(context.Context, *remote.Repository, ocispec.Descriptor) error
-		want  string // part of the error; empty is success
-	}{
+// faultCase is a fault, given the digest of the only layer, and what comes of
+// it.
+type faultCase struct {
+	fault func(layer string) registry.Fault
+	do    func(context.Context, *remote.Repository, ocispec.Descriptor) error
+	want  string // part of the error; empty is success
+}
+
+func TestFaultsOfService(t *testing.T) {
+	runFaults(t, map[string]faultCase{
 		"a registry that fails says so": {
-			fault: func(ocispec.Descriptor) registry.Fault {
+			fault: func(string) registry.Fault {
 				return registry.FailTimes(-1, http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}})
 			},
 			do:   resolve,
 			want: "429",
 		},
 		"a registry that failed once works again": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.FailTimes(1, http.StatusBadGateway, nil) },
-			do: func(ctx context.Context, repo *remote.Repository, layer ocispec.Descriptor) error {
-				if err := resolve(ctx, repo, layer); err == nil {
-					return errors.New("the first request did not fail")
-				}
-				return resolve(ctx, repo, layer)
-			},
+			fault: func(string) registry.Fault { return registry.FailTimes(1, http.StatusBadGateway, nil) },
+			do:    resolveTwice,
 		},
 		"a fault for other paths does not show": {
-			fault: func(ocispec.Descriptor) registry.Fault {
+			fault: func(string) registry.Fault {
 				return registry.Only(registry.PathContains("/referrers/"), registry.Down)
 			},
 			do: resolve,
 		},
 		"a fault in a chain shows": {
-			fault: func(ocispec.Descriptor) registry.Fault {
+			fault: func(string) registry.Fault {
 				return registry.Chain(registry.PageReferrers(1), registry.Down)
 			},
 			do:   resolve,
 			want: "EOF",
 		},
 		"a registry that is down closes the connection": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.Down },
+			fault: func(string) registry.Fault { return registry.Down },
 			do:    resolve,
 			want:  "EOF",
 		},
+		"a slow registry outlasts a deadline": {
+			fault: func(string) registry.Fault { return registry.Delay(time.Hour) },
+			do:    resolveInTime,
+			want:  "deadline exceeded",
+		},
+		"a short delay is only a delay": {
+			fault: func(string) registry.Fault { return registry.Delay(time.Millisecond) },
+			do:    resolve,
+		},
+	})
+}
+
+func TestFaultsOfContent(t *testing.T) {
+	runFaults(t, map[string]faultCase{
 		"a lie about a digest is in the header": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.LieAboutDigest(tagPath) },
-			do: func(ctx context.Context, repo *remote.Repository, _ ocispec.Descriptor) error {
-				resolved, err := repo.Resolve(ctx, "v1")
-				if err != nil {
-					return err
-				}
-				_, err = content.FetchAll(ctx, repo, resolved)
-				return err
-			},
-			want: "not found",
+			fault: func(string) registry.Fault { return registry.LieAboutDigest("/v2/team/app/manifests/v1") },
+			do:    resolveAndFetch,
+			want:  "not found",
 		},
 		"a swapped blob does not match its digest": {
-			fault: func(layer ocispec.Descriptor) registry.Fault {
-				return registry.SwapBlob(string(layer.Digest), []byte("the liar!"))
+			fault: func(layer string) registry.Fault {
+				return registry.SwapBlob(layer, []byte("the liar!"))
 			},
 			do:   fetch,
 			want: "digest",
 		},
 		"a truncated blob ends too soon": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.Truncate },
+			fault: func(string) registry.Fault { return registry.Truncate },
 			do:    fetch,
 			want:  "EOF",
 		},
-		"a slow registry outlasts a deadline": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.Delay(time.Hour) },
-			do: func(ctx context.Context, repo *remote.Repository, layer ocispec.Descriptor) error {
-				ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-				defer cancel()
-				return resolve(ctx, repo, layer)
-			},
-			want: "deadline exceeded",
-		},
-		"a short delay is only a delay": {
-			fault: func(ocispec.Descriptor) registry.Fault { return registry.Delay(time.Millisecond) },
-			do:    resolve,
-		},
-	}
+	})
+}
+
+func runFaults(t *testing.T, tests map[string]faultCase) {
+	layer := []byte("the layer")
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			reg := start(t, registry.Options{})
 			repo := repository(reg)
 			must(signing.PushImage(t.Context(), repo, "v1", signing.Image{Layers: [][]byte{layer}}))
 			descriptor := content.NewDescriptorFromBytes(ocispec.MediaTypeImageLayer, layer)
-			reg.SetFault(test.fault(descriptor))
+			reg.SetFault(test.fault(string(descriptor.Digest)))
 			err := test.do(t.Context(), repo, descriptor)
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
@@ -385,6 +380,28 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+func resolveTwice(ctx context.Context, repo *remote.Repository, layer ocispec.Descriptor) error {
+	if err := resolve(ctx, repo, layer); err == nil {
+		return errors.New("the first request did not fail")
+	}
+	return resolve(ctx, repo, layer)
+}
+
+func resolveInTime(ctx context.Context, repo *remote.Repository, layer ocispec.Descriptor) error {
+	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	return resolve(ctx, repo, layer)
+}
+
+func resolveAndFetch(ctx context.Context, repo *remote.Repository, _ ocispec.Descriptor) error {
+	resolved, err := repo.Resolve(ctx, "v1")
+	if err != nil {
+		return err
+	}
+	_, err = content.FetchAll(ctx, repo, resolved)
+	return err
 }
 
 func resolve(ctx context.Context, repo *remote.Repository, _ ocispec.Descriptor) error {

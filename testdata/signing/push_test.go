@@ -1,11 +1,13 @@
 package signing_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 
 	notationregistry "github.com/notaryproject/notation-go/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -50,5 +52,80 @@ func TestPushSignatureIsFoundAndFetched(t *testing.T) {
 	}
 	if !slices.Equal(blob, envelope) || descriptor.MediaType != signing.JWS {
 		t.Errorf("fetched %d bytes of %s, want the envelope", len(blob), descriptor.MediaType)
+	}
+}
+
+func TestPushImageDiffersByTagAndLayers(t *testing.T) {
+	repo := aRepository(t)
+	layers := signing.Image{Layers: [][]byte{[]byte("a"), []byte("b")}, Annotations: map[string]string{"key": "value"}}
+	one := must(signing.PushImage(t.Context(), repo, "v1", signing.Image{}))
+	two := must(signing.PushImage(t.Context(), repo, "v2", signing.Image{}))
+	three := must(signing.PushImage(t.Context(), repo, "v3", layers))
+	again := must(signing.PushImage(t.Context(), repo, "v4", layers))
+	if one.Digest == two.Digest || two.Digest == three.Digest {
+		t.Errorf("digests %s, %s and %s, want different ones", one.Digest, two.Digest, three.Digest)
+	}
+	if three.Digest != again.Digest {
+		t.Errorf("the same image has digests %s and %s", three.Digest, again.Digest)
+	}
+	var manifest ocispec.Manifest
+	fetchJSON(t, repo, three, &manifest)
+	if len(manifest.Layers) != 2 || manifest.Annotations["key"] != "value" {
+		t.Errorf("manifest %+v, want two layers and the annotation", manifest)
+	}
+}
+
+func TestPushIndexHoldsAnImagePerPlatform(t *testing.T) {
+	repo := aRepository(t)
+	pushed := must(signing.PushIndex(t.Context(), repo, "multi"))
+	var index ocispec.Index
+	fetchJSON(t, repo, pushed, &index)
+	var platforms []string
+	for _, image := range index.Manifests {
+		platforms = append(platforms, image.Platform.OS+"/"+image.Platform.Architecture)
+		fetchJSON(t, repo, image, &ocispec.Manifest{})
+	}
+	if want := []string{"linux/amd64", "linux/arm64"}; !slices.Equal(platforms, want) {
+		t.Errorf("platforms %v, want %v", platforms, want)
+	}
+}
+
+func TestPushArtifactRefersToItsSubject(t *testing.T) {
+	repo := aRepository(t)
+	image := must(signing.PushImage(t.Context(), repo, "v1", signing.Image{}))
+	pushed := must(signing.PushArtifact(t.Context(), repo, image, signing.Referrer{
+		ArtifactType: "application/spdx+json",
+		Layers: []signing.Layer{
+			{MediaType: "application/json", Content: []byte(`{"a": 1}`)},
+			{MediaType: "application/json", Content: []byte(`{"b": 2}`)},
+		},
+	}))
+	var manifest ocispec.Manifest
+	fetchJSON(t, repo, pushed, &manifest)
+	if len(manifest.Layers) != 2 || manifest.Subject == nil || manifest.Subject.Digest != image.Digest {
+		t.Errorf("manifest %+v, want two layers and %s as subject", manifest, image.Digest)
+	}
+	if found := referrers(t, repo, image, "application/spdx+json"); len(found) != 1 {
+		t.Errorf("found referrers %v, want the one that was pushed", found)
+	}
+}
+
+func TestPushSignatureThatIsGarbage(t *testing.T) {
+	repo := aRepository(t)
+	image := must(signing.PushImage(t.Context(), repo, "v1", signing.Image{}))
+	must(signing.PushSignature(t.Context(), repo, image, signing.JWS, []byte("garbage")))
+	if found := referrers(t, repo, image, notationregistry.ArtifactTypeNotation); len(found) != 1 {
+		t.Errorf("found signatures %v, want the one that was pushed", found)
+	}
+}
+
+func fetchJSON(t *testing.T, repo *remote.Repository, descriptor ocispec.Descriptor, into any) {
+	t.Helper()
+	encoded, err := content.FetchAll(t.Context(), repo, descriptor)
+	if err != nil {
+		t.Fatalf("fetch %s: %v", descriptor.Digest, err)
+	}
+	if err := json.Unmarshal(encoded, into); err != nil {
+		t.Fatalf("decode %s: %v", descriptor.Digest, err)
 	}
 }

@@ -162,20 +162,24 @@ func TestVerifySignature(t *testing.T) {
 				test.change(request)
 			}
 			answer, err := asPlugin(t, installed(t, test.mode)).VerifySignature(t.Context(), request)
-			if test.fails != "" {
-				if err == nil || !strings.Contains(err.Error(), test.fails) {
-					t.Fatalf("error %v, want one with %q", err, test.fails)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			result := answer.VerificationResults[framework.CapabilityTrustedIdentityVerifier]
-			if result.Success != (test.reason == "") || !strings.Contains(result.Reason, test.reason) {
-				t.Errorf("result %+v, want the reason %q", result, test.reason)
-			}
+			expectAnswer(t, answer, err, test.reason, test.fails)
 		})
+	}
+}
+
+// expectAnswer fails unless the plugin refused for the reason, or failed so;
+// it succeeded where both are empty.
+func expectAnswer(t *testing.T, answer *framework.VerifySignatureResponse, err error, reason, fails string) {
+	t.Helper()
+	if (err == nil) != (fails == "") || err != nil && !strings.Contains(err.Error(), fails) {
+		t.Fatalf("error %v, want %q", err, fails)
+	}
+	if err != nil {
+		return
+	}
+	result := answer.VerificationResults[framework.CapabilityTrustedIdentityVerifier]
+	if result.Success != (reason == "") || !strings.Contains(result.Reason, reason) {
+		t.Errorf("result %+v, want the reason %q", result, reason)
 	}
 }
 
