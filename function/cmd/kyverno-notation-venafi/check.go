@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+)
+
+// The exit statuses of check.
+const (
+	exitVerified = 0
+	exitDenied   = 1
+	exitUnknown  = 2
+)
+
+// checkOptions are the flags that check has beside the settings.
+type checkOptions struct {
+	manifest, output string
+	demands          demands
+}
+
+// check verifies images from the command line with the engine of the service.
+func check(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	verdicts, options, err := runCheck(ctx, args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitVerified
+	case err != nil:
+		fmt.Fprintln(stderr, "error:", err)
+		return exitUnknown
+	}
+	if err := print(stdout, options.output, verdicts); err != nil {
+		fmt.Fprintln(stderr, "error:", err)
+		return exitUnknown
+	}
+	return exitStatus(verdicts)
+}
+
+func runCheck(ctx context.Context, args []string, stderr io.Writer) ([]core.Verdict, checkOptions, error) {
+	var options checkOptions
+	settings, images, err := function.LoadSettings("check", args, os.LookupEnv, options.register)
+	if err != nil {
+		return nil, options, err
+	}
+	bodies, err := options.bodies(images)
+	if err != nil {
+		return nil, options, err
+	}
+	settings.LogLevel = "error"
+	log, err := function.NewLogger(settings, stderr)
+	if err != nil {
+		return nil, options, err
+	}
+	service, err := function.New(settings, os.LookupEnv, log)
+	if err != nil {
+		return nil, options, err
+	}
+	defer service.Stop()
+	var verdicts []core.Verdict
+	for _, body := range bodies {
+		verdict, err := service.Check(ctx, body)
+		if err != nil {
+			return nil, options, err
+		}
+		verdicts = append(verdicts, verdict)
+	}
+	return verdicts, options, nil
+}
+
+func (o *checkOptions) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.manifest, "f", "", "Manifest `file` whose workloads' images are verified, - for standard input.")
+	flags.StringVar(&o.output, "o", "table", "Output: table or json.")
+	o.demands.register(flags)
+}
+
+// bodies makes a request for the images named on the command line, and one for each workload of the manifest.
+func (o *checkOptions) bodies(images []string) ([][]byte, error) {
+	if o.output != "table" && o.output != "json" {
+		return nil, fmt.Errorf("-o is %q; use table or json", o.output)
+	}
+	if (len(images) == 0) == (o.manifest == "") {
+		return nil, errors.New("name images, or a manifest with -f, one of the two")
+	}
+	attestations, err := o.demands.attestations()
+	if err != nil {
+		return nil, err
+	}
+	objects := []any{podOf(images)}
+	if o.manifest != "" {
+		if objects, err = readWorkloads(o.manifest); err != nil {
+			return nil, err
+		}
+	}
+	var bodies [][]byte
+	for _, object := range objects {
+		request := map[string]any{"object": object}
+		if o.demands.trustPolicy != "" {
+			request["trustPolicy"] = o.demands.trustPolicy
+		}
+		if attestations != nil {
+			request["attestations"] = attestations
+		}
+		body, err := json.Marshal(request)
+		if err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
+
+// podOf puts images into a pod, for the request's sake.
+func podOf(images []string) any {
+	containers := make([]any, len(images))
+	for i, image := range images {
+		containers[i] = map[string]any{"name": image, "image": image}
+	}
+	return map[string]any{"kind": "Pod", "spec": map[string]any{"containers": containers}}
+}
+
+// exitStatus is the worst of the verdicts: a denial is certain, a failure is not.
+func exitStatus(verdicts []core.Verdict) int {
+	status := exitVerified
+	for _, verdict := range verdicts {
+		switch verdict.Class {
+		case core.Admitted:
+		case core.Denied:
+			return exitDenied
+		default:
+			status = exitUnknown
+		}
+	}
+	return status
+}
+
+func print(stdout io.Writer, output string, verdicts []core.Verdict) error {
+	results := []core.Result{}
+	for _, verdict := range verdicts {
+		results = append(results, verdict.Results...)
+	}
+	if output == "json" {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(map[string]any{"verified": exitStatus(verdicts) == exitVerified, "results": results})
+	}
+	return printTable(stdout, results)
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+)
+
+// errUnexpected is a demonstration that did not show what it should.
+var errUnexpected = errors.New("the verdicts are not those expected")
+
+// demo fills a registry of its own with images, serves, and shows the verdict on each.
+func demo(ctx context.Context, args []string, stdout io.Writer) error {
+	var once bool
+	settings, rest, err := function.LoadSettings("demo", args, os.LookupEnv, func(flags *flag.FlagSet) {
+		flags.BoolVar(&once, "once", false, "Exit after the verdicts: 0 when they are as expected, 1 otherwise.")
+	})
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("demo takes no arguments, but got %q", rest)
+	}
+	if _, err := os.Stat(filepath.Join(settings.PluginDir, "venafi-csp", "notation-venafi-csp")); err != nil {
+		return fmt.Errorf("no plugin in --pluginDir %s: run the demonstration with make run, which builds the stand-in for venafi-csp", settings.PluginDir)
+	}
+	dir, err := os.MkdirTemp("", "kyverno-notation-venafi-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	images := registry.New(registry.Options{})
+	defer images.Close()
+	if err := publish(ctx, images.Host(), dir); err != nil {
+		return err
+	}
+	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenario.PolicyName
+	settings.InsecureRegistries, settings.DrainDelay = []string{images.Host()}, 0
+	return demonstrate(ctx, settings, images.Host(), once, stdout)
+}
+
+func publish(ctx context.Context, host, trustDir string) error {
+	s, err := scenario.New(host, http.DefaultClient, true)
+	if err != nil {
+		return err
+	}
+	if err := s.WriteTrust(trustDir); err != nil {
+		return err
+	}
+	return s.PublishAll(ctx)
+}
+
+// demonstrate serves, asks about every image over HTTP, and leaves the server running unless once is set.
+func demonstrate(ctx context.Context, settings function.Settings, host string, once bool, stdout io.Writer) error {
+	if once {
+		settings.PlainAddress = "127.0.0.1:0"
+	}
+	log, err := function.NewLogger(settings, io.Discard)
+	if err != nil {
+		return err
+	}
+	service, err := function.New(settings, os.LookupEnv, log)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", settings.PlainAddress)
+	if err != nil {
+		return err
+	}
+	service.Start(ctx)
+	defer service.Stop()
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- service.Serve(serving, listener) }()
+
+	url := "http://" + reachable(listener.Addr())
+	asExpected := show(ctx, url, host, stdout)
+	if !once && asExpected == nil {
+		invite(stdout, url, host)
+		return <-served
+	}
+	stop()
+	return errors.Join(asExpected, <-served)
+}
+
+// reachable is an address that a client on this machine can use.
+func reachable(address net.Addr) string {
+	_, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return address.String()
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// show prints a table of requests and verdicts.
+func show(ctx context.Context, url, host string, stdout io.Writer) error {
+	fmt.Fprintf(stdout, "Registry %s, trust policy %q. Each row is one POST %s/checkimages.\n\n", host, scenario.PolicyName, url)
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "IMAGE\tIT IS\tVERDICT\tSTATUS\tPATCH OR REASON")
+	unexpected := 0
+	for _, c := range scenario.Cases() {
+		image := host + "/acme/" + c.Name + ":v1"
+		row, err := ask(ctx, url, image)
+		if err != nil {
+			return err
+		}
+		note := ""
+		if row.code != string(c.Want) {
+			unexpected++
+			note = fmt.Sprintf(" (expected %s, got %s)", c.Want, row.code)
+		}
+		fmt.Fprintf(table, "acme/%s:v1\t%s\t%s\t%d %s\t%s%s\n", c.Name, c.Tells, mark(stdout, row.status == http.StatusOK), row.status, row.code, row.said, note)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if unexpected > 0 {
+		return fmt.Errorf("%w: %d of %d differ", errUnexpected, unexpected, len(scenario.Cases()))
+	}
+	fmt.Fprintf(stdout, "\nAll %d verdicts are as expected.\n", len(scenario.Cases()))
+	return nil
+}
+
+// row is an answer, for the table.
+type row struct {
+	status     int
+	code, said string
+}
+
+// ask posts a pod with one image, as Kyverno does, and asks /verify for the code.
+func ask(ctx context.Context, url, image string) (row, error) {
+	body := podRequest(image)
+	status, text, err := post(ctx, url+"/checkimages", body)
+	if err != nil {
+		return row{}, err
+	}
+	_, verdict, err := post(ctx, url+"/verify", body)
+	if err != nil {
+		return row{}, err
+	}
+	var answer struct {
+		Results []struct{ Path, Image, Code, Op, Value string }
+	}
+	if err := json.Unmarshal(verdict, &answer); err != nil || len(answer.Results) != 1 {
+		return row{}, fmt.Errorf("/verify answered %q", verdict)
+	}
+	result := answer.Results[0]
+	said := string(text)
+	if status == http.StatusOK {
+		said = fmt.Sprintf("%s %s %s", result.Op, result.Path, shorten(result.Value))
+	}
+	return row{status: status, code: result.Code, said: strings.TrimPrefix(said, fmt.Sprintf("failed to verify container app: failed to verify image %s: ", image))}, nil
+}
+
+func podRequest(image string) []byte {
+	return fmt.Appendf(nil, `{"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":%q}]}}}`, image)
+}
+
+// shorten cuts a digest for the table.
+func shorten(reference string) string {
+	if i := strings.Index(reference, "@sha256:"); i >= 0 && len(reference) > i+20 {
+		return reference[:i+20] + "..."
+	}
+	return reference
+}
+
+func post(ctx context.Context, url string, body []byte) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return response.StatusCode, text, err
+}
+
+func invite(stdout io.Writer, url, host string) {
+	fmt.Fprintf(stdout, `
+The server runs on. Ask it yourself, in another terminal:
+
+  curl -s -d '%s' %s/checkimages
+
+End it with Ctrl-C.
+`, podRequest(host+"/acme/signed:v1"), url)
+}

@@ -1,0 +1,90 @@
+// Command kyverno-notation-venafi verifies container images for Kyverno. See the README.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/nirmata/kyverno-notation-venafi/function"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const usage = `Usage: kyverno-notation-venafi [serve|check|demo] [flags]
+
+  serve   answer POST /checkimages and /verify (the default)
+  check   verify images from the command line: check IMAGE... | -f FILE
+  demo    sign images on the spot and verify them, with nothing else needed
+
+Run a command with -h for its flags.
+`
+
+// run picks the command. It gives the exit status: 2 where the command line or the settings are wrong.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	command := "serve"
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return report(serve(ctx, args, stderr), stderr)
+	case "check":
+		return check(ctx, args, stdout, stderr)
+	case "demo":
+		return report(demo(ctx, args, stdout), stderr)
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
+	fmt.Fprintf(stderr, "unknown command %q\n\n%s", command, usage)
+	return 2
+}
+
+func report(err error, stderr io.Writer) int {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUnexpected):
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	fmt.Fprintln(stderr, "error:", err)
+	return 2
+}
+
+// serve runs the service until it is told to end.
+func serve(ctx context.Context, args []string, stderr io.Writer) error {
+	settings, rest, err := function.LoadSettings("serve", args, os.LookupEnv, nil)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("serve takes no arguments, but got %q", rest)
+	}
+	log, err := function.NewLogger(settings, stderr)
+	if err != nil {
+		return err
+	}
+	service, err := function.New(settings, os.LookupEnv, log)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", settings.PlainAddress)
+	if err != nil {
+		return err
+	}
+	service.Start(ctx)
+	defer service.Stop()
+	return service.Serve(ctx, listener)
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// Escape sequences, for terminals only.
+const (
+	green, red, plain = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+)
+
+// isTerminal tells whether people look at what is written.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+}
+
+// mark is a verdict in a word, in colour on a terminal.
+func mark(w io.Writer, verified bool) string {
+	word, colour := "denied", red
+	if verified {
+		word, colour = "verified", green
+	}
+	if !isTerminal(w) {
+		return word
+	}
+	return colour + word + plain
+}
+
+func printTable(w io.Writer, results []core.Result) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "IMAGE\tVERDICT\tCODE\tDIGEST\tREASON")
+	for _, r := range results {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Requested, mark(w, r.Verified), r.Code, dash(r.Digest), r.Reason)
+	}
+	return table.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

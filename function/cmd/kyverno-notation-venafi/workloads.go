@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+)
+
+// maxManifest bounds a manifest file; bytes.
+const maxManifest = 32 << 20
+
+// readWorkloads gives the objects of a manifest that have pods: those of other kinds, such as Services, have
+// nothing to verify and are left out.
+func readWorkloads(name string) ([]any, error) {
+	data, err := readManifest(name)
+	if err != nil {
+		return nil, err
+	}
+	var workloads []any
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+	for n := 1; ; n++ {
+		document, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s, document %d: %w", name, n, err)
+		}
+		var object map[string]any
+		if err := yaml.Unmarshal(document, &object); err != nil {
+			return nil, fmt.Errorf("%s, document %d: %w", name, n, err)
+		}
+		workloads = append(workloads, workloadsIn(object)...)
+	}
+	if len(workloads) == 0 {
+		return nil, fmt.Errorf("%s holds no Pod and no workload with a pod template", name)
+	}
+	return workloads, nil
+}
+
+func readManifest(name string) ([]byte, error) {
+	file := os.Stdin
+	if name != "-" {
+		var err error
+		if file, err = os.Open(name); err != nil {
+			return nil, err
+		}
+		defer file.Close()
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(data) > maxManifest {
+		return nil, fmt.Errorf("%s is over %d bytes", name, maxManifest)
+	}
+	return data, nil
+}
+
+func workloadsIn(object map[string]any) []any {
+	if items, ok := object["items"].([]any); ok {
+		var workloads []any
+		for _, item := range items {
+			if o, ok := item.(map[string]any); ok {
+				workloads = append(workloads, workloadsIn(o)...)
+			}
+		}
+		return workloads
+	}
+	if !hasPods(object) {
+		return nil
+	}
+	return []any{object}
+}
+
+// hasPods tells whether something in the object is a pod spec: a list of containers.
+func hasPods(value any) bool {
+	switch v := value.(type) {
+	case map[string]any:
+		if _, ok := v["containers"].([]any); ok {
+			return true
+		}
+		for _, member := range v {
+			if hasPods(member) {
+				return true
+			}
+		}
+	case []any:
+		for _, element := range v {
+			if hasPods(element) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,159 @@
+package function
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// Handler answers the HTTP contract.
+func (f *Function) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /checkimages", f.serve(f.answerCheck))
+	mux.HandleFunc("POST /verify", f.serve(f.answerVerify))
+	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /health/readiness", f.readiness)
+	return mux
+}
+
+func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
+	if err := f.Ready(); err != nil {
+		sendText(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	sendText(w, http.StatusOK, "ready")
+}
+
+// answer writes a verdict in the form of one endpoint and gives the status.
+type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int
+
+// serve bounds and reads a request, judges it, answers and logs one line.
+func (f *Function) serve(answer answer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		verdict, err := f.judge(w, r)
+		var status int
+		if err != nil {
+			status = statusOfError(err)
+			sendText(w, status, err.Error())
+		} else {
+			status = answer(w, r, verdict)
+		}
+		f.logRequest(r, status, verdict, err, time.Since(start))
+	}
+}
+
+func (f *Function) judge(w http.ResponseWriter, r *http.Request) (core.Verdict, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(f.settings.MaxBodyBytes)))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return core.Verdict{}, &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
+	case err != nil:
+		return core.Verdict{}, &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
+	}
+	return f.Check(r.Context(), body)
+}
+
+// response is the body of an admission: the patches that pin what was verified.
+type response struct {
+	Verified bool         `json:"verified"`
+	Message  string       `json:"message"`
+	Results  []core.Patch `json:"results"`
+}
+
+// answerCheck answers Kyverno's apiCall: patches, or a denial's text, which Kyverno prints to the one who was
+// denied.
+func (f *Function) answerCheck(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int {
+	status := statusOfClass(verdict.Class)
+	switch {
+	case verdict.Verified:
+		sendJSON(w, status, response{Verified: true, Message: verdict.Message, Results: core.Patches(verdict)})
+	case wantsJSON(r):
+		sendJSON(w, status, verdict)
+	default:
+		sendText(w, status, verdict.Message)
+	}
+	return status
+}
+
+// answerVerify answers CEL policies, which decide on the body themselves.
+func (f *Function) answerVerify(w http.ResponseWriter, _ *http.Request, verdict core.Verdict) int {
+	sendJSON(w, http.StatusOK, verdict)
+	return http.StatusOK
+}
+
+func wantsJSON(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "application/json")
+}
+
+// statusOfClass and statusOfError are the only places that map outcomes to HTTP statuses.
+func statusOfClass(class core.Class) int {
+	switch class {
+	case core.Admitted:
+		return http.StatusOK
+	case core.Failed:
+		return http.StatusBadGateway
+	case core.TimedOut:
+		return http.StatusGatewayTimeout
+	case core.Rejected:
+		return http.StatusBadRequest
+	}
+	return http.StatusNotAcceptable
+}
+
+func statusOfError(err error) int {
+	var request *core.RequestError
+	switch {
+	case errors.As(err, &request) && request.Code == core.RequestTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case errors.As(err, &request):
+		return http.StatusBadRequest
+	}
+	return http.StatusServiceUnavailable
+}
+
+func sendText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // a caller that went away cannot be told
+}
+
+func sendJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(value) // a caller that went away cannot be told
+}
+
+// logRequest writes the request's line: what was asked about each image, and what came of it.
+func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
+	attributes := []slog.Attr{
+		slog.String("path", r.URL.Path),
+		slog.Int("status", status),
+		slog.Bool("verified", verdict.Verified),
+		slog.Float64("durationMs", float64(took.Microseconds())/1000),
+	}
+	if err != nil {
+		attributes = append(attributes, slog.String("error", err.Error()))
+	}
+	attributes = append(attributes, slog.Any("images", lo.Map(verdict.Results, func(result core.Result, _ int) map[string]string {
+		line := map[string]string{"image": result.Requested, "digest": result.Digest, "code": string(result.Code)}
+		if !result.Verified {
+			line["reason"] = result.Reason
+		}
+		return line
+	})))
+	f.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
+}

@@ -1,0 +1,193 @@
+package function
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Settings is everything that can be set, each by a flag or an environment variable; a flag goes first. The
+// README's table is made from the tags.
+type Settings struct {
+	TrustDir           string `flag:"trustDir" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
+	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
+
+	PlainAddress   string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`
+	RequestTimeout time.Duration `flag:"requestTimeout" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
+	MaxBodyBytes   int           `flag:"maxBodyBytes" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
+	MaxParallel    int           `flag:"maxParallel" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
+	DrainDelay     time.Duration `flag:"drainDelay" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
+	DrainTimeout   time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
+	LogLevel       string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+
+	PluginDir     string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
+	PluginConfig  map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
+	PluginTimeout time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
+
+	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
+	MaxReferrers          int      `flag:"maxReferrers" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
+	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
+	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
+	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
+	DockerConfig          string   `flag:"dockerConfig" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`
+}
+
+// Environment looks up an environment variable, as os.LookupEnv does.
+type Environment func(name string) (string, bool)
+
+// LoadSettings reads settings from the environment and then from the command line's flags. The rest of the
+// command line is what follows the flags. add registers further flags of a command; it may be nil.
+func LoadSettings(name string, args []string, env Environment, add func(*flag.FlagSet)) (Settings, []string, error) {
+	var s Settings
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	for _, field := range s.fields() {
+		if err := field.load(env); err != nil {
+			return Settings{}, nil, err
+		}
+		flags.Var(field, field.Flag, field.Help)
+	}
+	if add != nil {
+		add(flags)
+	}
+	rest, err := parseAnywhere(flags, args)
+	if err != nil {
+		return Settings{}, nil, err
+	}
+	return s, rest, s.validate()
+}
+
+// parseAnywhere accepts flags before, between and behind the other words.
+func parseAnywhere(flags *flag.FlagSet, args []string) ([]string, error) {
+	var rest []string
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		if flags.NArg() == 0 {
+			return rest, nil
+		}
+		rest = append(rest, flags.Arg(0))
+		args = flags.Args()[1:]
+	}
+}
+
+func (s Settings) validate() error {
+	for name, value := range map[string]int{
+		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
+		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
+	} {
+		if value < 1 {
+			return fmt.Errorf("%s is %d; it must be at least 1", name, value)
+		}
+	}
+	for name, value := range map[string]time.Duration{"requestTimeout": s.RequestTimeout, "pluginTimeout": s.PluginTimeout, "drainTimeout": s.DrainTimeout} {
+		if value <= 0 {
+			return fmt.Errorf("%s is %s; it must be more than 0", name, value)
+		}
+	}
+	if s.DrainDelay < 0 {
+		return errors.New("drainDelay is negative")
+	}
+	return nil
+}
+
+// Field is one setting: its tags, and where its value goes.
+type Field struct {
+	Flag, Env, Default, Help string
+	value                    reflect.Value
+}
+
+// Fields lists the settings, for documentation.
+func Fields() []*Field { return (&Settings{}).fields() }
+
+func (s *Settings) fields() []*Field {
+	value := reflect.ValueOf(s).Elem()
+	fields := make([]*Field, value.NumField())
+	for i := range fields {
+		tag := value.Type().Field(i).Tag
+		fields[i] = &Field{Flag: tag.Get("flag"), Env: tag.Get("env"), Default: tag.Get("default"), Help: tag.Get("help"), value: value.Field(i)}
+	}
+	return fields
+}
+
+// load sets the field from the environment, or else to its default.
+func (f *Field) load(env Environment) error {
+	text, ok := env(f.Env)
+	if port, set := env("PORT"); !ok && f.Flag == "plainAddress" && set && port != "" {
+		text, ok = ":"+port, true
+	}
+	if !ok {
+		text = f.Default
+	}
+	if text == "" && !ok {
+		return nil
+	}
+	for _, part := range f.split(text) {
+		if err := f.Set(part); err != nil {
+			return fmt.Errorf("environment variable %s: %w", f.Env, err)
+		}
+	}
+	return nil
+}
+
+// split parts a variable that holds several values of a repeatable flag.
+func (f *Field) split(text string) []string {
+	if f.value.Kind() != reflect.Map {
+		return []string{text}
+	}
+	return splitList(text)
+}
+
+func splitList(text string) []string {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+	return slices.DeleteFunc(parts, func(s string) bool { return strings.TrimSpace(s) == "" })
+}
+
+// IsBoolFlag lets a boolean flag stand without a value; part of flag.Value.
+func (f *Field) IsBoolFlag() bool { return f.value.IsValid() && f.value.Kind() == reflect.Bool }
+
+// String is part of flag.Value; it gives the default.
+func (f *Field) String() string {
+	if f == nil {
+		return ""
+	}
+	return f.Default
+}
+
+// Set is part of flag.Value.
+func (f *Field) Set(text string) (err error) {
+	switch into := f.value.Addr().Interface().(type) {
+	case *string:
+		*into = text
+	case *bool:
+		*into, err = strconv.ParseBool(text)
+	case *int:
+		*into, err = strconv.Atoi(text)
+	case *time.Duration:
+		*into, err = time.ParseDuration(text)
+	case *[]string:
+		*into = splitList(text)
+	case *map[string]string:
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return fmt.Errorf("%q is not key=value", text)
+		}
+		*into = maps.Clone(*into)
+		if *into == nil {
+			*into = map[string]string{}
+		}
+		(*into)[key] = value
+	default:
+		return fmt.Errorf("a setting of type %T cannot be set", into)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w", text, err)
+	}
+	return nil
+}

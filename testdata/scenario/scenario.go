@@ -1,0 +1,283 @@
+// Package scenario fills a registry with images in every state of trust, and a directory with the trust
+// resources that tell them apart. Tests, benchmarks and the demonstration share it.
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// PolicyName is the trust policy that trusts Trusted.
+const PolicyName = "demo"
+
+// Scenario is a registry's content and the trust that goes with it.
+type Scenario struct {
+	Host    string // of the registry
+	Trusted *signing.CA
+	Foreign *signing.CA
+
+	client    *http.Client
+	plainHTTP bool
+
+	rsa, ecdsa, foreign, expired *signing.Signer
+}
+
+// Case is an image in one state of trust.
+type Case struct {
+	Name  string
+	Tells string // a sentence for people
+	Want  core.Code
+	make  func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error)
+}
+
+// New makes keys and certificates for a registry that speaks plain HTTP, or is reached through client.
+func New(host string, client *http.Client, plainHTTP bool) (*Scenario, error) {
+	s := &Scenario{Host: host, client: client, plainHTTP: plainHTTP}
+	var err error
+	if s.Trusted, err = signing.NewCA(signing.Options{CommonName: "Acme Root", Organization: "Acme"}); err != nil {
+		return nil, err
+	}
+	if s.Foreign, err = signing.NewCA(signing.Options{CommonName: "Mallory Root", Organization: "Mallory"}); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for signer, options := range map[**signing.Signer]signing.LeafOptions{
+		&s.rsa:     {CommonName: "Acme Release", KeyType: signing.RSA2048},
+		&s.ecdsa:   {CommonName: "Acme Build"},
+		&s.expired: {CommonName: "Acme Former", NotBefore: now.AddDate(-2, 0, 0), NotAfter: now.AddDate(-1, 0, 0)},
+	} {
+		if *signer, err = s.Trusted.Issue(options); err != nil {
+			return nil, err
+		}
+	}
+	s.foreign, err = s.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"})
+	return s, err
+}
+
+// Signer is the one whom the policy trusts.
+func (s *Scenario) Signer() *signing.Signer { return s.ecdsa }
+
+// Reference names a case's image.
+func (s *Scenario) Reference(name string) string { return s.Host + "/acme/" + name + ":v1" }
+
+// Cases lists the images, admitted ones first.
+func Cases() []Case {
+	return []Case{
+		{"signed", "signed with RSA, JWS envelope", core.Verified, signedBy(rsa, signing.SignRequest{Format: signing.JWS})},
+		{"signed-cose", "signed with ECDSA, COSE envelope", core.Verified, signedBy(ecdsa, signing.SignRequest{Format: signing.COSE})},
+		{"signed-ecdsa", "signed with ECDSA, JWS envelope", core.Verified, signedBy(ecdsa, signing.SignRequest{Format: signing.JWS})},
+		{"plugin-signed", "signed with the venafi-csp plugin", core.Verified, signedBy(ecdsa, signing.SignRequest{Plugin: signing.Venafi()})},
+		{"beside-foreign", "a good signature beside a foreign one", core.Verified, besideForeign},
+		{"multi-arch", "an index of two platforms, signed as a whole", core.Verified, multiArch},
+		{"unsigned", "not signed", core.NoSignature, unsigned},
+		{"foreign", "signed by someone else", core.SignatureUntrusted, signedBy(foreign, signing.SignRequest{})},
+		{"expired-certificate", "the signer's certificate has expired", core.CertificateExpired, signedBy(expired, signing.SignRequest{})},
+		{"expired-signature", "the signature itself has expired", core.SignatureExpired, signedBy(ecdsa, signing.SignRequest{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Hour})},
+		{"tampered", "the envelope was changed after signing", core.SignatureInvalid, tampered},
+		{"replayed", "carries the signature of another image", core.SignatureMismatch, replayed},
+		{"plugin-without-x5u", "signed with the plugin, without the x5u attribute", core.PluginRefused, signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "venafi-csp", MinVersion: "0.2.0"}})},
+		{"plugin-missing", "demands a plugin that is not installed", core.PluginMissing, signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "not-installed", MinVersion: "1.0.0"}})},
+	}
+}
+
+// Publish pushes a case's image and its signatures.
+func (s *Scenario) Publish(ctx context.Context, c Case) (ocispec.Descriptor, error) {
+	image, err := c.make(ctx, s, c.Name)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("publishing %s: %w", c.Name, err)
+	}
+	return image, nil
+}
+
+// PublishAll pushes every case.
+func (s *Scenario) PublishAll(ctx context.Context) error {
+	for _, c := range Cases() {
+		if _, err := s.Publish(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PushSigned pushes one more image under a name, signed as the request says; nil leaves it unsigned.
+func (s *Scenario) PushSigned(ctx context.Context, name string, signer *signing.Signer, request *signing.SignRequest) (ocispec.Descriptor, error) {
+	image, err := s.push(ctx, name)
+	if err != nil || request == nil {
+		return image, err
+	}
+	return image, s.Sign(ctx, name, image, signer, *request)
+}
+
+// Sign signs an artifact of a repository and pushes the signature.
+func (s *Scenario) Sign(ctx context.Context, name string, subject ocispec.Descriptor, signer *signing.Signer, request signing.SignRequest) error {
+	request.Subject = subject
+	if request.Format == "" {
+		request.Format = signing.JWS
+	}
+	envelope, err := signer.Sign(ctx, request)
+	if err != nil {
+		return err
+	}
+	return s.attach(ctx, name, subject, request.Format, envelope)
+}
+
+// Attest pushes a referrer of an image with a JSON payload; signer nil leaves it unsigned.
+func (s *Scenario) Attest(ctx context.Context, name string, image ocispec.Descriptor, artifactType string, payload []byte, signer *signing.Signer) (ocispec.Descriptor, error) {
+	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	attestation, err := signing.PushReferrer(ctx, repository, image, artifactType, payload, "application/json")
+	if err != nil || signer == nil {
+		return attestation, err
+	}
+	return attestation, s.Sign(ctx, name, attestation, signer, signing.SignRequest{})
+}
+
+func (s *Scenario) push(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return signing.PushImage(ctx, repository, "v1", signing.Image{Layers: [][]byte{[]byte(name)}})
+}
+
+func (s *Scenario) attach(ctx context.Context, name string, subject ocispec.Descriptor, format string, envelope []byte) error {
+	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)
+	if err != nil {
+		return err
+	}
+	_, err = signing.PushSignature(ctx, repository, subject, format, envelope)
+	return err
+}
+
+// The signers of a scenario, for the table.
+func rsa(s *Scenario) *signing.Signer     { return s.rsa }
+func ecdsa(s *Scenario) *signing.Signer   { return s.ecdsa }
+func foreign(s *Scenario) *signing.Signer { return s.foreign }
+func expired(s *Scenario) *signing.Signer { return s.expired }
+
+func signedBy(signer func(*Scenario) *signing.Signer, request signing.SignRequest) func(context.Context, *Scenario, string) (ocispec.Descriptor, error) {
+	return func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+		return s.PushSigned(ctx, name, signer(s), &request)
+	}
+}
+
+func unsigned(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+	return s.push(ctx, name)
+}
+
+func besideForeign(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+	image, err := s.PushSigned(ctx, name, s.foreign, &signing.SignRequest{})
+	if err != nil {
+		return image, err
+	}
+	return image, s.Sign(ctx, name, image, s.ecdsa, signing.SignRequest{})
+}
+
+func multiArch(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	index, err := signing.PushIndex(ctx, repository, "v1")
+	if err != nil {
+		return index, err
+	}
+	return index, s.Sign(ctx, name, index, s.ecdsa, signing.SignRequest{})
+}
+
+func tampered(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+	image, err := s.push(ctx, name)
+	if err != nil {
+		return image, err
+	}
+	envelope, err := s.ecdsa.Sign(ctx, signing.SignRequest{Subject: image, Format: signing.JWS})
+	if err != nil {
+		return image, err
+	}
+	envelope, err = signing.Tamper(envelope, signing.JWS)
+	if err != nil {
+		return image, err
+	}
+	return image, s.attach(ctx, name, image, signing.JWS, envelope)
+}
+
+// replayed attaches a signature that is good for another image.
+func replayed(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+	image, err := s.push(ctx, name)
+	if err != nil {
+		return image, err
+	}
+	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)
+	if err != nil {
+		return image, err
+	}
+	other, err := signing.PushImage(ctx, repository, "other", signing.Image{Layers: [][]byte{[]byte("another image")}})
+	if err != nil {
+		return image, err
+	}
+	envelope, err := s.ecdsa.Sign(ctx, signing.SignRequest{Subject: other, Format: signing.JWS})
+	if err != nil {
+		return image, err
+	}
+	return image, s.attach(ctx, name, image, signing.JWS, envelope)
+}
+
+// WriteTrust writes the trust resources, as they would be applied to a cluster, into a directory.
+func (s *Scenario) WriteTrust(dir string) error {
+	files := map[string]string{
+		"truststore-acme.yaml":   TrustStore("acme", s.Trusted.PEM()),
+		"trustpolicy-demo.yaml":  TrustPolicy(PolicyName, "strict", "ca:acme"),
+		"trustpolicy-audit.yaml": TrustPolicy("audit", "audit", "ca:acme"),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TrustStore writes a TrustStore of type ca.
+func TrustStore(name string, pem []byte) string {
+	return fmt.Sprintf(`apiVersion: notation.nirmata.io/v1alpha1
+kind: TrustStore
+metadata:
+  name: %[1]s
+spec:
+  trustStoreName: %[1]s
+  type: ca
+  caBundle: |
+    %[2]s
+`, name, strings.ReplaceAll(strings.TrimSpace(string(pem)), "\n", "\n    "))
+}
+
+// TrustPolicy writes a TrustPolicy with one statement for every repository.
+func TrustPolicy(name, level, store string) string {
+	return fmt.Sprintf(`apiVersion: notation.nirmata.io/v1alpha1
+kind: TrustPolicy
+metadata:
+  name: %[1]s
+spec:
+  version: "1.0"
+  trustPolicyName: %[1]s
+  trustPolicies:
+  - name: everything
+    registryScopes: ["*"]
+    signatureVerification:
+      level: %[2]s
+    trustStores: ["%[3]s"]
+    trustedIdentities: ["*"]
+`, name, level, store)
+}
