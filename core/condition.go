@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/kyverno/kyverno/pkg/engine/jmespath"
 	"github.com/kyverno/kyverno/pkg/engine/variables"
 	"github.com/kyverno/kyverno/pkg/engine/variables/operator"
+	"github.com/kyverno/kyverno/pkg/engine/variables/regex"
 	"github.com/samber/lo"
 )
 
@@ -39,44 +41,74 @@ func visible(document any) map[string]any {
 	return data
 }
 
-// conditions demands one of Any, where there are any, and each of All.
+// conditions demands one of Any, where there are any, and each of All. It lists every condition that fails. Its
+// code is Kyverno's answer: an expression that cannot be evaluated is an error, unless a condition before it in
+// All has decided already.
 func (e *evaluation) conditions(c Conditions) *Finding {
-	var unmet []Finding
-	for _, condition := range c.Any {
+	some := e.oneOf(c.Any)
+	if some != nil && some.Code == ConditionInvalid {
+		return some
+	}
+	each := e.each(c.All)
+	switch {
+	case some == nil:
+		return each
+	case each == nil:
+		return some
+	}
+	return &Finding{each.Code, some.Reason + "; and " + each.Reason}
+}
+
+// oneOf demands one of the conditions, where there are any.
+func (e *evaluation) oneOf(conditions []Condition) *Finding {
+	var unmet []string
+	for _, condition := range conditions {
 		finding := e.condition(condition)
 		if finding == nil {
-			unmet = nil
-			break
+			return nil
 		}
 		if finding.Code == ConditionInvalid {
 			return finding
 		}
-		unmet = append(unmet, *finding)
+		unmet = append(unmet, finding.Reason)
 	}
-	if len(unmet) > 0 {
-		return &Finding{ConditionUnmet, "none of the conditions under any is met: " + reasons(unmet)}
+	switch len(unmet) {
+	case 0:
+		return nil
+	case 1:
+		return &Finding{ConditionUnmet, unmet[0]}
 	}
-	for _, condition := range c.All {
+	return &Finding{ConditionUnmet, fmt.Sprintf("none of the %d conditions under any is met: %s", len(unmet), strings.Join(unmet, "; "))}
+}
+
+// each demands all of the conditions.
+func (e *evaluation) each(conditions []Condition) *Finding {
+	var failed []Finding
+	for _, condition := range conditions {
 		if finding := e.condition(condition); finding != nil {
-			return finding
+			failed = append(failed, *finding)
 		}
 	}
-	return nil
+	if len(failed) == 0 {
+		return nil
+	}
+	texts := lo.Map(failed, func(f Finding, _ int) string { return f.Reason })
+	return &Finding{failed[0].Code, strings.Join(texts, "; ")}
 }
 
 func (e *evaluation) condition(c Condition) (finding *Finding) {
 	defer func() {
 		if r := recover(); r != nil { // a function of the expression language met arguments it does not expect
-			finding = &Finding{ConditionInvalid, fmt.Sprintf("the condition on %s cannot be evaluated: %v", written(c.Key), r)}
+			finding = &Finding{ConditionInvalid, fmt.Sprintf("the condition on %s cannot be evaluated: %s", written(c.Key), cut(fmt.Sprint(r)))}
 		}
 	}()
 	key, err := e.substitute(c.Key)
 	if err != nil {
-		return &Finding{ConditionInvalid, fmt.Sprintf("the condition's key %s cannot be evaluated: %v", written(c.Key), err)}
+		return &Finding{ConditionInvalid, fmt.Sprintf("the condition on %s cannot be evaluated: %v", written(c.Key), err)}
 	}
 	value, err := e.substitute(c.Value)
 	if err != nil {
-		return &Finding{ConditionInvalid, fmt.Sprintf("the value %s of the condition on %s cannot be evaluated: %v", written(c.Value), written(c.Key), err)}
+		return &Finding{ConditionInvalid, fmt.Sprintf("the condition on %s cannot be evaluated, because of its value %s: %v", written(c.Key), written(c.Value), err)}
 	}
 	handler := operator.CreateOperatorHandler(logr.Discard(), e, kyverno.ConditionOperator(c.Operator))
 	if handler == nil {
@@ -85,15 +117,31 @@ func (e *evaluation) condition(c Condition) (finding *Finding) {
 	if handler.Evaluate(key, value) {
 		return nil
 	}
-	return unmet(c, key, value)
+	return unmet(c, offending(handler, c.Operator, key, value), value)
 }
 
-func unmet(c Condition, found, wanted any) *Finding {
-	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), shown(found), c.Operator, shown(wanted))
+func unmet(c Condition, found string, wanted any) *Finding {
+	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, shown(wanted))
 	if c.Message != "" {
 		reason += ": " + c.Message
 	}
 	return &Finding{ConditionUnmet, reason}
+}
+
+// offending shows the value found. Of a list that is too long to be shown, where each element is held against
+// the value, it shows the elements that fail: the one licence of a thousand is what the reader looks for.
+func offending(handler operator.OperatorHandler, name string, found, wanted any) string {
+	list, ok := found.([]any)
+	eachCounts := strings.EqualFold(name, "AllIn") || strings.EqualFold(name, "AllNotIn")
+	if !ok || !eachCounts || len([]rune(encoded(found))) <= maxShown {
+		return shown(found)
+	}
+	failing := lo.Filter(list, func(element any, _ int) bool { return !handler.Evaluate([]any{element}, wanted) })
+	if len(failing) == 0 || len(failing) == len(list) {
+		return shown(found)
+	}
+	distinct := lo.UniqBy(failing, encoded)
+	return fmt.Sprintf("%s among %d values", shown(distinct), len(list))
 }
 
 // evaluation answers the expressions of one attestation's conditions. It is Kyverno's EvalInterface over the
@@ -101,47 +149,106 @@ func unmet(c Condition, found, wanted any) *Finding {
 type evaluation struct {
 	data      map[string]any
 	functions *gojmespath.FunctionCaller
-	queries   int // of the expression under way
+
+	// Of the key or value under way.
+	whole   map[string]bool // the expressions that stand alone, so that their result is not text in a text
+	queries int
+	failure error // of the last query
 }
 
-// Bounds on what one key or value may ask for. Kyverno resolves expressions in what an expression gave as well,
-// so that a payload could otherwise keep it busy for ever.
+// Bounds on what one key or value may ask for.
 const (
-	maxQueries = 100
-	maxNested  = 64 << 10 // bytes of a string that holds {{ itself
+	maxQueries    = 100
+	maxExpression = 64 << 10 // bytes
 )
 
 func (e *evaluation) substitute(raw json.RawMessage) (any, error) {
-	e.queries = 0
 	var document any
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &document); err != nil {
 			return nil, err
 		}
 	}
-	return variables.SubstituteAllInPreconditions(logr.Discard(), e, document)
+	e.queries, e.failure, e.whole = 0, nil, map[string]bool{}
+	e.findWhole(document)
+	result, err := variables.SubstituteAllInPreconditions(logr.Discard(), e, document)
+	if err != nil && e.failure != nil {
+		return nil, e.failure // without the words that Kyverno puts around it
+	}
+	return result, err
+}
+
+// findWhole notes the expressions that are the whole of a text. One that also stands inside another text is not.
+func (e *evaluation) findWhole(document any) {
+	switch d := document.(type) {
+	case string:
+		for _, match := range regex.RegexVariables.FindAllStringSubmatch(d, -1) {
+			query := strings.TrimSpace(strings.NewReplacer("{{", "", "}}", "").Replace(match[2]))
+			query = strings.TrimSpace(strings.TrimPrefix(query, "-"))
+			known, seen := e.whole[query]
+			e.whole[query] = match[2] == d && (known || !seen)
+		}
+	case []any:
+		for _, element := range d {
+			e.findWhole(element)
+		}
+	case map[string]any:
+		for key, member := range d {
+			e.findWhole(key)
+			e.findWhole(member)
+		}
+	}
 }
 
 // Query evaluates a JMESPath expression.
 func (e *evaluation) Query(query string) (any, error) {
+	var result any
+	result, e.failure = e.query(strings.TrimSpace(query))
+	return result, e.failure
+}
+
+func (e *evaluation) query(query string) (any, error) {
 	if e.queries++; e.queries > maxQueries {
-		return nil, fmt.Errorf("it needs more than %d expressions to be resolved", maxQueries)
+		return nil, fmt.Errorf("it holds more than %d expressions", maxQueries)
 	}
-	if strings.TrimSpace(query) == "" {
+	switch {
+	case query == "":
 		return nil, errors.New("the expression is empty")
+	case len(query) > maxExpression:
+		return nil, fmt.Errorf("the expression is %d bytes; at most %d are read", len(query), maxExpression)
 	}
-	compiled, err := gojmespath.Compile(strings.TrimSpace(query))
+	compiled, err := gojmespath.Compile(query)
 	if err != nil {
-		return nil, fmt.Errorf("the expression %q does not compile: %w", query, err)
+		return nil, fmt.Errorf("the expression %q does not compile: %s", query, strings.TrimPrefix(err.Error(), "SyntaxError: "))
 	}
 	result, err := compiled.Search(e.data, gojmespath.WithFunctionCaller(e.functions))
 	if err != nil {
-		return nil, err
+		return nil, searchError(query, err)
 	}
-	if text, ok := result.(string); ok && len(text) > maxNested && strings.Contains(text, "{{") {
-		return nil, fmt.Errorf("the expression %q gives text of %d bytes with {{ in it", query, len(text))
+	// Kyverno resolves what an expression gave once more when it stands inside a text. Here that would let the
+	// payload, which strangers may have a hand in, write expressions.
+	if !e.whole[query] && strings.Contains(encoded(result), "{{") {
+		return nil, fmt.Errorf("the expression %q gives text with {{ in it; let the expression be the whole key or value", query)
 	}
 	return result, nil
+}
+
+// How the library words what it cannot do.
+var (
+	missingPattern = regexp.MustCompile(`(?s)^Unknown key (".*") in path$`)
+	typePattern    = regexp.MustCompile(`(?s)^Invalid type for: (.*), expected: \[\]jmespath\.JpType\{(.*)\}$`)
+)
+
+// searchError speaks of the payload and of JSON where the library speaks of paths and of Go.
+func searchError(query string, err error) error {
+	var missing gojmespath.NotFoundError
+	if match := missingPattern.FindStringSubmatch(err.Error()); match != nil && errors.As(err, &missing) {
+		return fmt.Errorf("the expression %q asks for %s, which the payload does not have there", query, match[1])
+	}
+	if match := typePattern.FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("the expression %q gives a function %s, which takes %s", query, cut(strings.ReplaceAll(match[1], "<nil>", "null")), match[2])
+	}
+	return fmt.Errorf("the expression %q fails: %s", query, cut(err.Error()))
 }
 
 // QueryOperation is part of Kyverno's interface: no admission operation is known here.
@@ -201,21 +308,25 @@ func written(raw json.RawMessage) string {
 }
 
 // shown shows a value found or wanted.
-func shown(value any) string {
+func shown(value any) string { return cut(encoded(value)) }
+
+func encoded(value any) string {
 	var text strings.Builder
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false) // the reader is a terminal
 	if err := encoder.Encode(value); err != nil {
 		return fmt.Sprintf("a %T", value)
 	}
-	return cut(strings.TrimSpace(text.String()))
+	return strings.TrimSpace(text.String())
 }
 
-// cut keeps the first 200 characters.
+// maxShown is how much of a value is shown; characters.
+const maxShown = 200
+
+// cut keeps the first characters of a text that is too long to be shown.
 func cut(s string) string {
-	const most = 200
-	if runes := []rune(s); len(runes) > most {
-		return string(runes[:most]) + "..."
+	if runes := []rune(s); len(runes) > maxShown {
+		return string(runes[:maxShown]) + "..."
 	}
 	return s
 }
