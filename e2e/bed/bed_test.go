@@ -1,0 +1,354 @@
+package bed_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+)
+
+// TestBed shares one bed, because starting one takes most of the time. The order of the subtests matters: the last ones
+// take it apart.
+func TestBed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a control plane")
+	}
+	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeBed(t, b) })
+
+	service := newVerifier(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *bed.Bed, *verifier)
+	}{
+		{"a token is authenticated for its audience only", testTokenReview},
+		{"a service account acts with its own rights", testServiceAccount},
+		{"a cluster policy asks a service on loopback", testClusterPolicy},
+		{"CEL policies ask a service on loopback", testCELPolicies},
+		{"Kyverno can be restarted", testRestartKyverno},
+		{"the API server can be killed and restarted", testRestartAPIServer},
+	} {
+		if !t.Run(test.name, func(t *testing.T) { test.run(t, b, service) }) {
+			t.Fatalf("end of Kyverno's log:\n%s", lastLines(t, b.LogFile(bed.Kyverno), 40))
+		}
+	}
+}
+
+// closeBed checks that nothing of a bed is left after Close.
+func closeBed(t *testing.T, b *bed.Bed) {
+	processes := b.Processes()
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	checkGone(t, processes)
+	if _, err := os.Stat(b.Dir()); !os.IsNotExist(err) {
+		t.Errorf("the data directory is left: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+func checkGone(t *testing.T, processes []bed.Process) {
+	t.Helper()
+	if len(processes) == 0 {
+		t.Error("no process was running")
+	}
+	for _, p := range processes {
+		for deadline := time.Now().Add(10 * time.Second); p.Running() && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond) // a killed process takes a moment to go
+		}
+		if p.Running() {
+			t.Errorf("%s (process %d) is left", p.Name, p.PID)
+		}
+	}
+}
+
+func testTokenReview(t *testing.T, b *bed.Bed, _ *verifier) {
+	scoped := token(t, b, bed.KyvernoAudience)
+	general := token(t, b)
+	for _, test := range []struct {
+		name, token, audience string
+		want                  string
+	}{
+		{"the audience of the token", scoped, bed.KyvernoAudience, "true system:serviceaccount:kyverno:kyverno-admission-controller"},
+		{"another audience", scoped, "vault", ""},
+		{"the API server", scoped, bed.Issuer, ""},
+		{"a token for the API server", general, bed.KyvernoAudience, ""},
+		{"not a token", "not-a-token", bed.KyvernoAudience, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			review := fmt.Sprintf(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview",`+
+				`"spec":{"token":%q,"audiences":[%q]}}`, test.token, test.audience)
+			got := kubectl(t, b, review, "create", "-f", "-",
+				"-o", "jsonpath={.status.authenticated} {.status.user.username}")
+			if strings.TrimSpace(got) != test.want {
+				t.Errorf("status %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func testServiceAccount(t *testing.T, b *bed.Bed, _ *verifier) {
+	kubectl(t, b, "", "create", "serviceaccount", "nobody")
+	kubeconfig, err := b.WriteServiceAccountKubeconfig(t.Context(), "default", "nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := kubectl(t, b, "", "auth", "whoami", "--kubeconfig="+kubeconfig, "-o", "jsonpath={.status.userInfo.username}")
+	if want := "system:serviceaccount:default:nobody"; who != want {
+		t.Errorf("is %q, want %q", who, want)
+	}
+	out, err := b.Kubectl(t.Context(), "", "get", "secrets", "--kubeconfig="+kubeconfig)
+	if err == nil || !strings.Contains(err.Error(), "forbidden") {
+		t.Errorf("listing secrets: %q, %v; want forbidden", out, err)
+	}
+}
+
+const clusterPolicy = `
+apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: smoke}
+spec:
+  background: false
+  webhookConfiguration: {failurePolicy: Fail}
+  rules:
+  - name: pin
+    match: {any: [{resources: {kinds: [Pod], namespaces: [classic]}}]}
+    context:
+    - name: response
+      apiCall:
+        method: POST
+        data: [{key: images, value: "{{images}}"}]
+        service: {url: "URL/checkimages"}
+    mutate:
+      foreach:
+      - list: "response.results"
+        patchesJson6902: |-
+          - op: replace
+            path: "{{element.path}}"
+            value: "{{element.value}}"
+`
+
+func testClusterPolicy(t *testing.T, b *bed.Bed, service *verifier) {
+	kubectl(t, b, "", "create", "namespace", "classic")
+	apply(t, b, service, clusterPolicy, "clusterpolicy/smoke")
+
+	if got, want := runPod(t, b, "classic", "app:good"), digestOf("app:good"); got != want {
+		t.Errorf("image %q, want %q", got, want)
+	}
+	want := "Bearer " + readFile(t, b.KyvernoTokenFile())
+	if got := service.lastAuthorization(); got != want {
+		t.Errorf("Kyverno sent %d bytes of Authorization that are not its token", len(got))
+	}
+	checkDenied(t, b, "classic", "app:bad", `failed to verify container web: app:bad is not signed`)
+}
+
+const celPolicies = `
+apiVersion: policies.kyverno.io/v1
+kind: MutatingPolicy
+metadata: {name: smoke}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: cel}}
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  variables:
+  - name: verdict
+    expression: 'http.Post("URL/verify", {"object": dyn(object), "trustPolicy": dyn("smoke")})'
+  mutations:
+  - patchType: JSONPatch
+    jsonPatch:
+      expression: variables.verdict.results.map(r, JSONPatch{op: "replace", path: r.path, value: r.value})
+---
+apiVersion: policies.kyverno.io/v1
+kind: ValidatingPolicy
+metadata: {name: smoke}
+spec:
+  failurePolicy: Fail
+  validationActions: [Deny]
+  matchConstraints:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: cel}}
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  variables:
+  - name: verdict
+    expression: 'http.Post("URL/verify", {"object": dyn(object), "trustPolicy": dyn("smoke")})'
+  validations:
+  - expression: variables.verdict.verified == true
+    messageExpression: variables.verdict.message
+`
+
+func testCELPolicies(t *testing.T, b *bed.Bed, service *verifier) {
+	kubectl(t, b, "", "create", "namespace", "cel")
+	apply(t, b, service, celPolicies, "mutatingpolicy/smoke", "validatingpolicy/smoke")
+
+	if got, want := runPod(t, b, "cel", "app:good"), digestOf("app:good"); got != want {
+		t.Errorf("image %q, want %q", got, want)
+	}
+	if got := service.lastAuthorization(); got != "" {
+		t.Errorf("CEL sent %d bytes of Authorization, want none", len(got))
+	}
+	checkDenied(t, b, "cel", "app:bad", `app:bad is not signed`)
+}
+
+func testRestartKyverno(t *testing.T, b *bed.Bed, _ *verifier) {
+	if err := b.StopKyverno(); err != nil {
+		t.Fatal(err)
+	}
+	checkDenied(t, b, "classic", "app:good", "failed calling webhook")
+	if err := b.StartKyverno(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := runPod(t, b, "classic", "app:good"), digestOf("app:good"); got != want {
+		t.Errorf("image %q, want %q", got, want)
+	}
+}
+
+func testRestartAPIServer(t *testing.T, b *bed.Bed, _ *verifier) {
+	if err := b.StopAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := b.Kubectl(t.Context(), "", "get", "namespace", "classic"); err == nil {
+		t.Fatalf("the API server still answers: %s", out)
+	}
+	if err := b.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := runPod(t, b, "classic", "app:good"), digestOf("app:good"); got != want {
+		t.Errorf("image %q, want %q", got, want)
+	}
+}
+
+// verifier answers as the product does, by the image's tag.
+type verifier struct {
+	*httptest.Server
+	mu            sync.Mutex
+	authorization string
+}
+
+func newVerifier(t *testing.T) *verifier {
+	v := &verifier{}
+	v.Server = httptest.NewServer(v)
+	t.Cleanup(v.Close)
+	return v
+}
+
+func (v *verifier) lastAuthorization() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.authorization
+}
+
+func (v *verifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v.mu.Lock()
+	v.authorization = r.Header.Get("Authorization")
+	v.mu.Unlock()
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	image := "app:good"
+	if strings.Contains(string(body), "app:bad") || strings.Contains(string(body), `"tag":"bad"`) {
+		image = "app:bad"
+	}
+	verified, message, results := image == "app:good", image+" is not signed", []map[string]string{}
+	if verified {
+		message = "verified"
+		results = append(results, map[string]string{"path": "/spec/containers/0/image", "value": digestOf(image)})
+	}
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	case !verified && r.URL.Path == "/checkimages":
+		w.WriteHeader(http.StatusNotAcceptable)
+		fmt.Fprint(w, "failed to verify container web: "+message)
+	default:
+		_ = json.NewEncoder(w).Encode(map[string]any{"verified": verified, "message": message, "results": results})
+	}
+}
+
+func digestOf(image string) string {
+	return strings.SplitN(image, ":", 2)[0] + "@sha256:" + strings.Repeat("0123456789abcdef", 4)
+}
+
+// apply replaces URL in the policies by the service's and waits until Kyverno enforces them.
+func apply(t *testing.T, b *bed.Bed, service *verifier, manifests string, policies ...string) {
+	t.Helper()
+	if err := b.Apply(t.Context(), strings.ReplaceAll(manifests, "URL", service.URL)); err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range policies {
+		if err := b.WaitPolicy(t.Context(), policy); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func token(t *testing.T, b *bed.Bed, audiences ...string) string {
+	t.Helper()
+	token, err := b.Token(t.Context(), bed.KyvernoNamespace, bed.KyvernoServiceAccount, audiences...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func kubectl(t *testing.T, b *bed.Bed, stdin string, args ...string) string {
+	t.Helper()
+	out, err := b.Kubectl(t.Context(), stdin, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func tryPod(ctx context.Context, b *bed.Bed, namespace, image string) (string, error) {
+	return b.Kubectl(ctx, "", "run", "web", "--namespace="+namespace, "--image="+image,
+		"--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}")
+}
+
+// runPod returns the image of a pod as it was admitted.
+func runPod(t *testing.T, b *bed.Bed, namespace, image string) string {
+	t.Helper()
+	out, err := tryPod(t.Context(), b, namespace, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func checkDenied(t *testing.T, b *bed.Bed, namespace, image, want string) {
+	t.Helper()
+	out, err := tryPod(t.Context(), b, namespace, image)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a pod with %s: admitted as %q, error %v; want a denial with %q", image, out, err, want)
+		return
+	}
+	t.Log(err)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func lastLines(t *testing.T, path string, n int) string {
+	lines := strings.Split(readFile(t, path), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
