@@ -129,9 +129,9 @@ func (p *process) run(ctx context.Context, path string, request plugin.Request, 
 	case err != nil && ctx.Err() != nil:
 		return &Error{Code: core.PluginTimeout, Text: p.says("did not answer %s in time", request.Command()), cause: ctx.Err()}
 	case err != nil:
-		return p.refusal(request.Command(), stderr.Bytes(), err)
+		return p.refusal(request.Command(), stderr.kept.Bytes(), err)
 	}
-	if err := json.Unmarshal(stdout.Bytes(), response); err != nil {
+	if err := json.Unmarshal(stdout.kept.Bytes(), response); err != nil {
 		return &Error{Code: core.PluginFailed, Text: p.says("answered %s with something that is not the protocol's JSON: %v", request.Command(), err), cause: err}
 	}
 	return nil
@@ -158,19 +158,20 @@ func (p *process) refusal(command plugin.Command, stderr []byte, err error) erro
 	return &Error{Code: code, Text: p.says("refused %s: %s", command, said.Message), cause: err}
 }
 
-// bounded keeps output up to its bound. Past it, it stops the process.
+// bounded keeps output up to its bound. Past it, it stops the process. The buffer is not embedded, because its
+// ReadFrom would go round the bound.
 type bounded struct {
-	bytes.Buffer
+	kept    bytes.Buffer
 	stop    func()
 	flooded bool
 }
 
 // Write fails past the bound.
 func (b *bounded) Write(data []byte) (int, error) {
-	if b.Len()+len(data) > maxOutput {
+	if b.kept.Len()+len(data) > maxOutput {
 		b.flooded = true
 		b.stop()
 		return 0, errors.New("too much output")
 	}
-	return b.Buffer.Write(data)
+	return b.kept.Write(data)
 }

@@ -15,11 +15,24 @@ func DockerConfig(path string) CredentialFunc {
 	return func(ctx context.Context, host string) (auth.Credential, error) {
 		store, err := openStore(path)
 		if err != nil {
-			return auth.EmptyCredential, fmt.Errorf("docker config: %w", err)
+			return auth.EmptyCredential, &credentialError{fmt.Errorf("docker config: %w", err)}
 		}
-		return credentials.Credential(store)(ctx, host)
+		credential, err := credentials.Credential(store)(ctx, host)
+		if err != nil {
+			return auth.EmptyCredential, &credentialError{err}
+		}
+		return credential, nil
 	}
 }
+
+// credentialError is a failure of finding credentials, before the registry was asked again.
+type credentialError struct{ cause error }
+
+// Error is the cause's text.
+func (e *credentialError) Error() string { return e.cause.Error() }
+
+// Unwrap gives the cause.
+func (e *credentialError) Unwrap() error { return e.cause }
 
 func openStore(path string) (credentials.Store, error) {
 	if path == "" {

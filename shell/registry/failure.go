@@ -5,9 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 
-	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -64,6 +65,8 @@ func classify(ctx context.Context, doing string, err error) error {
 
 func codeOf(ctx context.Context, doing string, err error) core.Code {
 	var answered *errcode.ErrorResponse
+	var credential *credentialError
+	var transport net.Error // *url.Error is one
 	switch {
 	case errors.As(err, &answered):
 		return codeOfStatus(doing, answered.StatusCode)
@@ -71,12 +74,12 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 		return core.Timeout
 	case errors.Is(err, errdef.ErrNotFound) && doing == resolving:
 		return core.ImageNotFound
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &credential):
 		return core.RegistryUnauthorized
-	case isInvalid(err):
-		return core.RegistryInvalid
+	case errors.As(err, &transport), errors.Is(err, io.ErrUnexpectedEOF):
+		return core.RegistryUnavailable
 	}
-	return core.RegistryUnavailable
+	return core.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
 }
 
 func codeOfStatus(doing string, status int) core.Code {
@@ -87,17 +90,4 @@ func codeOfStatus(doing string, status int) core.Code {
 		return core.ImageNotFound
 	}
 	return core.RegistryUnavailable
-}
-
-// isInvalid tells answers that contradict themselves or their bounds.
-func isInvalid(err error) bool {
-	for _, target := range []error{
-		content.ErrMismatchedDigest, content.ErrTrailingData, content.ErrInvalidDescriptorSize,
-		errdef.ErrSizeExceedsLimit, errdef.ErrTooManyPages, errdef.ErrInvalidReference,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
 }

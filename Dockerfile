@@ -1,0 +1,44 @@
+# syntax=docker/dockerfile:1.17
+# One image, one static binary. The base images are pinned by version; a release build pins them by digest with
+# --build-arg.
+ARG GO_IMAGE=docker.io/library/golang:1.26.8-bookworm
+ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
+
+FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
+ARG TARGETOS=linux
+ARG TARGETARCH=amd64
+ARG VERSION=dev
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+    go build -trimpath -ldflags "-s -w" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
+
+# The verification plugin, from its release. 0.3.0 to 0.3.2 verify signatures; 0.3.3 does not. It is published for
+# linux/amd64 under this checksum; for other platforms give both arguments.
+FROM ${GO_IMAGE} AS plugin
+ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.0/notation-venafi-csp-linux-amd64.tar.gz
+ARG PLUGIN_SHA256=03771794643f18c286b6db3a25a4d0b8e7c401e685b1e95a19f03c9356344f5a
+WORKDIR /download
+ADD --checksum=sha256:${PLUGIN_SHA256} ${PLUGIN_URL} plugin.tar.gz
+RUN mkdir -p /out/plugins/venafi-csp && \
+    tar -xzf plugin.tar.gz && \
+    install -m 0555 notation-venafi-csp /out/plugins/venafi-csp/notation-venafi-csp
+
+FROM ${BASE_IMAGE}
+ARG VERSION=dev
+LABEL org.opencontainers.image.title="kyverno-notation-venafi" \
+      org.opencontainers.image.description="Verifies Notation signatures and attestations of container images for Kyverno" \
+      org.opencontainers.image.source="https://github.com/nirmata/kyverno-notation-venafi" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /out/kyverno-notation-venafi /kyverno-notation-venafi
+COPY --from=plugin /out/plugins /plugins
+ENV PLUGINS_DIR=/plugins
+# Numeric, so that runAsNonRoot can be checked. Nothing is written: the root file system may be read-only.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/kyverno-notation-venafi"]
+CMD ["serve"]

@@ -1,0 +1,245 @@
+package function_test
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/notaryproject/notation-core-go/signature"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// statement writes a TrustPolicy of one statement, in which more is what follows the level.
+func statement(name, level, more, stores, identities string) string {
+	if level == "skip" {
+		stores, identities = "", ""
+	} else {
+		stores, identities = "    trustStores: ["+stores+"]\n", "    trustedIdentities: ["+identities+"]\n"
+	}
+	return fmt.Sprintf(`apiVersion: notation.nirmata.io/v1alpha1
+kind: TrustPolicy
+metadata:
+  name: %[1]s
+spec:
+  version: "1.0"
+  trustPolicyName: %[1]s
+  trustPolicies:
+  - name: only
+    registryScopes: ["*"]
+    signatureVerification:
+      level: %[2]s
+%[3]s%[4]s%[5]s`, name, level, more, stores, identities)
+}
+
+// trustOnly puts one TrustPolicy, named as the scenario's, beside the scenario's trust store.
+func (b *bench) trustOnly(t *testing.T, policy string, stores ...string) {
+	t.Helper()
+	for _, name := range []string{"trustpolicy-audit.yaml", "trustpolicy-demo.yaml"} {
+		if err := os.Remove(filepath.Join(b.trustDir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := strings.Join(append(stores, policy), "\n---\n")
+	if err := os.WriteFile(filepath.Join(b.trustDir, "test.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startTrusting brings up a service over one policy.
+func startTrusting(t *testing.T, policy func(*bench) string, stores func(*bench) []string) *bench {
+	t.Helper()
+	b := prepare(t, registry.Options{}, "")
+	var extra []string
+	if stores != nil {
+		extra = stores(b)
+	}
+	b.trustOnly(t, policy(b), extra...)
+	b.serve(t, nil)
+	return b
+}
+
+const everyone = `"*"`
+
+// TestLevels verifies images under each level and override of the Notary Project's trust policy specification.
+func TestLevels(t *testing.T) {
+	override := func(kind, action string) string {
+		return fmt.Sprintf("      override: {%s: %s}\n", kind, action)
+	}
+	tests := map[string]struct {
+		level, more, identities, image string
+		want                           core.Code
+		warns                          string
+	}{
+		"strict denies an expired signature":                      {"strict", "", everyone, "expired-signature", core.SignatureExpired, ""},
+		"permissive logs an expired signature":                    {"permissive", "", everyone, "expired-signature", core.Verified, "expiry: digital signature has expired"},
+		"permissive logs an expired certificate":                  {"permissive", "", everyone, "expired-certificate", core.Verified, "authenticTimestamp: "},
+		"permissive denies a foreign signer":                      {"permissive", "", everyone, "foreign", core.SignatureUntrusted, ""},
+		"audit logs a foreign signer":                             {"audit", "", everyone, "foreign", core.Verified, "authenticity: "},
+		"audit denies a tampered envelope":                        {"audit", "", everyone, "tampered", core.SignatureInvalid, ""},
+		"audit denies another image's signature":                  {"audit", "", everyone, "replayed", core.SignatureMismatch, ""},
+		"audit denies an unsigned image":                          {"audit", "", everyone, "unsigned", core.NoSignature, ""},
+		"audit logs what the plugin refuses":                      {"audit", "", everyone, "plugin-without-x5u", core.Verified, "TPP 23.1+"},
+		"skip admits an unsigned image":                           {"skip", "", "", "unsigned", core.Skipped, ""},
+		"strict with expiry logged admits an expired signature":   {"strict", override("expiry", "log"), everyone, "expired-signature", core.Verified, "expiry: "},
+		"permissive with expiry enforced denies it":               {"permissive", override("expiry", "enforce"), everyone, "expired-signature", core.SignatureExpired, ""},
+		"audit with authenticity enforced denies a foreign one":   {"audit", override("authenticity", "enforce"), everyone, "foreign", core.SignatureUntrusted, ""},
+		"a trusted identity admits its signer":                    {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed", core.Verified, ""},
+		"a trusted identity denies another signer of the same CA": {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.SignatureUntrusted, ""},
+		"a plugin checks the trusted identity itself":             {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", core.PluginRefused, ""},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			b := startTrusting(t, func(*bench) string {
+				return statement(scenario.PolicyName, test.level, test.more, `"ca:acme"`, test.identities)
+			}, nil)
+			reference, _ := b.publish(t, test.image)
+			verdict := b.verdict(t, pod(reference))
+			got := verdict.Results[0]
+			if got.Code != test.want {
+				t.Fatalf("code %s; want %s: %s", got.Code, test.want, got.Reason)
+			}
+			if test.warns != "" && !strings.Contains(verdict.Message, "only logged: "+test.warns) && !strings.Contains(verdict.Message, test.warns) {
+				t.Errorf("the message %q does not tell what was only logged: %q", verdict.Message, test.warns)
+			}
+			if test.want == core.Skipped && (got.Op != "" || !strings.Contains(verdict.Message, "level skip")) {
+				t.Errorf("skip must leave the image unpatched and say so: %+v, %q", got, verdict.Message)
+			}
+		})
+	}
+}
+
+// TestTrustStores verifies with stores that are missing, broken or of the wrong type.
+func TestTrustStores(t *testing.T) {
+	tests := map[string]struct {
+		stores string
+		extra  func(*bench) []string
+		want   core.Code
+		says   string
+	}{
+		"a store that does not exist denies and is named": {`"ca:absent"`, nil, core.TrustStoreUnavailable, `"ca:absent" does not exist`},
+		"a store without a certificate denies and says so": {`"ca:broken"`, func(*bench) []string {
+			return []string{scenario.TrustStore("broken", []byte("no certificate"))}
+		}, core.TrustStoreUnavailable, "not PEM"},
+		"two stores of one name deny, both named": {`"ca:twin"`, func(b *bench) []string {
+			twin := scenario.TrustStore("twin", b.scenario.Trusted.PEM())
+			return []string{twin, strings.Replace(twin, "name: twin", "name: other", 1)}
+		}, core.TrustStoreUnavailable, "all claim the name"},
+		"a store of another CA denies":    {`"ca:mallory"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, core.SignatureUntrusted, "trusted certificate"},
+		"one good store of two is enough": {`"ca:mallory", "ca:acme"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, core.Verified, ""},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			b := startTrusting(t, func(*bench) string {
+				return statement(scenario.PolicyName, "strict", "", test.stores, everyone)
+			}, test.extra)
+			reference, _ := b.publish(t, "signed")
+			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != test.want || !strings.Contains(got.Reason, test.says) {
+				t.Errorf("code %s, %q; want %s, %q", got.Code, got.Reason, test.want, test.says)
+			}
+		})
+	}
+}
+
+// TestRevocation asks a real responder, by CRL and by OCSP.
+func TestRevocation(t *testing.T) {
+	tests := map[string]struct {
+		ocsp, revoke, down bool
+		level              string
+		want               core.Code
+	}{
+		"a certificate that its CRL does not list is good":      {false, false, false, "strict", core.Verified},
+		"a certificate that its CRL lists denies":               {false, true, false, "strict", core.CertificateRevoked},
+		"a certificate that OCSP calls good is good":            {true, false, false, "strict", core.Verified},
+		"a certificate that OCSP calls revoked denies":          {true, true, false, "strict", core.CertificateRevoked},
+		"a CRL that cannot be had denies under strict":          {false, false, true, "strict", core.RevocationUnknown},
+		"a CRL that cannot be had is logged under permissive":   {false, false, true, "permissive", core.Verified},
+		"a revoked certificate is only logged under permissive": {true, true, false, "permissive", core.Verified},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			b := startTrusting(t, func(*bench) string {
+				return statement(scenario.PolicyName, test.level, "", `"ca:acme"`, everyone)
+			}, nil)
+			responder, err := signing.NewRevocationServer(b.scenario.Trusted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = responder.Close() })
+			options := signing.LeafOptions{CommonName: "Revocable", CRLURL: responder.CRLURL()}
+			if test.ocsp {
+				options = signing.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()}
+			}
+			signer, err := b.scenario.Trusted.Issue(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signing.SignRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if test.revoke {
+				responder.Revoke(signer.Certificate.SerialNumber)
+			}
+			responder.SetDown(test.down)
+			if got := b.verdict(t, pod(b.scenario.Reference("revocable"))).Results[0]; got.Code != test.want {
+				t.Errorf("code %s; want %s: %s", got.Code, test.want, got.Reason)
+			}
+		})
+	}
+}
+
+// TestTimestamps lets a timestamp vouch for a signature of a certificate that has expired since.
+func TestTimestamps(t *testing.T) {
+	tests := map[string]struct {
+		stamped bool
+		stores  string
+		want    core.Code
+	}{
+		"a trusted timestamp from when the certificate was valid": {true, `"ca:acme", "tsa:clock"`, core.Verified},
+		"a timestamp of an authority that is not trusted":         {true, `"ca:acme"`, core.CertificateExpired},
+		"no timestamp at all": {false, `"ca:acme", "tsa:clock"`, core.CertificateExpired},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			clock, err := signing.NewCA(signing.Options{CommonName: "Clock Root"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := startTrusting(t, func(*bench) string {
+				return statement(scenario.PolicyName, "strict", "", test.stores, everyone)
+			}, func(*bench) []string {
+				return []string{strings.Replace(scenario.TrustStore("clock", clock.PEM()), "type: ca", "type: tsa", 1)}
+			})
+			then := time.Now().AddDate(-1, -1, 0)
+			former, err := b.scenario.Trusted.Issue(signing.LeafOptions{CommonName: "Former", NotBefore: then.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			request := signing.SignRequest{SigningTime: then, SigningScheme: signature.SigningSchemeX509}
+			if test.stamped {
+				if request.Timestamper, err = signing.NewTSA(clock, func() time.Time { return then }); err != nil {
+					t.Fatal(err)
+				}
+				request.TimestampRoots = x509.NewCertPool()
+				request.TimestampRoots.AddCert(clock.Certificate)
+			}
+			if _, err := b.scenario.PushSigned(t.Context(), "stamped", former, &request); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.verdict(t, pod(b.scenario.Reference("stamped"))).Results[0]; got.Code != test.want {
+				t.Errorf("code %s; want %s: %s", got.Code, test.want, got.Reason)
+			}
+		})
+	}
+}

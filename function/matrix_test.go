@@ -1,0 +1,259 @@
+package function_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+// TestEveryStateOfTrust asks about an image in every state of trust, against both kinds of registry.
+func TestEveryStateOfTrust(t *testing.T) {
+	for kind, options := range registries(t) {
+		t.Run(kind, func(t *testing.T) {
+			b := start(t, options, "", nil)
+			for _, c := range scenario.Cases() {
+				t.Run(c.Tells, func(t *testing.T) {
+					reference, digest := b.publish(t, c.Name)
+					answer := b.post(t, "/checkimages", pod(reference))
+					if c.Want == core.Verified {
+						admitted(t, answer, strings.TrimSuffix(reference, ":v1")+"@"+digest)
+					} else {
+						denied(t, answer, reference, digest)
+					}
+					if got := b.verdict(t, pod(reference)).Results[0]; got.Code != c.Want || got.Digest != digest {
+						t.Errorf("code %s, digest %s; want %s, %s\n%s", got.Code, got.Digest, c.Want, digest, got.Reason)
+					}
+				})
+			}
+		})
+	}
+}
+
+func admitted(t *testing.T, answer reply, pinned string) {
+	t.Helper()
+	want := fmt.Sprintf(`{"verified":true,"message":"verified 1 of 1 images","results":[{"name":"c0","path":"/spec/containers/0/image","image":%[1]q,"op":"replace","value":%[1]q}]}`, pinned)
+	if answer.status != http.StatusOK || strings.TrimSpace(answer.text) != want {
+		t.Errorf("answer %d %s\nwant 200 %s", answer.status, answer.text, want)
+	}
+}
+
+func denied(t *testing.T, answer reply, reference, digest string) {
+	t.Helper()
+	start := fmt.Sprintf("failed to verify container c0: failed to verify image %s: ", reference)
+	if answer.status != http.StatusNotAcceptable || !strings.HasPrefix(answer.text, start) || strings.Contains(answer.text, "\n") {
+		t.Errorf("answer %d %s\nwant 406 and one line that starts with %s", answer.status, answer.text, start)
+	}
+	if c := strings.TrimPrefix(answer.text, start); strings.HasPrefix(c, "no signature") && c != fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", strings.TrimSuffix(reference, ":v1")+"@"+digest) {
+		t.Errorf("the sentence of the contract is %q", c)
+	}
+}
+
+// TestPluginsThatFail runs a real process for each way in which a plugin fails.
+func TestPluginsThatFail(t *testing.T) {
+	tests := map[string]struct {
+		mode   string
+		want   core.Code
+		status int
+		says   string
+	}{
+		"it hangs":                                 {"verify-signature:hang", core.PluginTimeout, 504, "did not answer verify-signature in time"},
+		"its child hangs and holds the pipes":      {"verify-signature:hang-child", core.PluginTimeout, 504, "did not answer verify-signature in time"},
+		"it crashes":                               {"verify-signature:crash", core.PluginFailed, 502, "exit status 2"},
+		"it answers garbage":                       {"verify-signature:garbage", core.PluginFailed, 502, "not the protocol's JSON"},
+		"it answers 100 MiB":                       {"verify-signature:flood", core.PluginFailed, 502, "wrote more than"},
+		"it writes 100 MiB to stderr":              {"verify-signature:flood-stderr", core.PluginFailed, 502, "wrote more than"},
+		"it is older than the signature demands":   {"wrong-version", core.PluginIncapable, 406, "version 0.1.0"},
+		"its version is none":                      {"not-semver", core.PluginIncapable, 406, "semver"},
+		"it does not verify signatures, as 0.3.3":  {"no-capability", core.PluginIncapable, 406, "0.3.0 to 0.3.2"},
+		"it does not accept the signature":         {"refuse", core.PluginRefused, 406, "failed with reason"},
+		"it hangs when asked what it is":           {"get-plugin-metadata:hang", core.PluginTimeout, 504, "get-plugin-metadata in time"},
+		"it answers garbage when asked what it is": {"get-plugin-metadata:garbage", core.PluginFailed, 502, "not the protocol's JSON"},
+		"it is slow, but answers":                  {"slow:50ms", core.Verified, 200, ""},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, registry.Options{}, test.mode, func(s *function.Settings) { s.PluginTimeout = 2 * time.Second })
+			reference, _ := b.publish(t, "plugin-signed")
+			began := time.Now()
+			answer := b.post(t, "/checkimages", pod(reference))
+			if answer.status != test.status || !strings.Contains(answer.text, test.says) {
+				t.Errorf("answer %d %s\nwant %d and %q", answer.status, answer.text, test.status, test.says)
+			}
+			if took := time.Since(began); took > 8*time.Second {
+				t.Errorf("it took %s, longer than the request's deadline", took)
+			}
+			if got := b.verdict(t, pod(reference)).Results[0].Code; got != test.want {
+				t.Errorf("code %s; want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestRegistriesThatFail injects faults between the service and a real registry.
+func TestRegistriesThatFail(t *testing.T) {
+	unavailable := http.Header{"Retry-After": {"0"}}
+	tests := map[string]struct {
+		fault  registry.Fault
+		want   core.Code
+		status int
+	}{
+		"it is down":                      {registry.Down, core.RegistryUnavailable, 502},
+		"it answers 500 for ever":         {registry.FailTimes(-1, 500, nil), core.RegistryUnavailable, 502},
+		"it answers 429 twice, then well": {registry.FailTimes(2, 429, unavailable), core.Verified, 200},
+		"it answers 503 once, then well":  {registry.FailTimes(1, 503, nil), core.Verified, 200},
+		"it answers 429 for ever":         {registry.FailTimes(-1, 429, unavailable), core.RegistryUnavailable, 502},
+		"it does not answer in time":      {registry.Delay(time.Minute), core.Timeout, 504},
+		"it truncates what it sends":      {registry.Only(registry.PathContains("/blobs/"), registry.Truncate), core.RegistryUnavailable, 502},
+		"it lies about a tag's digest":    {registry.LieAboutDigest("/v2/acme/signed/manifests/v1"), core.NoSignature, 406},
+		"it lists referrers without end":  {registry.EndlessReferrers, core.RegistryInvalid, 502},
+		"it pages the referrers":          {registry.PageReferrers(1), core.Verified, 200},
+		"it refuses access":               {registry.FailTimes(-1, 403, nil), core.RegistryUnauthorized, 502},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, registry.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 4 * time.Second })
+			reference, _ := b.publish(t, "signed")
+			b.registry.SetFault(test.fault)
+			answer := b.post(t, "/checkimages", pod(reference))
+			if answer.status != test.status {
+				t.Errorf("answer %d %s\nwant %d", answer.status, answer.text, test.status)
+			}
+			b.registry.SetFault(test.fault)
+			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != test.want && test.want != core.Verified {
+				t.Errorf("code %s; want %s: %s", got.Code, test.want, got.Reason)
+			}
+		})
+	}
+}
+
+// TestALyingRegistryCannotSwapContent gives another envelope under the digest of the right one.
+func TestALyingRegistryCannotSwapContent(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, digest := b.publish(t, "signed")
+	b.registry.Reset()
+	b.verdict(t, pod(reference))
+	var blob string
+	for _, request := range b.registry.Requests() {
+		if _, found, ok := strings.Cut(request.Path, "/blobs/"); ok {
+			blob = found
+		}
+	}
+	if blob == "" {
+		t.Fatal("no envelope was fetched")
+	}
+	b.registry.SetFault(registry.SwapBlob(blob, []byte(`{"payload":"e30"}`)))
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != core.RegistryInvalid {
+		t.Errorf("swapped envelope: %+v", got)
+	}
+	pinned := strings.TrimSuffix(reference, ":v1") + "@" + digest
+	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/" + digest))
+	if got := b.verdict(t, pod(pinned)).Results[0]; got.Verified || got.Code != core.RegistryInvalid {
+		t.Errorf("another digest for a digest: %+v", got)
+	}
+}
+
+// TestWhatAnAdmissionCosts counts what one cold image with one signature asks of a registry, and of the plugin.
+func TestWhatAnAdmissionCosts(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, _ := b.publish(t, "plugin-signed")
+	b.registry.Reset()
+	answer := b.post(t, "/checkimages", pod(reference))
+	if answer.status != http.StatusOK {
+		t.Fatalf("answer %d %s", answer.status, answer.text)
+	}
+	if got := b.registry.Requests(); len(got) != 4 {
+		t.Errorf("%d registry requests, want 4: %v", len(got), got)
+	}
+	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(calls) != 2 || !strings.HasPrefix(calls[0], "get-plugin-metadata") || !strings.HasPrefix(calls[1], "verify-signature") {
+		t.Errorf("plugin processes %q; want one for the metadata at start-up and one to verify", calls)
+	}
+}
+
+// TestOneFailureDoesNotHideAnother denies a pod of several images with a line for each that failed.
+func TestOneFailureDoesNotHideAnother(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	signed, _ := b.publish(t, "signed")
+	unsigned, _ := b.publish(t, "unsigned")
+	foreign, _ := b.publish(t, "foreign")
+	answer := b.post(t, "/checkimages", pod(signed, unsigned, foreign, b.scenario.Reference("absent"), unsigned))
+	lines := strings.Split(answer.text, "\n")
+	if answer.status != http.StatusNotAcceptable || len(lines) != 4 {
+		t.Fatalf("answer %d, %d lines; want 406 and 4:\n%s", answer.status, len(lines), answer.text)
+	}
+	for i, container := range []string{"c1", "c2", "c3", "c4"} {
+		if !strings.HasPrefix(lines[i], "failed to verify container "+container+": ") {
+			t.Errorf("line %d is %q; want it to speak of %s", i, lines[i], container)
+		}
+	}
+}
+
+// TestATagIsResolvedOnce counts the look-ups of a tag that stands in several containers.
+func TestATagIsResolvedOnce(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, _ := b.publish(t, "signed")
+	b.registry.Reset()
+	b.post(t, "/checkimages", pod(reference, reference, reference))
+	heads := 0
+	for _, request := range b.registry.Requests() {
+		if request.Method == http.MethodHead {
+			heads++
+		}
+	}
+	if heads != 1 {
+		t.Errorf("the tag was looked up %d times", heads)
+	}
+}
+
+// TestManySignatures tries at most so many, and finds a good one among foreign ones.
+func TestManySignatures(t *testing.T) {
+	tests := map[string]struct {
+		foreign, attempts int
+		good              bool
+		want              core.Code
+	}{
+		"a good one beside two foreign ones is found":   {2, 3, true, core.Verified},
+		"three foreign ones, and two may be tried":      {3, 2, false, core.TooManySignatures},
+		"three foreign ones, and three may be tried":    {3, 3, false, core.SignatureUntrusted},
+		"a good one beside a foreign one, in any order": {1, 2, true, core.Verified},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxSignatureAttempts = test.attempts })
+			var request *signing.SignRequest
+			if test.good {
+				request = &signing.SignRequest{}
+			}
+			image, err := b.scenario.PushSigned(t.Context(), "many", b.scenario.Signer(), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mallory, err := b.scenario.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range test.foreign {
+				if err := b.scenario.Sign(t.Context(), "many", image, mallory, signing.SignRequest{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := b.verdict(t, pod(b.scenario.Reference("many"))).Results[0]; got.Code != test.want {
+				t.Errorf("code %s; want %s: %s", got.Code, test.want, got.Reason)
+			}
+		})
+	}
+}

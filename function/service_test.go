@@ -1,0 +1,182 @@
+package function_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+// bench is what a test works at: a registry with images, trust, plugins and the service over them.
+type bench struct {
+	registry  *registry.Registry
+	scenario  *scenario.Scenario
+	trustDir  string
+	pluginDir string
+	service   *function.Function
+	url       string
+}
+
+// setting changes the settings of a test's service.
+type setting func(*function.Settings)
+
+// registries are the two kinds that exist: with the referrers API, and with fallback tags only.
+func registries(t testing.TB) map[string]registry.Options {
+	t.Helper()
+	return map[string]registry.Options{
+		"referrers API": {},
+		"fallback tags": {Handler: distribution.New(t.Context())},
+	}
+}
+
+// start brings up a registry, and a service with the stand-in plugin in a mode.
+func start(t testing.TB, options registry.Options, mode string, change setting) *bench {
+	t.Helper()
+	b := prepare(t, options, mode)
+	b.serve(t, change)
+	return b
+}
+
+// prepare brings up a registry, and makes the trust and plugin directories for a service.
+func prepare(t testing.TB, options registry.Options, mode string) *bench {
+	t.Helper()
+	b := &bench{registry: registry.New(options), trustDir: t.TempDir(), pluginDir: t.TempDir()}
+	t.Cleanup(b.registry.Close)
+	var err error
+	if b.scenario, err = scenario.New(b.registry.Host(), b.registry.Client(), !options.TLS); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.scenario.WriteTrust(b.trustDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := install.Install(standin, b.pluginDir, "venafi-csp", mode); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// serve starts the service on loopback and waits until it is ready.
+func (b *bench) serve(t testing.TB, change setting) {
+	t.Helper()
+	settings, _, err := function.LoadSettings("test", []string{
+		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenario.PolicyName, "--pluginDir", b.pluginDir,
+		"--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
+	}, noEnvironment, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&settings)
+	}
+	b.service, err = function.New(settings, os.LookupEnv, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.url = "http://" + listener.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	b.service.Start(ctx)
+	served := make(chan error, 1)
+	go func() { served <- b.service.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Errorf("serving: %v", err)
+		}
+		b.service.Stop()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	b.waitReady(t)
+}
+
+func (b *bench) waitReady(t testing.TB) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if err = b.service.Ready(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("the service does not become ready: %v", err)
+}
+
+// publish pushes a case's image and gives its reference and digest.
+func (b *bench) publish(t testing.TB, name string) (reference, digest string) {
+	t.Helper()
+	for _, c := range scenario.Cases() {
+		if c.Name == name {
+			image, err := b.scenario.Publish(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b.scenario.Reference(name), image.Digest.String()
+		}
+	}
+	t.Fatalf("there is no case %q", name)
+	return "", ""
+}
+
+func noEnvironment(string) (string, bool) { return "", false }
+
+// reply is an answer of the service.
+type reply struct {
+	status int
+	text   string
+	header http.Header
+}
+
+// post asks an endpoint.
+func (b *bench) post(t testing.TB, path, body string) reply {
+	t.Helper()
+	response, err := http.Post(b.url+path, "", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply{status: response.StatusCode, text: string(text), header: response.Header}
+}
+
+// verdict asks /verify.
+func (b *bench) verdict(t testing.TB, body string) core.Verdict {
+	t.Helper()
+	answer := b.post(t, "/verify", body)
+	if answer.status != http.StatusOK {
+		t.Fatalf("/verify answered %d %s", answer.status, answer.text)
+	}
+	var verdict core.Verdict
+	if err := json.Unmarshal([]byte(answer.text), &verdict); err != nil {
+		t.Fatal(err)
+	}
+	return verdict
+}
+
+// pod is the request for a pod with these images, in containers c0, c1, ...
+func pod(images ...string) string {
+	var containers []string
+	for i, image := range images {
+		containers = append(containers, fmt.Sprintf(`{"name":"c%d","image":%q}`, i, image))
+	}
+	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[%s]}}}`, strings.Join(containers, ","))
+}
