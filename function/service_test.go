@@ -28,6 +28,7 @@ type bench struct {
 	scenario  *scenario.Scenario
 	trustDir  string
 	pluginDir string
+	log       *slog.Logger // of the service; nil discards
 	service   *function.Function
 	url       string
 }
@@ -83,7 +84,10 @@ func (b *bench) serve(t testing.TB, change setting) {
 	if change != nil {
 		change(&settings)
 	}
-	b.service, err = function.New(settings, os.LookupEnv, slog.New(slog.DiscardHandler))
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	b.service, err = function.New(settings, os.LookupEnv, b.log)
 	if err != nil {
 		t.Fatal(err)
 	}

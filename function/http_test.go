@@ -1,0 +1,326 @@
+package function_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+// TestRequestsThatAreNotUnderstood refuses them with a sentence that names the field.
+func TestRequestsThatAreNotUnderstood(t *testing.T) {
+	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxBodyBytes = 4096 })
+	tests := map[string]struct {
+		body   string
+		status int
+		says   string
+	}{
+		"no body":              {"", 400, "not a JSON object"},
+		"not JSON":             {"hello", 400, "not a JSON object"},
+		"JSON, but no object":  {"null", 400, "not a JSON object"},
+		"neither of two forms": {"{}", 400, "images: is missing"},
+		"an unknown field":     {`{"images":{},"attestation":[]}`, 400, "attestation: is not a field of the request"},
+		"a wrong type":         {`{"images":{},"trustPolicy":7}`, 400, "trustPolicy"},
+		"an unknown policy":    {strings.Replace(pod("x"), "{", `{"trustPolicy":"absent",`, 1), 406, `trust policy "absent" does not exist; known are: audit, demo`},
+		"too large a body":     {`{"images":{},"trustPolicy":"` + strings.Repeat("x", 5000) + `"}`, 413, "over 4096 bytes"},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			answer := b.post(t, "/checkimages", test.body)
+			if answer.status != test.status || !strings.Contains(answer.text, test.says) {
+				t.Errorf("answer %d %s\nwant %d, %q", answer.status, answer.text, test.status, test.says)
+			}
+			if strings.Contains(answer.text, "Go struct") || strings.Contains(answer.text, "core.") {
+				t.Errorf("the answer speaks of Go: %s", answer.text)
+			}
+		})
+	}
+}
+
+// TestOtherRequests answers health, and refuses methods and paths that the contract does not know.
+func TestOtherRequests(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	tests := map[string]struct {
+		method, path string
+		status       int
+	}{
+		"liveness":                 {"GET", "/health/liveness", 200},
+		"readiness":                {"GET", "/health/readiness", 200},
+		"a GET of /checkimages":    {"GET", "/checkimages", 405},
+		"a path that is not there": {"POST", "/checkimage", 404},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			request, err := http.NewRequestWithContext(t.Context(), test.method, b.url+test.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != test.status {
+				t.Errorf("status %d, want %d", response.StatusCode, test.status)
+			}
+		})
+	}
+}
+
+// TestDenialAsJSON gives the verdict to those who accept it.
+func TestDenialAsJSON(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, _ := b.publish(t, "unsigned")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/checkimages", strings.NewReader(pod(reference)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var verdict core.Verdict
+	if err := json.NewDecoder(response.Body).Decode(&verdict); err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusNotAcceptable || verdict.Verified || verdict.Results[0].Code != core.NoSignature {
+		t.Errorf("status %d, %+v", response.StatusCode, verdict)
+	}
+}
+
+// TestNoPolicy asks without a policy where there is no default.
+func TestNoPolicy(t *testing.T) {
+	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.DefaultTrustPolicy = "" })
+	answer := b.post(t, "/checkimages", pod("x"))
+	if answer.status != http.StatusBadRequest || !strings.Contains(answer.text, "trustPolicy: is missing and the service has no default") {
+		t.Errorf("answer %d %s", answer.status, answer.text)
+	}
+}
+
+// TestImagesForm asks with Kyverno's own description of the images.
+func TestImagesForm(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	_, digest := b.publish(t, "signed")
+	host := b.registry.Host()
+	body := fmt.Sprintf(`{"images":{"initContainers":{"setup":{"registry":%[1]q,"name":"signed","path":"acme/signed","tag":"v1",
+		"reference":"%[1]s/acme/signed:v1","referenceWithTag":"%[1]s/acme/signed:v1","jsonPointer":"/spec/template/spec/initContainers/0/image"}}}}`, host)
+	answer := b.post(t, "/checkimages", body)
+	want := fmt.Sprintf(`"path":"/spec/template/spec/initContainers/0/image","image":"%s/acme/signed@%s"`, host, digest)
+	if answer.status != http.StatusOK || !strings.Contains(answer.text, want) {
+		t.Errorf("answer %d %s\nwant %s", answer.status, answer.text, want)
+	}
+}
+
+// TestACancelledRequestStopsItsWork gives up while a plugin hangs, and finds its process gone.
+func TestACancelledRequestStopsItsWork(t *testing.T) {
+	b := start(t, registry.Options{}, "verify-signature:hang-child", func(s *function.Settings) {
+		s.PluginTimeout, s.RequestTimeout = time.Minute, time.Minute
+	})
+	reference, _ := b.publish(t, "plugin-signed")
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/checkimages", strings.NewReader(pod(reference)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = eventually(10*time.Second, func() error { _, err := b.runningPlugin(t); return err })
+		cancel()
+	}()
+	if response, err := http.DefaultClient.Do(request); !errors.Is(err, context.Canceled) {
+		if err == nil {
+			response.Body.Close()
+		}
+		t.Fatalf("error %v; want the cancellation", err)
+	}
+	pids, err := b.runningPlugin(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		if err := eventually(5*time.Second, func() error { return gone(pid) }); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// runningPlugin gives the processes of the plugin's last call and of its child.
+func (b *bench) runningPlugin(t *testing.T) ([]int, error) {
+	t.Helper()
+	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	if err != nil {
+		return nil, err
+	}
+	child, err := os.ReadFile(filepath.Join(b.pluginDir, "venafi-csp", "child"))
+	if err != nil {
+		return nil, err
+	}
+	words := append(strings.Fields(calls[len(calls)-1])[1:], strings.Fields(string(child))...)
+	pids := make([]int, len(words))
+	for i, word := range words {
+		if pids[i], err = strconv.Atoi(word); err != nil {
+			return nil, err
+		}
+	}
+	if len(pids) != 2 {
+		return nil, fmt.Errorf("the plugin has not started its child: %v", words)
+	}
+	return pids, nil
+}
+
+// gone tells whether a process has ended; one that waits to be reaped has.
+func gone(pid int) error {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return nil
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil || strings.Contains(string(stat), ") Z ") {
+		return nil
+	}
+	return fmt.Errorf("process %d still runs", pid)
+}
+
+func eventually(limit time.Duration, holds func() error) error {
+	var err error
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = holds(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// TestDrainingFinishesWhatIsInFlight stops the service while a request waits for a slow registry.
+func TestDrainingFinishesWhatIsInFlight(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, _ := b.publish(t, "signed")
+	b.registry.SetFault(registry.Delay(200 * time.Millisecond))
+	answered := make(chan reply, 1)
+	go func() { answered <- b.post(t, "/checkimages", pod(reference)) }()
+	time.Sleep(100 * time.Millisecond)
+	b.service.Drain()
+	if answer := b.post(t, "/health/readiness", ""); answer.status == http.StatusOK {
+		t.Error("a draining service calls itself ready")
+	}
+	if answer := <-answered; answer.status != http.StatusOK {
+		t.Errorf("answer %d %s", answer.status, answer.text)
+	}
+}
+
+// TestOneLinePerRequest reads the log of an admission, a denial and a refusal.
+func TestOneLinePerRequest(t *testing.T) {
+	b := prepare(t, registry.Options{}, "")
+	var log lockedBuffer
+	b.log = slog.New(slog.NewJSONHandler(&log, nil))
+	b.serve(t, nil)
+	signed, digest := b.publish(t, "signed")
+	unsigned, _ := b.publish(t, "unsigned")
+	for _, body := range []string{pod(signed), pod(unsigned), "{}"} {
+		b.post(t, "/checkimages", body)
+	}
+	var lines []map[string]any
+	for _, text := range strings.Split(strings.TrimSpace(log.String()), "\n") {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if line["msg"] == "request" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 3 {
+		t.Fatalf("%d lines for 3 requests:\n%s", len(lines), log.String())
+	}
+	image := lines[0]["images"].([]any)[0].(map[string]any)
+	if image["image"] != signed || image["digest"] != digest || image["code"] != "Verified" || lines[0]["status"] != 200.0 || lines[0]["durationMs"] == nil {
+		t.Errorf("line %v", lines[0])
+	}
+	if lines[1]["status"] != 406.0 || lines[2]["status"] != 400.0 || lines[2]["error"] == nil {
+		t.Errorf("lines %v and %v", lines[1], lines[2])
+	}
+}
+
+// lockedBuffer is a buffer that a logger writes to while a test reads.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write appends.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// String gives what was written.
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// TestTrustIsReloaded changes, breaks and deletes trust under a running service.
+func TestTrustIsReloaded(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, _ := b.publish(t, "signed")
+	code := func(want core.Code) func() error {
+		return func() error {
+			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != want {
+				return fmt.Errorf("code %s; want %s: %s", got.Code, want, got.Reason)
+			}
+			return nil
+		}
+	}
+	policy := filepath.Join(b.trustDir, "trustpolicy-demo.yaml")
+	good, err := os.ReadFile(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []struct {
+		sentence string
+		act      func() error
+		want     core.Code
+	}{
+		{"at first it is trusted", func() error { return nil }, core.Verified},
+		{"a level that does not exist breaks the policy", func() error {
+			return os.WriteFile(policy, bytes.Replace(good, []byte("level: strict"), []byte("level: lax"), 1), 0o644)
+		}, core.TrustPolicyInvalid},
+		{"restored, it is trusted again", func() error { return os.WriteFile(policy, good, 0o644) }, core.Verified},
+		{"a deleted store takes its trust away", func() error {
+			return os.Rename(filepath.Join(b.trustDir, "truststore-acme.yaml"), filepath.Join(b.trustDir, "acme.off"))
+		}, core.TrustStoreUnavailable},
+		{"restored, it trusts again", func() error {
+			return os.Rename(filepath.Join(b.trustDir, "acme.off"), filepath.Join(b.trustDir, "truststore-acme.yaml"))
+		}, core.Verified},
+		{"a broken file beside it does not matter", func() error {
+			return os.WriteFile(filepath.Join(b.trustDir, "broken.yaml"), []byte("{ not: [yaml"), 0o644)
+		}, core.Verified},
+		{"a deleted policy is unknown", func() error { return os.Remove(policy) }, core.TrustPolicyNotFound},
+	}
+	for _, step := range steps {
+		if err := step.act(); err != nil {
+			t.Fatal(err)
+		}
+		if err := eventually(5*time.Second, code(step.want)); err != nil {
+			t.Fatalf("%s: %v", step.sentence, err)
+		}
+	}
+}
