@@ -226,8 +226,8 @@ func newDataDir() (string, *os.File, error) {
 		return "", nil, fmt.Errorf("data directory: %w", err)
 	}
 	for _, dir := range old {
-		info, err := os.Stat(dir)
-		if err != nil || time.Since(info.ModTime()) < time.Minute {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
 			continue
 		}
 		if lock, err := lockDataDir(dir); err == nil {

@@ -3,19 +3,95 @@ package bed_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
+
+// ownerVariable makes the test binary start a bed, print a JSON owned and wait for its end.
+const ownerVariable = "BED_TEST_OWNER"
+
+type owned struct {
+	Processes []bed.Process
+	Dir       string
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerVariable) == "" {
+		os.Exit(m.Run())
+	}
+	b, err := bed.Start(context.Background(), bed.Options{Log: os.Stderr})
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(owned{b.Processes(), b.Dir()})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	select {}
+}
+
+func TestOwnerEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts control planes")
+	}
+	for _, test := range []struct {
+		name   string
+		signal os.Signal
+		tidy   bool // the data is removed as well
+	}{
+		{"a terminated owner leaves nothing", syscall.SIGTERM, true},
+		{"an interrupted owner leaves nothing", syscall.SIGINT, true},
+		{"a killed owner leaves no processes", syscall.SIGKILL, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			owner, got := startOwner(t)
+			if err := owner.Process.Signal(test.signal); err != nil {
+				t.Fatal(err)
+			}
+			status := &exec.ExitError{}
+			if err := owner.Wait(); !errors.As(err, &status) || status.Sys().(syscall.WaitStatus).Signal() != test.signal {
+				t.Errorf("the owner ended with %v, want signal %v", err, test.signal)
+			}
+			checkGone(t, got.Processes)
+			if _, err := os.Stat(got.Dir); test.tidy && !os.IsNotExist(err) {
+				t.Errorf("the data directory is left: %v", err)
+			}
+		})
+	}
+}
+
+// startOwner returns once the owner's bed is ready.
+func startOwner(t *testing.T) (*exec.Cmd, owned) {
+	t.Helper()
+	owner := exec.CommandContext(t.Context(), os.Args[0])
+	owner.Env, owner.Stderr = append(os.Environ(), ownerVariable+"=1"), os.Stderr
+	stdout, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	got := owned{}
+	if err := json.NewDecoder(stdout).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(got.Dir) })
+	return owner, got
+}
 
 // TestBed shares one bed, because starting one takes most of the time. The order of the subtests matters: the last ones
 // take it apart.
