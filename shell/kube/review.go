@@ -1,0 +1,177 @@
+package kube
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+	"golang.org/x/sync/singleflight"
+	authentication "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Why a caller is refused. Any other error of a review means that the API server could not be asked.
+var (
+	ErrUnauthenticated = errors.New("the caller is not authenticated")
+	ErrForbidden       = errors.New("the caller is not allowed to ask")
+)
+
+// Bounds on reviews.
+const (
+	reviewTimeout = 3 * time.Second
+	acceptedFor   = time.Minute // at most; less when the token expires before
+	refusedFor    = 5 * time.Second
+	reviewsKept   = 1024     // of accepted and of refused tokens each, so that bad ones do not push out good ones
+	maxToken      = 16 << 10 // bytes
+)
+
+// ReviewerOptions say whom to let in. Their zero value lets nobody in.
+type ReviewerOptions struct {
+	Audiences    []string // a token must be for one of them
+	AllowedUsers []string // such as system:serviceaccount:kyverno:kyverno-admission-controller
+}
+
+// Reviewer authenticates callers by their bearer tokens, through the API server's TokenReview.
+type Reviewer struct {
+	options  ReviewerOptions
+	review   func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error)
+	flights  singleflight.Group
+	accepted *ttlcache.Cache[tokenHash, string] // the user
+	refused  *ttlcache.Cache[tokenHash, error]
+}
+
+// tokenHash stands for a token, so that no token is kept.
+type tokenHash [sha256.Size]byte
+
+// NewReviewer makes a reviewer. Nothing runs in the background.
+func NewReviewer(client *Client, options ReviewerOptions) *Reviewer {
+	return newReviewer(client.reviewToken, options)
+}
+
+func newReviewer(review func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error), options ReviewerOptions) *Reviewer {
+	return &Reviewer{
+		options: options, review: review,
+		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, string](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, string]()),
+		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
+	}
+}
+
+// Review gives the user whose token an Authorization header carries. The error is ErrUnauthenticated,
+// ErrForbidden, or another one when the API server could not tell. Concurrent reviews of one token are one; a
+// caller that gives up does not fail the others.
+func (r *Reviewer) Review(ctx context.Context, authorization string) (string, error) {
+	token, err := bearerToken(authorization)
+	if err != nil {
+		return "", err
+	}
+	key := tokenHash(sha256.Sum256([]byte(token)))
+	if known := r.accepted.Get(key); known != nil {
+		return known.Value(), nil
+	}
+	if known := r.refused.Get(key); known != nil {
+		return "", known.Value()
+	}
+	flight := r.flights.DoChan(string(key[:]), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
+		defer cancel()
+		return r.ask(ctx, key, token)
+	})
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("token review: %w", ctx.Err())
+	case result := <-flight:
+		user, _ := result.Val.(string)
+		return user, result.Err
+	}
+}
+
+// bearerToken takes the token out of an Authorization header (RFC 6750, section 2.1).
+func bearerToken(authorization string) (string, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	token = strings.Trim(token, " ")
+	switch {
+	case authorization == "":
+		return "", fmt.Errorf("%w: send a bearer token", ErrUnauthenticated)
+	case !strings.EqualFold(scheme, "Bearer"), token == "", strings.ContainsAny(token, " \t\r\n"):
+		return "", fmt.Errorf("%w: the Authorization header is not \"Bearer <token>\"", ErrUnauthenticated)
+	case len(token) > maxToken:
+		return "", fmt.Errorf("%w: the token is over %d bytes", ErrUnauthenticated, maxToken)
+	}
+	return token, nil
+}
+
+// ask has the API server review a token, and remembers what is definitive.
+func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string, error) {
+	answer, err := r.review(ctx, &authentication.TokenReview{
+		Spec: authentication.TokenReviewSpec{Token: token, Audiences: r.options.Audiences},
+	})
+	if err != nil {
+		return "", fmt.Errorf("token review: %w", err)
+	}
+	if err := r.judge(answer.Status); err != nil {
+		r.refused.Set(key, err, refusedFor)
+		return "", err
+	}
+	if lasts := min(acceptedFor, expiresIn(token, time.Now())); lasts > 0 {
+		r.accepted.Set(key, answer.Status.User.Username, lasts)
+	}
+	return answer.Status.User.Username, nil
+}
+
+// judge decides on the API server's answer. An API server that knows nothing of audiences leaves them out of the
+// answer; then the token is not known to be for us (TokenReviewStatus.Audiences).
+func (r *Reviewer) judge(status authentication.TokenReviewStatus) error {
+	forUs := slices.ContainsFunc(status.Audiences, func(a string) bool { return slices.Contains(r.options.Audiences, a) })
+	switch {
+	case !status.Authenticated:
+		return fmt.Errorf("%w: the API server does not accept the token for the audience %s", ErrUnauthenticated, strings.Join(r.options.Audiences, ", "))
+	case !forUs:
+		return fmt.Errorf("%w: the token is not for the audience %s", ErrUnauthenticated, strings.Join(r.options.Audiences, ", "))
+	case !slices.Contains(r.options.AllowedUsers, status.User.Username):
+		return fmt.Errorf("%w: %q is not among the allowed users", ErrForbidden, status.User.Username)
+	}
+	return nil
+}
+
+// expiresIn reads how long a JWT lasts. It is not verified here: the API server did that. A token that is no JWT
+// or has no expiry lasts for as long as we care.
+func expiresIn(token string, now time.Time) time.Duration {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return acceptedFor
+	}
+	var claims struct {
+		Expires *float64 `json:"exp"` // seconds (RFC 7519, section 2, NumericDate)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Expires == nil {
+		return acceptedFor
+	}
+	seconds := *claims.Expires - float64(now.Unix())
+	return time.Duration(max(0, min(seconds, acceptedFor.Seconds()))) * time.Second // whole seconds, downwards
+}
+
+// reviewToken creates a TokenReview and gives the API server's answer to it.
+func (c *Client) reviewToken(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(review)
+	if err != nil {
+		return nil, err
+	}
+	request := &unstructured.Unstructured{Object: object}
+	request.SetGroupVersionKind(authentication.SchemeGroupVersion.WithKind("TokenReview"))
+	answer, err := c.dynamic.Resource(authentication.SchemeGroupVersion.WithResource("tokenreviews")).Create(ctx, request, metav1.CreateOptions{})
+	if err != nil {
+		return nil, err
+	}
+	into := &authentication.TokenReview{}
+	return into, runtime.DefaultUnstructuredConverter.FromUnstructured(answer.Object, into)
+}

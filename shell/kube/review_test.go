@@ -1,0 +1,199 @@
+package kube
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	authentication "k8s.io/api/authentication/v1"
+)
+
+const (
+	audience = "kyverno-svc.kyverno.io"
+	kyverno  = "system:serviceaccount:kyverno:kyverno-admission-controller"
+)
+
+func ours() ReviewerOptions {
+	return ReviewerOptions{Audiences: []string{audience}, AllowedUsers: []string{kyverno}}
+}
+
+// jwt makes an unsigned token; only its form matters here.
+func jwt(claims string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+}
+
+func TestReviewOverTheWire(t *testing.T) {
+	tests := map[string]struct {
+		header string
+		status map[string]any // the API server's answer; nil when it must not be asked
+		want   error
+	}{
+		"Kyverno's own token":                {"Bearer good", accepted(kyverno, audience), nil},
+		"one of several audiences":           {"bearer good", accepted(kyverno, "other", audience), nil},
+		"a token that is not accepted":       {"Bearer bad", map[string]any{"error": "invalid bearer token"}, ErrUnauthenticated},
+		"a token for another audience":       {"Bearer other", accepted(kyverno, "https://kubernetes.default.svc"), ErrUnauthenticated},
+		"a server without audiences":         {"Bearer old", accepted(kyverno), ErrUnauthenticated},
+		"another service account":            {"Bearer m4ll0ry", accepted("system:serviceaccount:default:mallory", audience), ErrForbidden},
+		"no header":                          {"", nil, ErrUnauthenticated},
+		"a scheme without token":             {"Bearer", nil, ErrUnauthenticated},
+		"a scheme and blanks":                {"Bearer   ", nil, ErrUnauthenticated},
+		"another scheme":                     {"Basic Z29vZDpnb29k", nil, ErrUnauthenticated},
+		"two tokens":                         {"Bearer a b", nil, ErrUnauthenticated},
+		"a token over the bound":             {"Bearer " + strings.Repeat("a", maxToken+1), nil, ErrUnauthenticated},
+		"a token alone, without its scheme":  {"good", nil, ErrUnauthenticated},
+		"a header that is only a blank":      {" ", nil, ErrUnauthenticated},
+		"an expiry that is no number":        {"Bearer " + jwt(`{"exp":"soon"}`), accepted(kyverno, audience), nil},
+		"a payload that is not base64":       {"Bearer a.*.c", accepted(kyverno, audience), nil},
+		"an expiry beyond every calendar":    {"Bearer " + jwt(`{"exp":1e300}`), accepted(kyverno, audience), nil},
+		"an expiry before every calendar":    {"Bearer " + jwt(`{"exp":-1e300}`), accepted(kyverno, audience), nil},
+		"a payload that is JSON but no JSON": {"Bearer " + jwt(`[`), accepted(kyverno, audience), nil},
+	}
+	for name, c := range tests {
+		t.Run(name, func(t *testing.T) {
+			api := startAPI(t)
+			var sent map[string]any
+			api.review = func(spec map[string]any) map[string]any { sent = spec; return c.status }
+			user, err := NewReviewer(api.client(t), ours()).Review(t.Context(), c.header)
+			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) || (err == nil) != (user == kyverno) {
+				t.Errorf("user %q, error %v; want error %v", user, err, c.want)
+			}
+			if _, token, _ := strings.Cut(c.header, " "); err != nil && len(token) > 2 && strings.Contains(err.Error(), token) {
+				t.Errorf("the error repeats the token: %v", err)
+			}
+			if (sent != nil) != (c.status != nil) {
+				t.Errorf("the API server got %v", sent)
+			}
+			if sent != nil && fmt.Sprint(sent["audiences"]) != "["+audience+"]" {
+				t.Errorf("audiences asked for: %v", sent["audiences"])
+			}
+		})
+	}
+}
+
+func accepted(user string, audiences ...string) map[string]any {
+	return map[string]any{"authenticated": true, "user": map[string]any{"username": user}, "audiences": audiences}
+}
+
+func TestReviewWithoutAnAPIServer(t *testing.T) {
+	api := startAPI(t)
+	reviewer := NewReviewer(api.client(t), ours())
+	api.refuse = http.StatusForbidden // the service itself may not create reviews
+	unavailable(t, reviewer)
+	api.stop()
+	unavailable(t, reviewer)
+	api.refuse = 0
+	api.review = func(map[string]any) map[string]any { return accepted(kyverno, audience) }
+	api.start(t)
+	if _, err := reviewer.Review(t.Context(), "Bearer good"); err != nil {
+		t.Errorf("after the outage: %v", err)
+	}
+}
+
+func unavailable(t *testing.T, reviewer *Reviewer) {
+	t.Helper()
+	_, err := reviewer.Review(t.Context(), "Bearer good")
+	if err == nil || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden) || strings.Contains(err.Error(), "good") {
+		t.Errorf("error %v; want one that blames the API server", err)
+	}
+}
+
+func TestReviewsAreRemembered(t *testing.T) {
+	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // where a synctest bubble starts
+	tests := map[string]struct {
+		token string
+		ok    bool
+		lasts time.Duration
+	}{
+		"a token without expiry, for a minute":    {"opaque", true, time.Minute},
+		"a token that lasts, for a minute":        {jwt(fmt.Sprintf(`{"exp":%d}`, now.Add(time.Hour).Unix())), true, time.Minute},
+		"a token that expires, until it does":     {jwt(fmt.Sprintf(`{"exp":%d}`, now.Add(20*time.Second).Unix())), true, 20 * time.Second},
+		"a refused token, for a moment":           {"bad", false, 5 * time.Second},
+		"a token that should be expired, not all": {jwt(fmt.Sprintf(`{"exp":%d}`, now.Add(-time.Second).Unix())), true, 0},
+	}
+	for name, c := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				reviewer := newReviewer(func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error) {
+					asked++
+					return answered(c.ok), nil
+				}, ours())
+				_, _ = reviewer.Review(t.Context(), "Bearer "+c.token)
+				if c.lasts > 0 {
+					time.Sleep(c.lasts - time.Millisecond)
+					_, _ = reviewer.Review(t.Context(), "Bearer "+c.token)
+					if asked != 1 {
+						t.Errorf("asked %d times while it is remembered", asked)
+					}
+					time.Sleep(2 * time.Millisecond)
+				}
+				_, err := reviewer.Review(t.Context(), "Bearer "+c.token)
+				if asked != 2 || (err == nil) != c.ok {
+					t.Errorf("asked %d times, error %v", asked, err)
+				}
+			})
+		})
+	}
+}
+
+func answered(ok bool) *authentication.TokenReview {
+	return &authentication.TokenReview{Status: authentication.TokenReviewStatus{
+		Authenticated: ok, Audiences: []string{audience}, User: authentication.UserInfo{Username: kyverno},
+	}}
+}
+
+func TestManyRefusedTokensDoNotPushOutAGoodOne(t *testing.T) {
+	asked := map[string]int{}
+	reviewer := newReviewer(func(_ context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+		asked[review.Spec.Token]++
+		return answered(review.Spec.Token == "good"), nil
+	}, ours())
+	for i := range 3 * reviewsKept {
+		if i%reviewsKept == 0 {
+			_, _ = reviewer.Review(t.Context(), "Bearer good")
+		}
+		_, _ = reviewer.Review(t.Context(), fmt.Sprintf("Bearer bad%d", i))
+	}
+	if asked["good"] != 1 || reviewer.refused.Len() > reviewsKept {
+		t.Errorf("the good token was reviewed %d times; %d refused are kept", asked["good"], reviewer.refused.Len())
+	}
+}
+
+func TestConcurrentReviewsOfOneTokenAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		reviewer := newReviewer(func(ctx context.Context, _ *authentication.TokenReview) (*authentication.TokenReview, error) {
+			asked.Add(1)
+			time.Sleep(time.Second)
+			return answered(true), ctx.Err()
+		}, ours())
+		impatient, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			if _, err := reviewer.Review(impatient, "Bearer good"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the caller that gave up got %v", err)
+			}
+		})
+		time.Sleep(time.Millisecond) // it asks first
+		for range 20 {
+			callers.Go(func() {
+				if user, err := reviewer.Review(t.Context(), "Bearer good"); err != nil || user != kyverno {
+					t.Errorf("user %q, error %v", user, err)
+				}
+			})
+		}
+		callers.Wait()
+		if asked.Load() != 1 {
+			t.Errorf("asked %d times", asked.Load())
+		}
+	})
+}
