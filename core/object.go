@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/samber/lo"
@@ -22,6 +23,9 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 		}
 		images = append(images, found...)
 	}
+	if len(images) == 0 {
+		return nil, invalid("object", "has a pod spec without containers; send the object as it is admitted")
+	}
 	return images, nil
 }
 
@@ -32,47 +36,56 @@ type podSpec struct {
 }
 
 func findPodSpecs(object map[string]any) []podSpec {
-	if object["kind"] == "Pod" {
-		if spec, ok := object["spec"].(map[string]any); ok {
-			return []podSpec{{"/spec", spec}}
-		}
-		return nil
-	}
 	var found []podSpec
+	if spec, ok := object["spec"].(map[string]any); ok && object["kind"] == "Pod" {
+		found = append(found, podSpec{"/spec", spec})
+	}
 	for _, key := range sortedKeys(object) {
 		if key != "metadata" && key != "status" {
-			found = append(found, findTemplates(Pointer("").Field(key), key, object[key])...)
+			found = append(found, findTemplates(Pointer("").Field(key), object[key])...)
 		}
 	}
 	return found
 }
 
-// findTemplates walks a value. A pod template is a member named "template", or "...Template", with a spec that
-// lists containers.
-func findTemplates(at Pointer, key string, value any) []podSpec {
+// findTemplates walks a value to its end: a template may have another beside its spec, which a custom resource
+// may well run. A pod template is known by its spec, whatever name it has.
+func findTemplates(at Pointer, value any) []podSpec {
 	var found []podSpec
 	switch v := value.(type) {
 	case map[string]any:
-		spec, _ := v["spec"].(map[string]any)
-		if _, ok := spec["containers"].([]any); ok && strings.HasSuffix(strings.ToLower(key), "template") {
-			return []podSpec{{at.Field("spec"), spec}}
+		if spec, ok := v["spec"].(map[string]any); ok && listsContainers(spec) {
+			found = append(found, podSpec{at.Field("spec"), spec})
 		}
 		for _, name := range sortedKeys(v) {
-			found = append(found, findTemplates(at.Field(name), name, v[name])...)
+			found = append(found, findTemplates(at.Field(name), v[name])...)
 		}
 	case []any:
 		for i, element := range v {
-			found = append(found, findTemplates(at.Index(i), "", element)...)
+			found = append(found, findTemplates(at.Index(i), element)...)
 		}
 	}
 	return found
+}
+
+// containerGroups are the lists of containers in a pod spec (Kubernetes API, core/v1 PodSpec).
+func containerGroups() []string {
+	return []string{"initContainers", "containers", "ephemeralContainers"}
+}
+
+// listsContainers tells a pod spec from other specs.
+func listsContainers(spec map[string]any) bool {
+	return slices.ContainsFunc(containerGroups(), func(group string) bool {
+		_, ok := spec[group].([]any)
+		return ok
+	})
 }
 
 // images lists the image fields of a pod spec: containers of all three groups, then image volumes
 // (Kubernetes API, core/v1 PodSpec and ImageVolumeSource).
 func (s podSpec) images() ([]Image, error) {
 	var images []Image
-	for _, group := range []string{"initContainers", "containers", "ephemeralContainers"} {
+	for _, group := range containerGroups() {
 		list, err := s.list(group)
 		if err != nil {
 			return nil, err
