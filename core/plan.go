@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kyverno/kyverno/ext/wildcard"
 	"github.com/samber/lo"
 )
 
@@ -49,34 +48,31 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 		return Plan{}, MissingPolicyError(snapshot)
 	}
 	var plan Plan
-	tasks := map[string]int{}
+	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
+	revisions := map[int]string{}        // by statement, since a request may have very many images under one
 	for _, image := range request.Images {
-		planned := PlannedImage{Image: image}
-		task, early := planImage(image, request, snapshot, name)
-		if early != nil {
-			planned.Early = early
-		} else {
-			planned.Task = plan.add(tasks, task)
+		p, ok := planned[image.Ref.String()]
+		if !ok {
+			p = plan.add(planImage(image.Ref, request, snapshot, name, revisions))
+			planned[image.Ref.String()] = p
 		}
-		plan.Images = append(plan.Images, planned)
+		p.Image = image
+		plan.Images = append(plan.Images, p)
 	}
 	return plan, nil
 }
 
-// add gives the index of the task for a reference. One reference always plans to the same task: policy and
-// attestations depend on nothing else.
-func (p *Plan) add(tasks map[string]int, task Task) int {
-	key := task.Ref.String()
-	if i, ok := tasks[key]; ok {
-		return i
+// add takes in the task for a reference, unless it was decided early.
+func (p *Plan) add(task Task, early *Finding) PlannedImage {
+	if early != nil {
+		return PlannedImage{Early: early}
 	}
-	tasks[key] = len(p.Tasks)
 	p.Tasks = append(p.Tasks, task)
-	return tasks[key]
+	return PlannedImage{Task: len(p.Tasks) - 1}
 }
 
-func planImage(image Image, request Request, snapshot Snapshot, name string) (Task, *Finding) {
-	if !selected(image.Ref, request.ImageReferences) {
+func planImage(ref Reference, request Request, snapshot Snapshot, name string, revisions map[int]string) (Task, *Finding) {
+	if !selected(ref, request.ImageReferences) {
 		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
 	}
 	policy, ok := snapshot.Policies[name]
@@ -86,16 +82,20 @@ func planImage(image Image, request Request, snapshot Snapshot, name string) (Ta
 	if policy.Problem != "" {
 		return Task{}, &Finding{TrustPolicyInvalid, fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
 	}
-	statement, ok := policy.statementFor(image.Ref)
-	if !ok {
-		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", name, image.Ref.Name())}
+	i := policy.statementFor(ref)
+	if i < 0 {
+		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", name, ref.Name())}
+	}
+	statement := policy.Statements[i]
+	if _, ok := revisions[i]; !ok {
+		revisions[i] = snapshot.revision(policy, statement)
 	}
 	return Task{
-		Ref:          image.Ref,
+		Ref:          ref,
 		Policy:       name,
 		Statement:    statement,
-		Revision:     snapshot.revision(policy, statement),
-		Attestations: attestationsFor(image.Ref, request.Attestations),
+		Revision:     revisions[i],
+		Attestations: attestationsFor(ref, request.Attestations),
 	}, nil
 }
 
@@ -105,7 +105,8 @@ func selected(ref Reference, patterns []string) bool {
 
 // matches compares as Kyverno does, with each spelling of the reference.
 func matches(pattern string, ref Reference) bool {
-	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return wildcard.Match(pattern, s) })
+	pattern = canonicalRegistry(pattern)
+	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return wildcard(pattern, s) })
 }
 
 // attestationsFor adds up the types of every rule whose pattern matches.

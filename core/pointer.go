@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/samber/lo"
 )
 
 // Pointer is a JSON pointer (RFC 6901) to an image field, such as /spec/containers/0/image.
@@ -32,16 +34,25 @@ func (p Pointer) Index(i int) Pointer { return p + "/" + Pointer(strconv.Itoa(i)
 // Compare orders pointers segment by segment, array indices by their number, so that container 2 comes
 // before container 10.
 func (p Pointer) Compare(other Pointer) int {
-	left, right := strings.Split(string(p), "/"), strings.Split(string(other), "/")
-	for i := range min(len(left), len(right)) {
-		if c := compareSegments(left[i], right[i]); c != 0 {
+	left, right := string(p), string(other)
+	for more, moreOfOther := true, true; more && moreOfOther; {
+		var a, b string
+		a, left, more = strings.Cut(left, "/")
+		b, right, moreOfOther = strings.Cut(right, "/")
+		if c := compareSegments(a, b); c != 0 {
 			return c
 		}
+		if more != moreOfOther {
+			return cmp.Compare(lo.Ternary(more, 1, 0), lo.Ternary(moreOfOther, 1, 0))
+		}
 	}
-	return cmp.Compare(len(left), len(right))
+	return 0
 }
 
 func compareSegments(a, b string) int {
+	if a == b {
+		return 0
+	}
 	x, errX := strconv.ParseUint(a, 10, 32)
 	y, errY := strconv.ParseUint(b, 10, 32)
 	if errX == nil && errY == nil && x != y {

@@ -57,20 +57,26 @@ const LevelSkip = "skip"
 
 // statementFor finds the statement that covers a repository: one that names it goes before the wildcard
 // (specification, section "Selecting a trust policy based on artifact URI").
-func (p TrustPolicy) statementFor(ref Reference) (Statement, bool) {
-	for _, scope := range []string{ref.Name(), "*"} {
+// It gives the statement's index, -1 where none does.
+func (p TrustPolicy) statementFor(ref Reference) int {
+	for _, scope := range []string{canonicalScope(ref.Name()), "*"} {
 		i := slices.IndexFunc(p.Statements, func(s Statement) bool {
 			return slices.ContainsFunc(s.RegistryScopes, func(have string) bool { return canonicalScope(have) == scope })
 		})
 		if i >= 0 {
-			return p.Statements[i], true
+			return i
 		}
 	}
-	return Statement{}, false
+	return -1
 }
 
-// canonicalScope writes Docker Hub's official images in full, as references are.
+// canonicalScope writes a scope as references are: the registry in lower case and without the port that it has
+// anyway, Docker Hub's official images in full.
 func canonicalScope(scope string) string {
+	scope = canonicalRegistry(scope)
+	if host, repository, ok := strings.Cut(scope, defaultPort+"/"); ok {
+		scope = host + "/" + repository
+	}
 	if name, ok := strings.CutPrefix(scope, "docker.io/"); ok && !strings.Contains(name, "/") {
 		return "docker.io/library/" + name
 	}

@@ -1,0 +1,105 @@
+package core_test
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// manyContainers is a Pod of about 4 MiB with as many containers as fit: the largest body that is read.
+func manyContainers(n int) []byte {
+	var text strings.Builder
+	text.WriteString(`{"object":{"kind":"Pod","spec":{"containers":[`)
+	for i := range n {
+		if i > 0 {
+			text.WriteString(",")
+		}
+		fmt.Fprintf(&text, `{"name":"container-%d","image":"registry.acme.io/team/some/app-%d:v1"}`, i, i)
+	}
+	text.WriteString(`]}},"imageReferences":["*acme*/*app*:*"],"attestations":[{"imageReference":"*/*/*/*:v1","type":[{"name":"sbom"}]}]}`)
+	return []byte(text.String())
+}
+
+// manyRoots is trust whose store holds a company's worth of roots.
+func manyRoots() core.Snapshot {
+	snapshot := everything()
+	policy := snapshot.Policies["default"]
+	policy.Statements[0].TrustStores = []string{"ca:acme"}
+	store := core.TrustStore{Ref: core.StoreRef{Type: "ca", Name: "acme"}}
+	for i := range 200 {
+		store.Certificates = append(store.Certificates, &x509.Certificate{Raw: fmt.Appendf(make([]byte, 1500), "%d", i)})
+	}
+	snapshot.Stores = map[core.StoreRef]core.TrustStore{store.Ref: store}
+	return snapshot
+}
+
+// TestLargestRequestIsQuick holds that time does not grow with the square of a request. The bound is generous:
+// a machine that is busy, or the race detector, must not fail it, and the square would.
+func TestLargestRequestIsQuick(t *testing.T) {
+	const bound = 15 * time.Second
+	body, snapshot := manyContainers(50000), manyRoots()
+	done := make(chan int, 1)
+	go func() { done <- judged(body, snapshot) }()
+	select {
+	case images := <-done:
+		if images != 50000 {
+			t.Errorf("judged %d images", images)
+		}
+	case <-time.After(bound):
+		t.Errorf("%d bytes took over %s", len(body), bound)
+	}
+}
+
+// TestPatternsAreQuick holds an image name against a pattern that a matcher which tries all ways never finishes.
+func TestPatternsAreQuick(t *testing.T) {
+	body := fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"image":"ghcr.io/%s:v1"}]}},"imageReferences":["%s:v2"]}`,
+		strings.Repeat("a/", 100)+"a", strings.Repeat("*/", 20)+"*")
+	done := make(chan int, 1)
+	go func() { done <- judged([]byte(body), everything()) }()
+	select {
+	case <-done:
+	case <-time.After(15 * time.Second):
+		t.Error("one image name took over 15 s")
+	}
+}
+
+func judged(body []byte, snapshot core.Snapshot) int {
+	request, err := core.ParseRequest(body)
+	if err != nil {
+		return 0
+	}
+	plan, err := core.NewPlan(request, snapshot, "default")
+	if err != nil {
+		return 0
+	}
+	return len(core.Decide(plan, nil, time.Time{}).Results)
+}
+
+func BenchmarkParseRequest(b *testing.B) {
+	body := manyContainers(50000)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := core.ParseRequest(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPlanAndDecide(b *testing.B) {
+	request, err := core.ParseRequest(manyContainers(50000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	snapshot := manyRoots()
+	for b.Loop() {
+		plan, err := core.NewPlan(request, snapshot, "default")
+		if err != nil {
+			b.Fatal(err)
+		}
+		core.Decide(plan, nil, time.Time{})
+	}
+}
