@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/samber/lo"
 	kjson "sigs.k8s.io/json"
@@ -123,6 +124,9 @@ type imageInfo struct {
 // ParseRequest reads a request's body. It refuses what it does not understand, unknown and doubled fields
 // included, with a [*RequestError]: a typo must not switch a check off.
 func ParseRequest(data []byte) (Request, error) {
+	if !utf8.Valid(data) {
+		return Request{}, invalid("", "the body is not UTF-8")
+	}
 	var b body
 	strict, err := kjson.UnmarshalStrict(data, &b)
 	if err != nil {
@@ -134,7 +138,51 @@ func ParseRequest(data []byte) (Request, error) {
 	if err := singleDocument(data); err != nil {
 		return Request{}, err
 	}
+	if err := nullDemand(data); err != nil {
+		return Request{}, err
+	}
 	return b.request()
+}
+
+// nullDemand refuses a null anywhere in attestations but in a condition's key and value: a list whose entries were
+// left out is null in YAML, and must not switch a check off.
+func nullDemand(data []byte) error {
+	var fields map[string]json.RawMessage
+	var demands any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return syntaxError(err)
+	}
+	raw, ok := fields["attestations"]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, &demands); err != nil {
+		return syntaxError(err)
+	}
+	return refuseNull("attestations", demands)
+}
+
+func refuseNull(field string, value any) error {
+	switch v := value.(type) {
+	case nil:
+		return invalid(field, "is null; fill it in or leave it out")
+	case []any:
+		for i, element := range v {
+			if err := refuseNull(fmt.Sprintf("%s[%d]", field, i), element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, name := range sortedKeys(v) {
+			if name == "key" || name == "value" {
+				continue
+			}
+			if err := refuseNull(field+"."+name, v[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (b body) request() (Request, error) {
@@ -185,8 +233,11 @@ func (b body) images() ([]Image, error) {
 func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 	var images []Image
 	for _, group := range sortedKeys(groups) {
-		if group == "" {
+		switch {
+		case group == "":
 			return nil, invalid("images", "has a group with an empty name")
+		case groups[group] == nil:
+			return nil, invalid("images."+group, "is null; fill it in or leave it out")
 		}
 		for _, name := range sortedKeys(groups[group]) {
 			field := "images." + group + "." + name
@@ -260,7 +311,13 @@ func (info imageInfo) contradicts(field string, ref Reference) error {
 	if info.Digest != "" && info.Digest != ref.Digest {
 		return invalid(field+".digest", "is not the digest in reference; send them as Kyverno does")
 	}
-	if info.Tag != "" && ref.Tag != "" && info.Tag != ref.Tag {
+	if info.Tag == "" {
+		return nil
+	}
+	if tagged, err := ParseReference(ref.Name() + ":" + info.Tag); err != nil || tagged.Tag != info.Tag {
+		return invalid(field+".tag", "is %q, which is not a tag", info.Tag)
+	}
+	if ref.Tag != "" && info.Tag != ref.Tag {
 		return invalid(field+".tag", "is not the tag in reference; send them as Kyverno does")
 	}
 	return nil
@@ -310,37 +367,40 @@ func (t *AttestationType) normalise(field string) error {
 	default:
 		return invalid(field+".select", "is %q; use all, latest or any", t.Select)
 	}
-	return t.Conditions.validate(field + ".conditions")
+	return t.Conditions.normalise(field + ".conditions")
 }
 
-func (c Conditions) validate(field string) error {
+func (c Conditions) normalise(field string) error {
 	if c.Any != nil && len(c.Any) == 0 {
 		return invalid(field+".any", "is empty; list a condition or leave it out")
 	}
 	if c.All != nil && len(c.All) == 0 {
 		return invalid(field+".all", "is empty; list a condition or leave it out")
 	}
-	for i, condition := range c.Any {
-		if err := condition.validate(fmt.Sprintf("%s.any[%d]", field, i)); err != nil {
+	for i := range c.Any {
+		if err := c.Any[i].normalise(fmt.Sprintf("%s.any[%d]", field, i)); err != nil {
 			return err
 		}
 	}
-	for i, condition := range c.All {
-		if err := condition.validate(fmt.Sprintf("%s.all[%d]", field, i)); err != nil {
+	for i := range c.All {
+		if err := c.All[i].normalise(fmt.Sprintf("%s.all[%d]", field, i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c Condition) validate(field string) error {
+// normalise spells the operator as Kyverno does, some of whose operators know only that spelling.
+func (c *Condition) normalise(field string) error {
 	switch string(bytes.TrimSpace(c.Key)) {
 	case "", "null", `""`:
 		return invalid(field+".key", "is empty; name what the condition is about, such as {{ predicate.builder.id }}")
 	}
-	if !slices.ContainsFunc(Operators(), func(op string) bool { return strings.EqualFold(op, c.Operator) }) {
+	operator, ok := lo.Find(Operators(), func(op string) bool { return strings.EqualFold(op, c.Operator) })
+	if !ok {
 		return invalid(field+".operator", "is %q; use one of %s", c.Operator, strings.Join(Operators(), ", "))
 	}
+	c.Operator = operator
 	return nil
 }
 

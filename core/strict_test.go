@@ -1,0 +1,194 @@
+package core_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// image is a container that can be understood, for bodies that are wrong elsewhere.
+const image = `"reference":"ghcr.io/acme/app:v1","jsonPointer":"/spec/containers/0/image"`
+
+// Bodies that are right but for a part.
+func withImage(fields string) string { return `{"images":{"containers":{"web":{` + fields + `}}}}` }
+func withField(field string) string {
+	return `{"images":{"containers":{"web":{` + image + `}}},` + field + `}`
+}
+func withType(fields string) string {
+	return withField(`"attestations":[{"imageReference":"*","type":[{` + fields + `}]}]`)
+}
+func withCondition(fields string) string {
+	return withType(`"name":"sbom","conditions":{"all":[{` + fields + `}]}`)
+}
+func withPod(spec string) string { return `{"object":{"kind":"Pod","spec":{` + spec + `}}}` }
+
+const condition = `"key":"{{ a }}","operator":"Equals","value":1`
+
+// TestParseRequestRefuses demands of each wrong body a refusal that names the field.
+func TestParseRequestRefuses(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	tests := map[string]struct{ body, field, text string }{
+		"an empty body":              {"", "", "not a JSON object"},
+		"null":                       {"null", "", "not a JSON object"},
+		"a list":                     {"[]", "", "the body"},
+		"a string":                   {`"images"`, "", "the body"},
+		"a number":                   {"1", "", "the body"},
+		"text":                       {"images: {}", "", "not a JSON object"},
+		"an object that is cut off":  {`{"images":{}`, "", "not a JSON object"},
+		"something after the object": {withField(`"insecure":true`) + "{}", "", "not a JSON object"},
+		"bytes that are not UTF-8":   {withField("\"trustPolicy\":\"\xff\""), "", "UTF-8"},
+		"lists 100,000 deep":         {withField(`"metadata":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000)), "", "depth"},
+		"objects 100,000 deep":       {`{"object":` + strings.Repeat(`{"a":`, 100000) + "1" + strings.Repeat("}", 100000) + "}", "", "depth"},
+
+		"an unknown field":                      {withField(`"attestation":[]`), "attestation", "not a field"},
+		"a field in other case":                 {withField(`"Attestations":[]`), "Attestations", "not a field"},
+		"an unknown field of an image":          {withImage(image + `,"tags":"v1"`), "images.containers.web.tags", "not a field"},
+		"an unknown field of a rule":            {withField(`"attestations":[{"imageReference":"*","types":[]}]`), "attestations[0].types", "not a field"},
+		"an unknown field of a type":            {withType(`"name":"sbom","condition":{}`), "attestations[0].type[0].condition", "not a field"},
+		"an unknown field of conditions":        {withType(`"name":"sbom","conditions":{"al":[]}`), "attestations[0].type[0].conditions.al", "not a field"},
+		"an unknown field of a condition":       {withCondition(condition + `,"mesage":"x"`), "attestations[0].type[0].conditions.all[0].mesage", "not a field"},
+		"a doubled field":                       {withField(`"trustPolicy":"a","trustPolicy":"b"`), "trustPolicy", "twice"},
+		"a doubled container":                   {`{"images":{"containers":{"web":{` + image + `},"web":{` + image + `}}}}`, "images.containers.web", "twice"},
+		"a doubled field of an image":           {withImage(image + `,"reference":"ghcr.io/acme/evil:v1"`), "images.containers.web.reference", "twice"},
+		"a doubled field inside of the object":  {withPod(`"containers":[{"image":"a","image":"b"}]`), "object.spec.containers[0].image", "twice"},
+		"a doubled list of conditions":          {withType(`"name":"sbom","conditions":{"all":[{` + condition + `}],"all":[{` + condition + `}]}`), "attestations[0].type[0].conditions.all", "twice"},
+		"a doubled field under an escaped name": {withField(`"trustPolicy":"a","trust\u0050olicy":"b"`), "trustPolicy", "twice"},
+
+		"a trust policy that is a number":        {withField(`"trustPolicy":1`), "", "trustPolicy: holds a JSON number"},
+		"a trust policy that is a list":          {withField(`"trustPolicy":["a"]`), "", "trustPolicy: holds a JSON array"},
+		"images that are a list":                 {`{"images":[]}`, "", "images: holds a JSON array"},
+		"images that are text":                   {`{"images":"{{ images }}"}`, "", "images: holds a JSON string"},
+		"a group that is a list":                 {`{"images":{"containers":[]}}`, "", "images: holds a JSON array"},
+		"a tag that is a number":                 {withImage(image + `,"tag":1`), "", "images.tag: holds a JSON number"},
+		"an object that is text":                 {`{"object":"{{ request.object }}"}`, "", "object: holds a JSON string"},
+		"patterns that are text":                 {withField(`"imageReferences":"*"`), "", "imageReferences: holds a JSON string"},
+		"attestations that are an object":        {withField(`"attestations":{}`), "", "attestations: holds a JSON object"},
+		"types that are an object":               {withField(`"attestations":[{"imageReference":"*","type":{}}]`), "", "attestations.type: holds a JSON object"},
+		"conditions that are a list":             {withType(`"name":"sbom","conditions":[{` + condition + `}]`), "", "conditions: holds a JSON array"},
+		"a condition that is text":               {withType(`"name":"sbom","conditions":{"all":["{{ a }} == 1"]}`), "", "all: holds a JSON string"},
+		"an operator that is a number":           {withCondition(`"key":"a","operator":1`), "", "operator: holds a JSON number"},
+		"attestations that are null":             {withField(`"attestations":null`), "attestations", "null"},
+		"a rule that is null":                    {withField(`"attestations":[null]`), "attestations[0]", "null"},
+		"conditions that are null":               {withType(`"name":"sbom","conditions":null`), "attestations[0].type[0].conditions", "null"},
+		"any that is null":                       {withType(`"name":"sbom","conditions":{"any":null}`), "attestations[0].type[0].conditions.any", "null"},
+		"all that is null":                       {withType(`"name":"sbom","conditions":{"all":null}`), "attestations[0].type[0].conditions.all", "null"},
+		"a select that is null":                  {withType(`"name":"sbom","select":null`), "attestations[0].type[0].select", "null"},
+		"a group that is null":                   {`{"images":{"containers":null}}`, "images.containers", "null"},
+		"a container that is null":               {`{"images":{"containers":{"web":null}}}`, "images.containers.web.reference", "empty"},
+		"neither images nor object":              {`{"trustPolicy":"a"}`, "images", "missing"},
+		"images that are null and no object":     {`{"images":null}`, "images", "missing"},
+		"images beside an object":                {`{"images":{},"object":{}}`, "object", "beside images"},
+		"a group without a name":                 {`{"images":{"":{"web":{` + image + `}}}}`, "images", "empty name"},
+		"a container without a name":             {`{"images":{"containers":{"":{` + image + `}}}}`, "images.containers", "empty name"},
+		"an empty pattern":                       {withField(`"imageReferences":["*",""]`), "imageReferences[1]", "empty"},
+		"a null pattern":                         {withField(`"imageReferences":[null]`), "imageReferences[0]", "empty"},
+		"a rule without a pattern":               {withField(`"attestations":[{"type":[{"name":"sbom"}]}]`), "attestations[0].imageReference", "empty"},
+		"a rule without types":                   {withField(`"attestations":[{"imageReference":"*"}]`), "attestations[0].type", "empty"},
+		"a rule with an empty list of types":     {withField(`"attestations":[{"imageReference":"*","type":[]}]`), "attestations[0].type", "empty"},
+		"a type without a name":                  {withType(`"conditions":{"all":[{` + condition + `}]}`), "attestations[0].type[0].name", "empty"},
+		"an unknown way to select":               {withType(`"name":"sbom","select":"newest"`), "attestations[0].type[0].select", "newest"},
+		"any without conditions":                 {withType(`"name":"sbom","conditions":{"any":[]}`), "attestations[0].type[0].conditions.any", "empty"},
+		"all without conditions":                 {withType(`"name":"sbom","conditions":{"all":[]}`), "attestations[0].type[0].conditions.all", "empty"},
+		"an empty any beside a filled all":       {withType(`"name":"sbom","conditions":{"any":[],"all":[{` + condition + `}]}`), "attestations[0].type[0].conditions.any", "empty"},
+		"an unknown operator":                    {withCondition(`"key":"a","operator":"Is"`), "attestations[0].type[0].conditions.all[0].operator", `"Is"`},
+		"a condition without an operator":        {withCondition(`"key":"a"`), "attestations[0].type[0].conditions.all[0].operator", "Equals"},
+		"a condition without a key":              {withCondition(`"operator":"Equals","value":1`), "attestations[0].type[0].conditions.all[0].key", "empty"},
+		"a condition with an empty key":          {withCondition(`"key":"","operator":"Equals"`), "attestations[0].type[0].conditions.all[0].key", "empty"},
+		"a condition with a null key":            {withCondition(`"key": null ,"operator":"Equals"`), "attestations[0].type[0].conditions.all[0].key", "empty"},
+		"a wrong condition under any":            {withType(`"name":"sbom","conditions":{"any":[{` + condition + `},{"operator":"Equals"}]}`), "attestations[0].type[0].conditions.any[1].key", "empty"},
+		"an image without a reference or a path": {withImage(`"jsonPointer":"/a"`), "images.containers.web.reference", "empty"},
+		"a reference that no runtime pulls":      {withImage(`"reference":"ghcr.io/Acme/app","jsonPointer":"/a"`), "images.containers.web.reference", "not an image reference"},
+		"parts that make no reference":           {withImage(`"path":"acme app","jsonPointer":"/a"`), "images.containers.web.path", "not an image reference"},
+		"a path that is not the reference's":     {withImage(image + `,"registry":"ghcr.io","path":"acme/other"`), "images.containers.web.path", "ghcr.io/acme/other"},
+		"a registry that is not the reference's": {withImage(image + `,"registry":"quay.io","path":"acme/app"`), "images.containers.web.path", "quay.io/acme/app"},
+		"a path that is none":                    {withImage(image + `,"path":"A B"`), "images.containers.web.path", "not an image reference"},
+		"a digest that the reference has not":    {withImage(image + `,"digest":"` + digest + `"`), "images.containers.web.digest", "not the digest"},
+		"a tag that is not the reference's":      {withImage(image + `,"tag":"v2"`), "images.containers.web.tag", "not the tag"},
+		"a tag beside a digest that is no tag":   {withImage(`"reference":"ghcr.io/acme/app@` + digest + `","tag":"v1@` + digest + `","jsonPointer":"/a"`), "images.containers.web.tag", "not a tag"},
+		"an image without a pointer":             {withImage(`"reference":"ghcr.io/acme/app:v1"`), "images.containers.web.jsonPointer", "empty"},
+		"a pointer that does not begin with /":   {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"spec/image"`), "images.containers.web.jsonPointer", "start with /"},
+		"a pointer with a bare ~":                {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"/a~2b"`), "images.containers.web.jsonPointer", "~"},
+		"a pointer with ~ at its end":            {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"/a~"`), "images.containers.web.jsonPointer", "~"},
+		"one pointer for two containers":         {`{"images":{"containers":{"a":{` + image + `},"b":{` + image + `}}}}`, "images", "/spec/containers/0/image twice"},
+
+		"an empty object":                         {`{"object":{}}`, "object", "no pod spec"},
+		"a Pod without a spec":                    {`{"object":{"kind":"Pod"}}`, "object", "no pod spec"},
+		"a Pod with no containers":                {withPod(`"containers":[]`), "object", "without containers"},
+		"containers that are an object":           {withPod(`"containers":{}`), "object.spec.containers", "not a list"},
+		"a container that is text":                {withPod(`"containers":["nginx"]`), "object.spec.containers.0", "not an object"},
+		"a container without an image":            {withPod(`"containers":[{"name":"a"}]`), "object.spec.containers.0.image", "must name its image"},
+		"a container with an empty image":         {withPod(`"containers":[{"name":"a","image":""}]`), "object.spec.containers.0.image", "must name its image"},
+		"a container whose image is a number":     {withPod(`"containers":[{"name":"a","image":1}]`), "object.spec.containers.0.image", "must name its image"},
+		"an image volume without a reference":     {withPod(`"containers":[{"name":"a","image":"nginx"}],"volumes":[{"name":"v","image":{}}]`), "object.spec.volumes.0.image.reference", "must name its image"},
+		"an init container without an image":      {withPod(`"containers":[{"name":"a","image":"nginx"}],"initContainers":[{}]`), "object.spec.initContainers.0.image", "must name its image"},
+		"an ephemeral container without an image": {withPod(`"containers":[{"name":"a","image":"nginx"}],"ephemeralContainers":[{}]`), "object.spec.ephemeralContainers.0.image", "must name its image"},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			request, err := core.ParseRequest([]byte(tt.body))
+			var refused *core.RequestError
+			if !errors.As(err, &refused) {
+				t.Fatalf("ParseRequest = %+v, %v; want a *RequestError", request, err)
+			}
+			if refused.Code != core.RequestInvalid || refused.Field != tt.field || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("got %s, field %q: %v\nwant field %q and %q in the text", refused.Code, refused.Field, err, tt.field, tt.text)
+			}
+			speaksToPeople(t, err.Error())
+		})
+	}
+}
+
+// TestParseRequestAccepts keeps the refusals above from being refusals of everything.
+func TestParseRequestAccepts(t *testing.T) {
+	tests := map[string]string{
+		"the smallest request":                     withImage(image),
+		"a request with space around it":           " \n" + withImage(image) + "\n ",
+		"what older policies send":                 withField(`"metadata":{"a":null},"insecure":"yes"`),
+		"no images":                                `{"images":{}}`,
+		"a group without containers":               `{"images":{"initContainers":{}}}`,
+		"a type without conditions":                withType(`"name":"sbom"`),
+		"a condition whose value is null":          withCondition(`"key":"{{ a }}","operator":"NotEquals","value":null`),
+		"a condition without a value":              withCondition(`"key":"{{ a }}","operator":"Equals"`),
+		"a condition whose key is an object":       withCondition(`"key":{"a":null},"operator":"Equals","value":{"a":null}`),
+		"a key of a condition that is false":       withCondition(`"key":false,"operator":"Equals","value":false`),
+		"an operator in other case":                withCondition(`"key":"{{ a }}","operator":"equals","value":1`),
+		"a Pod":                                    withPod(`"containers":[{"image":"nginx"}]`),
+		"a Pod with null lists":                    withPod(`"containers":[{"image":"nginx"}],"initContainers":null,"volumes":null`),
+		"two containers of one name in two groups": `{"images":{"containers":{"a":{` + image + `}},"initContainers":{"a":{"reference":"a:b","jsonPointer":"/b"}}}}`,
+	}
+	for sentence, body := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			if _, err := core.ParseRequest([]byte(body)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestEveryOperatorIsAccepted also holds that a request spells operators as Kyverno does.
+func TestEveryOperatorIsAccepted(t *testing.T) {
+	for _, operator := range core.Operators() {
+		for _, spelling := range []string{operator, strings.ToLower(operator), strings.ToUpper(operator)} {
+			request, err := core.ParseRequest([]byte(withCondition(fmt.Sprintf(`"key":"a","operator":%q`, spelling))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := request.Attestations[0].Types[0].Conditions.All[0].Operator; got != operator {
+				t.Errorf("operator %q is spelt %q, want %q", spelling, got, operator)
+			}
+		}
+	}
+}
+
+// speaksToPeople holds that a text does not speak of Go.
+func speaksToPeople(t testing.TB, text string) {
+	t.Helper()
+	for _, word := range []string{"Go struct", "Go value", "map[", "core.", "json:", "[]string", "interface {}", "unmarshal", "%!"} {
+		if strings.Contains(text, word) {
+			t.Errorf("%q speaks of %q", text, word)
+		}
+	}
+}
