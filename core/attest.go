@@ -100,7 +100,7 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 	if len(unmet) == 0 {
 		return nil
 	}
-	if transient := firstTransient(passedOver); transient != nil {
+	if transient := firstTransient(slices.Concat(unmet, passedOver)); transient != nil {
 		return transient
 	}
 	return &Finding{unmet[0].Code, reasons(unmet)}

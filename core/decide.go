@@ -34,15 +34,23 @@ func checks() []check { return []check{resolved, signed, attested} }
 func decideImage(image Image, task Task, fact Fact, now time.Time) Result {
 	for _, check := range checks() {
 		if finding := check(task, fact, now); finding != nil {
-			denied := result(image, *finding)
+			denied := result(image, against(*finding))
 			denied.Digest = fact.Digest
 			return denied
 		}
 	}
-	if fact.Signature.Skipped {
+	if task.Statement.Level == LevelSkip && fact.Signature.Skipped {
 		return skipped(image, task, fact)
 	}
 	return verified(image, fact)
+}
+
+// against keeps a finding from admitting: what was found out can stand against an image, never for it.
+func against(finding Finding) Finding {
+	if finding.Code.Class() == Admitted {
+		finding.Code = NotGathered
+	}
+	return finding
 }
 
 func result(image Image, finding Finding) Result {
