@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/samber/lo"
 )
@@ -91,18 +92,19 @@ func (v Verdict) summary() string {
 			parts = append(parts, fmt.Sprintf("%s: only logged: %s", r.Requested, warning))
 		}
 	}
-	return strings.Join(parts, "; ")
+	return oneLine(strings.Join(parts, "; "))
 }
 
 // denial is the line that Kyverno prints to the person who was denied.
 func (r Result) denial() string {
-	return fmt.Sprintf("failed to verify %s %s: failed to verify image %s: %s", r.Kind, r.Name, r.Requested, oneLine(r.Reason))
+	return oneLine(fmt.Sprintf("failed to verify %s %s: failed to verify image %s: %s", r.Kind, r.Name, r.Requested, r.Reason))
 }
 
-// oneLine keeps what a registry, a plugin or a payload wrote from looking like another line.
+// oneLine keeps what a registry, a plugin, a payload or the request wrote from looking like another line, and from
+// steering the reader's terminal.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
 			return ' '
 		}
 		return r
