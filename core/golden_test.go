@@ -1,0 +1,328 @@
+package core_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+var update = flag.Bool("update", false, "rewrite what the golden cases expect")
+
+const goldenDir = "../testdata/golden"
+
+// goldenCase is a file of testdata/golden: what goes into the core, and under -- plan.txt -- and after it what
+// has to come out. The file's comment is the sentence that the case shows.
+type goldenCase struct {
+	archive *txtar.Archive
+	request []byte
+	trust   core.Snapshot
+	dflt    string // the service's default trust policy; "" for none
+	facts   []core.Fact
+	clock   time.Time
+}
+
+// outputs are the sections that -update rewrites.
+var outputs = []string{"plan.txt", "verdict.json", "patches.json", "denial.txt", "error.txt"}
+
+// TestGolden runs every case. Run it with -update to rewrite what they expect, and read the difference.
+func TestGolden(t *testing.T) {
+	for _, path := range goldenPaths(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			c := readGolden(t, path)
+			got := txtar.Format(c.answered())
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// TestGoldenCoversEveryCode demands a golden case for every code that the core documents.
+func TestGoldenCoversEveryCode(t *testing.T) {
+	exempt := map[core.Code]string{core.RequestTooLarge: "the function bounds the body before the core sees it"}
+	seen := map[core.Code]bool{}
+	for _, path := range goldenPaths(t) {
+		plan, verdict, err := readGolden(t, path).run()
+		var refused *core.RequestError
+		if errors.As(err, &refused) {
+			seen[refused.Code] = true
+		}
+		if len(plan.Images) != len(verdict.Results) {
+			t.Errorf("%s: %d images and %d results", path, len(plan.Images), len(verdict.Results))
+		}
+		for _, result := range verdict.Results {
+			seen[result.Code] = true
+		}
+	}
+	for _, info := range core.Codes() {
+		if exempt[info.Code] == "" && !seen[info.Code] {
+			t.Errorf("no golden case gives %s", info.Code)
+		}
+	}
+}
+
+func goldenPaths(t testing.TB) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(goldenDir, "*.txtar"))
+	if err != nil || len(paths) < 60 {
+		t.Fatalf("found %d golden cases (%v), want at least 60", len(paths), err)
+	}
+	return paths
+}
+
+// run is the whole core, as the service runs it.
+func (c goldenCase) run() (core.Plan, core.Verdict, error) {
+	request, err := core.ParseRequest(c.request)
+	if err != nil {
+		return core.Plan{}, core.Verdict{}, err
+	}
+	plan, err := core.NewPlan(request, c.trust, c.dflt)
+	if err != nil {
+		return core.Plan{}, core.Verdict{}, err
+	}
+	return plan, core.Decide(plan, c.facts, c.clock), nil
+}
+
+// answered is the case's file with the outputs that the core gives now.
+func (c goldenCase) answered() *txtar.Archive {
+	answer := &txtar.Archive{Comment: c.archive.Comment}
+	for _, file := range c.archive.Files {
+		if !slices.Contains(outputs, file.Name) {
+			answer.Files = append(answer.Files, file)
+		}
+	}
+	add := func(name, text string) {
+		answer.Files = append(answer.Files, txtar.File{Name: name, Data: []byte(text)})
+	}
+	plan, verdict, err := c.run()
+	if err != nil {
+		add("error.txt", describeError(err))
+		return answer
+	}
+	add("plan.txt", describePlan(plan))
+	add("verdict.json", indented(verdict))
+	if verdict.Verified {
+		add("patches.json", indented(core.Patches(verdict)))
+	} else {
+		add("denial.txt", verdict.Message+"\n")
+	}
+	return answer
+}
+
+func describeError(err error) string {
+	var refused *core.RequestError
+	if !errors.As(err, &refused) {
+		return fmt.Sprintf("%T: %v\n", err, err)
+	}
+	return fmt.Sprintf("%s, field %q\n%s\n", refused.Code, refused.Field, refused.Error())
+}
+
+// describePlan writes a plan for a reader: a line per image, then a line per task.
+func describePlan(plan core.Plan) string {
+	var text strings.Builder
+	for _, p := range plan.Images {
+		outcome := fmt.Sprintf("task %d", p.Task)
+		if p.Early != nil {
+			outcome = string(p.Early.Code)
+		}
+		fmt.Fprintf(&text, "%s %q at %s: %s -> %s\n", p.Image.Kind, p.Image.Name, p.Image.Pointer, p.Image.Ref, outcome)
+	}
+	for i, task := range plan.Tasks {
+		fmt.Fprintf(&text, "task %d: %s under %s/%s", i, task.Ref, task.Policy, task.Statement.Name)
+		for _, demand := range task.Attestations {
+			fmt.Fprintf(&text, ", %s of %s", demand.Select, demand.Name)
+		}
+		text.WriteString("\n")
+	}
+	return text.String()
+}
+
+func indented(value any) string {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		panic(err)
+	}
+	return text.String()
+}
+
+func readGolden(t testing.TB, path string) goldenCase {
+	t.Helper()
+	archive, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(archive.Comment)) == "" {
+		t.Errorf("%s does not begin with the sentence that it shows", path)
+	}
+	c := goldenCase{archive: archive}
+	for _, file := range archive.Files {
+		if err := c.read(file); err != nil {
+			t.Fatalf("%s: %s: %v", path, file.Name, err)
+		}
+	}
+	return c
+}
+
+func (c *goldenCase) read(file txtar.File) (err error) {
+	switch file.Name {
+	case "request.json":
+		c.request = file.Data
+	case "trust.json":
+		var trust trustFile
+		err = decodeStrictly(file.Data, &trust)
+		c.trust, c.dflt = trust.snapshot(), trust.Default
+	case "facts.json":
+		var facts []factFile
+		err = decodeStrictly(file.Data, &facts)
+		for _, fact := range facts {
+			c.facts = append(c.facts, fact.fact())
+		}
+	case "clock.txt":
+		c.clock, err = time.Parse(time.RFC3339, strings.TrimSpace(string(file.Data)))
+	default:
+		if !slices.Contains(outputs, file.Name) {
+			err = errors.New("is not a section of a golden case")
+		}
+	}
+	return err
+}
+
+func decodeStrictly(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
+// trustFile is the section trust.json.
+type trustFile struct {
+	Default  string `json:"default"` // the service's default trust policy
+	Policies []struct {
+		Name       string           `json:"name"`
+		Problem    string           `json:"problem"`
+		Statements []core.Statement `json:"statements"`
+	} `json:"policies"`
+	Stores []struct {
+		Type         string   `json:"type"`
+		Name         string   `json:"name"`
+		Problem      string   `json:"problem"`
+		Certificates []string `json:"certificates"` // any text: the core compares certificates only
+	} `json:"stores"`
+}
+
+func (f trustFile) snapshot() core.Snapshot {
+	snapshot := core.Snapshot{Policies: map[string]core.TrustPolicy{}, Stores: map[core.StoreRef]core.TrustStore{}}
+	for _, p := range f.Policies {
+		snapshot.Policies[p.Name] = core.TrustPolicy{Name: p.Name, Problem: p.Problem, Statements: p.Statements}
+	}
+	for _, s := range f.Stores {
+		store := core.TrustStore{Ref: core.StoreRef{Type: s.Type, Name: s.Name}, Problem: s.Problem}
+		for _, text := range s.Certificates {
+			store.Certificates = append(store.Certificates, &x509.Certificate{Raw: []byte(text)})
+		}
+		snapshot.Stores[store.Ref] = store
+	}
+	return snapshot
+}
+
+// factFile is an element of the section facts.json: a core.Fact for a reader.
+type factFile struct {
+	Digest       string        `json:"digest"`
+	Failure      *findingFile  `json:"failure"`
+	Signature    signatureFile `json:"signature"`
+	Attestations []struct {
+		Failure    *findingFile    `json:"failure"`
+		Candidates []candidateFile `json:"candidates"`
+	} `json:"attestations"`
+}
+
+type findingFile struct {
+	Code   core.Code `json:"code"`
+	Reason string    `json:"reason"`
+}
+
+type signatureFile struct {
+	Verified   bool          `json:"verified"`
+	Skipped    bool          `json:"skipped"`
+	Signer     string        `json:"signer"`
+	SignedAt   time.Time     `json:"signedAt"`
+	ValidUntil time.Time     `json:"validUntil"`
+	Logged     []string      `json:"logged"`
+	Rejected   []findingFile `json:"rejected"`
+	Limited    bool          `json:"limited"`
+}
+
+type candidateFile struct {
+	Digest    string          `json:"digest"`
+	Foreign   *findingFile    `json:"foreign"`
+	Signature signatureFile   `json:"signature"`
+	Payload   json.RawMessage `json:"payload"` // the document itself
+	Text      string          `json:"text"`    // instead of payload: bytes that are no JSON
+	Unusable  *findingFile    `json:"unusable"`
+}
+
+func (f factFile) fact() core.Fact {
+	fact := core.Fact{Digest: f.Digest, Failure: f.Failure.finding(), Signature: f.Signature.fact()}
+	for _, a := range f.Attestations {
+		found := core.AttestationsFact{Failure: a.Failure.finding()}
+		for _, candidate := range a.Candidates {
+			found.Candidates = append(found.Candidates, candidate.fact())
+		}
+		fact.Attestations = append(fact.Attestations, found)
+	}
+	return fact
+}
+
+func (f *findingFile) finding() *core.Finding {
+	if f == nil {
+		return nil
+	}
+	return &core.Finding{Code: f.Code, Reason: f.Reason}
+}
+
+func (f signatureFile) fact() core.SignatureFact {
+	fact := core.SignatureFact{
+		Verified: f.Verified, Skipped: f.Skipped, Signer: f.Signer, SignedAt: f.SignedAt, ValidUntil: f.ValidUntil,
+		Logged: f.Logged, Limited: f.Limited,
+	}
+	for _, rejected := range f.Rejected {
+		fact.Rejected = append(fact.Rejected, *rejected.finding())
+	}
+	return fact
+}
+
+func (f candidateFile) fact() core.AttestationFact {
+	payload := []byte(f.Payload)
+	if f.Text != "" {
+		payload = []byte(f.Text)
+	}
+	return core.AttestationFact{
+		Digest: f.Digest, Foreign: f.Foreign.finding(), Signature: f.Signature.fact(),
+		Payload: payload, Unusable: f.Unusable.finding(),
+	}
+}

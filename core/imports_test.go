@@ -1,0 +1,219 @@
+package core_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/nirmata/kyverno-notation-venafi"
+
+// computation is what the core may import beside the standard library: code that turns values into values.
+var computation = []string{
+	"github.com/distribution/reference",
+	"github.com/go-logr/logr", // the discarding logger that Kyverno's functions ask for
+	"github.com/kyverno/go-jmespath",
+	"github.com/kyverno/kyverno/api/kyverno/v1",
+	"github.com/kyverno/kyverno/pkg/config",
+	"github.com/kyverno/kyverno/pkg/engine/jmespath",
+	"github.com/kyverno/kyverno/pkg/engine/variables",
+	"github.com/kyverno/kyverno/pkg/engine/variables/operator",
+	"github.com/kyverno/kyverno/pkg/engine/variables/regex",
+	"github.com/samber/lo",
+	"sigs.k8s.io/json",
+}
+
+// effects are the packages of the standard library that reach outside of a computation.
+var effects = []string{
+	"net", "os", "log", "syscall", "unsafe", "plugin", "database", "embed", "testing", "runtime",
+	"math/rand", "crypto/rand", "sync", "context", "io/fs", "io/ioutil", "path/filepath", "html/template", "text/template", "expvar", "iter",
+}
+
+// TestImports holds the core to values: no effects, no clock, no goroutines, and Kyverno's engine in one place.
+func TestImports(t *testing.T) {
+	for path, file := range sources(t, ".") {
+		for _, imported := range imports(t, file) {
+			if reason := forbidden(imported, path); reason != "" {
+				t.Errorf("%s imports %s: %s", path, imported, reason)
+			}
+		}
+		for _, effect := range effectsIn(file) {
+			t.Errorf("%s: %s", path, effect)
+		}
+	}
+}
+
+// TestComputationIsUsed keeps the allow-list from growing stale.
+func TestComputationIsUsed(t *testing.T) {
+	used := map[string]bool{}
+	for _, file := range sources(t, ".") {
+		for _, imported := range imports(t, file) {
+			used[imported] = true
+		}
+	}
+	for _, library := range computation {
+		if !used[library] {
+			t.Errorf("nothing in the core imports %s any more; take it off the list", library)
+		}
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for dir, barred := range map[string][]string{"../shell": {"function"}, ".": {"function", "shell"}} {
+		for path, file := range sources(t, dir) {
+			for _, imported := range imports(t, file) {
+				for _, layer := range barred {
+					if within(imported, module+"/"+layer) {
+						t.Errorf("%s imports %s, which is above it", path, imported)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestForbiddenImports makes sure that the rules above can fail.
+func TestForbiddenImports(t *testing.T) {
+	tests := map[string]struct {
+		imported, file string
+		want           bool
+	}{
+		"the standard library computes":      {"strings", "plan.go", false},
+		"the network is an effect":           {"net", "plan.go", true},
+		"what is below the network is one":   {"net/http", "plan.go", true},
+		"randomness is an effect":            {"math/rand/v2", "plan.go", true},
+		"math is not":                        {"math", "plan.go", false},
+		"logging is an effect":               {"log/slog", "plan.go", true},
+		"a library off the list":             {"github.com/acme/library", "plan.go", true},
+		"a library on the list":              {"github.com/samber/lo", "plan.go", false},
+		"Kyverno's engine has its own file":  {"github.com/kyverno/kyverno/pkg/engine/variables", "plan.go", true},
+		"and may be imported there":          {"github.com/kyverno/kyverno/pkg/engine/variables", "condition.go", false},
+		"but not all of it":                  {"github.com/kyverno/kyverno/pkg/engine/context", "condition.go", true},
+		"its expression language is with it": {"github.com/kyverno/go-jmespath", "attest.go", true},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			if got := forbidden(tt.imported, tt.file); (got != "") != tt.want {
+				t.Errorf("forbidden = %q, want forbidden %t", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestEffectsAreSeen(t *testing.T) {
+	tests := map[string]struct {
+		body string
+		want int
+	}{
+		"a computation has none":        {`_ = time.Second`, 0},
+		"the clock":                     {`_ = time.Now()`, 1},
+		"the clock as a value":          {`f := time.Now; _ = f`, 1},
+		"the clock under another name":  {`_ = time.Since(time.Time{})`, 1},
+		"a goroutine":                   {`go func() {}()`, 1},
+		"a channel":                     {`_ = make(chan int)`, 1},
+		"a select":                      {`select {}`, 1},
+		"standard output":               {`fmt.Println()`, 1},
+		"a print that the compiler has": {`println()`, 1},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			file, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\nfunc f() {"+tt.body+"}", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := effectsIn(file); len(got) != tt.want {
+				t.Errorf("effects = %q, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// forbidden says why a file of the core may not import a package; "" when it may.
+func forbidden(imported, path string) string {
+	kyverno := within(imported, "github.com/kyverno")
+	switch {
+	case slices.ContainsFunc(effects, func(effect string) bool { return within(imported, effect) }):
+		return "it has effects"
+	case !strings.Contains(imported, "."):
+		return ""
+	case !slices.Contains(computation, imported):
+		return "it is not on the list of computations"
+	case kyverno && filepath.Base(path) != "condition.go":
+		return "Kyverno's engine belongs to condition.go"
+	}
+	return ""
+}
+
+func within(imported, parent string) bool {
+	return imported == parent || strings.HasPrefix(imported, parent+"/")
+}
+
+// effectsIn lists what in a file is more than a computation.
+func effectsIn(file *ast.File) []string {
+	clock := []string{"time.Now", "time.Since", "time.Until", "time.Sleep", "time.After", "time.AfterFunc", "time.Tick", "time.NewTimer", "time.NewTicker", "fmt.Print", "fmt.Printf", "fmt.Println"}
+	var found []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch n := node.(type) {
+		case *ast.GoStmt:
+			found = append(found, "starts a goroutine")
+		case *ast.ChanType:
+			found = append(found, "has a channel")
+		case *ast.SelectStmt:
+			found = append(found, "waits in a select")
+		case *ast.SelectorExpr:
+			if name := selector(n); slices.Contains(clock, name) {
+				found = append(found, "uses "+name)
+			}
+		case *ast.CallExpr:
+			if name, ok := n.Fun.(*ast.Ident); ok && strings.HasPrefix(name.Name, "print") {
+				found = append(found, "prints")
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func selector(n *ast.SelectorExpr) string {
+	if pkg, ok := n.X.(*ast.Ident); ok {
+		return pkg.Name + "." + n.Sel.Name
+	}
+	return ""
+}
+
+// sources parses the files under a folder that are no tests.
+func sources(t *testing.T, dir string) map[string]*ast.File {
+	t.Helper()
+	files := map[string]*ast.File{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		files[path], err = parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found %d files under %s: %v", len(files), dir, err)
+	}
+	return files
+}
+
+func imports(t *testing.T, file *ast.File) []string {
+	t.Helper()
+	paths := map[string]bool{}
+	for _, spec := range file.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths[path] = true
+	}
+	return slices.Sorted(maps.Keys(paths))
+}
