@@ -163,11 +163,9 @@ const (
 )
 
 func (e *evaluation) substitute(raw json.RawMessage) (any, error) {
-	var document any
-	if len(raw) > 0 {
-		if err := json.Unmarshal(raw, &document); err != nil {
-			return nil, err
-		}
+	document, err := decoded(raw)
+	if err != nil {
+		return nil, err
 	}
 	e.queries, e.failure, e.whole = 0, nil, map[string]bool{}
 	e.findWhole(document)
@@ -176,6 +174,19 @@ func (e *evaluation) substitute(raw json.RawMessage) (any, error) {
 		return nil, e.failure // without the words that Kyverno puts around it
 	}
 	return result, err
+}
+
+// decoded is a key or value as Kyverno decodes it: integers within lists and objects stay integers, while those
+// of payloads do not. It shows where Kyverno compares their texts, 1234567 and 1.234567e+06.
+func decoded(raw json.RawMessage) (any, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var condition kyverno.Condition
+	if err := json.Unmarshal(fmt.Appendf(nil, `{"key": %s}`, raw), &condition); err != nil {
+		return nil, err
+	}
+	return condition.GetKey(), nil
 }
 
 // findWhole notes the expressions that are the whole of a text. One that also stands inside another text is not.
