@@ -55,6 +55,13 @@ func (a *apiServer) start(t *testing.T) {
 	a.server.Start()
 }
 
+// refuses answers everything with a status from now on; 0 for no longer.
+func (a *apiServer) refuses(code int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuse = code
+}
+
 func (a *apiServer) stop() {
 	a.server.CloseClientConnections()
 	a.server.Close()

@@ -43,8 +43,6 @@ func (l *link) report(of target, err error) {
 	reason := apierrors.ReasonForError(err)
 	if reason == metav1.StatusReasonUnknown {
 		reason = unreachable
-	} else {
-		delete(l.waiting, of)
 	}
 	if l.outages[of] == reason {
 		return
@@ -72,4 +70,12 @@ func (l *link) connected() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting) == 0 && len(l.outages) == 0
+}
+
+// refused tells whether the API server is there and does not let a watch be.
+func (l *link) refused(of target) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reason, failed := l.outages[of]
+	return failed && reason != unreachable
 }

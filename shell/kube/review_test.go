@@ -85,11 +85,11 @@ func accepted(user string, audiences ...string) map[string]any {
 func TestReviewWithoutAnAPIServer(t *testing.T) {
 	api := startAPI(t)
 	reviewer := NewReviewer(api.client(t), ours())
-	api.refuse = http.StatusForbidden // the service itself may not create reviews
+	api.refuses(http.StatusForbidden) // the service itself may not create reviews
 	unavailable(t, reviewer)
 	api.stop()
 	unavailable(t, reviewer)
-	api.refuse = 0
+	api.refuses(0)
 	api.review = func(map[string]any) map[string]any { return accepted(kyverno, audience) }
 	api.start(t)
 	if _, err := reviewer.Review(t.Context(), "Bearer good"); err != nil {

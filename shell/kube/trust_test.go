@@ -200,15 +200,13 @@ func TestTrustOutlivesTheAPIServer(t *testing.T) {
 
 func TestTrustIsNotLoadedBeforeBothListsAreThere(t *testing.T) {
 	api, log := startAPI(t), &record{}
-	api.refuse = http.StatusForbidden
+	api.refuses(http.StatusForbidden)
 	trust := startTrust(t, api, log)
 	eventually(t, "a line", func() bool { return strings.Contains(log.String(), "cannot be watched") })
 	if _, ok := trust.Snapshot(); ok || trust.Connected() {
 		t.Error("loaded or connected without an answer")
 	}
-	api.mu.Lock()
-	api.refuse = 0
-	api.mu.Unlock()
+	api.refuses(0)
 	within(t, 4*time.Second, "loaded", loaded(trust))
 }
 
