@@ -15,17 +15,18 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
-	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
-
-// trustInterval is how often the trust directory is looked at.
-const trustInterval = 500 * time.Millisecond
 
 // TrustSource gives the trust of this moment; false before it is loaded.
 type TrustSource interface {
 	Snapshot() (core.Snapshot, bool)
+}
+
+// CallerReview tells who a caller is by its Authorization header. The error is kube.ErrUnauthenticated,
+// kube.ErrForbidden, or another when that could not be found out.
+type CallerReview interface {
+	Review(ctx context.Context, authorization string) (user string, err error)
 }
 
 // Function is the service: its parts, wired. Make one with New, call Start, and Stop in the end.
@@ -33,9 +34,12 @@ type Function struct {
 	settings Settings
 	log      *slog.Logger
 	trust    TrustSource
-	watch    []func(context.Context) // run until Stop
+	callers  CallerReview // nil lets everyone ask
+	watches  []func(context.Context)
+	closers  []func()
 	gatherer *verify.Gatherer
 	plugins  *plugin.Manager
+	metrics  *metrics
 
 	inspected atomic.Bool // the plugins were asked what they are
 	draining  atomic.Bool
@@ -43,62 +47,11 @@ type Function struct {
 	running   sync.WaitGroup
 }
 
-// New wires the parts that settings ask for. It fails when a file that they name cannot be used.
-func New(settings Settings, env Environment, log *slog.Logger) (*Function, error) {
-	f := &Function{settings: settings, log: log}
-	if settings.TrustDir == "" {
-		return nil, errors.New("no trust: name a directory in --trustDir")
-	}
-	files, err := trust.OpenFiles(settings.TrustDir, log)
-	if err != nil {
-		return nil, err
-	}
-	f.trust = files
-	f.watch = append(f.watch, func(ctx context.Context) { files.Watch(ctx, trustInterval) })
-	client, err := registry.New(registry.Options{
-		Credential:    registry.DockerConfig(settings.DockerConfig),
-		CAFile:        settings.RegistryCAFile,
-		InsecureHosts: settings.InsecureRegistries,
-		AllowInsecure: settings.AllowInsecureRegistry,
-		MaxReferrers:  settings.MaxReferrers,
-		UserAgent:     "kyverno-notation-venafi",
-	})
-	if err != nil {
-		return nil, err
-	}
-	f.plugins = plugin.NewManager(plugin.Options{
-		Dir:     settings.PluginDir,
-		Config:  func() map[string]string { return settings.PluginConfig },
-		Timeout: settings.PluginTimeout,
-		Env:     pluginEnvironment(env),
-	})
-	f.gatherer, err = verify.New(client, f.plugins, verify.Options{
-		MaxParallel:          settings.MaxParallel,
-		MaxSignatureAttempts: settings.MaxSignatureAttempts,
-	})
-	return f, err
-}
-
-// pluginEnvironment is what a plugin gets to see of the service's environment: where certificates and proxies
-// are, and nothing that may be secret.
-func pluginEnvironment(env Environment) []string {
-	var passed []string
-	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
-		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-	} {
-		if value, ok := env(name); ok {
-			passed = append(passed, name+"="+value)
-		}
-	}
-	return passed
-}
-
 // Start begins to watch trust and asks the plugins what they are. It returns when that is done or under way;
 // what it began ends with Stop.
 func (f *Function) Start(ctx context.Context) {
 	ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, watch := range f.watch {
+	for _, watch := range f.watches {
 		f.running.Go(func() { watch(ctx) })
 	}
 	f.running.Go(func() { f.inspectPlugins(ctx) })
@@ -110,7 +63,9 @@ func (f *Function) Stop() {
 		f.stop()
 	}
 	f.running.Wait()
-	f.gatherer.Close()
+	for _, done := range f.closers {
+		done()
+	}
 }
 
 func (f *Function) inspectPlugins(ctx context.Context) {

@@ -13,15 +13,17 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
 // Handler answers the HTTP contract.
 func (f *Function) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /checkimages", f.serve(f.answerCheck))
-	mux.HandleFunc("POST /verify", f.serve(f.answerVerify))
+	mux.HandleFunc("POST /checkimages", f.serve("/checkimages", f.authenticated, f.answerCheck))
+	mux.HandleFunc("POST /verify", f.serve("/verify", everyone, f.answerVerify))
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /health/readiness", f.readiness)
+	mux.Handle("GET /metrics", f.metrics.handler())
 	return mux
 }
 
@@ -36,11 +38,14 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 // answer writes a verdict in the form of one endpoint and gives the status.
 type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int
 
-// serve bounds and reads a request, judges it, answers and logs one line.
-func (f *Function) serve(answer answer) http.HandlerFunc {
+// admission lets a caller in, or gives the error that keeps it out.
+type admission func(r *http.Request) error
+
+// serve lets in, bounds and reads a request, judges it, answers, logs one line and counts.
+func (f *Function) serve(path string, admit admission, answer answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		verdict, err := f.judge(w, r)
+		verdict, err := f.judge(w, r, admit)
 		var status int
 		if err != nil {
 			status = statusOfError(err)
@@ -48,11 +53,17 @@ func (f *Function) serve(answer answer) http.HandlerFunc {
 		} else {
 			status = answer(w, r, verdict)
 		}
-		f.logRequest(r, status, verdict, err, time.Since(start))
+		took := time.Since(start)
+		f.logRequest(r, status, verdict, err, took)
+		f.metrics.observe(path, status, took, verdict)
 	}
 }
 
-func (f *Function) judge(w http.ResponseWriter, r *http.Request) (core.Verdict, error) {
+// judge lets the caller in before it reads what it sent.
+func (f *Function) judge(w http.ResponseWriter, r *http.Request, admit admission) (core.Verdict, error) {
+	if err := admit(r); err != nil {
+		return core.Verdict{}, err
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(f.settings.MaxBodyBytes)))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -63,6 +74,19 @@ func (f *Function) judge(w http.ResponseWriter, r *http.Request) (core.Verdict, 
 	}
 	return f.Check(r.Context(), body)
 }
+
+// authenticated asks who the caller is. The token is in the header and goes nowhere else.
+func (f *Function) authenticated(r *http.Request) error {
+	if f.callers == nil {
+		return nil
+	}
+	_, err := f.callers.Review(r.Context(), r.Header.Get("Authorization"))
+	return err
+}
+
+// everyone may ask /verify: Kyverno's CEL policies send no token, and the answer tells nothing that the
+// registry does not.
+func everyone(*http.Request) error { return nil }
 
 // response is the body of an admission: the patches that pin what was verified.
 type response struct {
@@ -118,6 +142,10 @@ func statusOfError(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.As(err, &request):
 		return http.StatusBadRequest
+	case errors.Is(err, kube.ErrUnauthenticated):
+		return http.StatusUnauthorized
+	case errors.Is(err, kube.ErrForbidden):
+		return http.StatusForbidden
 	}
 	return http.StatusServiceUnavailable
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -16,6 +17,7 @@ import (
 // README's table is made from the tags.
 type Settings struct {
 	TrustDir           string `flag:"trustDir" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
+	Kubeconfig         string `flag:"kubeconfig" env:"KUBECONFIG" help:"Without trustDir: kubeconfig file of the cluster that holds the trust resources; else the pod's own cluster."`
 	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
 
 	PlainAddress   string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`
@@ -26,15 +28,22 @@ type Settings struct {
 	DrainTimeout   time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
 	LogLevel       string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
-	PluginDir     string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
-	PluginConfig  map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
-	PluginTimeout time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
+	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages by their bearer token, with a TokenReview. Default: true with a cluster, false with trustDir."`
+	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
+	AllowedUsers       []string `flag:"allowedUsers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`
+
+	PluginDir          string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
+	PluginConfig       map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
+	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
+	PluginConfigSecret string            `flag:"pluginConfigSecret" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
+	PluginTimeout      time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
 
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
 	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
 	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
 	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
+	ImagePullSecrets      []string `flag:"imagePullSecrets" env:"IMAGE_PULL_SECRETS" help:"With a cluster: Secrets in the service's namespace with registry credentials, comma-separated; watched."`
 	DockerConfig          string   `flag:"dockerConfig" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`
 }
 
@@ -46,6 +55,7 @@ type Environment func(name string) (string, bool)
 func LoadSettings(name string, args []string, env Environment, add func(*flag.FlagSet)) (Settings, []string, error) {
 	var s Settings
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
 	for _, field := range s.fields() {
 		if err := field.load(env); err != nil {
 			return Settings{}, nil, err
@@ -56,10 +66,30 @@ func LoadSettings(name string, args []string, env Environment, add func(*flag.Fl
 		add(flags)
 	}
 	rest, err := parseAnywhere(flags, args)
+	if errors.Is(err, flag.ErrHelp) {
+		return Settings{}, nil, help(flags)
+	}
 	if err != nil {
 		return Settings{}, nil, err
 	}
 	return s, rest, s.validate()
+}
+
+// HelpError is the answer to -h: the text to print. It is a flag.ErrHelp.
+type HelpError struct{ Text string }
+
+// Error is the text.
+func (e *HelpError) Error() string { return e.Text }
+
+// Unwrap gives flag.ErrHelp.
+func (e *HelpError) Unwrap() error { return flag.ErrHelp }
+
+func help(flags *flag.FlagSet) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "Flags of %s:\n", flags.Name())
+	flags.SetOutput(&text)
+	flags.PrintDefaults()
+	return &HelpError{text.String()}
 }
 
 // parseAnywhere accepts flags before, between and behind the other words.
@@ -150,7 +180,13 @@ func splitList(text string) []string {
 }
 
 // IsBoolFlag lets a boolean flag stand without a value; part of flag.Value.
-func (f *Field) IsBoolFlag() bool { return f.value.IsValid() && f.value.Kind() == reflect.Bool }
+func (f *Field) IsBoolFlag() bool {
+	if !f.value.IsValid() {
+		return false
+	}
+	kind := f.value.Type()
+	return kind.Kind() == reflect.Bool || kind.Kind() == reflect.Pointer && kind.Elem().Kind() == reflect.Bool
+}
 
 // String is part of flag.Value; it gives the default.
 func (f *Field) String() string {
@@ -167,6 +203,10 @@ func (f *Field) Set(text string) (err error) {
 		*into = text
 	case *bool:
 		*into, err = strconv.ParseBool(text)
+	case **bool:
+		var value bool
+		value, err = strconv.ParseBool(text)
+		*into = &value
 	case *int:
 		*into, err = strconv.Atoi(text)
 	case *time.Duration:

@@ -119,7 +119,8 @@ type plainFallback struct {
 func (t *plainFallback) RoundTrip(request *http.Request) (*http.Response, error) {
 	if _, known := t.plain.Load(request.URL.Host); !known || request.URL.Scheme != "https" {
 		response, err := t.next.RoundTrip(request)
-		if !errors.Is(err, http.ErrSchemeMismatch) {
+		var notTLS tls.RecordHeaderError
+		if !errors.As(err, &notTLS) || string(notTLS.RecordHeader[:]) != "HTTP/" {
 			return response, err
 		}
 		t.plain.Store(request.URL.Host, struct{}{})

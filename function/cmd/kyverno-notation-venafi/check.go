@@ -29,12 +29,8 @@ type checkOptions struct {
 // check verifies images from the command line with the engine of the service.
 func check(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	verdicts, options, err := runCheck(ctx, args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return exitVerified
-	case err != nil:
-		fmt.Fprintln(stderr, "error:", err)
-		return exitUnknown
+	if err != nil {
+		return report(err, stdout, stderr)
 	}
 	if err := print(stdout, options.output, verdicts); err != nil {
 		fmt.Fprintln(stderr, "error:", err)

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -38,11 +37,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	switch command {
 	case "serve":
-		return report(serve(ctx, args, stderr), stderr)
+		return report(serve(ctx, args, stderr), stdout, stderr)
 	case "check":
 		return check(ctx, args, stdout, stderr)
 	case "demo":
-		return report(demo(ctx, args, stdout), stderr)
+		return report(demo(ctx, args, stdout), stdout, stderr)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return 0
@@ -51,9 +50,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 2
 }
 
-func report(err error, stderr io.Writer) int {
+// report prints what ended a command and gives the exit status.
+func report(err error, stdout, stderr io.Writer) int {
+	var help *function.HelpError
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil:
+		return 0
+	case errors.As(err, &help):
+		fmt.Fprint(stdout, help.Text)
 		return 0
 	case errors.Is(err, errUnexpected):
 		fmt.Fprintln(stderr, err)

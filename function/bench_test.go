@@ -1,0 +1,63 @@
+package function_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+// BenchmarkCheck measures cold admissions: nothing is kept from one to the next. Beside the time it reports, per
+// admission, the registry requests and the plugin processes.
+func BenchmarkCheck(b *testing.B) {
+	for _, images := range []int{1, 10} {
+		for _, plugin := range []bool{false, true} {
+			name := fmt.Sprintf("images=%d/plugin=%t", images, plugin)
+			b.Run(name, func(b *testing.B) { benchmarkPod(b, images, plugin) })
+		}
+	}
+}
+
+func benchmarkPod(b *testing.B, images int, plugin bool) {
+	service := start(b, registry.Options{}, "", nil)
+	request := &signing.SignRequest{}
+	if plugin {
+		request.Plugin = signing.Venafi()
+	}
+	references := make([]string, images)
+	for i := range references {
+		name := fmt.Sprintf("bench-%d", i)
+		if _, err := service.scenario.PushSigned(b.Context(), name, service.scenario.Signer(), request); err != nil {
+			b.Fatal(err)
+		}
+		references[i] = service.scenario.Reference(name)
+	}
+	body := pod(references...)
+	if answer := service.post(b, "/checkimages", body); answer.status != http.StatusOK {
+		b.Fatalf("answer %d %s", answer.status, answer.text)
+	}
+	before := service.processes(b)
+	service.registry.Reset()
+	b.ReportAllocs()
+	for b.Loop() {
+		if answer := service.post(b, "/checkimages", body); answer.status != http.StatusOK {
+			b.Fatalf("answer %d %s", answer.status, answer.text)
+		}
+	}
+	b.ReportMetric(float64(len(service.registry.Requests()))/float64(b.N), "requests/op")
+	b.ReportMetric(float64(service.processes(b)-before)/float64(b.N), "processes/op")
+}
+
+// processes counts the plugin's processes so far.
+func (b *bench) processes(t testing.TB) int {
+	t.Helper()
+	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(strings.Split(strings.Join(calls, "\n"), "\n"))
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"kyverno-notation-venafi": main,
+	})
+}
+
+// TestScripts runs the command lines in testdata/script. $REGISTRY holds every image of the scenario, $TRUST its
+// trust resources and $PLUGINS the stand-in plugin.
+func TestScripts(t *testing.T) {
+	shared := t.TempDir()
+	images := registry.New(registry.Options{})
+	t.Cleanup(images.Close)
+	if err := fill(t.Context(), images, shared); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "expand": expand},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("REGISTRY", images.Host())
+			env.Setenv("INSECURE_REGISTRIES", images.Host())
+			env.Setenv("TRUST", filepath.Join(shared, "trust"))
+			env.Setenv("PLUGINS", filepath.Join(shared, "plugins"))
+			env.Setenv("PLUGINS_DIR", filepath.Join(shared, "plugins"))
+			return nil
+		},
+	})
+}
+
+func fill(ctx context.Context, images *registry.Registry, dir string) error {
+	s, err := scenario.New(images.Host(), images.Client(), true)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "trust"), 0o755); err != nil {
+		return err
+	}
+	if err := s.WriteTrust(filepath.Join(dir, "trust")); err != nil {
+		return err
+	}
+	if err := s.PublishAll(ctx); err != nil {
+		return err
+	}
+	binary, err := install.Build(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("building the stand-in plugin: %w", err)
+	}
+	return install.Install(binary, filepath.Join(dir, "plugins"), "venafi-csp", "")
+}
+
+// status runs the program with the arguments behind the first, which is the exit status wanted.
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec("kyverno-notation-venafi", args[1:]...)
+	var exit *exec.ExitError
+	got := 0
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if want, _ := strconv.Atoi(args[0]); got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// expand replaces variables in a file.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}

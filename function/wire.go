@@ -1,0 +1,155 @@
+package function
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/samber/lo"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
+)
+
+const (
+	// userAgent is what registries and the API server are told.
+	userAgent = "kyverno-notation-venafi"
+	// trustInterval is how often the trust directory is looked at.
+	trustInterval = 500 * time.Millisecond
+)
+
+// sources is where trust, credentials and plugin configuration come from: files, or a cluster.
+type sources struct {
+	trust        TrustSource
+	callers      CallerReview
+	credential   registry.CredentialFunc
+	pluginConfig plugin.Config
+	watches      []func(context.Context)
+	connected    func() bool // to the API server; nil without one
+	close        func()
+}
+
+// New wires the parts that settings ask for. It fails when a file that they name cannot be used.
+func New(settings Settings, env Environment, log *slog.Logger) (*Function, error) {
+	open := fromCluster
+	if settings.TrustDir != "" {
+		open = fromFiles
+	}
+	from, err := open(settings, log)
+	if err != nil {
+		return nil, err
+	}
+	client, err := registry.New(registry.Options{
+		Credential:    from.credential,
+		CAFile:        settings.RegistryCAFile,
+		InsecureHosts: settings.InsecureRegistries,
+		AllowInsecure: settings.AllowInsecureRegistry,
+		MaxReferrers:  settings.MaxReferrers,
+		UserAgent:     userAgent,
+	})
+	if err != nil {
+		return nil, err
+	}
+	plugins := plugin.NewManager(plugin.Options{
+		Dir:     settings.PluginDir,
+		Config:  from.pluginConfig,
+		Timeout: settings.PluginTimeout,
+		Env:     pluginEnvironment(env),
+	})
+	gatherer, err := verify.New(client, plugins, verify.Options{
+		MaxParallel:          settings.MaxParallel,
+		MaxSignatureAttempts: settings.MaxSignatureAttempts,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Function{
+		settings: settings, log: log,
+		trust: from.trust, callers: from.callers, watches: from.watches,
+		gatherer: gatherer, plugins: plugins, metrics: newMetrics(from.trust, from.connected),
+		closers: []func(){gatherer.Close, from.close},
+	}, nil
+}
+
+// fromFiles takes trust from a directory. Nobody is asked who they are unless a cluster is there to ask.
+func fromFiles(settings Settings, log *slog.Logger) (sources, error) {
+	if settings.ReviewKyvernoToken != nil && *settings.ReviewKyvernoToken {
+		return sources{}, fmt.Errorf("reviewKyvernoToken needs a cluster, and trustDir is set; leave one of them out")
+	}
+	files, err := trust.OpenFiles(settings.TrustDir, log)
+	if err != nil {
+		return sources{}, err
+	}
+	return sources{
+		trust:        files,
+		credential:   registry.DockerConfig(settings.DockerConfig),
+		pluginConfig: func() map[string]string { return settings.PluginConfig },
+		watches:      []func(context.Context){func(ctx context.Context) { files.Watch(ctx, trustInterval) }},
+		close:        func() {},
+	}, nil
+}
+
+// fromCluster takes everything from the API server, and watches it.
+func fromCluster(settings Settings, log *slog.Logger) (sources, error) {
+	client, err := kube.Connect(settings.Kubeconfig, userAgent)
+	if err != nil {
+		return sources{}, fmt.Errorf("no trust: name a directory in --trustDir, or run in a cluster: %w", err)
+	}
+	resources := kube.NewTrust(client, log)
+	secrets := kube.NewPullSecrets(client, client.Namespace, settings.ImagePullSecrets, log)
+	config := kube.NewPluginConfig(client, kube.PluginConfigOptions{
+		Namespace: client.Namespace, ConfigMap: settings.PluginConfigMap, Secret: settings.PluginConfigSecret,
+	}, log)
+	from := sources{
+		trust:        resources,
+		credential:   firstOf(secrets.Credential, registry.DockerConfig(settings.DockerConfig)),
+		pluginConfig: merged(config.Config, settings.PluginConfig),
+		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch},
+		connected:    resources.Connected,
+		close:        client.Close,
+	}
+	if settings.ReviewKyvernoToken == nil || *settings.ReviewKyvernoToken {
+		from.callers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers})
+	}
+	return from, nil
+}
+
+// firstOf gives the first credentials that are not empty.
+func firstOf(sources ...registry.CredentialFunc) registry.CredentialFunc {
+	return func(ctx context.Context, host string) (auth.Credential, error) {
+		for _, source := range sources {
+			if credential, err := source(ctx, host); err != nil || credential != auth.EmptyCredential {
+				return credential, err
+			}
+		}
+		return auth.EmptyCredential, nil
+	}
+}
+
+// merged puts the settings' own plugin configuration before the cluster's.
+func merged(cluster plugin.Config, own map[string]string) plugin.Config {
+	if len(own) == 0 {
+		return cluster
+	}
+	return func() map[string]string { return lo.Assign(cluster(), own) }
+}
+
+// pluginEnvironment is what a plugin gets to see of the service's environment: where certificates and proxies
+// are, and nothing that may be secret.
+func pluginEnvironment(env Environment) []string {
+	var passed []string
+	for _, name := range []string{
+		"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+	} {
+		if value, ok := env(name); ok {
+			passed = append(passed, name+"="+value)
+		}
+	}
+	return passed
+}
