@@ -58,14 +58,27 @@ func findTemplates(at Pointer, value any) []podSpec {
 			found = append(found, podSpec{at.Field("spec"), spec})
 		}
 		for _, name := range sortedKeys(v) {
-			found = append(found, findTemplates(at.Field(name), v[name])...)
+			if nests(v[name]) {
+				found = append(found, findTemplates(at.Field(name), v[name])...)
+			}
 		}
 	case []any:
 		for i, element := range v {
-			found = append(found, findTemplates(at.Index(i), element)...)
+			if nests(element) {
+				found = append(found, findTemplates(at.Index(i), element)...)
+			}
 		}
 	}
 	return found
+}
+
+// nests tells a value that may hold a template, so that no pointer is made to the many that cannot.
+func nests(value any) bool {
+	switch value.(type) {
+	case map[string]any, []any:
+		return true
+	}
+	return false
 }
 
 // containerGroups are the lists of containers in a pod spec (Kubernetes API, core/v1 PodSpec).

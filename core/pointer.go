@@ -17,7 +17,7 @@ func ParsePointer(s string) (Pointer, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", fmt.Errorf("%q is not a JSON pointer to a field: it must start with /", s)
 	}
-	if strings.Contains(strings.NewReplacer("~0", "", "~1", "").Replace(s), "~") {
+	if strings.Count(s, "~") != strings.Count(s, "~0")+strings.Count(s, "~1") {
 		return "", fmt.Errorf("%q is not a JSON pointer: ~ must be followed by 0 or 1", s)
 	}
 	return Pointer(s), nil
@@ -25,7 +25,7 @@ func ParsePointer(s string) (Pointer, error) {
 
 // Field is the pointer to a member of the object that p points at.
 func (p Pointer) Field(name string) Pointer {
-	return p + "/" + Pointer(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+	return p + "/" + Pointer(strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1"))
 }
 
 // Index is the pointer to an element of the array that p points at.

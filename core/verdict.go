@@ -104,6 +104,9 @@ func (r Result) denial() string {
 // steering the reader's terminal.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
+		if ' ' <= r && r <= '~' {
+			return r
+		}
 		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
 			return ' '
 		}
