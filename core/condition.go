@@ -173,7 +173,27 @@ func (e *evaluation) substitute(raw json.RawMessage) (any, error) {
 	if err != nil && e.failure != nil {
 		return nil, e.failure // without the words that Kyverno puts around it
 	}
-	return result, err
+	return unsealed(result), err
+}
+
+// sealed is a list or an object that an expression gave. Kyverno would look for expressions in its texts as well,
+// which here are the payload's: sealed keeps it out.
+type sealed struct{ value any }
+
+// MarshalJSON is the value's, for where it stands inside a text.
+func (s sealed) MarshalJSON() ([]byte, error) { return json.Marshal(s.value) }
+
+// unsealed is a document with the values that expressions gave.
+func unsealed(document any) any {
+	switch d := document.(type) {
+	case sealed:
+		return d.value
+	case []any:
+		return lo.Map(d, func(element any, _ int) any { return unsealed(element) })
+	case map[string]any:
+		return lo.MapValues(d, func(member any, _ string) any { return unsealed(member) })
+	}
+	return document
 }
 
 // decoded is a key or value as Kyverno decodes it: integers within lists and objects stay integers, while those
@@ -237,9 +257,13 @@ func (e *evaluation) query(query string) (any, error) {
 		return nil, searchError(query, err)
 	}
 	// Kyverno resolves what an expression gave once more when it stands inside a text. Here that would let the
-	// payload, which strangers may have a hand in, write expressions.
+	// payload, which strangers may have a hand in, write expressions; see sealed.
 	if !e.whole[query] && strings.Contains(encoded(result), "{{") {
 		return nil, fmt.Errorf("the expression %q gives text with {{ in it; let the expression be the whole key or value", query)
+	}
+	switch result.(type) {
+	case []any, map[string]any:
+		return sealed{result}, nil
 	}
 	return result, nil
 }

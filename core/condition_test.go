@@ -353,7 +353,7 @@ func (g *generator) value() any {
 
 // sbom has what the sentences below speak of.
 const sbom = `{
-	"name": "app", "braces": "{{ name }}", "nothing": null, "count": 3, "map": {"name": 1},
+	"name": "app", "braces": "{{ name }}", "nothing": null, "count": 3, "map": {"name": 1}, "texts": ["{{ name }}", "${{ secrets.TOKEN }}"],
 	"components": [
 		{"name": "a", "licenses": [{"license": {"id": "MIT"}}]},
 		{"name": "b", "licenses": [{"expression": "GPL-3.0-only"}]},
@@ -403,6 +403,14 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 			`{"all": [{"key": "{{ is_external_url('https://example.com') }}", "operator": "Equals", "value": true}]}`, ConditionInvalid, []string{"is_external_url asks the network"}},
 		"text of the payload is shown but not evaluated": {
 			`{"all": [{"key": "{{ braces }}", "operator": "Equals", "value": "app"}]}`, ConditionUnmet, []string{`found "{{ name }}"`}},
+		"text in a list of the payload is not evaluated either": {
+			`{"all": [{"key": "{{ texts }}", "operator": "AnyIn", "value": ["app"]}]}`, ConditionUnmet, []string{`found ["{{ name }}","${{ secrets.TOKEN }}"]`}},
+		"text in an object of the payload is not evaluated either": {
+			`{"all": [{"key": "{{ element }}", "operator": "Equals", "value": "x"}]}`, ConditionUnmet, []string{`"braces":"{{ name }}"`}},
+		"a list inside a text is its JSON": {
+			`{"all": [{"key": "x{{ components[].licenses[].expression }}", "operator": "Equals", "value": "x[\"GPL-3.0-only\"]"}]}`, "", nil},
+		"expressions within a list keep their types": {
+			`{"all": [{"key": ["{{ name }}", "{{ texts }}"], "operator": "Equals", "value": ["app", "{{ texts }}"]}]}`, "", nil},
 		"text of the payload does not become an expression inside another text": {
 			`{"all": [{"key": "x{{ braces }}", "operator": "Equals", "value": "xapp"}]}`, ConditionInvalid, []string{`the expression "braces" gives text with {{ in it`}},
 		"a function that panics is an error": {
