@@ -31,8 +31,9 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(referrers), demand.Name),
 		}}
 	}
+	referrers = lo.UniqBy(referrers, func(d ocispec.Descriptor) string { return d.Digest.String() })
 	candidates := make([]candidate, len(referrers))
-	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i]) })
+	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i], demand.Name) })
 	if !demand.Conditions.Empty() {
 		g.readPayloads(ctx, a, demand.Select, candidates)
 	}
@@ -59,8 +60,9 @@ type candidate struct {
 }
 
 // candidate verifies a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name
-// the image as subject: what was made for another image does not count, whatever the registry lists.
-func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer ocispec.Descriptor) candidate {
+// the image as subject and be of the type: what was made for another image, or as something else, does not count,
+// whatever the registry lists.
+func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer ocispec.Descriptor, artifactType string) candidate {
 	c := candidate{fact: core.AttestationFact{Digest: referrer.Digest.String()}}
 	var err error
 	if c.manifest, err = a.repository.Manifest(ctx, referrer); err != nil {
@@ -71,6 +73,10 @@ func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer oc
 		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
 		return c
 	}
+	if declared := typeOf(c.manifest); declared != artifactType {
+		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, declared)}
+		return c
+	}
 	if a.task.Statement.Level == core.LevelSkip {
 		return c
 	}
@@ -78,6 +84,15 @@ func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer oc
 		c.fact.Foreign = findingOf(ctx, err)
 	}
 	return c
+}
+
+// typeOf is a manifest's artifact type, or in the absence of that the media type of its config (OCI image
+// specification, section "Guidelines for Artifact Usage").
+func typeOf(manifest ocispec.Manifest) string {
+	if manifest.ArtifactType != "" {
+		return manifest.ArtifactType
+	}
+	return manifest.Config.MediaType
 }
 
 // readPayloads reads the payloads of the trusted attestations that decide.

@@ -1,0 +1,513 @@
+package verify_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/goleak"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+func TestMain(m *testing.M) {
+	// The one goroutine that distribution never ends.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"))
+}
+
+const (
+	sbomType   = "sbom/cyclone-dx"
+	good, bad  = `{"licence": "MIT"}`, `{"licence": "GPL-3.0-only"}`
+	maxPayload = 32 << 20
+)
+
+// bed is a registry, and a gatherer that trusts Acme.
+type bed struct {
+	*testing.T
+	registry *registry.Registry
+	scenario *scenario.Scenario
+	foreign  *signing.Signer
+	gatherer *verify.Gatherer
+}
+
+func newBed(t *testing.T, options registry.Options, maxReferrers int) *bed {
+	t.Helper()
+	b := &bed{T: t, registry: registry.New(options)}
+	t.Cleanup(b.registry.Close)
+	b.scenario = must(scenario.New(b.registry.Host(), b.registry.Client(), true))
+	b.foreign = must(b.scenario.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"}))
+	b.gatherer = b.newGatherer(maxReferrers)
+	return b
+}
+
+func (b *bed) newGatherer(maxReferrers int) *verify.Gatherer {
+	b.Helper()
+	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
+	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return nil }, Timeout: time.Second})
+	gatherer := must(verify.New(client, plugins, verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30}))
+	b.Cleanup(gatherer.Close)
+	return gatherer
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func registries(t *testing.T) map[string]registry.Options {
+	return map[string]registry.Options{
+		"referrers API": {},
+		"fallback tags": {Handler: distribution.New(t.Context())},
+	}
+}
+
+// target is an image under examination, and what is attached to it.
+type target struct {
+	*bed
+	name     string
+	image    ocispec.Descriptor
+	attached []ocispec.Descriptor // attestations, in the order of their push
+}
+
+func (b *bed) target(name string) *target {
+	b.Helper()
+	return &target{bed: b, name: name, image: must(b.scenario.PushSigned(b.Context(), name, b.scenario.Signer(), &signing.SignRequest{}))}
+}
+
+// attestation is what to attach. The zero value is an empty document that the trusted signer signs now.
+type attestation struct {
+	artifactType string // zero: sbomType
+	configType   string // instead of artifactType, in the config
+	payload      string
+	mediaType    string // zero: application/json
+	layers       []signing.Layer
+	noLayers     bool
+	annotations  map[string]string
+	signer       *signing.Signer // zero: the trusted one
+	unsigned     bool
+	signedAt     time.Time
+	subject      *ocispec.Descriptor // zero: the image
+}
+
+func (x *target) attach(a attestation) ocispec.Descriptor {
+	x.Helper()
+	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	referrer := signing.Referrer{ArtifactType: a.artifactType, Layers: a.layers, Annotations: a.annotations, ConfigMediaType: a.configType}
+	if referrer.ArtifactType == "" && a.configType == "" {
+		referrer.ArtifactType = sbomType
+	}
+	if referrer.Layers == nil && !a.noLayers {
+		if a.mediaType == "" {
+			a.mediaType = "application/json"
+		}
+		referrer.Layers = []signing.Layer{{MediaType: a.mediaType, Content: []byte(a.payload)}}
+	}
+	subject := x.image
+	if a.subject != nil {
+		subject = *a.subject
+	}
+	pushed := must(signing.PushArtifact(x.Context(), repository, subject, referrer))
+	x.attached = append(x.attached, pushed)
+	if a.unsigned {
+		return pushed
+	}
+	if a.signer == nil {
+		a.signer = x.scenario.Signer()
+	}
+	if err := x.scenario.Sign(x.Context(), x.name, pushed, a.signer, signing.SignRequest{SigningTime: a.signedAt}); err != nil {
+		x.Fatal(err)
+	}
+	return pushed
+}
+
+// relist changes the list of the image's referrers on its way to the caller, by the API and by the fallback tag.
+func (x *target) relist(edit func([]ocispec.Descriptor) []ocispec.Descriptor) registry.Fault {
+	tag := "/manifests/" + strings.Replace(x.image.Digest.String(), ":", "-", 1)
+	api := "/referrers/" + x.image.Digest.String()
+	lists := func(r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, tag) || strings.HasSuffix(r.URL.Path, api)
+	}
+	return registry.Only(lists, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		recorded := httptest.NewRecorder()
+		next.ServeHTTP(recorded, r)
+		var index ocispec.Index
+		body := recorded.Body.Bytes()
+		if recorded.Code == http.StatusOK && json.Unmarshal(body, &index) == nil {
+			index.Manifests = edit(index.Manifests)
+			body = must(json.Marshal(index))
+			recorded.Header().Set("Docker-Content-Digest", digest.FromBytes(body).String())
+			recorded.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		for key, values := range recorded.Header() {
+			w.Header()[key] = values
+		}
+		w.WriteHeader(recorded.Code)
+		_, _ = w.Write(body)
+	})
+}
+
+// editAttestation changes how the first attestation is listed.
+func editAttestation(edit func(*ocispec.Descriptor)) func(*target) registry.Fault {
+	return func(x *target) registry.Fault {
+		return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+			for i := range list {
+				if list[i].Digest == x.attached[0].Digest {
+					edit(&list[i])
+				}
+			}
+			return list
+		})
+	}
+}
+
+// demanding asks that the licence is not the GPL; a key of "" asks for the attestation alone.
+func demanding(by core.Select, key string) []core.AttestationType {
+	demand := core.AttestationType{Name: sbomType, Select: by}
+	if key != "" {
+		demand.Conditions.All = []core.Condition{{Key: must(json.Marshal(key)), Operator: "AllNotIn", Value: []byte(`["GPL*"]`), Message: "no GPL"}}
+	}
+	return []core.AttestationType{demand}
+}
+
+const licence = "{{ licence }}"
+
+// plan plans one image under a statement of a level.
+func (x *target) plan(level string, demands []core.AttestationType) (core.Plan, core.Snapshot) {
+	x.Helper()
+	if level == "" {
+		level = "strict"
+	}
+	store := core.StoreRef{Type: "ca", Name: "acme"}
+	snapshot := core.Snapshot{
+		Policies: map[string]core.TrustPolicy{"demo": {Name: "demo", Statements: []core.Statement{{
+			Name: "everything", RegistryScopes: []string{"*"}, Level: level, TrustStores: []string{store.String()}, TrustedIdentities: []string{"*"},
+		}}}},
+		Stores: map[core.StoreRef]core.TrustStore{store: {Ref: store, Certificates: []*x509.Certificate{x.scenario.Trusted.Certificate}}},
+	}
+	request := core.Request{
+		Images:       []core.Image{{Kind: "container", Name: "c0", Written: x.scenario.Reference(x.name), Ref: must(core.ParseReference(x.scenario.Reference(x.name)))}},
+		Attestations: []core.AttestationRule{{ImageReference: "*", Types: demands}},
+	}
+	return must(core.NewPlan(request, snapshot, "demo")), snapshot
+}
+
+func (x *target) decide(gatherer *verify.Gatherer, level string, demands []core.AttestationType) core.Result {
+	x.Helper()
+	plan, snapshot := x.plan(level, demands)
+	facts := gatherer.Gather(x.Context(), plan.Tasks, snapshot)
+	return core.Decide(plan, facts, time.Now()).Results[0]
+}
+
+// fetched counts the requests for a payload.
+func (b *bed) fetched(payload string) int {
+	path := "/blobs/" + digest.FromString(payload).String()
+	return len(slices.DeleteFunc(b.registry.Requests(), func(r registry.Request) bool {
+		return r.Method != http.MethodGet || !strings.HasSuffix(r.Path, path)
+	}))
+}
+
+func zipped(text string) string {
+	var out bytes.Buffer
+	writer := gzip.NewWriter(&out)
+	_, _ = writer.Write([]byte(text))
+	_ = writer.Close()
+	return out.String()
+}
+
+func zstandard(text string) string {
+	return string(must(zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))).EncodeAll([]byte(text), nil))
+}
+
+// padded is a good document of a size in bytes.
+func padded(size int) string {
+	return `{"licence": "MIT"}` + strings.Repeat(" ", size-len(`{"licence": "MIT"}`))
+}
+
+type matrixCase struct {
+	attached []attestation
+	prepare  func(*target)                // beside attached
+	fault    func(*target) registry.Fault // from then on
+	level    string
+	demands  []core.AttestationType // zero: all, the licence is not the GPL
+	want     core.Code
+	says     string
+	fetched  map[string]int // payload -> requests for it
+}
+
+// Signing times, in whole seconds as envelopes keep them.
+var (
+	today     = time.Now().Truncate(time.Second)
+	yesterday = today.Add(-24 * time.Hour)
+)
+
+func matrix() map[string]matrixCase {
+	return map[string]matrixCase{
+		"met":                                {attached: []attestation{{payload: good}}, want: core.Verified, fetched: map[string]int{good: 1}},
+		"unmet":                              {attached: []attestation{{payload: bad}}, want: core.ConditionUnmet, says: `the condition on {{ licence }} is not met: found "GPL-3.0-only", wanted AllNotIn ["GPL*"]: no GPL`},
+		"missing":                            {want: core.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
+		"of another type":                    {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: core.AttestationMissing},
+		"unsigned":                           {attached: []attestation{{payload: good, unsigned: true}}, want: core.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
+		"signed by someone else":             {attached: []attestation{{payload: good, signer: mallory}}, want: core.AttestationUntrusted, fetched: map[string]int{good: 0}},
+		"an unsigned bad one beside":         {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"a foreign bad one beside":           {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: core.Verified},
+		"no conditions":                      {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: core.Verified, fetched: map[string]int{bad: 0}},
+		"no conditions, unsigned":            {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: core.AttestationUntrusted},
+		"all: one of two unmet":              {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: core.ConditionUnmet},
+		"any: one of two unmet":              {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"any: both unmet":                    {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: core.ConditionUnmet},
+		"latest: the rescan is good":         {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"latest: the rescan is bad":          {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
+		"latest: a newer one of Mallory":     {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet},
+		"latest: two of one second":          {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
+		"latest: two good ones of a second":  {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified},
+		"all: the other cannot be fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: core.RegistryUnavailable},
+		"any: the other cannot be fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"any: the good one is not fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: core.RegistryUnavailable},
+		"latest: the other is not fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: core.RegistryUnavailable},
+		"the payload cannot be fetched":      {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: core.RegistryUnavailable},
+		"the payload was swapped":            {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: core.RegistryInvalid},
+		"replayed from another image":        {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
+		"listed as of another type":          {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
+		"listed with another size":           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.RegistryInvalid},
+		"listed with another media type":     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.RegistryInvalid},
+		"listed with a digest of nothing":    {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.RegistryInvalid},
+		"listed with nonsense for a digest":  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = "../../../x" }), want: core.RegistryInvalid},
+		"listed as over 4 MiB":               {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: core.RegistryInvalid, says: "at most 4194304 are read"},
+		"listed with a negative size":        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = -1 }), want: core.RegistryInvalid},
+		"listed twice":                       {attached: []attestation{{payload: good}}, fault: doubled, want: core.Verified, fetched: map[string]int{good: 1}},
+		"not listed by a page of the list":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: core.ConditionUnmet},
+		"subject of another size and type":   {prepare: otherSubject, fault: replay, want: core.Verified},
+		"type only in the config":            {attached: []attestation{{payload: good, configType: sbomType}}, want: core.Verified},
+		"a huge annotation":                  {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: core.Verified},
+		"of exactly 32 MiB":                  {attached: []attestation{{payload: padded(maxPayload)}}, want: core.Verified},
+		"of 32 MiB and a byte":               {attached: []attestation{{payload: padded(maxPayload + 1)}}, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
+		"gzip":                               {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: core.Verified},
+		"gzip, bad":                          {attached: []attestation{{payload: zipped(bad)}}, want: core.ConditionUnmet},
+		"gzip, truncated":                    {attached: []attestation{{payload: zipped(good)[:20]}}, want: core.AttestationInvalid, says: "unexpected EOF"},
+		"zstd":                               {attached: []attestation{{payload: zstandard(good), mediaType: "application/vnd.cyclonedx+json+zstd"}}, want: core.Verified},
+		"zstd, bad":                          {attached: []attestation{{payload: zstandard(bad)}}, want: core.ConditionUnmet},
+		"gzip of exactly 32 MiB":             {attached: []attestation{{payload: zipped(padded(maxPayload))}}, want: core.Verified},
+		"gzip bomb":                          {attached: []attestation{{payload: zipped(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"zstd of exactly 32 MiB":             {attached: []attestation{{payload: zstandard(padded(maxPayload))}}, want: core.Verified},
+		"zstd bomb":                          {attached: []attestation{{payload: zstandard(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"not JSON":                           {attached: []attestation{{payload: "licence: MIT"}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"JSON and more":                      {attached: []attestation{{payload: good + bad}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"an empty payload":                   {attached: []attestation{{payload: ""}}, want: core.AttestationInvalid},
+		"two layers":                         {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
+		"no layers, but the empty one":       {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
+		"XML":                                {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
+		"no media type that is one":          {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
+		"CycloneDX":                          {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
+		"in-toto statement":                  {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
+		"a path that is not there":           {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: core.ConditionInvalid, says: `the expression "license" asks for "license"`},
+		"level skip":                         {attached: []attestation{{payload: good}}, level: "skip", want: core.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
+		"level skip and missing":             {level: "skip", want: core.AttestationMissing},
+		"level audit, signed by Mallory":     {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: core.Verified},
+		"level audit, unmet":                 {attached: []attestation{{payload: bad, signer: mallory}}, level: "audit", want: core.ConditionUnmet},
+		"level audit, unsigned":              {attached: []attestation{{payload: good, unsigned: true}}, level: "audit", want: core.AttestationUntrusted},
+		"of an image that is not signed":     {prepare: unsignedImage, want: core.NoSignature, fetched: map[string]int{good: 0}},
+		"of an index, attached to the index": {prepare: index, want: core.Verified},
+	}
+}
+
+// mallory stands for the foreign signer of the registry at hand.
+var mallory = &signing.Signer{}
+
+func failing(i int) func(*target) registry.Fault {
+	return func(x *target) registry.Fault {
+		return registry.Only(registry.PathContains(x.attached[i].Digest.String()), registry.FailTimes(-1, http.StatusBadGateway, nil))
+	}
+}
+
+func failingBlob(payload string) func(*target) registry.Fault {
+	return func(*target) registry.Fault {
+		return registry.Only(registry.PathContains(digest.FromString(payload).String()), registry.FailTimes(-1, http.StatusBadGateway, nil))
+	}
+}
+
+func swapped(payload, other string) func(*target) registry.Fault {
+	return func(*target) registry.Fault {
+		return registry.SwapBlob(digest.FromString(payload).String(), []byte(other))
+	}
+}
+
+func doubled(x *target) registry.Fault {
+	return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return append(list, list...) })
+}
+
+// replayed signs an attestation of another image, and gives the image itself an unrelated referrer.
+func replayed(x *target) {
+	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	other := must(signing.PushImage(x.Context(), repository, "other", signing.Image{Layers: [][]byte{[]byte("another image")}}))
+	x.attach(attestation{payload: good, subject: &other})
+}
+
+// replay lists the attestation among the image's referrers.
+func replay(x *target) registry.Fault {
+	return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+		listed := x.attached[0]
+		listed.ArtifactType = sbomType
+		return append(list, listed)
+	})
+}
+
+// otherSubject names the image by its digest, and lies about the rest.
+func otherSubject(x *target) {
+	subject := x.image
+	subject.Size, subject.MediaType = 1, "application/vnd.docker.distribution.manifest.v2+json"
+	x.attach(attestation{payload: good, subject: &subject})
+}
+
+func unsignedImage(x *target) {
+	x.name += "-unsigned"
+	x.image = must(x.scenario.PushSigned(x.Context(), x.name, nil, nil))
+	x.attach(attestation{payload: good})
+}
+
+func index(x *target) {
+	x.name += "-index"
+	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	x.image = must(signing.PushIndex(x.Context(), repository, "v1"))
+	if err := x.scenario.Sign(x.Context(), x.name, x.image, x.scenario.Signer(), signing.SignRequest{}); err != nil {
+		x.Fatal(err)
+	}
+	x.attach(attestation{payload: good})
+}
+
+// TestAttestations asks about images with attestations in every state, against both kinds of registry.
+func TestAttestations(t *testing.T) {
+	for kind, options := range registries(t) {
+		t.Run(kind, func(t *testing.T) {
+			b := newBed(t, options, 200)
+			number := 0
+			for sentence, c := range matrix() {
+				number++
+				name := fmt.Sprintf("case-%d", number)
+				t.Run(sentence, func(t *testing.T) {
+					on := *b
+					on.T = t
+					c.run(on.target(name))
+				})
+			}
+		})
+	}
+}
+
+func (c matrixCase) run(x *target) {
+	x.Helper()
+	for _, a := range c.attached {
+		if a.signer == mallory {
+			a.signer = x.foreign
+		}
+		x.attach(a)
+	}
+	if c.prepare != nil {
+		c.prepare(x)
+	}
+	if c.fault != nil {
+		x.registry.SetFault(c.fault(x))
+		defer x.registry.SetFault(nil)
+	}
+	if c.demands == nil {
+		c.demands = demanding(core.SelectAll, licence)
+	}
+	x.registry.Reset()
+	result := x.decide(x.gatherer, c.level, c.demands)
+	if result.Code != c.want || !strings.Contains(result.Reason, c.says) {
+		x.Errorf("%s: %s\nwant %s: ...%s...", result.Code, result.Reason, c.want, c.says)
+	}
+	if result.Code == core.ConditionUnmet && !strings.Contains(result.Reason, "attestation sha256:") {
+		x.Errorf("%s\nwant the attestation's digest in it", result.Reason)
+	}
+	for payload, want := range c.fetched {
+		if got := x.fetched(payload); got != want {
+			x.Errorf("the payload of %d bytes was fetched %d times; want %d", len(payload), got, want)
+		}
+	}
+}
+
+// TestManyReferrers attaches more attestations than are looked at by default.
+func TestManyReferrers(t *testing.T) {
+	const many = 500
+	for kind, options := range registries(t) {
+		t.Run(kind, func(t *testing.T) {
+			b := newBed(t, options, 200)
+			x := b.target("many")
+			for i := range many {
+				x.attach(attestation{payload: fmt.Sprintf(`{"licence": "MIT", "number": %d}`, i)})
+			}
+			b.registry.Reset()
+			if result := x.decide(b.gatherer, "", demanding(core.SelectAll, licence)); result.Code != core.TooManyReferrers || !strings.Contains(result.Reason, "more than 200 attestations") {
+				t.Errorf("with a limit of 200: %s: %s", result.Code, result.Reason)
+			}
+			if n := len(b.registry.Requests()); n > 10 {
+				t.Errorf("%d requests to find that there are too many; want at most 10", n)
+			}
+			b.registry.Reset()
+			began := time.Now()
+			if result := x.decide(b.newGatherer(1000), "", demanding(core.SelectAll, licence)); result.Code != core.Verified {
+				t.Errorf("with a limit of 1000: %s: %s", result.Code, result.Reason)
+			}
+			n := len(b.registry.Requests())
+			t.Logf("%d attestations: %s, %d requests", many, time.Since(began).Round(time.Millisecond), n)
+			if n > 5*many+20 {
+				t.Errorf("%d requests; want at most 5 for each attestation", n)
+			}
+		})
+	}
+}
+
+// TestRequestsDoNotShareDocuments asks about images with different documents at once. Each condition holds for
+// one document only.
+func TestRequestsDoNotShareDocuments(t *testing.T) {
+	const requests = 64
+	b := newBed(t, registry.Options{}, 200)
+	targets := make([]*target, requests)
+	for i := range targets {
+		targets[i] = b.target(fmt.Sprintf("image-%d", i))
+		targets[i].attach(attestation{payload: fmt.Sprintf(`{"licence": "Licence-%d", "words": ["%d"]}`, i, i)})
+	}
+	var running sync.WaitGroup
+	for i, x := range targets {
+		running.Go(func() {
+			for round := range 4 {
+				wanted, code := i, core.Verified
+				if round%2 == 1 {
+					wanted, code = (i+1)%requests, core.ConditionUnmet
+				}
+				demand := core.AttestationType{Name: sbomType, Select: core.SelectAll}
+				demand.Conditions.All = []core.Condition{
+					{Key: []byte(`"{{ licence }}"`), Operator: "Equals", Value: fmt.Appendf(nil, `"Licence-%d"`, wanted)},
+					{Key: []byte(`"{{ element.words }}"`), Operator: "AllIn", Value: fmt.Appendf(nil, `["%d"]`, wanted)},
+				}
+				result := x.decide(b.gatherer, "", []core.AttestationType{demand})
+				if result.Code != code || code != core.Verified && !strings.Contains(result.Reason, fmt.Sprintf(`found "Licence-%d"`, i)) {
+					t.Errorf("image %d, wanted %d: %s: %s", i, wanted, result.Code, result.Reason)
+				}
+			}
+		})
+	}
+	running.Wait()
+}
