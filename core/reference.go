@@ -24,8 +24,12 @@ func ParseReference(name string) (Reference, error) {
 	if err != nil {
 		return Reference{}, fmt.Errorf("%q is not an image reference: %w", name, err)
 	}
+	registry := strings.ToLower(reference.Domain(named))
+	if registry != "localhost" && !strings.ContainsAny(registry, ".:") {
+		return Reference{}, fmt.Errorf("%q names a registry by capitals alone, and in lower case would be Docker Hub's; write the registry with its port", name)
+	}
 	named = reference.TagNameOnly(named)
-	ref := Reference{Registry: strings.ToLower(reference.Domain(named)), Repository: reference.Path(named)}
+	ref := Reference{Registry: registry, Repository: reference.Path(named)}
 	if tagged, ok := named.(reference.Tagged); ok {
 		ref.Tag = tagged.Tag()
 	}
