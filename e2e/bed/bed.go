@@ -218,8 +218,8 @@ func (b *Bed) stop(name string, grace time.Duration) error {
 
 const dataDirPattern = "kyverno-notation-venafi-bed-"
 
-// newDataDir also removes what beds left behind whose process was killed. A bed holds a lock on a file in its directory,
-// and one that is too young may not have taken it yet.
+// newDataDir also removes what beds left behind whose process was killed. A bed holds a lock on a file in its
+// directory; one that is very young may not have taken it yet.
 func newDataDir() (string, *os.File, error) {
 	old, err := filepath.Glob(filepath.Join(os.TempDir(), dataDirPattern+"*"))
 	if err != nil {

@@ -160,7 +160,8 @@ func testTokenReview(t *testing.T, b *bed.Bed, _ *verifier) {
 		name, token, audience string
 		want                  string
 	}{
-		{"the audience of the token", scoped, bed.KyvernoAudience, "true system:serviceaccount:kyverno:kyverno-admission-controller"},
+		{"the audience of the token", scoped, bed.KyvernoAudience,
+			"true system:serviceaccount:kyverno:kyverno-admission-controller"},
 		{"another audience", scoped, "vault", ""},
 		{"the API server", scoped, bed.Issuer, ""},
 		{"a token for the API server", general, bed.KyvernoAudience, ""},
@@ -249,7 +250,8 @@ spec:
   mutations:
   - patchType: JSONPatch
     jsonPatch:
-      expression: variables.verdict.results.map(r, JSONPatch{op: "replace", path: r.path, value: r.value})
+      expression: >-
+        variables.verdict.results.map(r, JSONPatch{op: "replace", path: r.path, value: r.value})
 ---
 apiVersion: policies.kyverno.io/v1
 kind: ValidatingPolicy
@@ -266,7 +268,7 @@ spec:
     expression: 'http.Post("URL/verify", {"object": dyn(object), "trustPolicy": dyn("smoke")})'
   validations:
   - expression: variables.verdict.verified == true
-    messageExpression: variables.verdict.message
+    messageExpression: string(variables.verdict.message)
 `
 
 func testCELPolicies(t *testing.T, b *bed.Bed, service *verifier) {

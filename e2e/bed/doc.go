@@ -1,4 +1,5 @@
-// Package bed runs a real Kubernetes control plane with Kyverno on loopback, without containers, for tests of admission:
+// Package bed runs a real Kubernetes control plane with Kyverno on loopback, without containers, for tests of
+// admission:
 //
 //	b, err := bed.Start(ctx, bed.Options{Kyverno: true, Log: os.Stderr})
 //	...
@@ -14,10 +15,13 @@
 // # What is missing
 //
 // There is no kube-controller-manager, scheduler or kubelet. A Deployment gets no ReplicaSet and no pods; a deleted
-// namespace stays Terminating; a namespace gets no ServiceAccount "default", no ConfigMap kube-root-ca.crt; a Service gets
-// no endpoints and a service account no token Secret; aggregated cluster roles ("view", Kyverno's own) stay empty. So
-// tests speak of pods with --dry-run=server or of pods that never run, create the service accounts that they need, and
-// bind the cluster roles that would be aggregated. Kyverno runs as the service account of its manifest.
+// namespace stays Terminating; a namespace gets no ServiceAccount "default" and no ConfigMap kube-root-ca.crt; a
+// Service gets no endpoints, a service account no token Secret; aggregated cluster roles ("view", "edit", "admin",
+// Kyverno's own) stay empty. So tests speak of pods with --dry-run=server or of pods that never run, create the service
+// accounts that they need, and bind the cluster roles that would be aggregated.
+//
+// Of Kyverno only the admission controller runs, as the service account of its manifest: no background scans, reports
+// or cleanup.
 //
 // # Flags of the API server that matter
 //
@@ -25,15 +29,15 @@
 //     and a machine without a route to elsewhere has no other address.
 //   - --tls-cert-file, not the certificate that the server would make: clients must trust it after a restart.
 //   - --service-account-issuer, -key-file, -signing-key-file: without them TokenRequest does not exist.
-//   - --api-audiences is the issuer alone: a token for Kyverno's service calls is then refused by the API server itself,
-//     and a TokenReview that names KyvernoAudience still accepts it, because that names its audiences.
+//   - --api-audiences is the issuer alone: a token for Kyverno's service calls is then refused by the API server
+//     itself, and a TokenReview that names KyvernoAudience still accepts it.
 //   - --disable-admission-plugins=ServiceAccount: no controller makes the service account that a pod would need.
 //
 // # Flags and variables of Kyverno that matter
 //
-//   - --httpBlocklist: by default loopback is refused, to apiCall services and to CEL's http.Get and http.Post alike. The
-//     list given here replaces the default. Nothing else has to allow http.Post in a cluster-wide policy; in a namespaced
-//     one it needs --allowHTTPInNamespacedPolicies=true (Options.KyvernoArgs).
+//   - --httpBlocklist: by default loopback is refused, to apiCall services and to CEL's http.Get and http.Post alike.
+//     The list given here replaces the default. Nothing else has to allow http.Post in a cluster-wide policy; in a
+//     namespaced one it needs --allowHTTPInNamespacedPolicies=true (Options.KyvernoArgs).
 //   - KYVERNO_SCOPED_TOKEN_PATH names the token sent with apiCall services, in place of the file that is mounted at
 //     /var/run/secrets/kyverno/apicall/token in a pod. It is read on every call. CEL's http functions send no token.
 //   - --serverIP with a port: webhooks are then registered by URL instead of by Service, and the certificate names it.

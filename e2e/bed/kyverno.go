@@ -25,7 +25,8 @@ const (
 	policyTime   = time.Minute      // until a policy is ready
 )
 
-// kyvernoRights stands in for kube-controller-manager, which would fill Kyverno's aggregated cluster roles.
+// kyvernoRights stands in for kube-controller-manager, which would fill Kyverno's aggregated cluster roles. A CEL policy
+// gets ready only if the reports controller could read what it matches, so its account needs rights without running.
 const kyvernoRights = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -37,7 +38,10 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: "bed:kyverno:view"}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:aggregate-to-view"}
-subjects: [{kind: ServiceAccount, namespace: kyverno, name: kyverno-admission-controller}]
+subjects:
+- {kind: ServiceAccount, namespace: kyverno, name: kyverno-admission-controller}
+- {kind: ServiceAccount, namespace: kyverno, name: kyverno-background-controller}
+- {kind: ServiceAccount, namespace: kyverno, name: kyverno-reports-controller}
 `
 
 // installKyverno creates what Kyverno's manifest holds. Its Deployments stay without pods; StartKyverno runs the one
@@ -119,13 +123,6 @@ func (b *Bed) kyvernoEnv() []string {
 
 // kyvernoReady returns nil once Kyverno serves and has registered every webhook it has without a policy.
 func (b *Bed) kyvernoReady(ctx context.Context) error {
-	// Only "does it answer" is asked here, and only of loopback. The API server verifies the certificate.
-	insecure := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
-	}}
-	if _, err := get(ctx, insecure, loopbackURL("https", b.kyvernoPort)+"/health/readiness", ""); err != nil {
-		return err
-	}
 	for kind, names := range map[string][]string{
 		"mutating":   {"kyverno-policy-mutating-webhook-cfg", "kyverno-resource-mutating-webhook-cfg"},
 		"validating": {"kyverno-policy-validating-webhook-cfg", "kyverno-resource-validating-webhook-cfg"},
@@ -137,7 +134,12 @@ func (b *Bed) kyvernoReady(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	// Only "does it answer" is asked here, and only of loopback. The API server verifies the certificate.
+	insecure := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+	}}
+	_, err := get(ctx, insecure, loopbackURL("https", b.kyvernoPort)+"/health/readiness", "")
+	return err
 }
 
 // WaitPolicy waits until Kyverno enforces a policy, given as "clusterpolicy/name", "validatingpolicy/name", ...: until

@@ -59,7 +59,7 @@ func (s state) write(cache string) error {
 	return os.Rename(unfinished, stateFile(cache))
 }
 
-// up builds in the foreground, where it can be watched and interrupted, and then leaves the bed to a process of its own.
+// up builds in the foreground, where it can be watched and interrupted, and leaves the bed to a process of its own.
 func up(ctx context.Context, opts bed.Options) error {
 	if s, err := readState(opts.CacheDir); err == nil && s.Holder.Running() {
 		return fmt.Errorf("a bed is up already: export KUBECONFIG=%s", s.Kubeconfig)

@@ -1,0 +1,288 @@
+//go:build e2e
+
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// Each namespace has its own trust policy: team-a trusts Acme, team-b trusts Mallory.
+func (w *world) twoTenants(t *testing.T) {
+	t.Helper()
+	w.apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n")
+	w.apply(t, strings.Join([]string{
+		scenario.TrustStore("mallory", w.scenario.Foreign.PEM()),
+		scenario.TrustPolicy("tp-team-a", "strict", "ca:acme"),
+		scenario.TrustPolicy("tp-team-b", "strict", "ca:mallory"),
+	}, "---\n"))
+}
+
+// withPolicy applies a sample ClusterPolicy and waits until Kyverno enforces it.
+func (w *world) withPolicy(t *testing.T, sample, name string) {
+	t.Helper()
+	w.apply(t, w.sample(t, sample))
+	if err := w.bed.WaitPolicy(t.Context(), "clusterpolicy/"+name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pinned gives the digest reference of a scenario's image.
+func (w *world) pinned(t *testing.T, name string) string {
+	t.Helper()
+	repository, err := signing.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := repository.Resolve(t.Context(), "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.registry.Host() + "/acme/" + name + "@" + image.Digest.String()
+}
+
+func pod(name, namespace, image string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: %s}\nspec:\n%s", name, namespace, podSpec(image, "  "))
+}
+
+// podSpec has the image in a container and an init container.
+func podSpec(image, indent string) string {
+	lines := []string{"restartPolicy: Never", "initContainers:", "- {name: setup, image: %q}", "containers:", "- {name: app, image: %q}"}
+	text := ""
+	for _, line := range lines {
+		if strings.Contains(line, "%q") {
+			line = fmt.Sprintf(line, image)
+		}
+		text += indent + line + "\n"
+	}
+	return text
+}
+
+func deployment(image string) string {
+	return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: team-a}\nspec:\n  selector: {matchLabels: {app: app}}\n  template:\n    metadata: {labels: {app: app}}\n    spec:\n" +
+		strings.Replace(podSpec(image, "      "), "      restartPolicy: Never\n", "", 1)
+}
+
+func cronJob(image string) string {
+	return "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: app, namespace: team-a}\nspec:\n  schedule: '0 0 * * *'\n  jobTemplate:\n    spec:\n      template:\n        spec:\n" + podSpec(image, "          ")
+}
+
+// TestAdmission creates workloads under the sample ClusterPolicy and reads back what was stored.
+func TestAdmission(t *testing.T) {
+	w := shared
+	w.twoTenants(t)
+	w.withPolicy(t, "clusterpolicy.yaml", "verify-images")
+	admitsAndPins(t, w)
+	deniesWithASentence(t, w)
+	tellsTenantsApart(t, w)
+}
+
+func admitsAndPins(t *testing.T, w *world) {
+	image, want := w.reference("signed"), w.pinned(t, "signed")
+	tests := map[string]struct{ manifest, object, path string }{
+		"a pod":        {pod("signed", "team-a", image), "pod/signed", "{.spec.containers[0].image} {.spec.initContainers[0].image}"},
+		"a Deployment": {deployment(image), "deployment/app", "{.spec.template.spec.containers[0].image} {.spec.template.spec.initContainers[0].image}"},
+		"a CronJob":    {cronJob(image), "cronjob/app", "{.spec.jobTemplate.spec.template.spec.containers[0].image} {.spec.jobTemplate.spec.template.spec.initContainers[0].image}"},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence+" of a signed image is stored with the digest", func(t *testing.T) {
+			w.apply(t, test.manifest)
+			if got := w.kubectl(t, "", "get", "-n", "team-a", test.object, "-o", "jsonpath="+test.path); got != want+" "+want {
+				t.Errorf("stored %q; want %s twice", got, want)
+			}
+		})
+	}
+	t.Run("an ephemeral container of a signed image is stored with the digest", func(t *testing.T) {
+		w.apply(t, pod("debugged", "team-a", image))
+		if output, err := w.debug(t, "debugged", image); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		if got := w.kubectl(t, "", "get", "-n", "team-a", "pod/debugged", "-o", "jsonpath={.spec.ephemeralContainers[0].image}"); got != want {
+			t.Errorf("stored %q; want %s", got, want)
+		}
+		output, err := w.debug(t, "debugged", w.reference("unsigned"))
+		if err == nil || !strings.Contains(output+err.Error(), "failed to verify ephemeral container") {
+			t.Errorf("an unsigned one: %v\n%s", err, output)
+		}
+	})
+}
+
+// debug adds an ephemeral container, as kubectl debug does.
+func (w *world) debug(t *testing.T, name, image string) (string, error) {
+	t.Helper()
+	var stored map[string]any
+	if err := json.Unmarshal([]byte(w.kubectl(t, "", "get", "-n", "team-a", "pod/"+name, "-o", "json")), &stored); err != nil {
+		t.Fatal(err)
+	}
+	spec := stored["spec"].(map[string]any)
+	present, _ := spec["ephemeralContainers"].([]any)
+	spec["ephemeralContainers"] = append(present, map[string]any{"name": fmt.Sprintf("debug-%d", len(present)), "image": image, "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent"})
+	text, err := json.Marshal(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.bed.Kubectl(t.Context(), string(text), "replace", "--raw", "/api/v1/namespaces/team-a/pods/"+name+"/ephemeralcontainers", "-f", "-")
+}
+
+func deniesWithASentence(t *testing.T, w *world) {
+	tests := map[string]struct{ manifest, says string }{
+		"an unsigned pod":            {pod("unsigned", "team-a", w.reference("unsigned")), fmt.Sprintf("failed to verify container app: failed to verify image %s: no signature is associated with %q, make sure the artifact was signed successfully", w.reference("unsigned"), w.pinned(t, "unsigned"))},
+		"an unsigned Deployment":     {deployment(w.reference("unsigned")), "no signature is associated with"},
+		"an unsigned CronJob":        {cronJob(w.reference("unsigned")), "no signature is associated with"},
+		"a tampered signature":       {pod("tampered", "team-a", w.reference("tampered")), "signature is invalid"},
+		"an expired certificate":     {pod("expired", "team-a", w.reference("expired-certificate")), "it was expired at"},
+		"a plugin that is missing":   {pod("plugin", "team-a", w.reference("plugin-missing")), "which is not installed"},
+		"an image that is not there": {pod("absent", "team-a", w.reference("absent")), "the registry has no such image"},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence+" is denied", func(t *testing.T) {
+			output, err := w.bed.Kubectl(t.Context(), test.manifest, "create", "-f", "-")
+			if err == nil {
+				w.kubectl(t, test.manifest, "delete", "-f", "-")
+				t.Fatal("it was admitted")
+			}
+			if said := output + err.Error(); !strings.Contains(said, test.says) || strings.Contains(said, "{") && strings.Contains(said, "Msg:") {
+				t.Errorf("kubectl says %s\nwant %s", said, test.says)
+			}
+		})
+	}
+}
+
+func tellsTenantsApart(t *testing.T, w *world) {
+	for _, test := range []struct {
+		namespace, image string
+		admitted         bool
+	}{
+		{"team-a", "signed", true}, {"team-b", "signed", false},
+		{"team-a", "foreign", false}, {"team-b", "foreign", true},
+	} {
+		t.Run(fmt.Sprintf("%s in %s", test.image, test.namespace), func(t *testing.T) {
+			output, err := w.bed.Kubectl(t.Context(), pod("tenant", test.namespace, w.reference(test.image)), "create", "--dry-run=server", "-f", "-")
+			if (err == nil) != test.admitted {
+				t.Errorf("admitted %t, want %t: %v\n%s", err == nil, test.admitted, err, output)
+			}
+		})
+	}
+}
+
+// TestAdmissionFollowsTrust deletes a trust store under a policy that admitted before, and restores it.
+func TestAdmissionFollowsTrust(t *testing.T) {
+	w := shared
+	w.twoTenants(t)
+	w.withPolicy(t, "clusterpolicy.yaml", "verify-images")
+	t.Cleanup(func() {
+		if err := w.applyTrust(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	create := func(admitted bool) {
+		t.Helper()
+		err := eventually(t.Context(), 3*time.Second, func() error {
+			output, err := w.bed.Kubectl(t.Context(), pod("follows", "team-a", w.reference("signed")), "create", "--dry-run=server", "-f", "-")
+			if (err == nil) != admitted {
+				return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(true)
+	w.kubectl(t, "", "delete", "truststore", "acme")
+	create(false)
+	w.kubectl(t, scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	create(true)
+}
+
+// TestCELPolicies do the same as the ClusterPolicy.
+func TestCELPolicies(t *testing.T) {
+	w := shared
+	w.twoTenants(t)
+	w.apply(t, `apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: kyverno-reads-ca, namespace: kyverno-notation-venafi}
+rules:
+- {apiGroups: [""], resources: [configmaps], resourceNames: [kyverno-notation-venafi-ca], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: kyverno-reads-ca, namespace: kyverno-notation-venafi}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: kyverno-reads-ca}
+subjects: [{kind: ServiceAccount, name: kyverno-admission-controller, namespace: kyverno}]
+`)
+	w.apply(t, w.sample(t, "mutatingpolicy.yaml"))
+	w.apply(t, w.sample(t, "validatingpolicy.yaml"))
+	for _, policy := range []string{"mutatingpolicy/pin-verified-images", "validatingpolicy/deny-unverified-images"} {
+		if err := w.bed.WaitPolicy(t.Context(), policy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := w.pinned(t, "signed")
+	err := eventually(t.Context(), 30*time.Second, func() error {
+		output, err := w.bed.Kubectl(t.Context(), pod("cel", "team-a", w.reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
+		if err != nil || output != want {
+			return fmt.Errorf("%q, %w; want %s", output, err, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	deniesWithASentence(t, w)
+	tellsTenantsApart(t, w)
+}
+
+// TestAttestationPolicy enforces the README's example: the SBOM's licences and the scan.
+func TestAttestationPolicy(t *testing.T) {
+	w := shared
+	w.twoTenants(t)
+	for name, licence := range map[string]string{"sbom-good": "Apache-2.0", "sbom-gpl": "GPL-3.0"} {
+		image, err := w.scenario.PushSigned(t.Context(), name, w.scenario.Signer(), &signing.SignRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for artifactType, document := range map[string]string{
+			"sbom/cyclone-dx":           `{"creationInfo":{"licenseListVersion":"3.17"}}`,
+			"application/vnd.cyclonedx": fmt.Sprintf(`{"bomFormat":"CycloneDX","components":[{"name":"a","licenses":[{"expression":"MIT"}]},{"name":"b","licenses":[{"expression":%q}]}]}`, licence),
+			"application/sarif+json":    `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"Trivy"}},"results":[]}]}`,
+		} {
+			if _, err := w.scenario.Attest(t.Context(), name, image, artifactType, []byte(document), w.scenario.Signer()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	name := policyName(t, w.sample(t, "clusterpolicy-attestations.yaml"))
+	w.withPolicy(t, "clusterpolicy-attestations.yaml", name)
+	output, err := w.bed.Kubectl(t.Context(), pod("good", "team-a", w.reference("sbom-good")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
+	if err != nil || output != w.pinned(t, "sbom-good") {
+		t.Errorf("the good image: %q, %v", output, err)
+	}
+	for image, says := range map[string]string{
+		"sbom-gpl": `"GPL-3.0"`,
+		"signed":   `no attestation of type "sbom/cyclone-dx" is attached`,
+	} {
+		output, err := w.bed.Kubectl(t.Context(), pod("bad", "team-a", w.reference(image)), "create", "--dry-run=server", "-f", "-")
+		if err == nil || !strings.Contains(output+err.Error(), says) {
+			t.Errorf("%s: %v\n%s\nwant %s", image, err, output, says)
+		}
+	}
+}
+
+// policyName reads the name of the first resource of a manifest.
+func policyName(t *testing.T, manifest string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(manifest, "metadata:\n  name: ")
+	name, _, found := strings.Cut(rest, "\n")
+	if !found {
+		t.Fatal("the sample has no name")
+	}
+	return name
+}

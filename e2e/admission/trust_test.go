@@ -1,0 +1,277 @@
+//go:build e2e
+
+package admission
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+)
+
+// bearer gives the header that Kyverno sends.
+func (w *world) bearer(t *testing.T) string {
+	t.Helper()
+	return "Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
+}
+
+// statusOf asks one replica about a scenario's image.
+func (w *world) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
+	status, text, err := r.check(ctx, authorization, podRequest(w.reference(image), policy))
+	switch {
+	case err != nil:
+		return err
+	case status != http.StatusOK:
+		return fmt.Errorf("%d %s", status, text)
+	}
+	return nil
+}
+
+// TestCallers lets Kyverno's service accounts in, and nobody else.
+func TestCallers(t *testing.T) {
+	w := shared
+	w.apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
+	tests := map[string]struct {
+		authorization string
+		want          int
+	}{
+		"Kyverno's own token":         {w.bearer(t), 200},
+		"no token":                    {"", 401},
+		"a token that is none":        {"Bearer nonsense", 401},
+		"a header that is malformed":  {"Bearer", 401},
+		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401},
+		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, ""), 401},
+		"a token of a stranger":       {"Bearer " + w.token(t, "default", "stranger", bed.KyvernoAudience), 403},
+		"a token with a changed byte": {w.bearer(t)[:60] + "x" + w.bearer(t)[61:], 401},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			for i, r := range w.replicas {
+				status, text, err := r.check(t.Context(), test.authorization, podRequest(w.reference("signed"), scenario.PolicyName))
+				if err != nil || status != test.want {
+					t.Errorf("replica %d: %d %s, %v; want %d", i, status, text, err, test.want)
+				}
+				if token := strings.TrimPrefix(test.authorization, "Bearer "); len(token) > 20 {
+					log, err := os.ReadFile(r.log.Name())
+					if err != nil || strings.Contains(string(log), token) {
+						t.Errorf("replica %d logs the token (%v)", i, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestTrustChangesReachEveryReplica deletes, restores and renames trust, and both replicas obey within a second.
+func TestTrustChangesReachEveryReplica(t *testing.T) {
+	w := shared
+	header := w.bearer(t)
+	all := func(verified bool, says string) {
+		t.Helper()
+		for i, r := range w.replicas {
+			began := time.Now()
+			err := eventually(t.Context(), time.Second, func() error {
+				err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName)
+				if (err == nil) != verified || err != nil && !strings.Contains(err.Error(), says) {
+					return fmt.Errorf("verified %t, %v; want verified %t, %q", err == nil, err, verified, says)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("replica %d after %s: %v", i, time.Since(began), err)
+			}
+		}
+	}
+	t.Cleanup(func() {
+		if err := w.applyTrust(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	all(true, "")
+	w.kubectl(t, "", "delete", "truststore", "acme")
+	all(false, `trust store "ca:acme" does not exist`)
+	w.kubectl(t, scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	all(true, "")
+	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
+	all(false, `trust store "ca:acme" does not exist`)
+	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
+	all(true, "")
+	twin := strings.Replace(scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
+	w.kubectl(t, twin, "apply", "-f", "-")
+	all(false, "all claim the name")
+	w.kubectl(t, "", "delete", "truststore", "twin")
+	all(true, "")
+	w.kubectl(t, "", "delete", "trustpolicy", scenario.PolicyName)
+	all(false, "does not exist; known are")
+	w.kubectl(t, scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
+	all(true, "")
+}
+
+// TestDefinitionsRefuse lists what the API server itself does not take.
+func TestDefinitionsRefuse(t *testing.T) {
+	w := shared
+	good := scenario.TrustPolicy("refused", "strict", "ca:acme")
+	store := scenario.TrustStore("refused", w.scenario.Trusted.PEM())
+	tests := map[string]struct{ manifest, says string }{
+		"a level that does not exist":        {strings.Replace(good, "level: strict", "level: lax", 1), "level"},
+		"a store reference without a type":   {strings.Replace(good, "ca:acme", "acme", 1), "trustStores"},
+		"a store of a type that is none":     {strings.Replace(store, "type: ca", "type: other", 1), "type"},
+		"a bundle that is no PEM":            {scenario.TrustStore("refused", []byte("hello")), "caBundle"},
+		"a store without a name":             {strings.Replace(store, "trustStoreName: refused", `trustStoreName: ""`, 1), "trustStoreName"},
+		"a store name with a path in it":     {strings.Replace(store, "trustStoreName: refused", `trustStoreName: "../x"`, 1), "trustStoreName"},
+		"skip with trust stores":             {strings.Replace(good, "level: strict", "level: skip", 1), "skip"},
+		"a version that does not exist":      {strings.Replace(good, `version: "1.0"`, `version: "2.0"`, 1), "version"},
+		"integrity that is only logged":      {strings.Replace(good, "level: strict", "level: strict\n      override: {integrity: log}", 1), "integrity"},
+		"a statement without registryScopes": {strings.Replace(good, `registryScopes: ["*"]`, "registryScopes: []", 1), "registryScopes"},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			output, err := w.bed.Kubectl(t.Context(), test.manifest, "apply", "--dry-run=server", "-f", "-")
+			if err == nil || !strings.Contains(output+err.Error(), test.says) {
+				t.Errorf("error %v\n%s\nwant one that names %s", err, output, test.says)
+			}
+		})
+	}
+	if output, err := w.bed.Kubectl(t.Context(), good+"---\n"+store, "apply", "--dry-run=server", "-f", "-"); err != nil {
+		t.Errorf("the good ones: %v\n%s", err, output)
+	}
+}
+
+// TestTheAPIServerGoesAway kills and restarts it while requests run: no verdict is lost, and trust is followed again.
+func TestTheAPIServerGoesAway(t *testing.T) {
+	w := shared
+	r := w.replicas[1]
+	header := w.bearer(t)
+	var asked, failed atomic.Int32
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil && asked.Load() < 5000 {
+				if err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName); err != nil {
+					failed.Add(1)
+					t.Logf("lost: %v", err)
+				}
+				asked.Add(1)
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	if err := w.bed.StopAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	err := eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
+	if err != nil {
+		t.Errorf("the metric does not tell the outage: %v", err)
+	}
+	time.Sleep(2 * time.Second)
+	if err := r.waitReady(t.Context()); err != nil {
+		t.Errorf("not ready while the API server is away: %v", err)
+	}
+	if err := w.bed.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
+		t.Errorf("it does not recover: %v", err)
+	}
+	stop()
+	load.Wait()
+	if failed.Load() > 0 || asked.Load() < 50 {
+		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
+	}
+	w.apply(t, scenario.TrustPolicy("after-outage", "strict", "ca:acme"))
+	err = eventually(t.Context(), 5*time.Second, func() error { return w.statusOf(t.Context(), r, header, "signed", "after-outage") })
+	if err != nil {
+		t.Errorf("trust is not followed after the outage: %v", err)
+	}
+}
+
+// metric demands a value of one of the service's metrics.
+func metric(ctx context.Context, r *replica, name, want string) error {
+	text, err := get(ctx, r.url+"/metrics")
+	if err != nil {
+		return err
+	}
+	if line := "kyverno_notation_venafi_" + name + " " + want + "\n"; !strings.Contains(text, line) {
+		return fmt.Errorf("the metrics lack %q", line)
+	}
+	return nil
+}
+
+// TestManyTrustResources loads 200 policies and 200 stores into a new replica.
+func TestManyTrustResources(t *testing.T) {
+	w := shared
+	var manifests strings.Builder
+	for i := range 200 {
+		name := "many-" + strconv.Itoa(i)
+		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenario.TrustPolicy(name, "strict", "ca:"+name), scenario.TrustStore(name, w.scenario.Trusted.PEM()))
+	}
+	before := w.restingMemory(t)
+	w.apply(t, manifests.String())
+	began := time.Now()
+	r, err := w.startReplica(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ready := time.Since(began)
+	if err := eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
+		t.Error(err)
+	}
+	time.Sleep(time.Second)
+	after := residentMiB(t, r)
+	t.Logf("with 200 policies and 200 stores: ready %s after its start; %d MiB resident, %d without them", ready, after, before)
+	if after-before >= 50 {
+		t.Errorf("they cost %d MiB; want less than 50", after-before)
+	}
+}
+
+// restingMemory is that of a fresh replica without these resources.
+func (w *world) restingMemory(t *testing.T) int {
+	t.Helper()
+	r, err := w.startReplica(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	resident := residentMiB(t, r)
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	return resident
+}
+
+// residentMiB reads the resident set of a replica's process.
+func residentMiB(t *testing.T, r *replica) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib / 1024
+}

@@ -1,0 +1,238 @@
+// Package suite holds the product's manifests and Kubernetes parts against the bed.
+package suite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+)
+
+// repository is where the product is, seen from this folder.
+const repository = "../.."
+
+func manifest(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository, "config", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func applyAll(t *testing.T, b *bed.Bed, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		// Strict: a field that the schema does not know is an error.
+		if _, err := b.Kubectl(t.Context(), manifest(t, path), "apply", "--server-side", "--validate=strict", "-f", "-"); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestKubeManifests shares one bed, because starting one takes most of the time; what is applied first is used by
+// what comes after.
+func TestKubeManifests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a control plane")
+	}
+	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, KyvernoArgs: []string{"--metricsPort=18432"}, Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	applyAll(t, b, "crds/trustpolicies.yaml", "crds/truststores.yaml", "rbac.yaml", "install.yaml")
+	for _, name := range []string{"trustpolicies", "truststores"} {
+		if _, err := b.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "--timeout=20s", "crd/"+name+".notation.nirmata.io"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("trust that is wrong is refused", func(t *testing.T) { testWrongTrust(t, b) })
+	t.Run("trust in use today applies", func(t *testing.T) { testTodaysTrust(t, b) })
+	t.Run("the samples apply", func(t *testing.T) { testSamples(t, b) })
+	t.Run("the service may do what it needs and no more", func(t *testing.T) { testRights(t, b) })
+	t.Run("the service's Kubernetes parts work", func(t *testing.T) { testParts(t, b) })
+}
+
+// Of a statement, a policy and a store that are right, each case changes a line.
+const (
+	goodStatement = `name: all
+registryScopes: ["*"]
+signatureVerification: {level: strict}
+trustStores: ["ca:acme"]
+trustedIdentities: ["*"]`
+	goodPolicy = `version: "1.0"
+trustPolicyName: tp
+trustPolicies: [STATEMENT]`
+	goodStore = `trustStoreName: acme
+type: ca
+caBundle: |
+  -----BEGIN CERTIFICATE-----
+  AAAA
+  -----END CERTIFICATE-----`
+)
+
+func testWrongTrust(t *testing.T, b *bed.Bed) {
+	for name, c := range map[string]struct{ kind, spec, old, new, want string }{
+		"a name with a blank":              {"TrustPolicy", goodPolicy, "tp\n", "t p\n", "use letters, digits"},
+		"no name":                          {"TrustPolicy", goodPolicy, "tp\n", "''\n", "trustPolicyName"},
+		"another version":                  {"TrustPolicy", goodPolicy, `"1.0"`, `"2.0"`, `supported values: "1.0"`},
+		"no statement":                     {"TrustPolicy", goodPolicy, "[STATEMENT]", "[]", "at least 1"},
+		"an unknown level":                 {"TrustPolicy", goodPolicy, "level: strict", "level: lax", "supported values"},
+		"integrity overridden":             {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {integrity: log}", "can be overridden"},
+		"an unknown action":                {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: ignore}", "supported values"},
+		"expiry skipped":                   {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: skip}", "only revocation can be skipped"},
+		"an unknown time for timestamps":   {"TrustPolicy", goodPolicy, "level: strict", "level: strict, verifyTimestamp: never", "supported values"},
+		"skip with trust stores":           {"TrustPolicy", goodPolicy, "level: strict", "level: skip", "the level skip has no"},
+		"skip overridden":                  {"TrustPolicy", goodPolicy, "level: strict", "level: skip, override: {expiry: log}", "skip cannot be overridden"},
+		"no trust stores":                  {"TrustPolicy", goodPolicy, `"ca:acme"`, "", "trustStores and trustedIdentities are required"},
+		"no identities":                    {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"]`, "", "trustStores and trustedIdentities are required"},
+		"a trust store without its type":   {"TrustPolicy", goodPolicy, "ca:acme", "acme", "use ca:name"},
+		"a trust store of an unknown type": {"TrustPolicy", goodPolicy, "ca:acme", "root:acme", "use ca:name"},
+		"a trust store that is a path":     {"TrustPolicy", goodPolicy, "ca:acme", "ca:../acme", "use ca:name"},
+		"* beside another identity":        {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"`, `trustedIdentities: ["*", "x509.subject:O=a"`, "identity * stands alone"},
+		"* beside another scope":           {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["*", "a.example.com/b"`, "scope * stands alone"},
+		"one scope twice":                  {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["a/b", "a/b"`, "Duplicate value"},
+		"no scope":                         {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: [`, "at least 1"},
+		"* in two statements":              {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: b, registryScopes: ['*'], signatureVerification: {level: skip}}", "only one statement"},
+		"two statements of one name":       {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: all, registryScopes: [a], signatureVerification: {level: skip}}", "Duplicate value"},
+		"a store with a name that is none": {"TrustStore", goodStore, "acme", "a/cme", "use letters, digits"},
+		"a store of an unknown type":       {"TrustStore", goodStore, "type: ca", "type: CA", "supported values"},
+		"a store without certificates":     {"TrustStore", goodStore, "CERTIFICATE", "PRIVATE KEY", "must hold PEM certificates"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := strings.ReplaceAll(c.spec, "STATEMENT", "{"+strings.ReplaceAll(goodStatement, "\n", ", ")+"}")
+			if _, err := dryRun(t.Context(), b, c.kind, good); err != nil {
+				t.Fatalf("what is right is refused: %v", err)
+			}
+			wrong := strings.ReplaceAll(c.spec, c.old, c.new)
+			wrong = strings.ReplaceAll(wrong, "STATEMENT", "{"+strings.ReplaceAll(strings.ReplaceAll(goodStatement, c.old, c.new), "\n", ", ")+"}")
+			if _, err := dryRun(t.Context(), b, c.kind, wrong); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v; want an error with %q\n%s", err, c.want, wrong)
+			}
+		})
+	}
+}
+
+func dryRun(ctx context.Context, b *bed.Bed, kind, spec string) (string, error) {
+	text := fmt.Sprintf("apiVersion: notation.nirmata.io/v1alpha1\nkind: %s\nmetadata: {name: case}\nspec:\n  %s\n", kind, strings.ReplaceAll(spec, "\n", "\n  "))
+	return b.Kubectl(ctx, text, "create", "--dry-run=server", "-f", "-")
+}
+
+// testTodaysTrust applies resources in the form that is deployed today.
+func testTodaysTrust(t *testing.T, b *bed.Bed) {
+	if _, err := dryRun(t.Context(), b, "TrustPolicy", `version: '1.0'
+trustPolicyName: tp-test-notation
+trustPolicies:
+- name: venafi-signer-tp
+  registryScopes:
+  - "*"
+  signatureVerification:
+    level: strict
+    override: {}
+  trustStores:
+  - signingAuthority:venafi-signer-ts
+  trustedIdentities:
+  - "arn:venafi:signer:us-west-2:000000000000:/signing-profiles/demo"`); err != nil {
+		t.Error(err)
+	}
+}
+
+func testSamples(t *testing.T, b *bed.Bed) {
+	samples, err := filepath.Glob(filepath.Join(repository, "config", "samples", "*.yaml"))
+	if err != nil || len(samples) == 0 {
+		t.Fatalf("samples: %v, %v", samples, err)
+	}
+	for _, sample := range samples {
+		applyAll(t, b, filepath.Join("samples", filepath.Base(sample)))
+	}
+	policies := []string{"clusterpolicy/verify-images", "clusterpolicy/verify-attestations", "mutatingpolicy/pin-verified-images", "validatingpolicy/deny-unverified-images"}
+	for _, policy := range policies {
+		if err := b.WaitPolicy(t.Context(), policy); err != nil {
+			status, _ := b.Kubectl(t.Context(), "", "get", policy, "--output=jsonpath={.status}")
+			t.Errorf("%v\n%s", err, status)
+		}
+	}
+	out, err := b.Kubectl(t.Context(), "", "get", "tp,ts")
+	if err != nil || !strings.Contains(out, "tp-team-a") || !strings.Contains(out, "EXPIRES") || !strings.Contains(out, "REASON") {
+		t.Errorf("kubectl get: %v\n%s", err, out)
+	}
+	for _, policy := range policies {
+		if _, err := b.Kubectl(t.Context(), "", "delete", policy); err != nil { // later tests make objects of their own
+			t.Error(err)
+		}
+	}
+}
+
+func testRights(t *testing.T, b *bed.Bed) {
+	const namespace = "--namespace=kyverno-notation-venafi"
+	for question, want := range map[string]bool{
+		"list truststores.notation.nirmata.io":        true,
+		"watch trustpolicies.notation.nirmata.io":     true,
+		"update truststores.notation.nirmata.io":      false,
+		"create tokenreviews.authentication.k8s.io":   true,
+		"get secrets/regcred":                         true,
+		"watch secrets/notation-plugin-config":        true,
+		"watch configmaps/notation-plugin-config":     true,
+		"get secrets/another":                         false,
+		"list secrets":                                false,
+		"list configmaps":                             false,
+		"update secrets/regcred":                      false,
+		"get secrets/regcred --namespace=kube-system": false,
+	} {
+		args := append([]string{"auth", "can-i", namespace, "--as=system:serviceaccount:kyverno-notation-venafi:kyverno-notation-venafi"}, strings.Fields(question)...)
+		if out, _ := b.Kubectl(t.Context(), "", args...); (strings.TrimSpace(out) == "yes") != want {
+			t.Errorf("%s: %q; want %t", question, out, want)
+		}
+	}
+}
+
+// testParts runs the tests of shell/kube that need a real API server. They belong to another module, whose
+// dependencies this one does without.
+func testParts(t *testing.T, b *bed.Bed) {
+	const allowed, other = "kyverno-admission-controller", "default"
+	account(t, b, "kyverno", other)
+	kubeconfig, err := b.WriteServiceAccountKubeconfig(t.Context(), "kyverno-notation-venafi", "kyverno-notation-venafi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // it may have to build
+	defer cancel()
+	command := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestOnARealAPIServer$", "./shell/kube")
+	command.Dir = repository
+	command.Env = append(os.Environ(), "KUBE_TEST_ADMIN="+b.Kubeconfig(), "KUBE_TEST_SERVICE="+kubeconfig,
+		"KUBE_TEST_TOKEN="+token(t, b, allowed, bed.KyvernoAudience),
+		"KUBE_TEST_TOKEN_WRONG_AUDIENCE="+token(t, b, allowed),
+		"KUBE_TEST_TOKEN_WRONG_USER="+token(t, b, other, bed.KyvernoAudience))
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}
+
+func account(t *testing.T, b *bed.Bed, namespace, name string) {
+	t.Helper()
+	if err := b.Apply(t.Context(), fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {namespace: %s, name: %s}", namespace, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func token(t *testing.T, b *bed.Bed, name string, audiences ...string) string {
+	t.Helper()
+	token, err := b.Token(t.Context(), "kyverno", name, audiences...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
