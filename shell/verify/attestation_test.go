@@ -254,6 +254,7 @@ type matrixCase struct {
 	want     core.Code
 	says     string
 	fetched  map[string]int // payload -> requests for it
+	large    bool           // distribution takes half a minute to accept it in memory, and the listing makes no difference
 }
 
 // Signing times, in whole seconds as envelopes keep them.
@@ -301,8 +302,8 @@ func matrix() map[string]matrixCase {
 		"subject of another size and type":   {prepare: otherSubject, fault: replay, want: core.Verified},
 		"type only in the config":            {attached: []attestation{{payload: good, configType: sbomType}}, want: core.Verified},
 		"a huge annotation":                  {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: core.Verified},
-		"of exactly 32 MiB":                  {attached: []attestation{{payload: padded(maxPayload)}}, want: core.Verified},
-		"of 32 MiB and a byte":               {attached: []attestation{{payload: padded(maxPayload + 1)}}, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
+		"of exactly 32 MiB":                  {attached: []attestation{{payload: padded(maxPayload)}}, large: true, want: core.Verified},
+		"of 32 MiB and a byte":               {attached: []attestation{{payload: padded(maxPayload + 1)}}, large: true, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
 		"gzip":                               {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: core.Verified},
 		"gzip, bad":                          {attached: []attestation{{payload: zipped(bad)}}, want: core.ConditionUnmet},
 		"gzip, truncated":                    {attached: []attestation{{payload: zipped(good)[:20]}}, want: core.AttestationInvalid, says: "unexpected EOF"},
@@ -403,6 +404,9 @@ func TestAttestations(t *testing.T) {
 			b := newBed(t, options, 200)
 			number := 0
 			for sentence, c := range matrix() {
+				if c.large && options.Handler != nil {
+					continue
+				}
 				number++
 				name := fmt.Sprintf("case-%d", number)
 				t.Run(sentence, func(t *testing.T) {
