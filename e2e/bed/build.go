@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// modulePath is the module that this package is part of; tools/ lies beside its go.mod.
-const modulePath = "github.com/nirmata/kyverno-notation-venafi/e2e"
+// packagePath is this package; tools/ lies beside its folder, whichever module that belongs to.
+const packagePath = "github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 
 const (
 	buildTime = 40 * time.Minute // for all parts, cold, on two slow cores
@@ -88,11 +88,11 @@ type builder struct {
 func newBuilder(ctx context.Context, opts Options) (builder, error) {
 	b := builder{tools: opts.ToolsDir, cache: opts.CacheDir, log: opts.log()}
 	if b.tools == "" {
-		out, err := goCommand(ctx, ".", "list", "-m", "-f", "{{.Dir}}", modulePath)
+		out, err := goCommand(ctx, ".", "list", "-f", "{{.Dir}}", packagePath)
 		if err != nil {
-			return builder{}, fmt.Errorf("find the pinned tools (run inside module %s or set ToolsDir): %w", modulePath, err)
+			return builder{}, fmt.Errorf("find the pinned tools (run where %s is known or set ToolsDir): %w", packagePath, err)
 		}
-		b.tools = filepath.Join(strings.TrimSpace(string(out)), "tools")
+		b.tools = filepath.Join(filepath.Dir(strings.TrimSpace(string(out))), "tools")
 	}
 	if b.cache == "" {
 		cache, err := DefaultCacheDir()
