@@ -239,7 +239,7 @@ func TestManyResourcesLoadSoon(t *testing.T) {
 		name := fmt.Sprintf("n%d", i)
 		api.put(policiesPath, name, policyJSON(name, "other"))
 	}
-	eventually(t, "all changed", func() bool { return trust.policy("n199").Statements[0].TrustStores[0] == "ca:other" })
+	within(t, 5*time.Second, "all changed", func() bool { return trust.policy("n199").Statements[0].TrustStores[0] == "ca:other" })
 	if n := strings.Count(log.String(), "trust loaded"); n > 20 {
 		t.Errorf("compiled %d times", n)
 	}
