@@ -77,7 +77,7 @@ func FuzzReference(f *testing.F) {
 	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{
 		"nginx", "nginx:1.27", "docker.io/nginx", "index.docker.io/library/nginx", "ghcr.io/acme/app:v1", "GHCR.IO/acme/app",
-		"localhost/app", "localhost:5000/app:v1@" + digest, "app@" + digest, "[::1]:5000/app", "a/b/c/d", "A", "a:b:c", "A/0", "LOCALHOST/app", "", "@", ":", strings.Repeat("a", 64), "ghcr.io:443/acme/app",
+		"localhost/app", "localhost:5000/app:v1@" + digest, "app@" + digest, "[::1]:5000/app", "a/b/c/d", "A", "a:b:c", "A/0", "LOCALHOST/app", "DOCKER.io/nginx", "", "@", ":", strings.Repeat("a", 64), "ghcr.io:443/acme/app",
 	} {
 		f.Add(s)
 	}

@@ -24,9 +24,12 @@ func ParseReference(name string) (Reference, error) {
 	if err != nil {
 		return Reference{}, fmt.Errorf("%q is not an image reference: %w", name, err)
 	}
-	registry := strings.ToLower(reference.Domain(named))
-	if registry != "localhost" && !strings.ContainsAny(registry, ".:") {
+	registry := reference.Domain(named)
+	switch lower := strings.ToLower(registry); {
+	case lower != "localhost" && !strings.ContainsAny(lower, ".:"):
 		return Reference{}, fmt.Errorf("%q names a registry by capitals alone, and in lower case would be Docker Hub's; write the registry with its port", name)
+	case lower != registry:
+		return ParseReference(canonicalRegistry(name)) // DOCKER.IO/nginx is an official image, too
 	}
 	named = reference.TagNameOnly(named)
 	ref := Reference{Registry: registry, Repository: reference.Path(named)}
