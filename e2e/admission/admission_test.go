@@ -17,7 +17,8 @@ import (
 // Each namespace has its own trust policy: team-a trusts Acme, team-b trusts Mallory.
 func (w *world) twoTenants(t *testing.T) {
 	t.Helper()
-	w.apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n")
+	// Applied, not deleted again: no controller is there to finish a namespace's deletion.
+	w.kubectl(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n", "apply", "-f", "-")
 	w.apply(t, strings.Join([]string{
 		scenario.TrustStore("mallory", w.scenario.Foreign.PEM()),
 		scenario.TrustPolicy("tp-team-a", "strict", "ca:acme"),

@@ -27,7 +27,6 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
 
@@ -305,10 +304,10 @@ func (w *world) sample(t *testing.T, name string) string {
 	return strings.ReplaceAll(string(text), "https://svc.kyverno-notation-venafi.svc", w.front.URL)
 }
 
-// token gives a token of a service account, for an audience.
-func (w *world) token(t *testing.T, namespace, name, audience string) string {
+// token gives a token of a service account, for audiences; for none it is one for the API server.
+func (w *world) token(t *testing.T, namespace, name string, audiences ...string) string {
 	t.Helper()
-	token, err := w.bed.Token(t.Context(), namespace, name, audience)
+	token, err := w.bed.Token(t.Context(), namespace, name, audiences...)
 	if err != nil {
 		t.Fatal(err)
 	}

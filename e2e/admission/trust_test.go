@@ -49,7 +49,7 @@ func TestCallers(t *testing.T) {
 		"a token that is none":        {"Bearer nonsense", 401},
 		"a header that is malformed":  {"Bearer", 401},
 		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401},
-		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, ""), 401},
+		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401},
 		"a token of a stranger":       {"Bearer " + w.token(t, "default", "stranger", bed.KyvernoAudience), 403},
 		"a token with a changed byte": {w.bearer(t)[:60] + "x" + w.bearer(t)[61:], 401},
 	}
@@ -130,7 +130,7 @@ func TestDefinitionsRefuse(t *testing.T) {
 		"a store name with a path in it":     {strings.Replace(store, "trustStoreName: refused", `trustStoreName: "../x"`, 1), "trustStoreName"},
 		"skip with trust stores":             {strings.Replace(good, "level: strict", "level: skip", 1), "skip"},
 		"a version that does not exist":      {strings.Replace(good, `version: "1.0"`, `version: "2.0"`, 1), "version"},
-		"integrity that is only logged":      {strings.Replace(good, "level: strict", "level: strict\n      override: {integrity: log}", 1), "integrity"},
+		"integrity that is only logged":      {strings.Replace(good, "level: strict", "level: strict\n      override: {integrity: log}", 1), "override"},
 		"a statement without registryScopes": {strings.Replace(good, `registryScopes: ["*"]`, "registryScopes: []", 1), "registryScopes"},
 	}
 	for sentence, test := range tests {
