@@ -436,8 +436,31 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 	}
 }
 
-// expect holds a finding against a code and parts of its text. One part alone that ends where the text ends is
-// all of it.
+// TestWhatTheReadmeWarnsOf pins behaviour of Kyverno's operators that surprises.
+func TestWhatTheReadmeWarnsOf(t *testing.T) {
+	tests := map[string]struct {
+		document, key, operator, value string
+		code                           Code // "" where it is met
+	}{
+		"a pattern matches no list in a list":       {sbom, "{{ components[*].licenses[*].expression }}", "AllNotIn", `["GPL-*"]`, ""},
+		"it does once the lists are flattened":      {sbom, "{{ components[].licenses[].expression }}", "AllNotIn", `["GPL-*"]`, ConditionUnmet},
+		"a pattern in the payload matches in AnyIn": {`{"id": "*"}`, "{{ id }}", "AnyIn", `["https://example.com/builder"]`, ""},
+		"it does not in Equals":                     {`{"id": "*"}`, "{{ id }}", "Equals", `"https://example.com/builder"`, ConditionUnmet},
+		"null is not in a list":                     {sbom, "{{ components[9] }}", "AnyIn", `["x"]`, ConditionUnmet},
+		"and null is not in none":                   {sbom, "{{ components[9] }}", "AllNotIn", `["x"]`, ConditionUnmet},
+		"large numbers are not found in lists":      {`{"n": 1234567}`, "{{ n }}", "AnyIn", `[1234567]`, ConditionUnmet},
+		"large numbers are equal":                   {`{"n": 1234567}`, "{{ n }}", "Equals", `1234567`, ""},
+		"a DSSE envelope can be opened":             {`{"payload": "eyJwcmVkaWNhdGUiOnsieCI6Im9rIn19"}`, "{{ parse_json(base64_decode(payload)).predicate.x }}", "Equals", `"ok"`, ""},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			condition := Condition{Key: []byte(encoded(test.key)), Operator: test.operator, Value: []byte(test.value)}
+			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(test.document), time.Now()), test.code)
+		})
+	}
+}
+
+// expect holds a finding against a code and parts of its text.
 func expect(t *testing.T, finding *Finding, code Code, says ...string) {
 	t.Helper()
 	if finding == nil {

@@ -454,6 +454,9 @@ func (c matrixCase) run(x *target) {
 
 // TestManyReferrers attaches more attestations than are looked at by default.
 func TestManyReferrers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("pushes a thousand artifacts to each registry")
+	}
 	const many = 500
 	for kind, options := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
