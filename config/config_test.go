@@ -2,6 +2,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"os"
@@ -14,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
@@ -132,5 +135,43 @@ func TestTheTrustSamplesCanBeUsed(t *testing.T) {
 	}
 	if log.Len() > 0 || len(snapshot.Policies) != 2 || len(snapshot.Stores) != 1 {
 		t.Errorf("%d policies, %d stores\n%s", len(snapshot.Policies), len(snapshot.Stores), log.String())
+	}
+}
+
+// TestTheAttestationSampleIsUnderstood passes on what the sample has Kyverno send, its keys without the escape.
+func TestTheAttestationSampleIsUnderstood(t *testing.T) {
+	text, err := os.ReadFile("samples/clusterpolicy-attestations.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy struct {
+		Spec struct {
+			Rules []struct {
+				Context []struct {
+					APICall struct {
+						Data []struct {
+							Key   string `json:"key"`
+							Value any    `json:"value"`
+						} `json:"data"`
+					} `json:"apiCall"`
+				} `json:"context"`
+			} `json:"rules"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(text, &policy); err != nil {
+		t.Fatal(err)
+	}
+	body := map[string]any{}
+	for _, entry := range policy.Spec.Rules[0].Context[1].APICall.Data {
+		body[entry.Key] = entry.Value
+	}
+	body["images"] = map[string]any{}
+	sent, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := core.ParseRequest(bytes.ReplaceAll(sent, []byte(`\\{{`), []byte("{{")))
+	if err != nil || len(request.Attestations) == 0 {
+		t.Errorf("%v: %s", err, sent)
 	}
 }

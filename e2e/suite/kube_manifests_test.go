@@ -4,6 +4,7 @@ package suite
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,21 @@ func manifest(t *testing.T, path string) string {
 	return string(text)
 }
 
+// freePort gives Kyverno's metrics a port of their own, as another bed may run beside this one.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func applyAll(t *testing.T, b *bed.Bed, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
@@ -42,7 +58,7 @@ func TestKubeManifests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}
-	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, KyvernoArgs: []string{"--metricsPort=18432"}, Log: os.Stderr})
+	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, KyvernoArgs: []string{"--metricsPort=" + freePort(t)}, Log: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
