@@ -204,6 +204,32 @@ func (b *Bed) run(name string, env []string, program string, args ...string) (*c
 	return c, nil
 }
 
+// keep starts a part again whenever it ends, until it is stopped or the bed closed.
+func (b *Bed) keep(c *child) {
+	for c != nil {
+		<-c.exited
+		time.Sleep(restartPause)
+		c = b.restart(c)
+	}
+}
+
+// restart returns nil if the part was meant to end or cannot be started.
+func (b *Bed) restart(c *child) *child {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.children[c.Name] != c {
+		return nil
+	}
+	next, err := c.again()
+	if err != nil {
+		fmt.Fprintf(b.log, "bed: %v\n", err)
+		return nil
+	}
+	fmt.Fprintf(b.log, "bed: %s ended (%v) and was started again\n", c.Name, c.err)
+	b.children[c.Name] = next
+	return next
+}
+
 func (b *Bed) stop(name string, grace time.Duration) error {
 	b.mu.Lock()
 	c := b.children[name]
@@ -215,6 +241,9 @@ func (b *Bed) stop(name string, grace time.Duration) error {
 	c.stop(grace)
 	return nil
 }
+
+// restartPause keeps a part that ends at once from using up the machine.
+const restartPause = time.Second
 
 const dataDirPattern = "kyverno-notation-venafi-bed-"
 

@@ -115,6 +115,7 @@ func TestBed(t *testing.T) {
 		{"a cluster policy asks a service on loopback", testClusterPolicy},
 		{"CEL policies ask a service on loopback", testCELPolicies},
 		{"Kyverno can be restarted", testRestartKyverno},
+		{"a Kyverno that ends is started again", testKilledKyverno},
 		{"the API server can be killed and restarted", testRestartAPIServer},
 	} {
 		if !t.Run(test.name, func(t *testing.T) { test.run(t, b, service) }) {
@@ -305,6 +306,31 @@ func testRestartAPIServer(t *testing.T, b *bed.Bed, _ *verifier) {
 		t.Fatalf("the API server still answers: %s", out)
 	}
 	if err := b.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Kyverno may still be about to end, or to be started again.
+	got, err := "", error(nil)
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+		if got, err = tryPod(t.Context(), b, "classic", "app:good"); err == nil {
+			break
+		}
+	}
+	if want := digestOf("app:good"); got != want {
+		t.Errorf("image %q, want %q, error %v", got, want, err)
+	}
+}
+
+// testKilledKyverno takes the process away as a crash would.
+func testKilledKyverno(t *testing.T, b *bed.Bed, _ *verifier) {
+	for _, p := range b.Processes() {
+		if p.Name == bed.Kyverno {
+			if err := p.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			checkGone(t, []bed.Process{p})
+		}
+	}
+	if err := b.WaitKyverno(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := runPod(t, b, "classic", "app:good"), digestOf("app:good"); got != want {

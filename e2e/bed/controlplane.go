@@ -49,7 +49,8 @@ func (b *Bed) startEtcd(ctx context.Context) error {
 	})
 }
 
-// StartAPIServer starts the API server on the bed's port and data and waits until it is ready.
+// StartAPIServer starts the API server on the bed's port and data and waits until it is ready. Kyverno may have ended
+// while it was away and need a moment longer.
 func (b *Bed) StartAPIServer(ctx context.Context) error {
 	c, err := b.run(APIServer, os.Environ(), b.tools.APIServer, append(b.apiServerArgs(), b.opts.APIServerArgs...)...)
 	if err != nil {

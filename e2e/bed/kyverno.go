@@ -65,7 +65,8 @@ func (b *Bed) installKyverno(ctx context.Context) error {
 func (b *Bed) KyvernoTokenFile() string { return filepath.Join(b.dir, "kyverno-apicall-token") }
 
 // StartKyverno starts the admission controller as its own service account and waits until it serves and the API server
-// knows its webhooks.
+// knows its webhooks. From then on it is started again when it ends, as a kubelet would do: it ends by itself when the
+// API server is away for longer than its leader election allows.
 func (b *Bed) StartKyverno(ctx context.Context) error {
 	kubeconfig, err := b.WriteServiceAccountKubeconfig(ctx, KyvernoNamespace, KyvernoServiceAccount)
 	if err != nil {
@@ -82,9 +83,18 @@ func (b *Bed) StartKyverno(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, kyvernoTime, Kyverno, func(ctx context.Context) error {
+	err = poll(ctx, kyvernoTime, Kyverno, func(ctx context.Context) error {
 		return errors.Join(c.alive(), b.kyvernoReady(ctx))
 	})
+	if err == nil {
+		go b.keep(c)
+	}
+	return err
+}
+
+// WaitKyverno waits until Kyverno serves, after what may have ended it.
+func (b *Bed) WaitKyverno(ctx context.Context) error {
+	return poll(ctx, kyvernoTime, Kyverno, b.kyvernoReady)
 }
 
 // StopKyverno lets the admission controller end in order. Its webhooks stay registered, so what its policies match is

@@ -74,9 +74,10 @@ func (s *spawner) close() { close(s.requests) }
 // child is one part of the control plane.
 type child struct {
 	Process
-	log    string        // path of what it wrote to stdout and stderr
-	exited chan struct{} // closed once it is reaped
-	err    error         // of its end; read only after exited
+	again  func() (*child, error) // starts the same command once more
+	log    string                 // path of what it wrote to stdout and stderr
+	exited chan struct{}          // closed once it is reaped
+	err    error                  // of its end; read only after exited
 }
 
 // spawn starts a program whose output is appended to log.
@@ -91,7 +92,8 @@ func (s *spawner) spawn(name, log string, env []string, program string, args ...
 	if err := s.start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	c := &child{log: log, exited: make(chan struct{})}
+	again := func() (*child, error) { return s.spawn(name, log, env, program, args...) }
+	c := &child{again: again, log: log, exited: make(chan struct{})}
 	// Before the process is reaped its pid cannot be another's, so this names the right one even if it died already.
 	c.Process, err = Identify(name, cmd.Process.Pid)
 	if err != nil {
