@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/samber/lo"
@@ -69,12 +70,25 @@ func skipped(image Image, task Task, fact Fact) Result {
 
 func verified(image Image, fact Fact) Result {
 	r := result(image, Finding{Verified, "signed by " + fact.Signature.Signer})
-	r.Digest, r.Signer, r.Warnings = fact.Digest, fact.Signature.Signer, fact.Signature.Logged
+	r.Digest, r.Signer, r.Warnings = fact.Digest, fact.Signature.Signer, logged(fact)
 	if image.Ref.Digest == "" {
 		r.Image = image.Ref.Pinned(fact.Digest)
 	}
 	r.Op, r.Value = "replace", r.Image
 	return r
+}
+
+// logged is what the level only logs, of the image's signature and of its attestations'.
+func logged(fact Fact) []string {
+	warnings := slices.Clone(fact.Signature.Logged)
+	for _, found := range fact.Attestations {
+		for _, attestation := range found.Candidates {
+			for _, text := range attestation.Signature.Logged {
+				warnings = append(warnings, fmt.Sprintf("attestation %s: %s", attestation.Digest, text))
+			}
+		}
+	}
+	return warnings
 }
 
 // resolved demands that gathering went through and gave the digest that the image names, if it names one.

@@ -74,7 +74,8 @@ func canonicalRegistry(name string) string {
 }
 
 // spellings lists the ways in which a policy's author may have written the reference, for wildcard patterns:
-// with tag, with digest, with both, Docker Hub's official images without "library/", and the registry with and
+// with tag, with digest, with both, with neither (which Kyverno would match with nothing, and so drop a check
+// without a word), Docker Hub's official images without "library/", and the registry with and
 // without the port that it has anyway.
 func (r Reference) spellings() []string {
 	names := []string{r.Name()}
@@ -88,6 +89,7 @@ func (r Reference) spellings() []string {
 	}
 	var all []string
 	for _, name := range names {
+		all = append(all, name)
 		if r.Tag != "" {
 			all = append(all, name+":"+r.Tag)
 		}

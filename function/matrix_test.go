@@ -23,13 +23,13 @@ func TestEveryStateOfTrust(t *testing.T) {
 			for _, c := range scenario.Cases() {
 				t.Run(c.Tells, func(t *testing.T) {
 					reference, digest := b.publish(t, c.Name)
-					answer := b.post(t, "/checkimages", pod(reference))
+					answer := b.post(t, "/checkimages", c.Request(reference))
 					if c.Want == core.Verified {
 						admitted(t, answer, strings.TrimSuffix(reference, ":v1")+"@"+digest)
 					} else {
 						denied(t, answer, reference, digest)
 					}
-					if got := b.verdict(t, pod(reference)).Results[0]; got.Code != c.Want || got.Digest != digest {
+					if got := b.verdict(t, c.Request(reference)).Results[0]; got.Code != c.Want || got.Digest != digest {
 						t.Errorf("code %s, digest %s; want %s, %s\n%s", got.Code, got.Digest, c.Want, digest, got.Reason)
 					}
 				})
@@ -40,7 +40,7 @@ func TestEveryStateOfTrust(t *testing.T) {
 
 func admitted(t *testing.T, answer reply, pinned string) {
 	t.Helper()
-	want := fmt.Sprintf(`{"verified":true,"message":"verified 1 of 1 images","results":[{"name":"c0","path":"/spec/containers/0/image","image":%[1]q,"op":"replace","value":%[1]q}]}`, pinned)
+	want := fmt.Sprintf(`{"verified":true,"message":"verified 1 of 1 images","results":[{"name":"app","path":"/spec/containers/0/image","image":%[1]q,"op":"replace","value":%[1]q}]}`, pinned)
 	if answer.status != http.StatusOK || strings.TrimSpace(answer.text) != want {
 		t.Errorf("answer %d %s\nwant 200 %s", answer.status, answer.text, want)
 	}
@@ -48,7 +48,7 @@ func admitted(t *testing.T, answer reply, pinned string) {
 
 func denied(t *testing.T, answer reply, reference, digest string) {
 	t.Helper()
-	start := fmt.Sprintf("failed to verify container c0: failed to verify image %s: ", reference)
+	start := fmt.Sprintf("failed to verify container app: failed to verify image %s: ", reference)
 	if answer.status != http.StatusNotAcceptable || !strings.HasPrefix(answer.text, start) || strings.Contains(answer.text, "\n") {
 		t.Errorf("answer %d %s\nwant 406 and one line that starts with %s", answer.status, answer.text, start)
 	}

@@ -207,18 +207,6 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 func TestCELPolicies(t *testing.T) {
 	w := shared
 	w.twoTenants(t)
-	w.apply(t, `apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: kyverno-reads-ca, namespace: kyverno-notation-venafi}
-rules:
-- {apiGroups: [""], resources: [configmaps], resourceNames: [kyverno-notation-venafi-ca], verbs: [get]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: kyverno-reads-ca, namespace: kyverno-notation-venafi}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: kyverno-reads-ca}
-subjects: [{kind: ServiceAccount, name: kyverno-admission-controller, namespace: kyverno}]
-`)
 	w.apply(t, w.sample(t, "mutatingpolicy.yaml"))
 	w.apply(t, w.sample(t, "validatingpolicy.yaml"))
 	for _, policy := range []string{"mutatingpolicy/pin-verified-images", "validatingpolicy/deny-unverified-images"} {

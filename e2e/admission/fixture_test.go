@@ -86,7 +86,12 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.build(ctx); err != nil {
 		return err
 	}
-	if w.bed, err = bed.Start(ctx, bed.Options{Kyverno: true, Log: os.Stderr, ToolsDir: "../tools"}); err != nil {
+	ca, err := w.startFront()
+	if err != nil {
+		return err
+	}
+	// CEL policies have no place for a CA, so Kyverno trusts the front by itself.
+	if w.bed, err = bed.Start(ctx, bed.Options{Kyverno: true, Log: os.Stderr, KyvernoEnv: []string{"SSL_CERT_FILE=" + ca}}); err != nil {
 		return err
 	}
 	if err := w.install(ctx); err != nil {
@@ -97,7 +102,7 @@ func (w *world) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return w.startFront(ctx)
+	return w.publishCA(ctx, ca)
 }
 
 // build makes the product's binary and the stand-in plugin.
@@ -222,14 +227,25 @@ func (r *replica) end() error {
 	return r.log.Close()
 }
 
-// startFront puts TLS before the first replica, with a CA in the ConfigMap that policies read.
-func (w *world) startFront(ctx context.Context) error {
-	target, err := url.Parse(w.replicas[0].url)
+// startFront puts TLS before the first replica and gives the file of its CA.
+func (w *world) startFront() (string, error) {
+	w.front = httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		target, err := url.Parse(w.replicas[0].url)
+		if err == nil {
+			r.SetURL(target)
+		}
+	}})
+	path := filepath.Join(w.dir, "ca.pem")
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.front.Certificate().Raw})
+	return path, os.WriteFile(path, ca, 0o644)
+}
+
+// publishCA puts the front's CA into the ConfigMap that policies read.
+func (w *world) publishCA(ctx context.Context, path string) error {
+	ca, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	w.front = httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(target))
-	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.front.Certificate().Raw}))
 	return w.bed.Apply(ctx, fmt.Sprintf(`apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -239,7 +255,7 @@ metadata:
 data:
   ca.crt: |
     %s
-`, serviceNamespace, strings.ReplaceAll(strings.TrimSpace(ca), "\n", "\n    ")))
+`, serviceNamespace, strings.ReplaceAll(strings.TrimSpace(string(ca)), "\n", "\n    ")))
 }
 
 // close ends everything that start began.

@@ -116,36 +116,6 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 	all(true, "")
 }
 
-// TestDefinitionsRefuse lists what the API server itself does not take.
-func TestDefinitionsRefuse(t *testing.T) {
-	w := shared
-	good := scenario.TrustPolicy("refused", "strict", "ca:acme")
-	store := scenario.TrustStore("refused", w.scenario.Trusted.PEM())
-	tests := map[string]struct{ manifest, says string }{
-		"a level that does not exist":        {strings.Replace(good, "level: strict", "level: lax", 1), "level"},
-		"a store reference without a type":   {strings.Replace(good, "ca:acme", "acme", 1), "trustStores"},
-		"a store of a type that is none":     {strings.Replace(store, "type: ca", "type: other", 1), "type"},
-		"a bundle that is no PEM":            {scenario.TrustStore("refused", []byte("hello")), "caBundle"},
-		"a store without a name":             {strings.Replace(store, "trustStoreName: refused", `trustStoreName: ""`, 1), "trustStoreName"},
-		"a store name with a path in it":     {strings.Replace(store, "trustStoreName: refused", `trustStoreName: "../x"`, 1), "trustStoreName"},
-		"skip with trust stores":             {strings.Replace(good, "level: strict", "level: skip", 1), "skip"},
-		"a version that does not exist":      {strings.Replace(good, `version: "1.0"`, `version: "2.0"`, 1), "version"},
-		"integrity that is only logged":      {strings.Replace(good, "level: strict", "level: strict\n      override: {integrity: log}", 1), "override"},
-		"a statement without registryScopes": {strings.Replace(good, `registryScopes: ["*"]`, "registryScopes: []", 1), "registryScopes"},
-	}
-	for sentence, test := range tests {
-		t.Run(sentence, func(t *testing.T) {
-			output, err := w.bed.Kubectl(t.Context(), test.manifest, "apply", "--dry-run=server", "-f", "-")
-			if err == nil || !strings.Contains(output+err.Error(), test.says) {
-				t.Errorf("error %v\n%s\nwant one that names %s", err, output, test.says)
-			}
-		})
-	}
-	if output, err := w.bed.Kubectl(t.Context(), good+"---\n"+store, "apply", "--dry-run=server", "-f", "-"); err != nil {
-		t.Errorf("the good ones: %v\n%s", err, output)
-	}
-}
-
 // TestTheAPIServerGoesAway kills and restarts it while requests run: no verdict is lost, and trust is followed again.
 func TestTheAPIServerGoesAway(t *testing.T) {
 	w := shared

@@ -48,7 +48,7 @@ type Bed struct {
 	client  *http.Client
 	spawner *spawner
 
-	apiPort, etcdPort, peerPort, kyvernoPort int
+	apiPort, etcdPort, peerPort, kyvernoPort, metricsPort int
 
 	mu       sync.Mutex
 	children map[string]*child // by name
@@ -100,7 +100,7 @@ func (b *Bed) prepare() (err error) {
 	if b.pki, err = newPKI(b.dir); err != nil {
 		return err
 	}
-	for _, port := range []*int{&b.apiPort, &b.etcdPort, &b.peerPort, &b.kyvernoPort} {
+	for _, port := range []*int{&b.apiPort, &b.etcdPort, &b.peerPort, &b.kyvernoPort, &b.metricsPort} {
 		if *port, err = freePort(); err != nil {
 			return err
 		}

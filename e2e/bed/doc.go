@@ -42,5 +42,6 @@
 //     /var/run/secrets/kyverno/apicall/token in a pod. It is read on every call. CEL's http functions send no token.
 //   - --serverIP with a port: webhooks are then registered by URL instead of by Service, and the certificate names it.
 //   - --controllerRuntimeMetricsAddress=0: otherwise it takes port 8080 of every address.
+//   - --metricsPort: it listens there in spite of --disableMetrics, so that two beds need two ports.
 //   - --admissionReports=false: no reports controller would ever collect them.
 package bed

@@ -111,7 +111,7 @@ func (b *Bed) kyvernoArgs(kubeconfig string) []string {
 		"--backgroundServiceAccountName=system:serviceaccount:kyverno:kyverno-background-controller",
 		"--reportsServiceAccountName=system:serviceaccount:kyverno:kyverno-reports-controller",
 		"--httpBlocklist=169.254.0.0/16",
-		"--disableMetrics=true", "--controllerRuntimeMetricsAddress=0", "--admissionReports=false",
+		"--disableMetrics=true", "--metricsPort=" + strconv.Itoa(b.metricsPort), "--controllerRuntimeMetricsAddress=0", "--admissionReports=false",
 		"--disableLogColor=true", "--v=2",
 	}
 }

@@ -1,10 +1,11 @@
+//go:build e2e
+
 // Package suite holds the product's manifests and Kubernetes parts against the bed.
 package suite
 
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,21 +28,6 @@ func manifest(t *testing.T, path string) string {
 	return string(text)
 }
 
-// freePort gives Kyverno's metrics a port of their own, as another bed may run beside this one.
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 func applyAll(t *testing.T, b *bed.Bed, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
@@ -58,7 +44,7 @@ func TestKubeManifests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}
-	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, KyvernoArgs: []string{"--metricsPort=" + freePort(t)}, Log: os.Stderr})
+	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, Log: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}

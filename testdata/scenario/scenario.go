@@ -37,7 +37,11 @@ type Case struct {
 	Name  string
 	Tells string // a sentence for people
 	Want  core.Code
-	make  func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error)
+
+	// Demands is the request's attestations, JSON; "" demands none.
+	Demands string
+
+	make func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error)
 }
 
 // New makes keys and certificates for a registry that speaks plain HTTP, or is reached through client.
@@ -70,23 +74,47 @@ func (s *Scenario) Signer() *signing.Signer { return s.ecdsa }
 // Reference names a case's image.
 func (s *Scenario) Reference(name string) string { return s.Host + "/acme/" + name + ":v1" }
 
-// Cases lists the images, admitted ones first.
+// Request is the body of a request for a pod with the image in its only container, "app".
+func (c Case) Request(image string) string {
+	attestations := ""
+	if c.Demands != "" {
+		attestations = `"attestations":` + c.Demands + ","
+	}
+	return fmt.Sprintf(`{%s"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":%q}]}}}`, attestations, image)
+}
+
+// sbomType is the artifact type of the scenario's attestations, and licences what is demanded of them.
+const (
+	sbomType = "application/vnd.cyclonedx+json"
+	licences = `[{"imageReference":"*","type":[{"name":"application/vnd.cyclonedx+json","conditions":{"all":[{"key":"{{ components[].licenses[].expression }}","operator":"AllNotIn","value":["GPL-3.0"],"message":"GPL is not allowed"}]}}]}]`
+)
+
+// Cases lists the images: by their signatures, and then by their attestations.
 func Cases() []Case {
+	return append(signatureCases(),
+		Case{"sbom-met", "with a signed SBOM that meets the licence rule", core.Verified, licences, attested("MIT", ecdsa)},
+		Case{"sbom-unmet", "with a signed SBOM that names the GPL", core.ConditionUnmet, licences, attested("GPL-3.0", ecdsa)},
+		Case{"sbom-unsigned", "with an SBOM that is not signed", core.AttestationUntrusted, licences, attested("MIT", nobody)},
+		Case{"sbom-missing", "without the SBOM that is demanded", core.AttestationMissing, licences, signedBy(ecdsa, signing.SignRequest{})},
+	)
+}
+
+func signatureCases() []Case {
 	return []Case{
-		{"signed", "signed with RSA, JWS envelope", core.Verified, signedBy(rsa, signing.SignRequest{Format: signing.JWS})},
-		{"signed-cose", "signed with ECDSA, COSE envelope", core.Verified, signedBy(ecdsa, signing.SignRequest{Format: signing.COSE})},
-		{"signed-ecdsa", "signed with ECDSA, JWS envelope", core.Verified, signedBy(ecdsa, signing.SignRequest{Format: signing.JWS})},
-		{"plugin-signed", "signed with the venafi-csp plugin", core.Verified, signedBy(ecdsa, signing.SignRequest{Plugin: signing.Venafi()})},
-		{"beside-foreign", "a good signature beside a foreign one", core.Verified, besideForeign},
-		{"multi-arch", "an index of two platforms, signed as a whole", core.Verified, multiArch},
-		{"unsigned", "not signed", core.NoSignature, unsigned},
-		{"foreign", "signed by someone else", core.SignatureUntrusted, signedBy(foreign, signing.SignRequest{})},
-		{"expired-certificate", "the signer's certificate has expired", core.CertificateExpired, signedBy(expired, signing.SignRequest{})},
-		{"expired-signature", "the signature itself has expired", core.SignatureExpired, signedBy(ecdsa, signing.SignRequest{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Hour})},
-		{"tampered", "the envelope was changed after signing", core.SignatureInvalid, tampered},
-		{"replayed", "carries the signature of another image", core.SignatureMismatch, replayed},
-		{"plugin-without-x5u", "signed with the plugin, without the x5u attribute", core.PluginRefused, signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "venafi-csp", MinVersion: "0.2.0"}})},
-		{"plugin-missing", "demands a plugin that is not installed", core.PluginMissing, signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "not-installed", MinVersion: "1.0.0"}})},
+		{"signed", "signed with RSA, JWS envelope", core.Verified, "", signedBy(rsa, signing.SignRequest{Format: signing.JWS})},
+		{"signed-cose", "signed with ECDSA, COSE envelope", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.COSE})},
+		{"signed-ecdsa", "signed with ECDSA, JWS envelope", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.JWS})},
+		{"plugin-signed", "signed with the venafi-csp plugin", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Plugin: signing.Venafi()})},
+		{"beside-foreign", "a good signature beside a foreign one", core.Verified, "", besideForeign},
+		{"multi-arch", "an index of two platforms, signed as a whole", core.Verified, "", multiArch},
+		{"unsigned", "not signed", core.NoSignature, "", unsigned},
+		{"foreign", "signed by someone else", core.SignatureUntrusted, "", signedBy(foreign, signing.SignRequest{})},
+		{"expired-certificate", "the signer's certificate has expired", core.CertificateExpired, "", signedBy(expired, signing.SignRequest{})},
+		{"expired-signature", "the signature itself has expired", core.SignatureExpired, "", signedBy(ecdsa, signing.SignRequest{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Hour})},
+		{"tampered", "the envelope was changed after signing", core.SignatureInvalid, "", tampered},
+		{"replayed", "carries the signature of another image", core.SignatureMismatch, "", replayed},
+		{"plugin-without-x5u", "signed with the plugin, without the x5u attribute", core.PluginRefused, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "venafi-csp", MinVersion: "0.2.0"}})},
+		{"plugin-missing", "demands a plugin that is not installed", core.PluginMissing, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "not-installed", MinVersion: "1.0.0"}})},
 	}
 }
 
@@ -166,6 +194,7 @@ func rsa(s *Scenario) *signing.Signer     { return s.rsa }
 func ecdsa(s *Scenario) *signing.Signer   { return s.ecdsa }
 func foreign(s *Scenario) *signing.Signer { return s.foreign }
 func expired(s *Scenario) *signing.Signer { return s.expired }
+func nobody(*Scenario) *signing.Signer    { return nil }
 
 func signedBy(signer func(*Scenario) *signing.Signer, request signing.SignRequest) func(context.Context, *Scenario, string) (ocispec.Descriptor, error) {
 	return func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
@@ -183,6 +212,19 @@ func besideForeign(ctx context.Context, s *Scenario, name string) (ocispec.Descr
 		return image, err
 	}
 	return image, s.Sign(ctx, name, image, s.ecdsa, signing.SignRequest{})
+}
+
+// attested signs an image and attaches an SBOM with one component under a licence.
+func attested(licence string, signer func(*Scenario) *signing.Signer) func(context.Context, *Scenario, string) (ocispec.Descriptor, error) {
+	return func(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {
+		image, err := s.PushSigned(ctx, name, s.ecdsa, &signing.SignRequest{})
+		if err != nil {
+			return image, err
+		}
+		sbom := fmt.Sprintf(`{"bomFormat":"CycloneDX","specVersion":"1.5","components":[{"name":"parser","licenses":[{"expression":%q}]}]}`, licence)
+		_, err = s.Attest(ctx, name, image, sbomType, []byte(sbom), signer(s))
+		return image, err
+	}
 }
 
 func multiArch(ctx context.Context, s *Scenario, name string) (ocispec.Descriptor, error) {

@@ -1,8 +1,8 @@
 // Command bed runs the control plane of package bed by hand.
 //
-//	go -C e2e run ./cmd/bed build    builds the programs that are missing
-//	go -C e2e run ./cmd/bed up       starts a bed in the background and prints how to reach it
-//	go -C e2e run ./cmd/bed down     ends that bed and removes its data
+//	go run ./e2e/cmd/bed build    builds the programs that are missing
+//	go run ./e2e/cmd/bed up       starts a bed in the background and prints how to reach it
+//	go run ./e2e/cmd/bed down     ends that bed and removes its data
 //
 // One bed at a time is known to up and down, by the file state.json in the cache directory.
 package main

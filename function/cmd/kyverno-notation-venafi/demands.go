@@ -25,6 +25,7 @@ type demands struct {
 // attestationType is an entry of a request's attestations, in its wire form.
 type attestationType struct {
 	Name       string          `json:"name"`
+	Select     core.Select     `json:"select,omitempty"`
 	Conditions core.Conditions `json:"conditions,omitzero"`
 }
 
@@ -32,6 +33,7 @@ func (d *demands) register(flags *flag.FlagSet) {
 	flags.StringVar(&d.trustPolicy, "trustPolicy", "", "Trust policy to verify with; else DEFAULT_TRUST_POLICY.")
 	flags.StringVar(&d.file, "attestations", "", "`File` with a policy's attestations list (YAML or JSON).")
 	flags.Func("attestation", "Attestation `type` that the images must carry; repeatable.", d.addType)
+	flags.Func("select", "Which attestations of the `type` named before it must meet the conditions: all, latest or any.", d.setSelect)
 	flags.Func("condition", "Condition on the attestation named before it, `'KEY OPERATOR VALUE'`; repeatable.", d.addCondition)
 }
 
@@ -40,6 +42,17 @@ func (d *demands) addType(name string) error {
 	return nil
 }
 
+func (d *demands) setSelect(which string) error {
+	if len(d.types) == 0 {
+		return errNoType
+	}
+	d.types[len(d.types)-1].Select = core.Select(which)
+	return nil
+}
+
+// errNoType is a flag about an attestation type that was not named.
+var errNoType = errors.New("name the attestation type before it, with --attestation")
+
 // addCondition reads a condition such as
 //
 //	{{ predicate.builder.id }} Equals https://github.com/actions/runner
@@ -47,7 +60,7 @@ func (d *demands) addType(name string) error {
 // The value is JSON, or else text.
 func (d *demands) addCondition(text string) error {
 	if len(d.types) == 0 {
-		return errors.New("name the attestation type before it, with --attestation")
+		return errNoType
 	}
 	operators := core.Operators()
 	slices.SortFunc(operators, func(a, b string) int { return len(b) - len(a) })

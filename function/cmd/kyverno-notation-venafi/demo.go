@@ -116,7 +116,7 @@ func show(ctx context.Context, url, host string, stdout io.Writer) error {
 	unexpected := 0
 	for _, c := range scenario.Cases() {
 		image := host + "/acme/" + c.Name + ":v1"
-		row, err := ask(ctx, url, image)
+		row, err := ask(ctx, url, image, []byte(c.Request(image)))
 		if err != nil {
 			return err
 		}
@@ -144,8 +144,7 @@ type row struct {
 }
 
 // ask posts a pod with one image, as Kyverno does, and asks /verify for the code.
-func ask(ctx context.Context, url, image string) (row, error) {
-	body := podRequest(image)
+func ask(ctx context.Context, url, image string, body []byte) (row, error) {
 	status, text, err := post(ctx, url+"/checkimages", body)
 	if err != nil {
 		return row{}, err
@@ -166,10 +165,6 @@ func ask(ctx context.Context, url, image string) (row, error) {
 		said = fmt.Sprintf("%s %s %s", result.Op, result.Path, shorten(result.Value))
 	}
 	return row{status: status, code: result.Code, said: strings.TrimPrefix(said, fmt.Sprintf("failed to verify container app: failed to verify image %s: ", image))}, nil
-}
-
-func podRequest(image string) []byte {
-	return fmt.Appendf(nil, `{"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":%q}]}}}`, image)
 }
 
 // shorten cuts a digest for the table.
@@ -203,5 +198,5 @@ The server runs on. Ask it yourself, in another terminal:
   curl -s -d '%s' %s/checkimages
 
 End it with Ctrl-C.
-`, podRequest(host+"/acme/signed:v1"), url)
+`, scenario.Cases()[0].Request(host+"/acme/signed:v1"), url)
 }
