@@ -49,6 +49,9 @@ func TestCredentials(t *testing.T) {
 	elsewhere := func(t *testing.T, _ string) string {
 		return dockerConfig(t, "registry.example.com", "user", "secret")
 	}
+	identity := func(t *testing.T, host string) string {
+		return writeFile(t, "config.json", fmt.Sprintf(`{"auths":{%q:{"auth":%q,"identitytoken":"refresh"}}}`, host, base64.StdEncoding.EncodeToString([]byte("00000000-0000-0000-0000-000000000000:"))), 0o600)
+	}
 	tests := map[string]struct {
 		auth   registry.Auth
 		config func(t *testing.T, host string) string
@@ -56,6 +59,7 @@ func TestCredentials(t *testing.T) {
 	}{
 		"basic authentication from the Docker configuration": {registry.AuthBasic, good, core.Verified},
 		"a bearer token for that":                            {registry.AuthToken, good, core.Verified},
+		"an identity token, exchanged for a bearer token":    {registry.AuthToken, identity, core.Verified},
 		"a credential helper":                                {registry.AuthToken, helper, core.Verified},
 		"a wrong password":                                   {registry.AuthBasic, wrong, core.RegistryUnauthorized},
 		"a wrong password for a token":                       {registry.AuthToken, wrong, core.RegistryUnauthorized},
@@ -65,7 +69,7 @@ func TestCredentials(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := prepare(t, registry.Options{Auth: test.auth, Username: "user", Password: "secret"}, "")
+			b := prepare(t, registry.Options{Auth: test.auth, Username: "user", Password: "secret", IdentityToken: "refresh"}, "")
 			repository, err := signing.Repository(b.registry.Host(), "acme/private", b.registry.Client(), true)
 			if err != nil {
 				t.Fatal(err)

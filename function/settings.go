@@ -44,6 +44,7 @@ type Settings struct {
 	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
 	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
 	ImagePullSecrets      []string `flag:"imagePullSecrets" env:"IMAGE_PULL_SECRETS" help:"With a cluster: Secrets in the service's namespace with registry credentials, comma-separated; watched."`
+	CloudKeychains        []string `flag:"cloudKeychains" env:"CLOUD_KEYCHAINS" help:"Clouds whose registry credentials the pod's own identity gives: ecr, gcr, acr, comma-separated."`
 	DockerConfig          string   `flag:"dockerConfig" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`
 }
 

@@ -44,8 +44,12 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err != nil {
 		return nil, err
 	}
+	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
+	if err != nil {
+		return nil, err
+	}
 	client, err := registry.New(registry.Options{
-		Credential:    from.credential,
+		Credential:    firstOf(from.credential, clouds),
 		CAFile:        settings.RegistryCAFile,
 		InsecureHosts: settings.InsecureRegistries,
 		AllowInsecure: settings.AllowInsecureRegistry,
