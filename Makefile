@@ -4,29 +4,38 @@ BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
 # Packages under testdata are not part of ./..., so they are named.
-PACKAGES := ./... ./testdata/attestations/... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
+PACKAGES := ./... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
 
-.PHONY: run test race lint bench build plugins vulncheck clean
+.PHONY: run test race lint bench e2e e2e-up e2e-down build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
 
-test: ## all tests
+test: ## all tests that need nothing but Go
 	go test $(PACKAGES)
 
-race: ## all tests under the race detector
-	go test -race $(PACKAGES)
+race: ## the same under the race detector; the longest are left to make test
+	go test -race -short $(PACKAGES)
 
 lint: ## formatting, vet and staticcheck
-	@unformatted=$$(gofmt -l core shell function testdata *.go); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet $(PACKAGES)
-	go tool staticcheck $(PACKAGES)
+	@unformatted=$$(gofmt -l *.go config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet -tags e2e $(PACKAGES)
+	go tool staticcheck -tags e2e $(PACKAGES)
 
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 	@.ci/vulncheck
 
-bench: ## benchmarks, with counts of registry requests and plugin processes
+bench: ## cold admissions: time, allocations, registry requests and plugin processes
 	go test ./function -run '^$$' -bench . -benchmem
+
+e2e: ## with a real API server and a real Kyverno, built once into the user's cache (Linux)
+	go test -tags e2e -count=1 -p 1 -timeout 45m ./e2e/...
+
+e2e-up: ## the same control plane, left running to play with
+	go run ./e2e/cmd/bed up
+
+e2e-down: ## ends it
+	go run ./e2e/cmd/bed down
 
 build:
 	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi

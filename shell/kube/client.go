@@ -56,11 +56,11 @@ func Connect(kubeconfig, userAgent string) (*Client, error) {
 func newClient(config *rest.Config, namespace string) (*Client, error) {
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("Kubernetes client: %w", err)
+		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
 	resources, err := dynamic.NewForConfigAndClient(config, transport)
 	if err != nil {
-		return nil, fmt.Errorf("Kubernetes client: %w", err)
+		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
 	return &Client{Namespace: namespace, dynamic: resources, http: transport}, nil
 }
