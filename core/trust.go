@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Snapshot is all trust at one moment. It is never changed once it is built, so any number of requests may
@@ -99,4 +100,13 @@ func (s Snapshot) revision(policy TrustPolicy, statement Statement) string {
 		}
 	}
 	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// NotAfter is the first moment at which a certificate of the store expires; zero for a store without any.
+func (s TrustStore) NotAfter() time.Time {
+	if len(s.Certificates) == 0 {
+		return time.Time{}
+	}
+	first := slices.MinFunc(s.Certificates, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return first.NotAfter
 }

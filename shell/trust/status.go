@@ -1,0 +1,138 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/samber/lo"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// ConditionReady tells whether a resource can be used. Its reasons:
+const (
+	ConditionReady = "Ready"
+
+	ReasonValid              = "Valid"
+	ReasonInvalid            = "Invalid"
+	ReasonNameClaimedTwice   = "NameClaimedTwice"
+	ReasonCertificateExpired = "CertificateExpired"
+	ReasonTrustStoreMissing  = "TrustStoreMissing"
+)
+
+// Statuses are those of resources, by the resources' names.
+type Statuses struct {
+	Policies, Stores map[string]Status
+}
+
+// Assess works out what the status of every resource should be. It looks at the resources as a verification does, so
+// that the status and the verdict agree. The time of a condition's last transition is kept where its state stays.
+func Assess(policies []PolicyResource, stores []StoreResource, now time.Time) Statuses {
+	snapshot, _ := Compile(policies, stores)
+	claims := lo.CountValuesBy(stores, StoreResource.ref)
+	names := lo.CountValuesBy(policies, func(r PolicyResource) string { return r.Spec.TrustPolicyName })
+	return Statuses{
+		Stores: lo.SliceToMap(stores, func(r StoreResource) (string, Status) {
+			store := snapshot.Stores[r.ref()]
+			reason, message := assessStore(store, claims[r.ref()], now)
+			return r.Name, r.Status.next(r.Generation, reason, message, store.NotAfter(), now)
+		}),
+		Policies: lo.SliceToMap(policies, func(r PolicyResource) (string, Status) {
+			used := storesOf(r, snapshot)
+			reason, message := assessPolicy(r, snapshot, used, names[r.Spec.TrustPolicyName], now)
+			return r.Name, r.Status.next(r.Generation, reason, message, earliest(used), now)
+		}),
+	}
+}
+
+func assessStore(store core.TrustStore, claimants int, now time.Time) (reason, message string) {
+	switch {
+	case claimants > 1:
+		return ReasonNameClaimedTwice, store.Problem
+	case store.Problem != "":
+		return ReasonInvalid, store.Problem
+	}
+	var expired []string
+	for _, certificate := range store.Certificates {
+		if now.After(certificate.NotAfter) {
+			expired = append(expired, fmt.Sprintf("%q expired at %s", certificate.Subject, certificate.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	text := fmt.Sprintf("%d of %d certificates are valid", len(store.Certificates)-len(expired), len(store.Certificates))
+	if len(expired) > 0 {
+		text += ": " + strings.Join(expired, ", ")
+	}
+	if len(expired) == len(store.Certificates) {
+		return ReasonCertificateExpired, text
+	}
+	return ReasonValid, text
+}
+
+func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustStore, claimants int, now time.Time) (reason, message string) {
+	problem := snapshot.Policies[r.Spec.TrustPolicyName].Problem
+	if r.Spec.TrustPolicyName == "" {
+		problem = "spec.trustPolicyName is empty"
+	}
+	switch {
+	case claimants > 1:
+		return ReasonNameClaimedTwice, problem
+	case problem != "":
+		return ReasonInvalid, problem
+	}
+	for _, store := range used {
+		if store.Problem != "" {
+			return ReasonTrustStoreMissing, fmt.Sprintf("trust store %q cannot be used: %s", store.Ref, store.Problem)
+		}
+		if reason, message := assessStore(store, 1, now); reason != ReasonValid {
+			return reason, fmt.Sprintf("trust store %q: %s", store.Ref, message)
+		}
+	}
+	return ReasonValid, fmt.Sprintf("%d statements can be used", len(r.Spec.TrustPolicies))
+}
+
+// storesOf gives the trust stores that a policy names. One that does not exist has that for its Problem.
+func storesOf(r PolicyResource, snapshot core.Snapshot) []core.TrustStore {
+	named := lo.Uniq(lo.FlatMap(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) []string { return s.TrustStores }))
+	slices.Sort(named)
+	return lo.Map(named, func(written string, _ int) core.TrustStore {
+		kind, name, _ := strings.Cut(written, ":")
+		ref := core.StoreRef{Type: kind, Name: name}
+		store, ok := snapshot.Stores[ref]
+		if !ok {
+			return core.TrustStore{Ref: ref, Problem: "it does not exist"}
+		}
+		return store
+	})
+}
+
+// earliest is the first moment at which a certificate of the stores expires; zero where there is none.
+func earliest(stores []core.TrustStore) time.Time {
+	ends := lo.FilterMap(stores, func(s core.TrustStore, _ int) (time.Time, bool) { return s.NotAfter(), !s.NotAfter().IsZero() })
+	if len(ends) == 0 {
+		return time.Time{}
+	}
+	return slices.MinFunc(ends, time.Time.Compare)
+}
+
+// next is the status that follows s.
+func (s Status) next(generation int64, reason, message string, notAfter, now time.Time) Status {
+	ready := metav1.Condition{
+		Type: ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: generation,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)), Reason: reason, Message: message,
+	}
+	if reason == ReasonValid {
+		ready.Status = metav1.ConditionTrue
+	}
+	before, known := lo.Find(s.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionReady })
+	if known && before.Status == ready.Status {
+		ready.LastTransitionTime = before.LastTransitionTime
+	}
+	status := Status{ObservedGeneration: generation, Conditions: []metav1.Condition{ready}}
+	if !notAfter.IsZero() {
+		status.NotAfter = &metav1.Time{Time: notAfter.UTC().Truncate(time.Second)}
+	}
+	return status
+}

@@ -1,0 +1,109 @@
+package trust_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// bundle makes a CA that ends at a time, as PEM.
+func bundle(t *testing.T, notAfter time.Time) string {
+	t.Helper()
+	ca, err := signing.NewCA(signing.Options{CommonName: "Test", NotBefore: notAfter.AddDate(-10, 0, 0), NotAfter: notAfter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(ca.PEM())
+}
+
+func store(resource, name, pem string) trust.StoreResource {
+	r := trust.StoreResource{Spec: trust.StoreSpec{TrustStoreName: name, Type: "ca", CABundle: pem}}
+	r.Name, r.Generation = resource, 3
+	return r
+}
+
+func policy(resource, name, level string, stores ...string) trust.PolicyResource {
+	r := trust.PolicyResource{Spec: trust.PolicySpec{Version: "1.0", TrustPolicyName: name, TrustPolicies: []trust.PolicyStatement{{
+		Name: "all", RegistryScopes: []string{"*"}, SignatureVerification: trust.SignatureVerification{Level: level},
+		TrustStores: stores, TrustedIdentities: []string{"*"},
+	}}}}
+	r.Name, r.Generation = resource, 7
+	return r
+}
+
+// TestAssess tells the status of each resource among others.
+func TestAssess(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	soon, later, past := now.AddDate(0, 1, 0), now.AddDate(5, 0, 0), now.AddDate(0, -1, 0)
+	good, old := bundle(t, later), bundle(t, past)
+	stores := []trust.StoreResource{
+		store("good", "good", good), store("soon", "soon", good+bundle(t, soon)), store("old", "old", old), store("half", "half", good+old),
+		store("broken", "broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		store("twin-1", "twin", good), store("twin-2", "twin", good),
+	}
+	policies := []trust.PolicyResource{
+		policy("good", "good", "strict", "ca:good", "ca:soon"), policy("lax", "lax", "lax", "ca:good"),
+		policy("absent", "absent", "strict", "ca:absent"), policy("broken", "broken", "strict", "ca:broken"),
+		policy("old", "old", "strict", "ca:old"), policy("nameless", "", "strict", "ca:good"),
+		policy("twin-1", "twin", "strict", "ca:good"), policy("twin-2", "twin", "strict", "ca:good"),
+	}
+	statuses := trust.Assess(policies, stores, now)
+	tests := []struct {
+		sentence     string
+		of           map[string]trust.Status
+		name, reason string
+		says         string
+		notAfter     time.Time
+	}{
+		{"a good store", statuses.Stores, "good", trust.ReasonValid, "1 of 1", later},
+		{"a store whose first certificate ends soon", statuses.Stores, "soon", trust.ReasonValid, "2 of 2", soon},
+		{"a store with one expired certificate of two", statuses.Stores, "half", trust.ReasonValid, "expired at 2029", past},
+		{"a store with an expired certificate only", statuses.Stores, "old", trust.ReasonCertificateExpired, "0 of 1", past},
+		{"a store whose certificate does not parse", statuses.Stores, "broken", trust.ReasonInvalid, "certificate 1", time.Time{}},
+		{"two stores of one name", statuses.Stores, "twin-2", trust.ReasonNameClaimedTwice, "twin-1, twin-2", time.Time{}},
+		{"a good policy", statuses.Policies, "good", trust.ReasonValid, "can be used", soon},
+		{"a policy with an unknown level", statuses.Policies, "lax", trust.ReasonInvalid, "lax", later},
+		{"a policy whose store does not exist", statuses.Policies, "absent", trust.ReasonTrustStoreMissing, `"ca:absent"`, time.Time{}},
+		{"a policy whose store is broken", statuses.Policies, "broken", trust.ReasonTrustStoreMissing, `"ca:broken"`, time.Time{}},
+		{"a policy whose store has expired", statuses.Policies, "old", trust.ReasonCertificateExpired, `"ca:old"`, past},
+		{"a policy without a name", statuses.Policies, "nameless", trust.ReasonInvalid, "trustPolicyName is empty", later},
+		{"two policies of one name", statuses.Policies, "twin-1", trust.ReasonNameClaimedTwice, "twin-1, twin-2", later},
+	}
+	for _, test := range tests {
+		t.Run(test.sentence, func(t *testing.T) {
+			status := test.of[test.name]
+			if len(status.Conditions) != 1 {
+				t.Fatalf("status %+v", status)
+			}
+			got := status.Conditions[0]
+			if got.Reason != test.reason || !strings.Contains(got.Message, test.says) || (got.Status == metav1.ConditionTrue) != (test.reason == trust.ReasonValid) {
+				t.Errorf("%s %s %q; want %s, %q", got.Status, got.Reason, got.Message, test.reason, test.says)
+			}
+			if status.ObservedGeneration == 0 || got.ObservedGeneration != status.ObservedGeneration {
+				t.Errorf("observed generations %d and %d", status.ObservedGeneration, got.ObservedGeneration)
+			}
+			if test.notAfter.IsZero() != (status.NotAfter == nil) || status.NotAfter != nil && !status.NotAfter.Time.Equal(test.notAfter) {
+				t.Errorf("notAfter %v; want %v", status.NotAfter, test.notAfter)
+			}
+		})
+	}
+}
+
+// TestTransitions keep the time of the last one until the state changes.
+func TestTransitions(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	resource := store("a", "a", bundle(t, now.AddDate(1, 0, 0)))
+	for _, step := range []struct {
+		at, want time.Time
+	}{{now, now}, {now.Add(time.Hour), now}, {now.AddDate(2, 0, 0), now.AddDate(2, 0, 0)}} {
+		resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, step.at).Stores["a"]
+		if got := resource.Status.Conditions[0].LastTransitionTime.Time; !got.Equal(step.want) {
+			t.Errorf("at %s the last transition is %s; want %s", step.at, got, step.want)
+		}
+	}
+}
