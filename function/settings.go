@@ -18,6 +18,7 @@ import (
 type Settings struct {
 	TrustDir           string `flag:"trustDir" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
 	Kubeconfig         string `flag:"kubeconfig" env:"KUBECONFIG" help:"Without trustDir: kubeconfig file of the cluster that holds the trust resources; else the pod's own cluster."`
+	Namespace          string `flag:"namespace" env:"POD_NAMESPACE" help:"With a cluster: the service's namespace; else that of its pod, or of the kubeconfig."`
 	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
 
 	PlainAddress   string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`

@@ -100,7 +100,7 @@ func fromFiles(settings Settings, log *slog.Logger) (sources, error) {
 
 // fromCluster takes everything from the API server, and watches it.
 func fromCluster(settings Settings, log *slog.Logger) (sources, error) {
-	client, err := kube.Connect(settings.Kubeconfig, userAgent)
+	client, err := connect(settings)
 	if err != nil {
 		return sources{}, fmt.Errorf("no trust: name a directory in --trustDir, or run in a cluster: %w", err)
 	}
@@ -121,6 +121,15 @@ func fromCluster(settings Settings, log *slog.Logger) (sources, error) {
 		from.callers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers})
 	}
 	return from, nil
+}
+
+// connect makes a client of the API server, for the service's namespace.
+func connect(settings Settings) (*kube.Client, error) {
+	client, err := kube.Connect(settings.Kubeconfig, userAgent)
+	if err == nil && settings.Namespace != "" {
+		client.Namespace = settings.Namespace
+	}
+	return client, err
 }
 
 // firstOf gives the first credentials that are not empty.

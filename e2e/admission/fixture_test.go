@@ -158,7 +158,15 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 }
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
-	kubeconfig, err := w.bed.WriteServiceAccountKubeconfig(ctx, serviceNamespace, serviceAccount)
+	return w.startProcess(ctx, "serve", serviceAccount, append([]string{
+		"--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(),
+		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s",
+	}, args...)...)
+}
+
+// startProcess runs a command of the product as a service account.
+func (w *world) startProcess(ctx context.Context, command, account string, args ...string) (*replica, error) {
+	kubeconfig, err := w.bed.WriteServiceAccountKubeconfig(ctx, serviceNamespace, account)
 	if err != nil {
 		return nil, err
 	}
@@ -166,14 +174,11 @@ func (w *world) startReplica(ctx context.Context, args ...string) (*replica, err
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.CreateTemp(w.dir, "replica-*.log")
+	log, err := os.CreateTemp(w.dir, command+"-*.log")
 	if err != nil {
 		return nil, err
 	}
-	process := exec.Command(w.binary, append([]string{
-		"serve", "--kubeconfig", kubeconfig, "--plainAddress", address, "--pluginDir", w.plugins,
-		"--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s",
-	}, args...)...)
+	process := exec.Command(w.binary, append([]string{command, "--kubeconfig", kubeconfig, "--namespace", serviceNamespace, "--plainAddress", address}, args...)...)
 	process.Stdout, process.Stderr = log, log
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := process.Start(); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/dynamic"
+	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -28,6 +29,7 @@ type Client struct {
 	Namespace string // of the service's pod, else of the kubeconfig's context, else "default"
 
 	dynamic dynamic.Interface
+	leases  coordination.CoordinationV1Interface
 	http    *http.Client
 }
 
@@ -62,7 +64,11 @@ func newClient(config *rest.Config, namespace string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
-	return &Client{Namespace: namespace, dynamic: resources, http: transport}, nil
+	leases, err := coordination.NewForConfigAndClient(config, transport)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	return &Client{Namespace: namespace, dynamic: resources, leases: leases, http: transport}, nil
 }
 
 // Close ends idle connections. Watches end with their contexts.

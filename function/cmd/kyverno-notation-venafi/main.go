@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -18,11 +19,12 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|check|demo] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|demo] [flags]
 
-  serve   answer POST /checkimages and /verify (the default)
-  check   verify images from the command line: check IMAGE... | -f FILE
-  demo    sign images on the spot and verify them, with nothing else needed
+  serve        answer POST /checkimages and /verify (the default)
+  certmanager  keep the status of the trust resources true, as one leader among replicas
+  check        verify images from the command line: check IMAGE... | -f FILE
+  demo         sign images on the spot and verify them, with nothing else needed
 
 Run a command with -h for its flags.
 `
@@ -38,6 +40,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch command {
 	case "serve":
 		return report(serve(ctx, args, stderr), stdout, stderr)
+	case "certmanager":
+		return report(certmanager(ctx, args, stderr), stdout, stderr)
 	case "check":
 		return check(ctx, args, stdout, stderr)
 	case "demo":
@@ -69,26 +73,41 @@ func report(err error, stdout, stderr io.Writer) int {
 
 // serve runs the service until it is told to end.
 func serve(ctx context.Context, args []string, stderr io.Writer) error {
-	settings, rest, err := function.LoadSettings("serve", args, os.LookupEnv, nil)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("serve takes no arguments, but got %q", rest)
-	}
-	log, err := function.NewLogger(settings, stderr)
+	settings, log, listener, err := prepare("serve", args, stderr)
 	if err != nil {
 		return err
 	}
 	service, err := function.New(settings, os.LookupEnv, log)
 	if err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", settings.PlainAddress)
-	if err != nil {
-		return err
+		return errors.Join(err, listener.Close())
 	}
 	service.Start(ctx)
 	defer service.Stop()
 	return service.Serve(ctx, listener)
+}
+
+// certmanager runs until it is told to end.
+func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
+	settings, log, listener, err := prepare("certmanager", args, stderr)
+	if err != nil {
+		return err
+	}
+	return function.ManageCertificates(ctx, settings, listener, log)
+}
+
+// prepare reads the settings of a command that serves, and begins to listen.
+func prepare(name string, args []string, stderr io.Writer) (function.Settings, *slog.Logger, net.Listener, error) {
+	settings, rest, err := function.LoadSettings(name, args, os.LookupEnv, nil)
+	if err != nil {
+		return settings, nil, nil, err
+	}
+	if len(rest) > 0 {
+		return settings, nil, nil, fmt.Errorf("%s takes no arguments, but got %q", name, rest)
+	}
+	log, err := function.NewLogger(settings, stderr)
+	if err != nil {
+		return settings, nil, nil, err
+	}
+	listener, err := net.Listen("tcp", settings.PlainAddress)
+	return settings, log, listener, err
 }

@@ -1,0 +1,128 @@
+//go:build e2e
+
+package admission
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// TestStatus shows what kubectl tells of trust resources, written by the one of two certificate managers that leads.
+func TestStatus(t *testing.T) {
+	w := shared
+	managers := []*replica{w.startManager(t), w.startManager(t)}
+	expired, err := signing.NewCA(signing.Options{CommonName: "Old", NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin := scenario.TrustStore("twin", w.scenario.Trusted.PEM())
+	w.apply(t, strings.Join([]string{
+		scenario.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
+		scenario.TrustStore("expired", expired.PEM()),
+		twin, strings.Replace(twin, "name: twin\n", "name: twin-again\n", 1),
+		scenario.TrustPolicy("dangling", "strict", "ca:absent"),
+		scenario.TrustPolicy("sound", "strict", "ca:acme"),
+	}, "---\n"))
+	shows := func(wanted ...string) {
+		t.Helper()
+		err := eventually(t.Context(), 25*time.Second, func() error {
+			output, err := w.bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
+			if err != nil {
+				return err
+			}
+			for _, words := range wanted {
+				if !hasRow(output, strings.Fields(words)) {
+					return fmt.Errorf("no row with %q in\n%s", words, output)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows("/broken False Invalid", "/expired False CertificateExpired", "/twin False NameClaimedTwice", "/twin-again False NameClaimedTwice",
+		"/dangling False TrustStoreMissing", "/sound True Valid", "/acme True Valid", "/acme "+w.scenario.Trusted.Certificate.NotAfter.UTC().Format("2006-01-02T15:04:05Z"))
+	if err := w.statusOf(t.Context(), w.replicas[0], w.bearer(t), "signed", "sound"); err != nil {
+		t.Errorf("the sound policy beside the broken ones: %v", err)
+	}
+	if leaders := leading(t, managers); leaders != 1 {
+		t.Fatalf("%d of 2 certificate managers lead", leaders)
+	}
+
+	// The leader dies; the other repairs what changes then.
+	for _, manager := range managers {
+		if logged(t, manager, `"msg":"leading"`) {
+			_ = manager.process.Process.Kill()
+		}
+	}
+	w.kubectl(t, scenario.TrustStore("broken", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	shows("/broken True Valid")
+}
+
+// hasRow tells whether a line of kubectl's table has all of the words; one with a slash ends its first column.
+func hasRow(table string, words []string) bool {
+	for _, line := range strings.Split(table, "\n") {
+		fields := strings.Fields(line)
+		found := 0
+		for _, word := range words {
+			for i, field := range fields {
+				if field == word || i == 0 && strings.HasPrefix(word, "/") && strings.HasSuffix(field, word) {
+					found++
+					break
+				}
+			}
+		}
+		if found == len(words) {
+			return true
+		}
+	}
+	return false
+}
+
+func leading(t *testing.T, managers []*replica) int {
+	t.Helper()
+	count := 0
+	for _, manager := range managers {
+		if logged(t, manager, `"msg":"leading"`) {
+			count++
+		}
+	}
+	return count
+}
+
+func logged(t *testing.T, r *replica, text string) bool {
+	t.Helper()
+	log, err := os.ReadFile(r.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(log), text)
+}
+
+// startManager runs a certificate manager as its own service account.
+func (w *world) startManager(t *testing.T) *replica {
+	t.Helper()
+	r, err := w.startProcess(t.Context(), "certmanager", serviceAccount+"-certmanager")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if log, err := os.ReadFile(r.log.Name()); err == nil && t.Failed() {
+			t.Logf("a certificate manager said:\n%s", log)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
