@@ -32,7 +32,9 @@ func ManageCertificates(ctx context.Context, settings Settings, listener net.Lis
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	identity := host + "-" + strconv.Itoa(os.Getpid())
-	err = client.Lead(ctx, certmanagerLease, identity, log, kube.NewStatusWriter(client, log).Run)
+	err = client.Lead(ctx, certmanagerLease, identity, log, func(ctx context.Context) {
+		kube.NewStatusWriter(client, log).Run(ctx) // anew each time, so that nothing known from before is believed
+	})
 	if closed := server.Close(); err == nil {
 		err = closed
 	}

@@ -62,8 +62,30 @@ func TestStatus(t *testing.T) {
 			_ = manager.process.Process.Kill()
 		}
 	}
+	killed := time.Now()
 	w.kubectl(t, scenario.TrustStore("broken", w.scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/broken True Valid")
+	if took := time.Since(killed); took > 20*time.Second {
+		t.Errorf("the other certificate manager took over after %s", took)
+	} else {
+		t.Logf("taken over after %s", took)
+	}
+
+	// What is repaired is ready, and what breaks has no expiry left.
+	w.apply(t, scenario.TrustStore("absent", w.scenario.Trusted.PEM()))
+	w.kubectl(t, "", "delete", "truststore", "twin-again")
+	w.kubectl(t, scenario.TrustStore("expired", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	shows("/dangling True Valid", "/twin True Valid", "/expired True Valid")
+	w.kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
+	shows("/broken False Invalid")
+	if notAfter := w.kubectl(t, "", "get", "truststore", "broken", "-o", "jsonpath={.status.notAfter}"); notAfter != "" {
+		t.Errorf("a broken store still expires at %s", notAfter)
+	}
+	before := w.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	time.Sleep(3 * time.Second)
+	if after := w.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
+		t.Errorf("written again without a change: %s, then %s", before, after)
+	}
 }
 
 // hasRow tells whether a line of kubectl's table has all of the words; one with a slash ends its first column.

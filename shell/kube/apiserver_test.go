@@ -25,6 +25,8 @@ type apiServer struct {
 	asked   []string      // queries of lists and watches
 	refuse  int           // status of every answer; 0 for none
 	review  func(spec map[string]any) map[string]any
+	written int    // statuses that were accepted
+	denied  string // path of the object whose status is refused
 
 	address string
 	server  *httptest.Server
@@ -87,9 +89,12 @@ func (a *apiServer) put(collection, name, rest string) {
 		panic(err)
 	}
 	path := collection + "/" + name
-	_, known := a.objects[path]
+	before, known := a.objects[path]
 	a.version++
-	object["metadata"] = map[string]any{"name": name, "resourceVersion": strconv.Itoa(a.version)}
+	object["metadata"] = map[string]any{"name": name, "resourceVersion": strconv.Itoa(a.version), "generation": a.version}
+	if status, ok := before["status"]; ok && object["status"] == nil {
+		object["status"] = status // a change of the specification leaves it
+	}
 	object["apiVersion"], object["kind"] = apiOf(collection)
 	a.objects[path] = object
 	a.tell(map[bool]string{false: "ADDED", true: "MODIFIED"}[known], path, object)
@@ -136,6 +141,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case refuse != 0:
 		status(w, refuse, "Forbidden")
+	case r.Method == http.MethodPatch:
+		a.patchStatus(w, r)
 	case r.Method == http.MethodPost:
 		a.answerReview(w, r)
 	case query.Get("sendInitialEvents") != "":

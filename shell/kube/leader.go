@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -21,8 +22,10 @@ const (
 )
 
 // Lead runs a task for as long as this process is the leader of a name, and stands for election until ctx ends. The
-// task must end when its context does. identity tells the candidates apart.
+// task must end when its context does; it is waited for, so that it never runs twice at once. identity tells the
+// candidates apart.
 func (c *Client) Lead(ctx context.Context, name, identity string, log *slog.Logger, task func(context.Context)) error {
+	var running sync.Mutex // held while the task runs; the elector does not wait for it
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: c.Namespace, Name: name},
@@ -34,10 +37,19 @@ func (c *Client) Lead(ctx context.Context, name, identity string, log *slog.Logg
 		Name:            name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
+				running.Lock()
+				defer running.Unlock()
+				if ctx.Err() != nil {
+					return // lost before it began
+				}
 				log.Info("leading", "name", name, "identity", identity)
 				task(ctx)
 			},
-			OnStoppedLeading: func() { log.Info("not leading", "name", name, "identity", identity) },
+			OnStoppedLeading: func() {
+				running.Lock()
+				defer running.Unlock()
+				log.Info("not leading", "name", name, "identity", identity)
+			},
 		},
 	})
 	if err != nil {

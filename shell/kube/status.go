@@ -3,12 +3,14 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"reflect"
-	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,100 +22,125 @@ import (
 const (
 	// assessEvery is how often the statuses are worked out without a change: certificates expire by themselves.
 	assessEvery = time.Minute
-	// retryStatus is how long a status that could not be written waits.
-	retryStatus = 2 * time.Second
+	// firstRetry is how long statuses that could not be written wait at first; then twice as long, up to assessEvery.
+	firstRetry = 2 * time.Second
 )
 
-// StatusWriter keeps the status of the TrustPolicy and TrustStore resources true. One process should run it.
+// StatusWriter keeps the status of the TrustPolicy and TrustStore resources true. One process should run it; where
+// two do for a moment, neither writes over what it has not seen.
 type StatusWriter struct {
-	client   *Client
-	log      *slog.Logger
-	link     *link
-	policies *mirror[trust.PolicyResource]
-	stores   *mirror[trust.StoreResource]
-	changed  chan struct{} // holds a change that is not worked out yet
+	*trustResources
+	log   *slog.Logger
+	retry time.Duration // after the next failure; of the goroutine that runs Run
 }
 
 // NewStatusWriter prepares; Run does the work.
 func NewStatusWriter(client *Client, log *slog.Logger) *StatusWriter {
-	w := &StatusWriter{
-		client: client, log: log, changed: make(chan struct{}, 1),
-		link: newLink(log, "statuses", trustPolicies(), trustStores()),
+	return &StatusWriter{
+		log: log, retry: firstRetry,
+		trustResources: newTrustResources(client, log, "statuses", decodePolicyWithStatus, decodeStoreWithStatus),
 	}
-	w.policies = &mirror[trust.PolicyResource]{decode: decodePolicyWithStatus, changed: w.note}
-	w.stores = &mirror[trust.StoreResource]{decode: decodeStoreWithStatus, changed: w.note}
-	return w
 }
 
-// Run writes until ctx ends.
+// Run writes until ctx ends. Run it once.
 func (w *StatusWriter) Run(ctx context.Context) {
-	var watches sync.WaitGroup
-	watches.Go(func() { w.client.watch(ctx, trustPolicies(), w.policies, w.link.report) })
-	watches.Go(func() { w.client.watch(ctx, trustStores(), w.stores, w.link.report) })
-	defer watches.Wait()
-	next := time.NewTimer(assessEvery)
-	defer next.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.changed:
-		case <-next.C:
+	w.follow(ctx, func() time.Duration {
+		failed, err := w.write(ctx)
+		if err == nil || ctx.Err() != nil {
+			w.retry = firstRetry
+			return assessEvery
 		}
-		wait := assessEvery
-		if err := w.write(ctx); err != nil && ctx.Err() == nil {
-			w.log.Error("a status cannot be written; it is tried again", "error", err)
-			wait = retryStatus
-		}
-		next.Reset(wait)
-	}
-}
-
-func (w *StatusWriter) note() {
-	select {
-	case w.changed <- struct{}{}:
-	default: // one is noted already
-	}
+		wait := w.retry
+		w.retry = min(2*w.retry, assessEvery)
+		w.log.Error("statuses cannot be written; they are tried again", "statuses", failed, "in", wait.String(), "error", err)
+		return wait
+	})
 }
 
 // write brings every status up to date. What is right already is not written, so that its own changes, which come
-// back through the watch, end there.
-func (w *StatusWriter) write(ctx context.Context) error {
-	policies, listed := w.policies.all()
-	stores, storesListed := w.stores.all()
-	if !listed || !storesListed {
-		return nil
+// back through the watch, end there. It gives how many could not be written, and why the first of them.
+func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
+	policies, stores, listed := w.all()
+	if !listed {
+		return 0, nil
 	}
 	statuses := trust.Assess(policies, stores, time.Now())
-	for _, policy := range policies {
-		if err := w.writeOne(ctx, trustPolicies(), policy.Name, policy.Status, statuses.Policies[policy.Name]); err != nil {
-			return err
+	var changes []statusChange
+	for _, r := range policies {
+		changes = append(changes, statusChange{trustPolicies(), r.Name, r.ResourceVersion, r.Status, statuses.Policies[r.Name]})
+	}
+	for _, r := range stores {
+		changes = append(changes, statusChange{trustStores(), r.Name, r.ResourceVersion, r.Status, statuses.Stores[r.Name]})
+	}
+	for _, change := range changes {
+		err := w.writeOne(ctx, change)
+		if err == nil {
+			continue
+		}
+		failed++
+		if first == nil {
+			first = err
+		}
+		if !refused(err) {
+			break // the others would fare no better
 		}
 	}
-	for _, store := range stores {
-		if err := w.writeOne(ctx, trustStores(), store.Name, store.Status, statuses.Stores[store.Name]); err != nil {
-			return err
-		}
+	return failed, first
+}
+
+// refused tells whether the API server answered that it does not take a status. One such does not hold up the others.
+func refused(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return false
+	}
+	code := answer.Status().Code
+	return code >= 400 && code < 500 && code != http.StatusUnauthorized && code != http.StatusTooManyRequests
+}
+
+// statusChange is a resource's status as it is and as it should be.
+type statusChange struct {
+	target        target
+	name, version string
+	have, want    trust.Status
+}
+
+// writeOne writes a status where it differs. It does nothing where the resource was changed or deleted meanwhile:
+// the watch will tell.
+func (w *StatusWriter) writeOne(ctx context.Context, change statusChange) error {
+	if same, err := equalAsJSON(change.have, change.want); err != nil || same {
+		return err
+	}
+	patch, err := change.patch()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	options := metav1.PatchOptions{FieldManager: "kyverno-notation-venafi"}
+	_, err = w.client.dynamic.Resource(change.target.resource).Patch(ctx, change.name, types.MergePatchType, patch, options, "status")
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("status of %s %s: %w", change.target, change.name, err)
 	}
 	return nil
 }
 
-func (w *StatusWriter) writeOne(ctx context.Context, of target, name string, have, want trust.Status) error {
-	same, err := equalAsJSON(have, want)
-	if err != nil || same {
-		return err
-	}
-	patch, err := json.Marshal(map[string]any{"status": want})
+// patch is a JSON merge patch for the version that was assessed. It names every field, as one that a patch leaves
+// out stays.
+func (c statusChange) patch() ([]byte, error) {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": c.version},
+		"status": map[string]any{
+			"observedGeneration": c.want.ObservedGeneration, "conditions": c.want.Conditions, "notAfter": c.want.NotAfter,
+		},
+	})
 	if err != nil {
-		return fmt.Errorf("status of %s %s: %w", of, name, err)
+		return nil, fmt.Errorf("status of %s %s: %w", c.target, c.name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = w.client.dynamic.Resource(of.resource).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kyverno-notation-venafi"}, "status")
-	if err != nil {
-		return fmt.Errorf("status of %s %s: %w", of, name, err)
-	}
-	return nil
+	return patch, nil
 }
 
 // equalAsJSON compares what is stored: times lose their zones and fractions there.
@@ -133,13 +160,13 @@ func equalAsJSON(a, b trust.Status) (bool, error) {
 
 func decodePolicyWithStatus(object *unstructured.Unstructured) trust.PolicyResource {
 	policy := decodePolicy(object)
-	policy.Generation, policy.Status = object.GetGeneration(), statusOf(object)
+	policy.Generation, policy.ResourceVersion, policy.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return policy
 }
 
 func decodeStoreWithStatus(object *unstructured.Unstructured) trust.StoreResource {
 	store := decodeStore(object)
-	store.Generation, store.Status = object.GetGeneration(), statusOf(object)
+	store.Generation, store.ResourceVersion, store.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return store
 }
 

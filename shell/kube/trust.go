@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +16,6 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
-// settle is how long a change waits for others that come with it, so that a burst is compiled once.
-const settle = 30 * time.Millisecond
-
 func trustPolicies() target {
 	return target{resource: schema.GroupVersionResource{Group: "notation.nirmata.io", Version: "v1alpha1", Resource: "trustpolicies"}}
 }
@@ -30,25 +26,15 @@ func trustStores() target {
 
 // Trust keeps a snapshot of the TrustPolicy and TrustStore resources of a cluster.
 type Trust struct {
-	client   *Client
+	*trustResources
 	log      *slog.Logger
-	link     *link
-	policies *mirror[trust.PolicyResource]
-	stores   *mirror[trust.StoreResource]
-	changed  chan struct{} // holds a change that is not compiled yet
 	snapshot atomic.Pointer[core.Snapshot]
 	problems []trust.Problem // that were logged; of the goroutine that runs Watch
 }
 
 // NewTrust prepares; Watch does the work.
 func NewTrust(client *Client, log *slog.Logger) *Trust {
-	t := &Trust{
-		client: client, log: log, changed: make(chan struct{}, 1),
-		link: newLink(log, "trust", trustPolicies(), trustStores()),
-	}
-	t.policies = &mirror[trust.PolicyResource]{decode: decodePolicy, changed: t.note}
-	t.stores = &mirror[trust.StoreResource]{decode: decodeStore, changed: t.note}
-	return t
+	return &Trust{log: log, trustResources: newTrustResources(client, log, "trust", decodePolicy, decodeStore)}
 }
 
 // Snapshot gives the trust of this moment; false before policies and stores were listed for the first time. While
@@ -65,38 +51,17 @@ func (t *Trust) Connected() bool { return t.link.connected() }
 
 // Watch follows the resources until ctx ends. Run it once.
 func (t *Trust) Watch(ctx context.Context) {
-	var watches sync.WaitGroup
-	watches.Go(func() { t.client.watch(ctx, trustPolicies(), t.policies, t.link.report) })
-	watches.Go(func() { t.client.watch(ctx, trustStores(), t.stores, t.link.report) })
-	defer watches.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.changed:
-		}
-		time.Sleep(settle)
-		select {
-		case <-t.changed: // came in the meantime and is seen now
-		default:
-		}
+	t.follow(ctx, func() time.Duration {
 		t.publish()
-	}
-}
-
-func (t *Trust) note() {
-	select {
-	case t.changed <- struct{}{}:
-	default: // one is noted already
-	}
+		return 0
+	})
 }
 
 // publish compiles what is there. A resource that cannot be used is logged when that becomes known, not again
 // with every change of another.
 func (t *Trust) publish() {
-	policies, listed := t.policies.all()
-	stores, storesListed := t.stores.all()
-	if !listed || !storesListed {
+	policies, stores, listed := t.all()
+	if !listed {
 		return
 	}
 	snapshot, problems := trust.Compile(policies, stores)

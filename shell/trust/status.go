@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/samber/lo"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -73,10 +74,9 @@ func assessStore(store core.TrustStore, claimants int, now time.Time) (reason, m
 
 func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustStore, claimants int, now time.Time) (reason, message string) {
 	problem := snapshot.Policies[r.Spec.TrustPolicyName].Problem
-	if r.Spec.TrustPolicyName == "" {
-		problem = "spec.trustPolicyName is empty"
-	}
 	switch {
+	case r.Spec.TrustPolicyName == "": // nobody can ask for it, so the snapshot does not have it
+		return ReasonInvalid, "spec.trustPolicyName is empty"
 	case claimants > 1:
 		return ReasonNameClaimedTwice, problem
 	case problem != "":
@@ -117,22 +117,29 @@ func earliest(stores []core.TrustStore) time.Time {
 	return slices.MinFunc(ends, time.Time.Compare)
 }
 
-// next is the status that follows s.
+// next is the status that follows s. Conditions of other types are not ours and stay.
 func (s Status) next(generation int64, reason, message string, notAfter, now time.Time) Status {
 	ready := metav1.Condition{
 		Type: ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: generation,
-		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)), Reason: reason, Message: message,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)), Reason: reason, Message: bounded(message),
 	}
 	if reason == ReasonValid {
 		ready.Status = metav1.ConditionTrue
 	}
-	before, known := lo.Find(s.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionReady })
-	if known && before.Status == ready.Status {
-		ready.LastTransitionTime = before.LastTransitionTime
-	}
-	status := Status{ObservedGeneration: generation, Conditions: []metav1.Condition{ready}}
+	status := Status{ObservedGeneration: generation, Conditions: slices.Clone(s.Conditions)}
+	meta.SetStatusCondition(&status.Conditions, ready) // keeps the time of the last transition where the state stays
 	if !notAfter.IsZero() {
 		status.NotAfter = &metav1.Time{Time: notAfter.UTC().Truncate(time.Second)}
 	}
 	return status
+}
+
+// maxMessage is in bytes, well below what a condition may hold: subjects of certificates can be of any length.
+const maxMessage = 4096
+
+func bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + " ..."
 }

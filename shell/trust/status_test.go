@@ -49,7 +49,7 @@ func TestAssess(t *testing.T) {
 	policies := []trust.PolicyResource{
 		policy("good", "good", "strict", "ca:good", "ca:soon"), policy("lax", "lax", "lax", "ca:good"),
 		policy("absent", "absent", "strict", "ca:absent"), policy("broken", "broken", "strict", "ca:broken"),
-		policy("old", "old", "strict", "ca:old"), policy("nameless", "", "strict", "ca:good"),
+		policy("old", "old", "strict", "ca:old"), policy("nameless", "", "strict", "ca:good"), policy("nameless-too", "", "strict", "ca:good"),
 		policy("twin-1", "twin", "strict", "ca:good"), policy("twin-2", "twin", "strict", "ca:good"),
 	}
 	statuses := trust.Assess(policies, stores, now)
@@ -72,6 +72,7 @@ func TestAssess(t *testing.T) {
 		{"a policy whose store is broken", statuses.Policies, "broken", trust.ReasonTrustStoreMissing, `"ca:broken"`, time.Time{}},
 		{"a policy whose store has expired", statuses.Policies, "old", trust.ReasonCertificateExpired, `"ca:old"`, past},
 		{"a policy without a name", statuses.Policies, "nameless", trust.ReasonInvalid, "trustPolicyName is empty", later},
+		{"another policy without a name", statuses.Policies, "nameless-too", trust.ReasonInvalid, "trustPolicyName is empty", later},
 		{"two policies of one name", statuses.Policies, "twin-1", trust.ReasonNameClaimedTwice, "twin-1, twin-2", later},
 	}
 	for _, test := range tests {
@@ -105,5 +106,28 @@ func TestTransitions(t *testing.T) {
 		if got := resource.Status.Conditions[0].LastTransitionTime.Time; !got.Equal(step.want) {
 			t.Errorf("at %s the last transition is %s; want %s", step.at, got, step.want)
 		}
+	}
+}
+
+// TestConditionsOfOthersStay, as another controller may say something of the resource as well.
+func TestConditionsOfOthersStay(t *testing.T) {
+	resource := store("a", "a", "nonsense")
+	other := metav1.Condition{Type: "Reviewed", Status: metav1.ConditionTrue, Reason: "Yes"}
+	resource.Status.Conditions = []metav1.Condition{other}
+	conditions := trust.Assess(nil, []trust.StoreResource{resource}, time.Now()).Stores["a"].Conditions
+	if len(conditions) != 2 || conditions[0] != other || conditions[1].Type != trust.ConditionReady {
+		t.Errorf("conditions %+v", conditions)
+	}
+	if len(resource.Status.Conditions) != 1 {
+		t.Errorf("the resource itself was changed: %+v", resource.Status)
+	}
+}
+
+// TestAMessageIsBounded, as the API server refuses one over 32768 characters, and with it the status.
+func TestAMessageIsBounded(t *testing.T) {
+	resource := policy("a", "a", "strict", "ca:"+strings.Repeat("x", 40_000))
+	status := trust.Assess([]trust.PolicyResource{resource}, nil, time.Now()).Policies["a"]
+	if message := status.Conditions[0].Message; len(message) > 5000 || !strings.HasSuffix(message, "...") {
+		t.Errorf("%d bytes: %.200s", len(message), message)
 	}
 }
