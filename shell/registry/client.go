@@ -62,12 +62,27 @@ func New(options Options) (*Client, error) {
 	}
 	client := &Client{options: options, transport: transport}
 	client.auth = &auth.Client{
-		Client:     &http.Client{Transport: &retry.Transport{Base: base, Policy: retryPolicy}},
+		Client:     &http.Client{Transport: &retry.Transport{Base: base, Policy: retryPolicy}, CheckRedirect: options.checkRedirect},
 		Header:     http.Header{"User-Agent": {options.UserAgent}},
 		Cache:      auth.NewCache(),
-		Credential: options.Credential,
+		Credential: inTime(options.Credential),
 	}
 	return client, nil
+}
+
+// maxRedirects is how often a request follows, as net/http has it.
+const maxRedirects = 10
+
+// checkRedirect keeps a registry that was spoken to over TLS from sending the request on over plain HTTP, where who
+// sits on the network can answer, unless the host is one that may be spoken to so.
+func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
+	switch secure := via[len(via)-1].URL.Scheme == "https"; {
+	case len(via) >= maxRedirects:
+		return fmt.Errorf("it redirects more than %d times", maxRedirects)
+	case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
+		return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
+	}
+	return nil
 }
 
 // Close ends idle connections.

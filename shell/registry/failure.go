@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"strings"
 
+	"github.com/samber/lo"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -34,6 +37,15 @@ func lie(format string, args ...any) error {
 	return &Error{Code: core.RegistryInvalid, Text: "the registry's answer cannot be used: " + fmt.Sprintf(format, args...)}
 }
 
+// ErrUnusable is an artifact whose content, for which its digest vouches, is not what the specifications want. An
+// [Error] that unwraps to it is no failure of the registry, and will not pass.
+var ErrUnusable = errors.New("the artifact cannot be used")
+
+// unusable reports an artifact that is at fault itself.
+func unusable(format string, args ...any) error {
+	return &Error{Code: core.RegistryInvalid, Text: fmt.Sprintf(format, args...), cause: ErrUnusable}
+}
+
 // What was under way when something failed.
 const (
 	resolving = "looking it up"
@@ -48,13 +60,13 @@ func classify(ctx context.Context, doing string, err error) error {
 	case core.ImageNotFound:
 		e.Text = "the registry has no such image"
 	case core.RegistryUnauthorized:
-		e.Text = fmt.Sprintf("the registry refused access; check the service's credentials and the image's name: %v", err)
+		e.Text = fmt.Sprintf("the registry refused access; check the service's credentials and the image's name: %s", described(err))
 	case core.Timeout:
 		e.Text = fmt.Sprintf("time ran out %s in the registry", doing)
 	case core.RegistryInvalid:
-		e.Text = fmt.Sprintf("the registry's answer cannot be used: %v", err)
+		e.Text = fmt.Sprintf("the registry's answer cannot be used: %s", described(err))
 	default:
-		e.Text = fmt.Sprintf("the registry failed %s: %v", doing, err)
+		e.Text = fmt.Sprintf("the registry failed %s: %s", doing, described(err))
 	}
 	var untrusted x509.UnknownAuthorityError
 	if errors.As(err, &untrusted) {
@@ -69,7 +81,7 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 	var transport net.Error // *url.Error is one
 	switch {
 	case errors.As(err, &answered):
-		return codeOfStatus(doing, answered.StatusCode)
+		return codeOfStatus(answered.StatusCode)
 	case ctx.Err() != nil:
 		return core.Timeout
 	case errors.Is(err, errdef.ErrNotFound) && doing == resolving:
@@ -82,12 +94,42 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 	return core.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
 }
 
-func codeOfStatus(doing string, status int) core.Code {
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+// codeOfStatus never finds the image missing: that is [errdef.ErrNotFound], and another 404 is a token endpoint's.
+func codeOfStatus(status int) core.Code {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		return core.RegistryUnauthorized
-	case status == http.StatusNotFound && doing == resolving:
-		return core.ImageNotFound
 	}
 	return core.RegistryUnavailable
+}
+
+// Parts of an error's text that are not for the one who was denied: names and passwords in URLs, their queries, in
+// which registries sign redirects to their storage, and tokens that a server repeats.
+var (
+	userInfo = regexp.MustCompile(`://[^/\s"@]*@`)
+	query    = regexp.MustCompile(`((?:https?://|/)[^\s"?]*)\?[^\s"]*`)
+	token    = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
+)
+
+// maxText bounds the text of an error, bytes.
+const maxText = 1000
+
+// described is the text of an error without secrets, and without the details that registries add to their errors:
+// they are for programs.
+func described(err error) string {
+	text := err.Error()
+	var answered *errcode.ErrorResponse
+	if errors.As(err, &answered) {
+		plain := *answered
+		plain.Errors = lo.Map(answered.Errors, func(e errcode.Error, _ int) errcode.Error {
+			return errcode.Error{Code: e.Code, Message: e.Message}
+		})
+		text = strings.Replace(text, answered.Error(), plain.Error(), 1)
+	}
+	text = userInfo.ReplaceAllString(text, "://")
+	text = query.ReplaceAllString(text, "$1")
+	text = token.ReplaceAllString(text, "$1 ***")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "..."
+	}
+	return text
 }

@@ -90,7 +90,7 @@ func (r *Repository) Manifest(ctx context.Context, descriptor ocispec.Descriptor
 		Blobs []ocispec.Descriptor `json:"blobs"`
 	}
 	if err := json.Unmarshal(text, &manifest); err != nil {
-		return ocispec.Manifest{}, lie("manifest %s is not JSON: %v", descriptor.Digest, err)
+		return ocispec.Manifest{}, unusable("manifest %s is not JSON: %v", descriptor.Digest, err)
 	}
 	if descriptor.MediaType == mediaTypeArtifactManifest {
 		manifest.Layers = manifest.Blobs
@@ -101,7 +101,7 @@ func (r *Repository) Manifest(ctx context.Context, descriptor ocispec.Descriptor
 // Blob fetches a blob of at most limit bytes and holds it against its digest.
 func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
 	if descriptor.Size > limit {
-		return nil, lie("blob %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, limit)
+		return nil, unusable("blob %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, limit)
 	}
 	data, err := content.FetchAll(ctx, r.remote.Blobs(), descriptor)
 	if err != nil {
@@ -118,7 +118,7 @@ func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor)
 		return nil, "", err
 	}
 	if len(manifest.Layers) != 1 {
-		return nil, "", lie("signature manifest %s has %d layers; want one", signature.Digest, len(manifest.Layers))
+		return nil, "", unusable("signature manifest %s has %d layers; want one", signature.Digest, len(manifest.Layers))
 	}
 	envelope, err := r.Blob(ctx, manifest.Layers[0], maxEnvelope)
 	return envelope, manifest.Layers[0].MediaType, err
