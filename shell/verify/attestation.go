@@ -66,7 +66,7 @@ func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer oc
 	c := candidate{fact: core.AttestationFact{Digest: referrer.Digest.String()}}
 	var err error
 	if c.manifest, err = a.repository.Manifest(ctx, referrer); err != nil {
-		c.fact.Foreign = findingOf(ctx, err)
+		c.fact.Foreign = findingOn(ctx, err, core.AttestationInvalid)
 		return c
 	}
 	if c.manifest.Subject == nil || c.manifest.Subject.Digest != image.Digest {

@@ -291,6 +291,7 @@ func matrix() map[string]matrixCase {
 		"the payload was swapped":            {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: core.RegistryInvalid},
 		"replayed from another image":        {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
 		"listed as of another type":          {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
+		"beside one with a broken signature": {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: core.Verified},
 		"listed with another size":           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.RegistryInvalid},
 		"listed with another media type":     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.RegistryInvalid},
 		"listed with a digest of nothing":    {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.RegistryInvalid},
@@ -372,6 +373,12 @@ func replay(x *target) registry.Fault {
 		listed.ArtifactType = sbomType
 		return append(list, listed)
 	})
+}
+
+// brokenSignature attaches a bad attestation whose signature manifest has no envelope, as anyone may push it.
+func brokenSignature(x *target) {
+	unsigned := x.attach(attestation{payload: bad, unsigned: true})
+	x.attach(attestation{artifactType: "application/vnd.cncf.notary.signature", noLayers: true, layers: []signing.Layer{{MediaType: signing.JWS, Content: []byte("a")}, {MediaType: signing.JWS, Content: []byte("b")}}, unsigned: true, subject: &unsigned})
 }
 
 // otherSubject names the image by its digest, and lies about the rest.

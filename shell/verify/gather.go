@@ -138,3 +138,12 @@ func findingOf(ctx context.Context, err error) *core.Finding {
 	}
 	return &core.Finding{Code: core.NotGathered, Reason: err.Error()}
 }
+
+// findingOn is findingOf for an artifact that may be at fault itself, which is definitive and has the code given.
+func findingOn(ctx context.Context, err error, fault core.Code) *core.Finding {
+	finding := findingOf(ctx, err)
+	if errors.Is(err, registry.ErrUnusable) {
+		finding.Code = fault
+	}
+	return finding
+}

@@ -22,7 +22,7 @@ import (
 func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest ocispec.Descriptor) (core.SignatureFact, *core.Finding) {
 	envelope, mediaType, err := a.repository.Envelope(ctx, manifest)
 	if err != nil {
-		return core.SignatureFact{}, findingOf(ctx, err)
+		return core.SignatureFact{}, findingOn(ctx, err, core.SignatureInvalid)
 	}
 	statement := a.task.Statement
 	statement.RegistryScopes = []string{"*"} // the core has chosen the statement
