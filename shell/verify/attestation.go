@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
@@ -40,17 +41,27 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 	return core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
 }
 
-// each calls a function for every index, a bounded number at once.
+// each calls a function for every index, a bounded number at once. A panic of one becomes one of the caller, whose
+// guard would otherwise not see it.
 func (g *Gatherer) each(n int, do func(i int)) {
+	var panicked atomic.Pointer[any]
 	var group errgroup.Group
 	group.SetLimit(g.options.MaxParallel)
 	for i := range n {
 		group.Go(func() error {
+			defer func() {
+				if r := recover(); r != nil {
+					panicked.Store(&r)
+				}
+			}()
 			do(i)
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions give no errors
+	if r := panicked.Load(); r != nil {
+		panic(*r)
+	}
 }
 
 // candidate is a referrer under examination.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,8 +63,13 @@ func newBed(t *testing.T, options registry.Options, maxReferrers int) *bed {
 
 func (b *bed) newGatherer(maxReferrers int) *verify.Gatherer {
 	b.Helper()
+	return b.newGathererWith(maxReferrers, func() map[string]string { return nil })
+}
+
+func (b *bed) newGathererWith(maxReferrers int, config plugin.Config) *verify.Gatherer {
+	b.Helper()
 	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
-	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return nil }, Timeout: time.Second})
+	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: config, Timeout: time.Second})
 	gatherer := must(verify.New(client, plugins, verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30}))
 	b.Cleanup(gatherer.Close)
 	return gatherer
@@ -524,4 +530,23 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 		})
 	}
 	running.Wait()
+}
+
+// TestAPanicDenies and does not end the process, wherever it happens.
+func TestAPanicDenies(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("panic")
+	x.attach(attestation{payload: good})
+	for good := range int32(2) { // verifications that go well: none, or the image's but not the attestation's
+		var asked atomic.Int32
+		gatherer := b.newGathererWith(10, func() map[string]string {
+			if asked.Add(1) > good {
+				panic("out of order")
+			}
+			return nil
+		})
+		if got := x.decide(gatherer, "", demanding(core.SelectAll, licence)); got.Code != core.NotGathered {
+			t.Errorf("panic at verification %d: %s, %s", good+1, got.Code, got.Reason)
+		}
+	}
 }
