@@ -201,13 +201,14 @@ func TestRevocation(t *testing.T) {
 // TestTimestamps lets a timestamp vouch for a signature of a certificate that has expired since.
 func TestTimestamps(t *testing.T) {
 	tests := map[string]struct {
-		stamped bool
-		stores  string
-		want    core.Code
+		stamped, unknown bool
+		stores           string
+		want             core.Code
 	}{
-		"a trusted timestamp from when the certificate was valid": {true, `"ca:acme", "tsa:clock"`, core.Verified},
-		"a timestamp of an authority that is not trusted":         {true, `"ca:acme"`, core.CertificateExpired},
-		"no timestamp at all": {false, `"ca:acme", "tsa:clock"`, core.CertificateExpired},
+		"a trusted timestamp from when the certificate was valid": {true, false, `"ca:acme", "tsa:clock"`, core.Verified},
+		"a timestamp of an authority that is not trusted":         {true, false, `"ca:acme"`, core.CertificateExpired},
+		"no timestamp at all": {false, false, `"ca:acme", "tsa:clock"`, core.CertificateExpired},
+		"a timestamp of an authority whose revocation cannot be looked up": {true, true, `"ca:acme", "tsa:clock"`, core.RevocationUnknown},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -228,7 +229,13 @@ func TestTimestamps(t *testing.T) {
 			}
 			request := signing.SignRequest{SigningTime: then, SigningScheme: signature.SigningSchemeX509}
 			if test.stamped {
-				if request.Timestamper, err = signing.NewTSA(clock, func() time.Time { return then }); err != nil {
+				authority := clock
+				if test.unknown {
+					if authority, err = clock.Intermediate(signing.Options{CommonName: "Clock", CRLURL: "http://" + b.registry.Host() + "/no.crl"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if request.Timestamper, err = signing.NewTSA(authority, func() time.Time { return then }); err != nil {
 					t.Fatal(err)
 				}
 				request.TimestampRoots = x509.NewCertPool()

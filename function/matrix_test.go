@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -96,6 +98,31 @@ func TestPluginsThatFail(t *testing.T) {
 				t.Errorf("code %s; want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestAPluginSignatureOfAnotherImage is a denial, though the plugin accepts the signature.
+func TestAPluginSignatureOfAnotherImage(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	image, err := b.scenario.PushSigned(t.Context(), "swapped", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := image
+	other.Digest = digest.FromString("another image")
+	envelope, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: other, Plugin: signing.Venafi()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository, err := signing.Repository(b.registry.Host(), "acme/swapped", b.registry.Client(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signing.PushSignature(t.Context(), repository, image, signing.JWS, envelope); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.verdict(t, pod(b.scenario.Reference("swapped"))).Results[0]; got.Code != core.SignatureMismatch {
+		t.Errorf("code %s; want %s: %s", got.Code, core.SignatureMismatch, got.Reason)
 	}
 }
 

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/notaryproject/notation-go"
 	"github.com/notaryproject/notation-go/verifier"
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
+	"github.com/notaryproject/notation-go/verifier/truststore"
 	pluginframework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -39,16 +41,33 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	if err != nil {
 		return core.SignatureFact{}, (&rejection{outcome: outcome, err: err, stores: stores, plugins: plugins}).finding(ctx)
 	}
-	return satisfied(outcome), nil
+	if name, found := unprocessed(outcome, plugins); found {
+		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
+	}
+	return satisfied(outcome, statement), nil
 }
 
-func satisfied(outcome *notation.VerificationOutcome) core.SignatureFact {
+// unprocessed gives a critical attribute that nobody has understood, with which a signature may not be accepted
+// (Notary Project, signature specification, section "Extended attributes"). notation-go looks for them only where it
+// ran a plugin, and then only at those with a string for a name.
+func unprocessed(outcome *notation.VerificationOutcome, plugins *pluginWatch) (name string, found bool) {
+	for _, attribute := range outcome.EnvelopeContent.SignerInfo.SignedAttributes.ExtendedAttributes {
+		key, named := attribute.Key.(string)
+		known := named && (plugins.verified || slices.Contains(verifier.VerificationPluginHeaders, key))
+		if attribute.Critical && !known {
+			return fmt.Sprint(attribute.Key), true
+		}
+	}
+	return "", false
+}
+
+func satisfied(outcome *notation.VerificationOutcome, statement core.Statement) core.SignatureFact {
 	signer := outcome.EnvelopeContent.SignerInfo
 	fact := core.SignatureFact{
 		Verified:   true,
 		Signer:     signer.CertificateChain[0].Subject.String(),
 		SignedAt:   signer.SignedAttributes.SigningTime.UTC(),
-		ValidUntil: validUntil(outcome),
+		ValidUntil: validUntil(outcome, statement),
 	}
 	for _, result := range outcome.VerificationResults {
 		if result.Error != nil {
@@ -58,9 +77,9 @@ func satisfied(outcome *notation.VerificationOutcome) core.SignatureFact {
 	return fact
 }
 
-// validUntil is the first moment at which an enforced validation in time would fail: the signature's expiry and,
-// where no timestamp vouches for an earlier time, the end of its certificates.
-func validUntil(outcome *notation.VerificationOutcome) time.Time {
+// validUntil is the first moment at which an enforced validation in time would fail or have to look at more: the
+// signature's expiry and, where no verified timestamp vouches for an earlier time, the end of its certificates.
+func validUntil(outcome *notation.VerificationOutcome, statement core.Statement) time.Time {
 	enforced := func(kind trustpolicy.ValidationType) bool {
 		return outcome.VerificationLevel.Enforcement[kind] == trustpolicy.ActionEnforce
 	}
@@ -69,8 +88,7 @@ func validUntil(outcome *notation.VerificationOutcome) time.Time {
 	if expiry := signer.SignedAttributes.Expiry; !expiry.IsZero() && enforced(trustpolicy.TypeExpiry) {
 		ends = append(ends, expiry)
 	}
-	timestamped := len(signer.UnsignedAttributes.TimestampSignature) > 0 || signer.SignedAttributes.SigningScheme == signature.SigningSchemeX509SigningAuthority
-	if !timestamped && enforced(trustpolicy.TypeAuthenticTimestamp) {
+	if !timestamped(signer, statement) && enforced(trustpolicy.TypeAuthenticTimestamp) {
 		for _, certificate := range signer.CertificateChain {
 			ends = append(ends, certificate.NotAfter)
 		}
@@ -79,6 +97,20 @@ func validUntil(outcome *notation.VerificationOutcome) time.Time {
 		return time.Time{}
 	}
 	return slices.MinFunc(ends, time.Time.Compare).UTC()
+}
+
+// timestamped tells whether the time of signing was verified. That a signature carries a timestamp is not enough: it
+// is not signed, and not looked at without a tsa store or before it is needed.
+func timestamped(signer signature.SignerInfo, statement core.Statement) bool {
+	if signer.SignedAttributes.SigningScheme == signature.SigningSchemeX509SigningAuthority {
+		return true
+	}
+	if !slices.ContainsFunc(statement.TrustStores, func(s string) bool { return strings.HasPrefix(s, string(truststore.TypeTSA)+":") }) {
+		return false
+	}
+	now := time.Now()
+	expired := slices.ContainsFunc(signer.CertificateChain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
+	return expired || statement.VerifyTimestamp != string(trustpolicy.OptionAfterCertExpiry)
 }
 
 // rejection is a verification that did not succeed, with what its parts saw on the way: notation-go gives the
@@ -103,12 +135,12 @@ func (r *rejection) finding(ctx context.Context) *core.Finding {
 		return &core.Finding{Code: r.codeOf(result), Reason: reason}
 	}
 	switch {
+	case strings.Contains(reason, "content descriptor mismatch"):
+		return &core.Finding{Code: core.SignatureMismatch, Reason: "it was made for another image"}
 	case r.plugins.verified:
 		return &core.Finding{Code: core.PluginFailed, Reason: reason}
 	case r.plugins.metadata != nil && len(r.outcome.VerificationResults) == 1: // only integrity was looked at
 		return &core.Finding{Code: core.PluginIncapable, Reason: r.plugins.incapable(reason)}
-	case strings.Contains(reason, "content descriptor mismatch"):
-		return &core.Finding{Code: core.SignatureMismatch, Reason: "it was made for another image"}
 	}
 	return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
 }
@@ -134,9 +166,9 @@ func (r *rejection) codeOf(result *notation.ValidationResult) core.Code {
 	case trustpolicy.TypeExpiry:
 		return core.SignatureExpired
 	case trustpolicy.TypeAuthenticTimestamp:
-		return r.codeOfTimestamp()
+		return r.codeOfTimestamp(result.Error)
 	case trustpolicy.TypeRevocation:
-		if strings.Contains(result.Error.Error(), "is revoked") || r.plugins.verified {
+		if strings.HasSuffix(result.Error.Error(), "is revoked") || r.plugins.verified {
 			return core.CertificateRevoked
 		}
 		return core.RevocationUnknown
@@ -155,10 +187,13 @@ func (r *rejection) codeOfAuthenticity() core.Code {
 }
 
 // codeOfTimestamp tells a certificate that is not valid now from a timestamp that is not good.
-func (r *rejection) codeOfTimestamp() core.Code {
+func (r *rejection) codeOfTimestamp(err error) core.Code {
 	signer := r.outcome.EnvelopeContent.SignerInfo
-	if r.stores.missing {
+	switch {
+	case r.stores.missing:
 		return core.TrustStoreUnavailable
+	case strings.HasSuffix(err.Error(), "revocation status is unknown"):
+		return core.RevocationUnknown
 	}
 	now := time.Now()
 	for _, certificate := range signer.CertificateChain {
