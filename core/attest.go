@@ -15,21 +15,34 @@ func attested(task Task, fact Fact, now time.Time) *Finding {
 		if i >= len(fact.Attestations) {
 			return &Finding{NotGathered, fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
 		}
-		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, now); finding != nil {
+		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, &clock{now: now}); finding != nil {
 			return finding
 		}
 	}
 	return nil
 }
 
-func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) *Finding {
+// Settle judges the attestations of one type as [Decide] would, so that the outcome can be kept without their
+// payloads. What depends on the moment it leaves as it is: failures, and conditions that read the clock or chance.
+func Settle(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) AttestationsFact {
+	clock := &clock{now: now}
+	finding := attestedType(task, demand, found, digest, clock)
+	if clock.read || finding != nil && !finding.Code.Lasting() {
+		return found
+	}
+	return AttestationsFact{Settled: &Settlement{Finding: finding, KeepUntil: found.KeepUntil(), Logged: found.logged()}}
+}
+
+func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, clock *clock) *Finding {
 	switch {
 	case found.Failure != nil:
 		return found.Failure
+	case found.Settled != nil:
+		return found.Settled.Finding
 	case len(found.Candidates) == 0:
 		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
 	}
-	trusted, passedOver := sortOut(found.Candidates, task.Ref, now)
+	trusted, passedOver := sortOut(found.Candidates, task.Ref, clock.now)
 	if transient := firstTransient(passedOver); transient != nil && demand.Select != SelectAny {
 		return transient
 	}
@@ -39,7 +52,7 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 	if demand.Conditions.Empty() {
 		return nil
 	}
-	return meets(demand, Decisive(demand.Select, trusted), passedOver, now)
+	return meets(demand, Decisive(demand.Select, trusted), passedOver, clock)
 }
 
 // sortOut parts the attestations that count from the findings on those that do not.
@@ -84,10 +97,10 @@ func Decisive(by Select, trusted []AttestationFact) []AttestationFact {
 
 // meets holds the conditions against the decisive attestations: each of them must meet, or one of them for
 // SelectAny. What was passed over for a reason that may pass could be that one.
-func meets(demand AttestationType, decisive []AttestationFact, passedOver []Finding, now time.Time) *Finding {
+func meets(demand AttestationType, decisive []AttestationFact, passedOver []Finding, clock *clock) *Finding {
 	var unmet []Finding
 	for _, attestation := range decisive {
-		finding := meet(demand, attestation, now)
+		finding := meet(demand, attestation, clock)
 		switch {
 		case finding == nil && demand.Select == SelectAny:
 			return nil
@@ -106,10 +119,10 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 	return &Finding{unmet[0].Code, reasons(unmet)}
 }
 
-func meet(demand AttestationType, attestation AttestationFact, now time.Time) *Finding {
+func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Finding {
 	finding := attestation.Unusable
 	if finding == nil {
-		finding = evaluate(demand.Conditions, attestation.Payload, now)
+		finding = evaluate(demand.Conditions, attestation.Payload, clock)
 	}
 	if finding == nil {
 		return nil

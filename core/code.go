@@ -64,59 +64,67 @@ const (
 // CodeInfo documents a code for people: README and tests are checked against it.
 type CodeInfo struct {
 	Code    Code
-	Class   Class
 	Meaning string
 	Remedy  string
 }
 
-// Codes lists every code with its class, what it means and what to do.
+// Codes lists every code with what it means and what to do.
 func Codes() []CodeInfo {
 	return []CodeInfo{
-		{Verified, Admitted, "A signature satisfies the trust policy, and so do the attestations.", "Nothing to do."},
-		{Skipped, Admitted, "The trust policy statement's level is `skip`.", "Raise the level to have the image verified."},
-		{NotSelected, Admitted, "No pattern of `imageReferences` matches the image.", "Widen `imageReferences` to have it verified."},
-		{TrustPolicyNotFound, Denied, "No TrustPolicy has the requested name.", "Create it, or correct `trustPolicy` in the policy; the message lists the names that exist."},
-		{TrustPolicyInvalid, Denied, "The TrustPolicy cannot be used.", "Correct the resource; the message says what is wrong with it."},
-		{TrustStoreUnavailable, Denied, "A TrustStore that the statement names is missing or cannot be used.", "Create or correct the TrustStore."},
-		{ScopeNotCovered, Denied, "No statement of the TrustPolicy covers the image's repository.", "Add the repository, or `*`, to a statement's `registryScopes`."},
-		{ImageNotFound, Denied, "The registry has no such image.", "Check the name, the tag, and that the push went through."},
-		{NoSignature, Denied, "The image carries no Notation signature.", "Sign the image: `notation sign IMAGE@DIGEST`."},
-		{SignatureInvalid, Denied, "The envelope is malformed or was changed after signing.", "Sign the image anew."},
-		{SignatureMismatch, Denied, "The signature was made for another image.", "Sign this image."},
-		{SignatureUntrusted, Denied, "The signer is not one whom the trust policy trusts.", "Sign with a trusted key, or extend the TrustStore or `trustedIdentities`."},
-		{SignatureExpired, Denied, "The signature's own expiry has passed.", "Sign the image anew."},
-		{CertificateExpired, Denied, "A certificate of the signer is not valid now, and no trusted timestamp covers the signature.", "Sign anew with a valid certificate, or sign with a timestamp and add a `tsa` store."},
-		{CertificateRevoked, Denied, "A certificate of the signer is revoked.", "Sign anew with another certificate."},
-		{RevocationUnknown, Denied, "It could not be found out whether the signer's certificate is revoked.", "Check that the OCSP and CRL addresses in the certificate can be reached."},
-		{TimestampInvalid, Denied, "The signature's timestamp is missing, or does not verify.", "Sign with a timestamp of a trusted authority."},
-		{TooManySignatures, Denied, "The limit of signatures was reached before a good one was found.", "Remove stale signatures, or raise `--maxSignatureAttempts`."},
-		{PluginMissing, Denied, "The signature demands a verification plugin that is not installed.", "Install the plugin in `--pluginDir` as `<name>/notation-<name>`."},
-		{PluginIncapable, Denied, "The installed plugin does not verify signatures, or is too old.", "Install a version with the capability; venafi-csp 0.3.0 to 0.3.2 have it, 0.3.3 has not."},
-		{PluginRefused, Denied, "The verification plugin does not accept the signature.", "Read the plugin's reason in the message."},
-		{AttestationMissing, Denied, "The image has no attestation of the type that the policy asks for.", "Attach and sign one: `oras attach`, `notation sign`."},
-		{AttestationUntrusted, Denied, "Attestations of the type exist, but none is signed as the trust policy demands.", "Sign the attestation with a trusted key."},
-		{AttestationInvalid, Denied, "The attestation's payload cannot be used.", "Attach one JSON document as its only layer, within the size bound."},
-		{ConditionUnmet, Denied, "The attestation's content does not meet a condition.", "Read key, value found and value wanted in the message."},
-		{ConditionInvalid, Denied, "A condition cannot be evaluated on the payload.", "Correct the expression, or the path that the payload lacks."},
-		{TooManyReferrers, Denied, "The image has more referrers than are looked at.", "Remove stale referrers, or raise `--maxReferrers`."},
-		{RegistryUnavailable, Failed, "The registry cannot be reached or answers with an error.", "Try again; check the registry and the network."},
-		{RegistryUnauthorized, Failed, "The registry refuses the service's credentials, or has none from it.", "Check the credentials, and the image's name."},
-		{RegistryInvalid, Failed, "The registry's answer contradicts itself or exceeds a bound.", "Check the registry, and proxies on the way to it."},
-		{PluginFailed, Failed, "The plugin's process failed or answered nonsense.", "Read the message; run the plugin by hand."},
-		{PluginTimeout, TimedOut, "The plugin's process did not answer in time.", "Check what the plugin waits for, often its own server."},
-		{Timeout, TimedOut, "Time ran out.", "Try again; check how far the registry is, or raise `--requestTimeout`."},
-		{NotGathered, Failed, "The facts about the image were not gathered.", "Try again; report it if it lasts."},
-		{RequestInvalid, Rejected, "The request is not understood.", "Correct the field that the message names."},
-		{RequestTooLarge, Rejected, "The request's body is over its bound.", "Send less, or send `images` instead of `object`."},
+		{Verified, "A signature satisfies the trust policy, and so do the attestations.", "Nothing to do."},
+		{Skipped, "The trust policy statement's level is `skip`.", "Raise the level to have the image verified."},
+		{NotSelected, "No pattern of `imageReferences` matches the image.", "Widen `imageReferences` to have it verified."},
+		{TrustPolicyNotFound, "No TrustPolicy has the requested name.", "Create it, or correct `trustPolicy` in the policy; the message lists the names that exist."},
+		{TrustPolicyInvalid, "The TrustPolicy cannot be used.", "Correct the resource; the message says what is wrong with it."},
+		{TrustStoreUnavailable, "A TrustStore that the statement names is missing or cannot be used.", "Create or correct the TrustStore."},
+		{ScopeNotCovered, "No statement of the TrustPolicy covers the image's repository.", "Add the repository, or `*`, to a statement's `registryScopes`."},
+		{ImageNotFound, "The registry has no such image.", "Check the name, the tag, and that the push went through."},
+		{NoSignature, "The image carries no Notation signature.", "Sign the image: `notation sign IMAGE@DIGEST`."},
+		{SignatureInvalid, "The envelope is malformed or was changed after signing.", "Sign the image anew."},
+		{SignatureMismatch, "The signature was made for another image.", "Sign this image."},
+		{SignatureUntrusted, "The signer is not one whom the trust policy trusts.", "Sign with a trusted key, or extend the TrustStore or `trustedIdentities`."},
+		{SignatureExpired, "The signature's own expiry has passed.", "Sign the image anew."},
+		{CertificateExpired, "A certificate of the signer is not valid now, and no trusted timestamp covers the signature.", "Sign anew with a valid certificate, or sign with a timestamp and add a `tsa` store."},
+		{CertificateRevoked, "A certificate of the signer is revoked.", "Sign anew with another certificate."},
+		{RevocationUnknown, "It could not be found out whether the signer's certificate is revoked.", "Check that the OCSP and CRL addresses in the certificate can be reached."},
+		{TimestampInvalid, "The signature's timestamp is missing, or does not verify.", "Sign with a timestamp of a trusted authority."},
+		{TooManySignatures, "The limit of signatures was reached before a good one was found.", "Remove stale signatures, or raise `--maxSignatureAttempts`."},
+		{PluginMissing, "The signature demands a verification plugin that is not installed.", "Install the plugin in `--pluginDir` as `<name>/notation-<name>`."},
+		{PluginIncapable, "The installed plugin does not verify signatures, or is too old.", "Install a version with the capability; venafi-csp 0.3.0 to 0.3.2 have it, 0.3.3 has not."},
+		{PluginRefused, "The verification plugin does not accept the signature.", "Read the plugin's reason in the message."},
+		{AttestationMissing, "The image has no attestation of the type that the policy asks for.", "Attach and sign one: `oras attach`, `notation sign`."},
+		{AttestationUntrusted, "Attestations of the type exist, but none is signed as the trust policy demands.", "Sign the attestation with a trusted key."},
+		{AttestationInvalid, "The attestation's payload cannot be used.", "Attach one JSON document as its only layer, within the size bound."},
+		{ConditionUnmet, "The attestation's content does not meet a condition.", "Read key, value found and value wanted in the message."},
+		{ConditionInvalid, "A condition cannot be evaluated on the payload.", "Correct the expression, or the path that the payload lacks."},
+		{TooManyReferrers, "The image has more referrers than are looked at.", "Remove stale referrers, or raise `--maxReferrers`."},
+		{RegistryUnavailable, "The registry cannot be reached or answers with an error.", "Try again; check the registry and the network."},
+		{RegistryUnauthorized, "The registry refuses the service's credentials, or has none from it.", "Check the credentials, and the image's name."},
+		{RegistryInvalid, "The registry's answer contradicts itself or exceeds a bound.", "Check the registry, and proxies on the way to it."},
+		{PluginFailed, "The plugin's process failed or answered nonsense.", "Read the message; run the plugin by hand."},
+		{PluginTimeout, "The plugin's process did not answer in time.", "Check what the plugin waits for, often its own server."},
+		{Timeout, "Time ran out.", "Try again; check how far the registry is, or raise `--requestTimeout`."},
+		{NotGathered, "The facts about the image were not gathered.", "Try again; report it if it lasts."},
+		{RequestInvalid, "The request is not understood.", "Correct the field that the message names."},
+		{RequestTooLarge, "The request's body is over its bound.", "Send less, or send `images` instead of `object`."},
 	}
 }
 
 // Class gives the class of a code; an unknown code denies.
 func (c Code) Class() Class {
-	for _, info := range Codes() {
-		if info.Code == c {
-			return info.Class
-		}
+	switch c {
+	case Verified, Skipped, NotSelected:
+		return Admitted
+	case RegistryUnavailable, RegistryUnauthorized, RegistryInvalid, PluginFailed, NotGathered:
+		return Failed
+	case PluginTimeout, Timeout:
+		return TimedOut
+	case RequestInvalid, RequestTooLarge:
+		return Rejected
 	}
 	return Denied
 }
+
+// Lasting tells whether a finding would be made again in a moment: it denies, and not because someone could not be
+// asked.
+func (c Code) Lasting() bool { return c.Class() == Denied && c != RevocationUnknown }

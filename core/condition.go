@@ -22,12 +22,12 @@ import (
 
 // evaluate holds conditions against a JSON payload with Kyverno's own substitution and operators. It gives nil
 // when they are met. Every call has its own data and functions, so that nothing is shared between requests.
-func evaluate(conditions Conditions, payload []byte, now time.Time) *Finding {
+func evaluate(conditions Conditions, payload []byte, clock *clock) *Finding {
 	var document any
 	if err := json.Unmarshal(payload, &document); err != nil {
 		return &Finding{AttestationInvalid, fmt.Sprintf("its payload is not JSON: %v", err)}
 	}
-	e := evaluation{data: visible(document), functions: functionsAt(now)}
+	e := evaluation{data: visible(document), functions: functionsAt(clock)}
 	return e.conditions(conditions)
 }
 
@@ -294,19 +294,36 @@ func (e *evaluation) HasChanged(string) (bool, error) {
 	return false, errors.New("an attestation has no earlier version to compare with")
 }
 
-// functionsAt gives Kyverno's JMESPath functions, with those that read the clock reading now instead, and
+// clock is the time that expressions see.
+type clock struct {
+	now  time.Time
+	read bool // an expression asked for the time, or for chance: its outcome does not hold for another moment
+}
+
+// reading marks the clock as read when the function is called.
+func (c *clock) reading(function gojmespath.JpFunction) gojmespath.JpFunction {
+	return func(arguments []any) (any, error) {
+		c.read = true
+		return function(arguments)
+	}
+}
+
+// functionsAt gives Kyverno's JMESPath functions, with those that read the time reading the clock instead, and
 // without the one that asks the network.
-func functionsAt(now time.Time) *gojmespath.FunctionCaller {
+func functionsAt(clock *clock) *gojmespath.FunctionCaller {
 	caller := gojmespath.NewFunctionCaller()
+	now := clock.now
 	for _, function := range jmespath.GetFunctions(config.NewDefaultConfiguration(false)) {
 		entry := function.FunctionEntry
 		switch entry.Name {
 		case "time_now":
-			entry.Handler = func([]any) (any, error) { return now.Format(time.RFC3339), nil }
+			entry.Handler = clock.reading(func([]any) (any, error) { return now.Format(time.RFC3339), nil })
 		case "time_now_utc":
-			entry.Handler = func([]any) (any, error) { return now.UTC().Format(time.RFC3339), nil }
+			entry.Handler = clock.reading(func([]any) (any, error) { return now.UTC().Format(time.RFC3339), nil })
 		case "time_since":
-			entry.Handler = sinceAt(now, entry.Handler)
+			entry.Handler = clock.reading(sinceAt(now, entry.Handler))
+		case "random":
+			entry.Handler = clock.reading(entry.Handler)
 		case "is_external_url":
 			entry.Handler = func([]any) (any, error) {
 				return nil, errors.New("is_external_url asks the network and is not available here")

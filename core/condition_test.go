@@ -99,7 +99,7 @@ type judgement struct {
 
 func evaluateHere(t *testing.T, conditions Conditions, document []byte) judgement {
 	t.Helper()
-	finding := evaluate(conditions, document, time.Now())
+	finding := evaluate(conditions, document, &clock{now: time.Now()})
 	switch {
 	case finding == nil:
 		return judgement{met, ""}
@@ -431,7 +431,7 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 			if err := json.Unmarshal([]byte(test.conditions), &conditions); err != nil {
 				t.Fatal(err)
 			}
-			expect(t, evaluate(conditions, []byte(sbom), time.Now()), test.code, test.says...)
+			expect(t, evaluate(conditions, []byte(sbom), &clock{now: time.Now()}), test.code, test.says...)
 		})
 	}
 }
@@ -455,7 +455,7 @@ func TestWhatTheReadmeWarnsOf(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			condition := Condition{Key: []byte(encoded(test.key)), Operator: test.operator, Value: []byte(test.value)}
-			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(test.document), time.Now()), test.code)
+			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(test.document), &clock{now: time.Now()}), test.code)
 		})
 	}
 }
@@ -490,14 +490,14 @@ func TestALongListShowsWhatFails(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			condition := Condition{Key: []byte(`"{{ element }}"`), Operator: test.operator, Value: []byte(test.value)}
-			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(encoded(licences)), time.Now()), ConditionUnmet, test.want)
+			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(encoded(licences)), &clock{now: time.Now()}), ConditionUnmet, test.want)
 		})
 	}
 }
 
 func TestValuesFoundAreCut(t *testing.T) {
 	document := []byte(encoded(map[string]any{"text": strings.Repeat("ü", 1<<20)}))
-	finding := evaluate(Conditions{All: []Condition{{Key: []byte(`"{{ text }}"`), Operator: "Equals", Value: []byte(`"x"`)}}}, document, time.Now())
+	finding := evaluate(Conditions{All: []Condition{{Key: []byte(`"{{ text }}"`), Operator: "Equals", Value: []byte(`"x"`)}}}, document, &clock{now: time.Now()})
 	expect(t, finding, ConditionUnmet, `found "`+strings.Repeat("ü", maxShown-1)+`..., wanted`)
 }
 
@@ -513,7 +513,7 @@ func TestExpressionsReadTheRequestsClock(t *testing.T) {
 	} {
 		t.Run(expression, func(t *testing.T) {
 			condition := Condition{Key: []byte(encoded("{{ " + expression + " }}")), Operator: "Equals", Value: []byte(encoded(want))}
-			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(`{"at": "2001-02-03T00:00:00Z", "day": "2001-02-02"}`), now), "")
+			expect(t, evaluate(Conditions{All: []Condition{condition}}, []byte(`{"at": "2001-02-03T00:00:00Z", "day": "2001-02-02"}`), &clock{now: now}), "")
 		})
 	}
 }
@@ -648,7 +648,7 @@ func BenchmarkConditions(b *testing.B) {
 	for _, n := range []int{1, 10} {
 		b.Run(fmt.Sprintf("%d conditions on %d KiB", n, len(document)>>10), func(b *testing.B) {
 			for b.Loop() {
-				if finding := evaluate(Conditions{All: slices.Repeat([]Condition{condition}, n)}, document, time.Now()); finding != nil {
+				if finding := evaluate(Conditions{All: slices.Repeat([]Condition{condition}, n)}, document, &clock{now: time.Now()}); finding != nil {
 					b.Fatal(finding.Reason)
 				}
 			}
@@ -664,7 +664,7 @@ func BenchmarkConditions(b *testing.B) {
 	})
 	b.Run("functions alone", func(b *testing.B) {
 		for b.Loop() {
-			functionsAt(time.Now())
+			functionsAt(&clock{now: time.Now()})
 		}
 	})
 }

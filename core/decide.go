@@ -78,14 +78,24 @@ func verified(image Image, fact Fact) Result {
 	return r
 }
 
-// logged is what the level only logs, of the image's signature and of its attestations'.
+// logged is what stands against the image but does not deny it: what was told of its digest, and what the level only
+// logs of its signature and of its attestations'.
 func logged(fact Fact) []string {
-	warnings := slices.Clone(fact.Signature.Logged)
+	warnings := slices.Concat(fact.Logged, fact.Signature.Logged)
 	for _, found := range fact.Attestations {
-		for _, attestation := range found.Candidates {
-			for _, text := range attestation.Signature.Logged {
-				warnings = append(warnings, fmt.Sprintf("attestation %s: %s", attestation.Digest, text))
-			}
+		warnings = append(warnings, found.logged()...)
+	}
+	return warnings
+}
+
+func (found AttestationsFact) logged() []string {
+	if found.Settled != nil {
+		return found.Settled.Logged
+	}
+	var warnings []string
+	for _, attestation := range found.Candidates {
+		for _, text := range attestation.Signature.Logged {
+			warnings = append(warnings, fmt.Sprintf("attestation %s: %s", attestation.Digest, text))
 		}
 	}
 	return warnings

@@ -1,11 +1,15 @@
 package core
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Fact is what was found out about one Task. The zero value knows nothing, and denies.
 type Fact struct {
 	Digest       string             // of the manifest or index, "algorithm:hex"; "" when it was not resolved
 	Failure      *Finding           // why gathering ended early; nil when it ran to its end
+	Logged       []string           // what is doubtful about the digest and has to be told; empty when nothing is
 	Signature    SignatureFact      // the image's own; zero when none was looked for, or none satisfied
 	Attestations []AttestationsFact // in the order of Task.Attestations; shorter when gathering ended early
 }
@@ -17,6 +21,7 @@ type SignatureFact struct {
 	Signer     string    // subject of the leaf certificate; "" unless Verified
 	SignedAt   time.Time // signing time inside the verified signature; zero unless Verified
 	ValidUntil time.Time // from then on the signature would not verify any more; zero means no such bound
+	FreshUntil time.Time // from then on it should be verified anew, since revocation lists are; zero means no such bound
 	Logged     []string  // failures that the level only logs; empty for a clean verification
 	Rejected   []Finding // a finding per signature that was tried and did not satisfy
 	Limited    bool      // more signatures exist than may be tried
@@ -26,6 +31,14 @@ type SignatureFact struct {
 type AttestationsFact struct {
 	Candidates []AttestationFact // referrers of the image's digest with the artifact type; empty when there are none
 	Failure    *Finding          // why they could not be gathered; nil when they were
+	Settled    *Settlement       // what Settle made of the candidates, which are gone then; nil when it was not asked
+}
+
+// Settlement is the outcome of one attestation type, without what it was made from.
+type Settlement struct {
+	Finding   *Finding  // why the demand is not met; nil when it is
+	KeepUntil time.Time // from then on it may be another; zero means no such bound
+	Logged    []string  // failures that the level only logs
 }
 
 // AttestationFact is one referrer.
@@ -35,4 +48,58 @@ type AttestationFact struct {
 	Signature SignatureFact // of the referrer as an artifact of its own
 	Payload   []byte        // its JSON document; nil where no condition asks for it
 	Unusable  *Finding      // why Payload could not be had; nil when it could, or no condition asks for it
+}
+
+// Lasting tells whether a signature's outcome would be the same in a moment, and so may be kept: it verified, or
+// nothing stood in the way of finding out that it does not.
+func (s SignatureFact) Lasting() bool {
+	return s.Verified || !s.Skipped && lasting(s.Rejected)
+}
+
+// Lasting tells the same of attestations. They need not have been settled.
+func (found AttestationsFact) Lasting() bool {
+	if found.Failure != nil {
+		return found.Failure.Code.Lasting()
+	}
+	return !slices.ContainsFunc(found.Candidates, func(c AttestationFact) bool {
+		return !c.Signature.Verified && !lasting(c.Signature.Rejected) || !lasting(present(c.Foreign, c.Unusable))
+	})
+}
+
+// KeepUntil is the first moment at which the outcome may be another without anyone having changed anything; zero where
+// there is none.
+func (s SignatureFact) KeepUntil() time.Time { return earlier(s.ValidUntil, s.FreshUntil) }
+
+// KeepUntil is the same of attestations.
+func (found AttestationsFact) KeepUntil() time.Time {
+	if found.Settled != nil {
+		return found.Settled.KeepUntil
+	}
+	var first time.Time
+	for _, c := range found.Candidates {
+		first = earlier(first, c.Signature.KeepUntil())
+	}
+	return first
+}
+
+// earlier gives the earlier of two bounds, of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func lasting(findings []Finding) bool {
+	return !slices.ContainsFunc(findings, func(f Finding) bool { return !f.Code.Lasting() })
+}
+
+func present(findings ...*Finding) []Finding {
+	var there []Finding
+	for _, finding := range findings {
+		if finding != nil {
+			there = append(there, *finding)
+		}
+	}
+	return there
 }

@@ -28,7 +28,7 @@ func BenchmarkCheck(b *testing.B) {
 }
 
 func benchmarkPod(b *testing.B, images int, plugin bool, distance time.Duration) {
-	service := start(b, registry.Options{}, "", nil)
+	service := start(b, registry.Options{}, "", cold)
 	request := &signing.SignRequest{}
 	if plugin {
 		request.Plugin = signing.Venafi()

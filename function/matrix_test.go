@@ -166,7 +166,7 @@ func TestRegistriesThatFail(t *testing.T) {
 
 // TestALyingRegistryCannotSwapContent gives another envelope under the digest of the right one.
 func TestALyingRegistryCannotSwapContent(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registry.Options{}, "", cold)
 	reference, digest := b.publish(t, "signed")
 	b.registry.Reset()
 	b.verdict(t, pod(reference))

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 )
 
 // metrics are the service's own, beside those of the Go runtime. They have a registry of their own, since the
@@ -22,7 +23,7 @@ type metrics struct {
 
 const namespace = "kyverno_notation_venafi"
 
-func newMetrics(trust TrustSource, connected func() bool) *metrics {
+func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -34,7 +35,7 @@ func newMetrics(trust TrustSource, connected func() bool) *metrics {
 			Namespace: namespace, Name: "images_total", Help: "Images judged, by reason code.",
 		}, []string{"code"}),
 	}
-	m.registry.MustRegister(m.requests, m.images, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.images, &cacheCollector{outcomes}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.gauge("trust_policies", "Trust policies that are loaded, broken ones included.", func() float64 {
 		snapshot, _ := trust.Snapshot()
 		return float64(len(snapshot.Policies))
@@ -68,4 +69,35 @@ func (m *metrics) observe(path string, status int, took time.Duration, verdict c
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// cacheCollector reads the cache's counts when they are asked for.
+type cacheCollector struct{ outcomes *cache.Cache }
+
+func cacheDescriptions() (lookups, size, evicted *prometheus.Desc) {
+	name := func(last string) string { return prometheus.BuildFQName(namespace, "cache", last) }
+	return prometheus.NewDesc(name("lookups_total"), "Outcomes that were asked for: found (hit), worked out (miss), or being worked out already (shared).", []string{"kind", "result"}, nil),
+		prometheus.NewDesc(name("entries"), "Outcomes that are kept.", nil, nil),
+		prometheus.NewDesc(name("evictions_total"), "Outcomes that are kept no more, for want of room or because their time was over.", nil, nil)
+}
+
+// Describe is part of prometheus.Collector.
+func (c *cacheCollector) Describe(to chan<- *prometheus.Desc) {
+	lookups, size, evicted := cacheDescriptions()
+	to <- lookups
+	to <- size
+	to <- evicted
+}
+
+// Collect is part of prometheus.Collector.
+func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
+	lookups, size, evicted := cacheDescriptions()
+	stats := c.outcomes.Stats()
+	for result, counts := range map[string]map[cache.Kind]int64{"hit": stats.Hits, "miss": stats.Misses, "shared": stats.Shared} {
+		for kind, n := range counts {
+			to <- prometheus.MustNewConstMetric(lookups, prometheus.CounterValue, float64(n), kind.String(), result)
+		}
+	}
+	to <- prometheus.MustNewConstMetric(size, prometheus.GaugeValue, float64(stats.Size))
+	to <- prometheus.MustNewConstMetric(evicted, prometheus.CounterValue, float64(stats.Evicted))
 }

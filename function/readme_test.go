@@ -66,7 +66,7 @@ func codesTable() string {
 	var table strings.Builder
 	table.WriteString("| code | outcome | meaning | what to do |\n|---|---|---|---|\n")
 	for _, info := range core.Codes() {
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", info.Code, status[info.Class], info.Meaning, info.Remedy)
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", info.Code, status[info.Code.Class()], info.Meaning, info.Remedy)
 	}
 	return table.String()
 }

@@ -36,6 +36,9 @@ type bench struct {
 // setting changes the settings of a test's service.
 type setting func(*function.Settings)
 
+// cold keeps nothing from one request to the next.
+func cold(s *function.Settings) { s.CacheEnabled = false }
+
 // registries are the two kinds that exist: with the referrers API, and with fallback tags only.
 func registries(t testing.TB) map[string]registry.Options {
 	t.Helper()

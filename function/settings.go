@@ -39,6 +39,12 @@ type Settings struct {
 	PluginConfigSecret string            `flag:"pluginConfigSecret" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
 	PluginTimeout      time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
 
+	CacheEnabled bool `flag:"cacheEnabled" env:"CACHE_ENABLED" default:"true" help:"Keep outcomes of verifications, under the trust that they were made under."`
+	CacheTTL     int  `flag:"cacheTTLDurationSeconds" env:"CACHE_TTL_DURATION_SECONDS" default:"3600" help:"Seconds for which an outcome that speaks for an image is kept; less where a certificate, signature or revocation list ends before. Denials are kept for 10."`
+	CacheMaxSize int  `flag:"cacheMaxSize" env:"CACHE_MAX_SIZE" default:"1000" help:"Outcomes that are kept at most: one per digest, and one more per tag, per trust policy, and per attestation type with its conditions."`
+	TagCacheTTL  int  `flag:"tagCacheTTLDurationSeconds" env:"TAG_CACHE_TTL_DURATION_SECONDS" default:"10" help:"Seconds for which a tag's digest is kept; a tag that is moved is seen after so long."`
+	StaleTags    bool `flag:"staleTags" env:"STALE_TAGS" default:"false" help:"While a registry fails, take a tag for the digest that it had last, up to cacheTTLDurationSeconds ago. The answer says so."`
+
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
 	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
@@ -109,6 +115,9 @@ func parseAnywhere(flags *flag.FlagSet, args []string) ([]string, error) {
 	}
 }
 
+// maxSeconds is ten years: what is longer was meant in another unit, and would overflow in the end.
+const maxSeconds = 10 * 365 * 24 * 3600
+
 func (s Settings) validate() error {
 	for name, value := range map[string]int{
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
@@ -116,6 +125,11 @@ func (s Settings) validate() error {
 	} {
 		if value < 1 {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)
+		}
+	}
+	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
+		if value < 0 || value > maxSeconds {
+			return fmt.Errorf("%s is %d; it must be from 0 to %d", name, value, maxSeconds)
 		}
 	}
 	for name, value := range map[string]time.Duration{"requestTimeout": s.RequestTimeout, "pluginTimeout": s.PluginTimeout, "drainTimeout": s.DrainTimeout} {

@@ -9,6 +9,7 @@ import (
 	"github.com/samber/lo"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
@@ -65,9 +66,13 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		Timeout: settings.PluginTimeout,
 		Env:     pluginEnvironment(env),
 	})
-	gatherer, err := verify.New(client, plugins, verify.Options{
+	outcomes := newCache(settings)
+	gatherer, err := verify.New(client, plugins, outcomes, verify.Options{
 		MaxParallel:          settings.MaxParallel,
 		MaxSignatureAttempts: settings.MaxSignatureAttempts,
+		Keep:                 time.Duration(settings.CacheTTL) * time.Second,
+		KeepTags:             time.Duration(settings.TagCacheTTL) * time.Second,
+		StaleTags:            settings.StaleTags,
 	})
 	if err != nil {
 		return nil, err
@@ -75,9 +80,18 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	return &Function{
 		settings: settings, log: log,
 		trust: from.trust, callers: from.callers, watches: from.watches,
-		gatherer: gatherer, plugins: plugins, metrics: newMetrics(from.trust, from.connected),
+		gatherer: gatherer, plugins: plugins, metrics: newMetrics(from.trust, from.connected, outcomes),
 		closers: []func(){gatherer.Close, from.close},
 	}, nil
+}
+
+// newCache makes the cache that settings ask for. Without one, requests that come at once share their work still.
+func newCache(settings Settings) *cache.Cache {
+	options := cache.Options{Timeout: settings.RequestTimeout}
+	if settings.CacheEnabled {
+		options.Size = settings.CacheMaxSize
+	}
+	return cache.New(options)
 }
 
 // fromFiles takes trust from a directory. Nobody is asked who they are unless a cluster is there to ask.

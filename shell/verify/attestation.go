@@ -12,13 +12,6 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// attestations gathers what the task demands, type by type.
-func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.Descriptor) []core.AttestationsFact {
-	return lo.Map(a.task.Attestations, func(demand core.AttestationType, _ int) core.AttestationsFact {
-		return g.attestationsOfType(ctx, a, image, demand)
-	})
-}
-
 // attestationsOfType looks at every referrer of the type, in parallel, and reads the payloads of those that the
 // core will hold conditions against.
 func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {

@@ -6,40 +6,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/samber/lo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
 // Options of a Gatherer.
 type Options struct {
-	MaxParallel          int // images, and attestations of an image, that are worked on at once
-	MaxSignatureAttempts int // signatures of an artifact that are tried
+	MaxParallel          int           // images, and attestations of an image, that are worked on at once
+	MaxSignatureAttempts int           // signatures of an artifact that are tried
+	Keep                 time.Duration // for which outcomes are kept that speak for an image
+	KeepTags             time.Duration // for which the digest of a tag is kept
+	StaleTags            bool          // a tag's last digest stands in, up to Keep, where its registry fails
 }
+
+// keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
+// again, short for a person who mends what was wrong.
+const keepDenials = 10 * time.Second
 
 // Gatherer gathers facts. Any number of requests may use it at once.
 type Gatherer struct {
 	options    Options
 	registry   *registry.Client
 	plugins    *plugin.Manager
+	outcomes   *cache.Cache
 	revocation revocationCheck
 }
 
-// New makes a gatherer.
-func New(client *registry.Client, plugins *plugin.Manager, options Options) (*Gatherer, error) {
+// New makes a gatherer. It keeps outcomes in the cache, which it closes with itself.
+func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache, options Options) (*Gatherer, error) {
 	revocation, err := newRevocationCheck()
 	if err != nil {
 		return nil, err
 	}
-	return &Gatherer{options: options, registry: client, plugins: plugins, revocation: revocation}, nil
+	return &Gatherer{options: options, registry: client, plugins: plugins, outcomes: outcomes, revocation: revocation}, nil
 }
 
 // Close ends idle connections.
 func (g *Gatherer) Close() {
+	g.outcomes.Close()
 	g.registry.Close()
 	g.revocation.close()
 }
@@ -48,11 +60,12 @@ func (g *Gatherer) Close() {
 // the fact.
 func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
 	facts := make([]core.Fact, len(tasks))
+	plugins := g.plugins.Revision()
 	var group errgroup.Group
 	group.SetLimit(g.options.MaxParallel)
 	for i, task := range tasks {
 		group.Go(func() error {
-			facts[i] = g.guarded(ctx, task, trust)
+			facts[i] = g.guarded(ctx, artifact{task: task, trust: trust, plugins: plugins, repository: g.registry.Repository(task.Ref)})
 			return nil
 		})
 	}
@@ -61,44 +74,45 @@ func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Sna
 }
 
 // guarded turns a panic, in a library that parses what strangers wrote, into a fact that denies.
-func (g *Gatherer) guarded(ctx context.Context, task core.Task, trust core.Snapshot) (fact core.Fact) {
+func (g *Gatherer) guarded(ctx context.Context, a artifact) (fact core.Fact) {
 	defer func() {
 		if r := recover(); r != nil {
 			fact = core.Fact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("an internal error occurred: %v", r)}}
 		}
 	}()
-	return g.gather(ctx, task, trust)
-}
-
-func (g *Gatherer) gather(ctx context.Context, task core.Task, trust core.Snapshot) core.Fact {
-	skip := task.Statement.Level == core.LevelSkip
-	if skip && len(task.Attestations) == 0 {
-		return core.Fact{Signature: core.SignatureFact{Skipped: true}}
-	}
-	repository := g.registry.Repository(task.Ref)
-	image, err := repository.Resolve(ctx, task.Ref)
-	if err != nil {
-		return core.Fact{Failure: findingOf(ctx, err)}
-	}
-	fact := core.Fact{Digest: image.Digest.String()}
-	artifact := artifact{task: task, trust: trust, repository: repository}
-	if skip {
-		fact.Signature.Skipped = true
-	} else if fact.Signature, err = g.signatures(ctx, artifact, image); err != nil {
-		fact.Failure = findingOf(ctx, err)
-		return fact
-	}
-	if skip || fact.Signature.Verified {
-		fact.Attestations = g.attestations(ctx, artifact, image)
-	}
-	return fact
+	return g.gather(ctx, a)
 }
 
 // artifact is what the artifacts of one task, the image and its attestations, have in common.
 type artifact struct {
 	task       core.Task
 	trust      core.Snapshot
+	plugins    string // revision of the plugins
 	repository *registry.Repository
+}
+
+func (g *Gatherer) gather(ctx context.Context, a artifact) core.Fact {
+	skip := a.task.Statement.Level == core.LevelSkip
+	if skip && len(a.task.Attestations) == 0 {
+		return core.Fact{Signature: core.SignatureFact{Skipped: true}}
+	}
+	image := g.resolved(ctx, a)
+	if image.failure != nil {
+		return core.Fact{Failure: image.failure}
+	}
+	fact := core.Fact{Digest: image.descriptor.Digest.String(), Logged: image.logged}
+	if skip {
+		fact.Signature.Skipped = true
+	} else {
+		signed := g.signed(ctx, a, image.descriptor)
+		fact.Signature, fact.Failure = signed.fact, signed.failure
+	}
+	if skip || fact.Signature.Verified {
+		fact.Attestations = lo.Map(a.task.Attestations, func(demand core.AttestationType, _ int) core.AttestationsFact {
+			return g.attested(ctx, a, image.descriptor, demand)
+		})
+	}
+	return fact
 }
 
 // signatures verifies an artifact's signatures one after the other until one satisfies the statement.

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"time"
@@ -38,7 +39,7 @@ func newRevocationCheck() (revocationCheck, error) {
 	check := revocationCheck{transport: transport}
 	for purpose, into := range map[purpose.Purpose]*revocation.Validator{purpose.CodeSigning: &check.signing, purpose.Timestamping: &check.timestamping} {
 		*into, err = revocation.NewWithOptions(revocation.Options{
-			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: transport},
+			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: ocspHorizon{transport}},
 			CRLFetcher:       fetcher,
 			CertChainPurpose: purpose,
 		})
@@ -61,16 +62,26 @@ type crlCache struct {
 }
 
 // Get gives a list, or crl.ErrCacheMiss.
-func (c *crlCache) Get(_ context.Context, url string) (*crl.Bundle, error) {
+func (c *crlCache) Get(ctx context.Context, url string) (*crl.Bundle, error) {
 	item := c.lists.Get(url)
 	if item == nil {
 		return nil, crl.ErrCacheMiss
 	}
+	seen(ctx, item.Value())
 	return item.Value(), nil
 }
 
 // Set keeps a list.
-func (c *crlCache) Set(_ context.Context, url string, bundle *crl.Bundle) error {
+func (c *crlCache) Set(ctx context.Context, url string, bundle *crl.Bundle) error {
+	seen(ctx, bundle)
 	c.lists.Set(url, bundle, ttlcache.DefaultTTL)
 	return nil
+}
+
+func seen(ctx context.Context, bundle *crl.Bundle) {
+	for _, list := range []*x509.RevocationList{bundle.BaseCRL, bundle.DeltaCRL} {
+		if list != nil {
+			horizonOf(ctx).note(list.NextUpdate)
+		}
+	}
 }

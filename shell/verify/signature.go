@@ -33,6 +33,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	if err != nil {
 		return core.SignatureFact{}, &core.Finding{Code: core.TrustPolicyInvalid, Reason: err.Error()}
 	}
+	ctx, horizon := withHorizon(ctx)
 	outcome, err := notary.Verify(ctx, subject, envelope, notation.VerifierVerifyOptions{
 		ArtifactReference:  a.task.Ref.Pinned(subject.Digest.String()),
 		SignatureMediaType: mediaType,
@@ -44,7 +45,9 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	if name, found := unprocessed(outcome, plugins); found {
 		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
 	}
-	return satisfied(outcome, statement), nil
+	fact := satisfied(outcome, statement)
+	fact.FreshUntil = horizon.bound()
+	return fact, nil
 }
 
 // unprocessed gives a critical attribute that nobody has understood, with which a signature may not be accepted

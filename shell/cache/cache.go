@@ -1,0 +1,213 @@
+// Package cache keeps outcomes of verifications under keys that are values: whatever an outcome depends on is part of
+// its key, so that a change of trust makes what was found out before unreachable, and an outcome that was begun
+// before the change cannot be taken for one of after it. Concurrent requests for one key do the work once.
+//
+//	fact := cache.Do(ctx, c, key, func(ctx context.Context) (core.SignatureFact, cache.Keep) {
+//		fact := verify(ctx)
+//		return fact, cache.Keep{For: time.Hour, Until: fact.ValidUntil}
+//	})
+package cache
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+)
+
+// Key says what was found out, and of what it depends. Fields that do not matter to a kind are "".
+type Key struct {
+	Kind       Kind
+	Repository string // registry and repository, since the same digest may be signed in one and not in another
+	Subject    string // a tag, or the digest of a manifest
+	Policy     string // name of the trust policy, which outcomes mention
+	Revision   string // of the trust policy statement and its trust stores
+	Plugins    string // of the installed plugins and their configuration
+	Demand     string // what else the outcome answers to, such as an attestation type and its conditions
+}
+
+// Kind is what a key's outcome is.
+type Kind int
+
+// The kinds.
+const (
+	Resolution  Kind = iota // of a tag or digest
+	Known                   // the last resolution of a tag, for when its registry is down
+	Signature               // of an image
+	Attestation             // of one type
+	kinds
+)
+
+// String is the kind as a metric's label has it.
+func (k Kind) String() string {
+	return [kinds]string{"resolution", "known", "signature", "attestation"}[k]
+}
+
+// Keep says how long an outcome may be kept. The zero value does not keep it.
+type Keep struct {
+	For   time.Duration // at most so long
+	Until time.Time     // and not from this moment on; zero for no such bound
+	Bytes int           // what it weighs beside its key
+}
+
+// maxWeight bounds what is kept by its weight in bytes, and maxOutcome a single outcome, so that one does not drive out
+// all others.
+const (
+	maxWeight  = 64 << 20
+	maxOutcome = 4 << 20
+)
+
+// Options of a Cache. The zero value keeps nothing, and lets concurrent work be shared all the same.
+type Options struct {
+	Size    int              // outcomes that are kept at most; 0 keeps none
+	Timeout time.Duration    // for work, whoever waits for it; 0 for none but the caller's
+	Now     func() time.Time // nil is time.Now
+}
+
+// Cache keeps outcomes. Close it in the end.
+type Cache struct {
+	options Options
+	kept    *ttlcache.Cache[Key, outcome]
+
+	mu      sync.Mutex
+	flights map[Key]*flight
+	flushes uint64 // work that was begun before a flush is not kept after it
+
+	counts [kinds]counts
+}
+
+// outcome is what is kept. Its times are read from the wall clock, which may jump: outside of them it does not count.
+type outcome struct {
+	value       any
+	from, until time.Time
+	bytes       int
+}
+
+// counts are of one kind.
+type counts struct{ hits, misses, shared atomic.Int64 }
+
+// Stats are counts since the start, by kind, and what is kept now.
+type Stats struct {
+	Hits, Misses, Shared map[Kind]int64 // answered from the cache; by work; by work that was under way already
+	Size                 int            // outcomes that are kept
+	Evicted              int64          // outcomes that are kept no more: for want of room, or because they expired
+}
+
+// New makes a cache.
+func New(options Options) *Cache {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	c := &Cache{options: options, flights: map[Key]*flight{}}
+	if options.Size > 0 {
+		c.kept = ttlcache.New(
+			ttlcache.WithCapacity[Key, outcome](uint64(options.Size)),
+			ttlcache.WithMaxCost(maxWeight, func(item ttlcache.CostItem[Key, outcome]) uint64 { return uint64(item.Value.bytes) }),
+			ttlcache.WithDisableTouchOnHit[Key, outcome](),
+		)
+		go c.kept.Start() // drops what has expired
+	}
+	return c
+}
+
+// Close ends what New began.
+func (c *Cache) Close() {
+	if c.kept != nil {
+		c.kept.Stop()
+	}
+}
+
+// Flush forgets everything. What is under way is finished for those who wait for it, but not kept, and not shared with
+// those who come later.
+func (c *Cache) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flushes++
+	clear(c.flights)
+	if c.kept != nil {
+		c.kept.DeleteAll()
+	}
+}
+
+// Stats gives counts.
+func (c *Cache) Stats() Stats {
+	stats := Stats{Hits: map[Kind]int64{}, Misses: map[Kind]int64{}, Shared: map[Kind]int64{}}
+	for kind := range kinds {
+		n := &c.counts[kind]
+		stats.Hits[kind], stats.Misses[kind], stats.Shared[kind] = n.hits.Load(), n.misses.Load(), n.shared.Load()
+	}
+	if c.kept != nil {
+		stats.Size, stats.Evicted = c.kept.Len(), int64(c.kept.Metrics().Evictions)
+	}
+	return stats
+}
+
+// Do gives the outcome for a key: kept, or from work that someone is doing, or by doing it. The work goes on when its
+// caller gives up, for as long as anyone waits for it; ok is false when ctx ended first. A panic of the work is one of
+// every caller.
+func Do[T any](ctx context.Context, c *Cache, key Key, work func(context.Context) (T, Keep)) (value T, ok bool) {
+	if found, hit := c.lookup(key); hit {
+		return found.(T), true
+	}
+	for {
+		f, started := c.join(ctx, key, func(ctx context.Context) (any, Keep) { return work(ctx) })
+		found, ok := c.wait(ctx, key, f, started)
+		if !ok {
+			return value, false
+		}
+		if f.late && !started && ctx.Err() == nil {
+			continue // it ran out of the time of another, who began it; this caller has some left
+		}
+		return found.(T), true
+	}
+}
+
+// Peek gives a kept outcome.
+func Peek[T any](c *Cache, key Key) (value T, ok bool) {
+	found, ok := c.lookup(key)
+	if !ok {
+		return value, false
+	}
+	return found.(T), true
+}
+
+func (c *Cache) lookup(key Key) (any, bool) {
+	if c.kept == nil {
+		return nil, false
+	}
+	item := c.kept.Get(key)
+	if item == nil {
+		return nil, false
+	}
+	o, now := item.Value(), c.options.Now()
+	if now.Before(o.from) || !now.Before(o.until) {
+		return nil, false
+	}
+	c.counts[key.Kind].hits.Add(1)
+	return o.value, true
+}
+
+// Put keeps an outcome that nobody waits for.
+func Put[T any](c *Cache, key Key, value T, keep Keep) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(key, value, keep, c.options.Now())
+}
+
+// put keeps an outcome as of the moment at which work on it began: that is when its times were looked at.
+func (c *Cache) put(key Key, value any, keep Keep, began time.Time) {
+	if c.kept == nil || keep.For <= 0 || keep.Bytes > maxOutcome {
+		return
+	}
+	// Without the monotonic clock, which stands still while a machine sleeps.
+	began = began.Round(0)
+	until := began.Add(keep.For)
+	if !keep.Until.IsZero() && keep.Until.Before(until) {
+		until = keep.Until
+	}
+	if left := until.Sub(c.options.Now().Round(0)); left > 0 {
+		c.kept.Set(key, outcome{value, began, until, keep.Bytes}, left)
+	}
+}

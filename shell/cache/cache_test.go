@@ -1,0 +1,313 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// clock is a wall clock that tests move.
+type clock struct{ now atomic.Pointer[time.Time] }
+
+func newClock() *clock {
+	c := &clock{}
+	c.set(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	return c
+}
+
+func (c *clock) set(t time.Time)      { c.now.Store(&t) }
+func (c *clock) jump(d time.Duration) { c.set(c.time().Add(d)) }
+func (c *clock) time() time.Time      { return *c.now.Load() }
+
+func open(t *testing.T, options cache.Options) *cache.Cache {
+	t.Helper()
+	c := cache.New(options)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func key(subject string) cache.Key { return cache.Key{Kind: cache.Signature, Subject: subject} }
+
+// ask gives whether the outcome was worked out anew, which it is to be kept as told.
+func ask(t *testing.T, c *cache.Cache, subject string, keep cache.Keep) (worked bool) {
+	t.Helper()
+	value, ok := cache.Do(t.Context(), c, key(subject), func(context.Context) (string, cache.Keep) {
+		worked = true
+		return "outcome of " + subject, keep
+	})
+	if !ok || value != "outcome of "+subject {
+		t.Fatalf("%s: %q, %t", subject, value, ok)
+	}
+	return worked
+}
+
+func TestHowLongAnOutcomeIsKept(t *testing.T) {
+	clock := newClock()
+	hour, start := cache.Keep{For: time.Hour}, clock.time()
+	tests := map[string]struct {
+		options cache.Options
+		keep    cache.Keep
+		jump    time.Duration
+		again   bool // it is worked out again
+	}{
+		"within its time":                        {cache.Options{Size: 9}, hour, 59 * time.Minute, false},
+		"past its time":                          {cache.Options{Size: 9}, hour, time.Hour, true},
+		"before the end of what it relies on":    {cache.Options{Size: 9}, cache.Keep{For: time.Hour, Until: start.Add(time.Minute)}, 59 * time.Second, false},
+		"past the end of what it relies on":      {cache.Options{Size: 9}, cache.Keep{For: time.Hour, Until: start.Add(time.Minute)}, time.Minute, true},
+		"what it relies on had ended already":    {cache.Options{Size: 9}, cache.Keep{For: time.Hour, Until: start.Add(-time.Minute)}, 0, true},
+		"the clock jumped to before it was made": {cache.Options{Size: 9}, hour, -time.Second, true},
+		"not to be kept":                         {cache.Options{Size: 9}, cache.Keep{}, 0, true},
+		"a time below zero":                      {cache.Options{Size: 9}, cache.Keep{For: -time.Hour}, 0, true},
+		"too heavy":                              {cache.Options{Size: 9}, cache.Keep{For: time.Hour, Bytes: 5 << 20}, 0, true},
+		"no cache":                               {cache.Options{}, hour, 0, true},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			clock.set(start)
+			test.options.Now = clock.time
+			c := open(t, test.options)
+			if !ask(t, c, "x", test.keep) {
+				t.Fatal("an empty cache had it")
+			}
+			clock.jump(test.jump)
+			if again := ask(t, c, "x", test.keep); again != test.again {
+				t.Errorf("worked out again: %t", again)
+			}
+		})
+	}
+}
+
+// TestSize is kept whatever passes through, in outcomes and in bytes, and the one used last stays.
+func TestSize(t *testing.T) {
+	c := open(t, cache.Options{Size: 10})
+	keep := cache.Keep{For: time.Hour}
+	for i := range 1000 {
+		ask(t, c, "often", keep)
+		ask(t, c, fmt.Sprint(i), keep)
+		if size := c.Stats().Size; size > 10 {
+			t.Fatalf("%d outcomes", size)
+		}
+	}
+	if ask(t, c, "often", keep) {
+		t.Error("the one in use was dropped")
+	}
+	heavy := open(t, cache.Options{Size: 1000})
+	for i := range 100 {
+		ask(t, heavy, fmt.Sprint(i), cache.Keep{For: time.Hour, Bytes: 4 << 20})
+	}
+	if size := heavy.Stats().Size; size != 16 {
+		t.Errorf("%d outcomes of 4 MiB; want 64 MiB of them", size)
+	}
+}
+
+// TestAMillionImagesLeaveMemoryFlat sends many keys through a small cache.
+func TestAMillionImagesLeaveMemoryFlat(t *testing.T) {
+	n := 1_000_000
+	if testing.Short() {
+		n = 100_000
+	}
+	c := open(t, cache.Options{Size: 1000})
+	put := func(i int) { cache.Put(c, key(fmt.Sprint("sha256:", i)), i, cache.Keep{For: time.Hour}) }
+	for i := range 10_000 {
+		put(i)
+	}
+	before := heap()
+	for i := range n {
+		put(i)
+	}
+	if grown := int64(heap()) - int64(before); grown > 4<<20 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+	if size := c.Stats().Size; size != 1000 {
+		t.Errorf("%d outcomes", size)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// TestFlush forgets, and does not let work that began before count after it.
+func TestFlush(t *testing.T) {
+	c := open(t, cache.Options{Size: 10})
+	keep := cache.Keep{For: time.Hour}
+	ask(t, c, "kept", keep)
+	begun, flushed, answered := make(chan struct{}), make(chan struct{}), make(chan string)
+	go func() {
+		value, _ := cache.Do(context.Background(), c, key("under way"), func(context.Context) (string, cache.Keep) {
+			close(begun)
+			<-flushed
+			return "stale", keep
+		})
+		answered <- value
+	}()
+	<-begun
+	c.Flush()
+	if !ask(t, c, "kept", keep) {
+		t.Error("what was kept is still there")
+	}
+	if !ask(t, c, "under way", keep) {
+		t.Error("work that began before the flush was shared after it")
+	}
+	close(flushed)
+	if value := <-answered; value != "stale" {
+		t.Errorf("the one who began it got %q", value)
+	}
+	if value, _ := cache.Peek[string](c, key("under way")); value != "outcome of under way" {
+		t.Errorf("kept is %q", value)
+	}
+}
+
+// TestSharing does the work once for all who ask at once.
+func TestSharing(t *testing.T) {
+	c := open(t, cache.Options{})
+	var worked atomic.Int32
+	release := make(chan struct{})
+	var callers sync.WaitGroup
+	for range 100 {
+		callers.Go(func() {
+			value, ok := cache.Do(t.Context(), c, key("x"), func(context.Context) (int32, cache.Keep) {
+				<-release
+				return worked.Add(1), cache.Keep{}
+			})
+			if !ok || value != 1 {
+				t.Errorf("got %d, %t", value, ok)
+			}
+		})
+	}
+	eventually(t, func() bool { s := c.Stats(); return s.Misses[cache.Signature]+s.Shared[cache.Signature] == 100 })
+	close(release)
+	callers.Wait()
+	if worked.Load() != 1 {
+		t.Errorf("the work was done %d times", worked.Load())
+	}
+}
+
+func eventually(t *testing.T, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to pass")
+		}
+	}
+}
+
+// TestGivingUp leaves the work to the others, and ends it when nobody is left.
+func TestGivingUp(t *testing.T) {
+	c := open(t, cache.Options{})
+	begun, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	work := func(ctx context.Context) (string, cache.Keep) {
+		close(begun)
+		select {
+		case <-release:
+			return "done", cache.Keep{}
+		case <-ctx.Done():
+			ended <- ctx.Err()
+			return "", cache.Keep{}
+		}
+	}
+	first, giveUp := context.WithCancel(t.Context())
+	gone := make(chan bool)
+	go func() {
+		_, ok := cache.Do(first, c, key("x"), work)
+		gone <- ok
+	}()
+	<-begun
+	other := make(chan string)
+	go func() {
+		value, _ := cache.Do(t.Context(), c, key("x"), work)
+		other <- value
+	}()
+	eventually(t, func() bool { return c.Stats().Shared[cache.Signature] == 1 })
+	giveUp()
+	if <-gone {
+		t.Error("a caller that gave up got an outcome")
+	}
+	close(release)
+	if value := <-other; value != "done" {
+		t.Errorf("the other got %q", value)
+	}
+
+	begun, release = make(chan struct{}), make(chan struct{})
+	alone, giveUp := context.WithCancel(t.Context())
+	go func() {
+		_, ok := cache.Do(alone, c, key("x"), work)
+		gone <- ok
+	}()
+	<-begun
+	giveUp()
+	if <-gone {
+		t.Error("a caller that gave up got an outcome")
+	}
+	if err := <-ended; err != context.Canceled {
+		t.Errorf("the work ended with %v", err)
+	}
+}
+
+// TestALateJoiner does not run out of the time of the one who began.
+func TestALateJoiner(t *testing.T) {
+	c := open(t, cache.Options{Timeout: 50 * time.Millisecond})
+	begun := make(chan struct{})
+	var times atomic.Int32
+	work := func(ctx context.Context) (string, cache.Keep) {
+		if times.Add(1) == 1 {
+			close(begun)
+			<-ctx.Done()
+			return "late", cache.Keep{}
+		}
+		return "in time", cache.Keep{}
+	}
+	first := make(chan string)
+	go func() {
+		value, _ := cache.Do(t.Context(), c, key("x"), work)
+		first <- value
+	}()
+	<-begun
+	if value, ok := cache.Do(t.Context(), c, key("x"), work); !ok || value != "in time" {
+		t.Errorf("the one who joined got %q, %t", value, ok)
+	}
+	if value := <-first; value != "late" {
+		t.Errorf("the one who began got %q", value)
+	}
+}
+
+// TestAPanic is one of every caller, and leaves nothing behind.
+func TestAPanic(t *testing.T) {
+	c := open(t, cache.Options{Size: 10})
+	func() {
+		defer func() {
+			if r := recover(); r != "out of order" {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		cache.Do(t.Context(), c, key("x"), func(context.Context) (string, cache.Keep) { panic("out of order") })
+	}()
+	if !ask(t, c, "x", cache.Keep{For: time.Hour}) {
+		t.Error("an outcome was kept")
+	}
+}
+
+// TestWorkCutShortIsNotKept even where it calls its outcome good.
+func TestWorkCutShortIsNotKept(t *testing.T) {
+	c := open(t, cache.Options{Size: 10, Timeout: time.Millisecond})
+	cache.Do(t.Context(), c, key("x"), func(ctx context.Context) (string, cache.Keep) {
+		<-ctx.Done()
+		return "half", cache.Keep{For: time.Hour}
+	})
+	if value, ok := cache.Peek[string](c, key("x")); ok {
+		t.Errorf("kept %q", value)
+	}
+}

@@ -1,0 +1,135 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+)
+
+// The three levels at which outcomes are kept and work is shared. Each key names everything on which its outcome
+// depends beside the registry's content.
+
+// timeout is the finding of a caller whose own time ran out before the work did.
+func timeout() *core.Finding { return &core.Finding{Code: core.Timeout, Reason: "time ran out"} }
+
+// keep gives how long an outcome lasts.
+func (g *Gatherer) keep(good, lasting bool, until time.Time) cache.Keep {
+	switch {
+	case !lasting:
+		return cache.Keep{}
+	case good:
+		return cache.Keep{For: g.options.Keep, Until: until}
+	}
+	return cache.Keep{For: min(keepDenials, g.options.Keep), Until: until}
+}
+
+// resolution is a reference's descriptor, or why there is none.
+type resolution struct {
+	descriptor ocispec.Descriptor
+	failure    *core.Finding
+	at         time.Time // of asking
+	logged     []string
+}
+
+// resolved resolves the task's reference. What a digest stands for does not change; a tag may be moved.
+func (g *Gatherer) resolved(ctx context.Context, a artifact) resolution {
+	ref := a.task.Ref
+	key := cache.Key{Kind: cache.Resolution, Repository: ref.Name(), Subject: ref.Digest}
+	keep := g.options.Keep
+	if ref.Digest == "" {
+		key.Subject, keep = ref.Tag, g.options.KeepTags
+	}
+	found, ok := cache.Do(ctx, g.outcomes, key, func(ctx context.Context) (resolution, cache.Keep) {
+		asked := time.Now()
+		descriptor, err := a.repository.Resolve(ctx, ref)
+		if err != nil {
+			return g.lastKnown(key, resolution{failure: findingOf(ctx, err)}), cache.Keep{}
+		}
+		found := resolution{descriptor: descriptor, at: asked}
+		g.remember(key, found)
+		return found, cache.Keep{For: keep}
+	})
+	if !ok {
+		return resolution{failure: timeout()}
+	}
+	return found
+}
+
+// remember keeps a tag's digest for when its registry fails, if that is wanted.
+func (g *Gatherer) remember(key cache.Key, found resolution) {
+	if g.options.StaleTags && found.descriptor.Digest.String() != key.Subject {
+		key.Kind = cache.Known
+		cache.Put(g.outcomes, key, found, cache.Keep{For: g.options.Keep})
+	}
+}
+
+// lastKnown lets a tag's last known digest stand in for one that could not be asked for. That there is no such image
+// is an answer.
+func (g *Gatherer) lastKnown(key cache.Key, failed resolution) resolution {
+	key.Kind = cache.Known
+	known, ok := cache.Peek[resolution](g.outcomes, key)
+	if !ok || failed.failure.Code.Class() == core.Denied {
+		return failed
+	}
+	known.logged = []string{fmt.Sprintf("its tag was resolved %s ago, because now the registry failed: %s", time.Since(known.at).Round(time.Second), failed.failure.Reason)}
+	return known
+}
+
+// verification is the outcome of verifying an image's signatures, or why there is none.
+type verification struct {
+	fact    core.SignatureFact
+	failure *core.Finding
+}
+
+// signed verifies the image's signatures.
+func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descriptor) verification {
+	found, ok := cache.Do(ctx, g.outcomes, a.key(cache.Signature, image), func(ctx context.Context) (verification, cache.Keep) {
+		fact, err := g.signatures(ctx, a, image)
+		if err != nil {
+			return verification{failure: findingOf(ctx, err)}, cache.Keep{}
+		}
+		return verification{fact: fact}, g.keep(fact.Verified, fact.Lasting(), fact.KeepUntil())
+	})
+	if !ok {
+		return verification{failure: timeout()}
+	}
+	return found
+}
+
+// attested gathers the attestations of one type, and settles whether they meet the demand.
+func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
+	key := a.key(cache.Attestation, image)
+	text, err := json.Marshal(demand)
+	if err != nil {
+		return core.AttestationsFact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("conditions cannot be written as JSON: %v", err)}}
+	}
+	key.Demand = string(text)
+	found, ok := cache.Do(ctx, g.outcomes, key, func(ctx context.Context) (core.AttestationsFact, cache.Keep) {
+		found := g.attestationsOfType(ctx, a, image, demand)
+		found = core.Settle(a.task, demand, found, image.Digest.String(), time.Now())
+		keep := g.keep(found.Settled == nil || found.Settled.Finding == nil, found.Lasting(), found.KeepUntil())
+		keep.Bytes = len(key.Demand)
+		for _, candidate := range found.Candidates {
+			keep.Bytes += len(candidate.Payload)
+		}
+		return found, keep
+	})
+	if !ok {
+		return core.AttestationsFact{Failure: timeout()}
+	}
+	return found
+}
+
+// key names an outcome under the task's trust.
+func (a artifact) key(kind cache.Kind, image ocispec.Descriptor) cache.Key {
+	return cache.Key{
+		Kind: kind, Repository: a.task.Ref.Name(), Subject: image.Digest.String(),
+		Policy: a.task.Policy, Revision: a.task.Revision, Plugins: a.plugins,
+	}
+}
