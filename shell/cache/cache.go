@@ -68,8 +68,10 @@ type Options struct {
 
 // Cache keeps outcomes. Close it in the end.
 type Cache struct {
-	options Options
-	kept    *ttlcache.Cache[Key, outcome]
+	options  Options
+	kept     *ttlcache.Cache[Key, outcome] // nil keeps nothing
+	closed   chan struct{}
+	sweeping sync.WaitGroup
 
 	mu      sync.Mutex
 	flights map[Key]*flight
@@ -100,22 +102,38 @@ func New(options Options) *Cache {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	c := &Cache{options: options, flights: map[Key]*flight{}}
+	c := &Cache{options: options, flights: map[Key]*flight{}, closed: make(chan struct{})}
 	if options.Size > 0 {
 		c.kept = ttlcache.New(
 			ttlcache.WithCapacity[Key, outcome](uint64(options.Size)),
 			ttlcache.WithMaxCost(maxWeight, func(item ttlcache.CostItem[Key, outcome]) uint64 { return uint64(item.Value.bytes) }),
 			ttlcache.WithDisableTouchOnHit[Key, outcome](),
 		)
-		go c.kept.Start() // drops what has expired
+		c.sweeping.Go(c.sweep)
 	}
 	return c
 }
 
-// Close ends what New began.
+// Close ends what New began, and waits for it. Close it once.
 func (c *Cache) Close() {
-	if c.kept != nil {
-		c.kept.Stop()
+	close(c.closed)
+	c.sweeping.Wait()
+}
+
+// sweepEvery is how long what has expired may take room that nobody else wants.
+const sweepEvery = time.Minute
+
+// sweep drops what has expired. ttlcache's own Start would do so too, but a Stop that comes before it is lost.
+func (c *Cache) sweep() {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.closed:
+			return
+		case <-ticker.C:
+			c.kept.DeleteExpired()
+		}
 	}
 }
 
