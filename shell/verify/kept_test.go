@@ -1,0 +1,272 @@
+package verify_test
+
+import (
+	"crypto/x509"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// keeper is a gatherer that keeps outcomes, with the clock of its cache moved at will.
+type keeper struct {
+	*verify.Gatherer
+	outcomes *cache.Cache
+	ahead    atomic.Int64 // nanoseconds
+	config   atomic.Pointer[map[string]string]
+}
+
+func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
+	b.Helper()
+	k := &keeper{}
+	k.config.Store(&map[string]string{})
+	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
+	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
+	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: func() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }})
+	options := verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second}
+	if change != nil {
+		change(&options)
+	}
+	k.Gatherer = must(verify.New(client, plugins, k.outcomes, options))
+	b.Cleanup(k.Close)
+	return k
+}
+
+// requests counts what the registry is asked by a function.
+func (b *bed) requests(do func()) int {
+	b.registry.Reset()
+	do()
+	return len(b.registry.Requests())
+}
+
+func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("kept")
+	x.attach(attestation{payload: good})
+	clocked := core.AttestationType{Name: sbomType, Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{
+		{Key: []byte(`"{{ time_since('', '2001-01-01T00:00:00Z', '') }}"`), Operator: "DurationGreaterThan", Value: []byte(`"1h"`)},
+	}}}
+	demands := []core.AttestationType{demanding(core.SelectAll, licence)[0], clocked}
+	k := b.newKeeper(100, nil)
+	admit := func() {
+		t.Helper()
+		if got := x.decide(k.Gatherer, "", demands); !got.Verified {
+			t.Fatalf("%s: %s", got.Code, got.Reason)
+		}
+	}
+	cold := b.requests(admit)
+	if warm := b.requests(admit); warm != 0 || cold == 0 {
+		t.Errorf("%d requests cold and %d warm; want none warm", cold, warm)
+	}
+	k.ahead.Store(int64(11 * time.Second))
+	if moved := b.requests(admit); moved != 1 {
+		t.Errorf("%d requests when the tag may have moved; want 1", moved)
+	}
+	k.config.Store(&map[string]string{"config": "another"})
+	if changed := b.requests(admit); changed < cold-2 {
+		t.Errorf("%d requests when the plugins' configuration changed; want about %d", changed, cold)
+	}
+	k.ahead.Store(int64(2 * time.Hour))
+	if expired := b.requests(admit); expired != cold {
+		t.Errorf("%d requests when outcomes expired; want %d", expired, cold)
+	}
+}
+
+// TestWhatIsNotKept asks twice and expects the second answer to be another, once what stood in the way is gone.
+func TestWhatIsNotKept(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	k := b.newKeeper(100, nil)
+	x := b.target("transient")
+	for sentence, part := range map[string]string{"the tag": "/manifests/v1", "the list of signatures": "/referrers/", "a signature": "/blobs/"} {
+		k.outcomes.Flush()
+		b.registry.SetFault(registry.Only(registry.PathContains(part), registry.FailTimes(100, http.StatusInternalServerError, nil)))
+		if got := x.decide(k.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+			t.Errorf("%s cannot be had: %s, %s", sentence, got.Code, got.Reason)
+		}
+		b.registry.SetFault(nil)
+		if got := x.decide(k.Gatherer, "", nil); !got.Verified {
+			t.Errorf("%s can be had again: %s, %s", sentence, got.Code, got.Reason)
+		}
+	}
+}
+
+// TestDenialsAreForgottenSoon keeps "not signed" for ten seconds.
+func TestDenialsAreForgottenSoon(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	k := b.newKeeper(100, nil)
+	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signing.SignRequest{}))}
+	deny := func(want core.Code) {
+		t.Helper()
+		if got := x.decide(k.Gatherer, "", nil); got.Code != want {
+			t.Errorf("%s, %s; want %s", got.Code, got.Reason, want)
+		}
+	}
+	deny(core.SignatureUntrusted)
+	if err := b.scenario.Sign(t.Context(), "later", x.image, b.scenario.Signer(), signing.SignRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	deny(core.SignatureUntrusted)
+	k.ahead.Store(int64(11 * time.Second))
+	deny(core.Verified)
+}
+
+// TestARegistryThatIsDown does not take back what was verified, but gives no digest for a tag, unless that is wanted.
+func TestARegistryThatIsDown(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("down")
+	pinned := func(k *keeper) core.Result {
+		plan, snapshot := x.plan("strict", nil)
+		ref := must(core.ParseReference(plan.Tasks[0].Ref.Pinned(x.image.Digest.String())))
+		plan.Tasks[0].Ref, plan.Images[0].Image.Ref = ref, ref
+		return core.Decide(plan, k.Gather(t.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
+	}
+	strict, stale := b.newKeeper(100, nil), b.newKeeper(100, func(o *verify.Options) { o.StaleTags = true })
+	for _, k := range []*keeper{strict, stale} {
+		for _, got := range []core.Result{x.decide(k.Gatherer, "", nil), pinned(k)} {
+			if !got.Verified {
+				t.Fatalf("%s: %s", got.Code, got.Reason)
+			}
+		}
+		k.ahead.Store(int64(time.Minute))
+	}
+	b.registry.SetFault(registry.Down)
+	if got := pinned(strict); !got.Verified {
+		t.Errorf("a digest that was verified: %s, %s", got.Code, got.Reason)
+	}
+	if got := x.decide(strict.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+		t.Errorf("a tag: %s, %s", got.Code, got.Reason)
+	}
+	if got := x.decide(stale.Gatherer, "", nil); !got.Verified || !strings.Contains(strings.Join(got.Warnings, " "), "resolved") {
+		t.Errorf("a tag that may be stale: %s, %s, warnings %q", got.Code, got.Reason, got.Warnings)
+	}
+	stale.ahead.Store(int64(2 * time.Hour))
+	if got := x.decide(stale.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+		t.Errorf("a tag that is too old: %s, %s", got.Code, got.Reason)
+	}
+	b.registry.SetFault(registry.Only(registry.PathContains("/manifests/"), registry.FailTimes(100, http.StatusNotFound, nil)))
+	stale.ahead.Store(int64(time.Minute))
+	if got := x.decide(stale.Gatherer, "", nil); got.Code != core.ImageNotFound {
+		t.Errorf("a tag that was removed: %s, %s", got.Code, got.Reason)
+	}
+}
+
+// TestRevocationListsBoundWhatIsKept lets an outcome live no longer than the list that it relies on.
+func TestRevocationListsBoundWhatIsKept(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	for _, protocol := range []string{"OCSP", "CRL"} {
+		t.Run(protocol, func(t *testing.T) {
+			responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+			defer responder.Close()
+			responder.SetNextUpdate(10 * time.Minute)
+			options := signing.LeafOptions{CommonName: "Checked " + protocol}
+			if protocol == "OCSP" {
+				options.OCSPURL = responder.OCSPURL()
+			} else {
+				options.CRLURL = responder.CRLURL()
+			}
+			name := "revocable-" + strings.ToLower(protocol)
+			x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, must(b.scenario.Trusted.Issue(options)), &signing.SignRequest{}))}
+			plan, snapshot := x.plan("strict", nil)
+			got := b.gatherer.Gather(t.Context(), plan.Tasks, snapshot)[0].Signature
+			if !got.Verified || got.FreshUntil.IsZero() || got.FreshUntil.After(time.Now().Add(10*time.Minute)) {
+				t.Errorf("fresh until %s: %+v", got.FreshUntil, got)
+			}
+		})
+	}
+}
+
+// world is trust that changes, and images that one of the two signers may have signed.
+type world struct {
+	*bed
+	targets []*target
+	demands [][]core.AttestationType
+	// What trust is now: which of the two CAs the store holds, the level, and the signer demanded.
+	ca    int
+	level int
+	names int
+}
+
+func (w *world) snapshot() core.Snapshot {
+	cas := [][]*x509.Certificate{{w.scenario.Trusted.Certificate}, {w.scenario.Foreign.Certificate}, nil}
+	levels := []string{"strict", "permissive", "audit"}
+	identities := [][]string{{"*"}, {"x509.subject: C=US, ST=WA, O=Nobody"}}
+	store := core.StoreRef{Type: "ca", Name: "acme"}
+	snapshot := core.Snapshot{
+		Policies: map[string]core.TrustPolicy{"demo": {Name: "demo", Statements: []core.Statement{{
+			Name: "everything", RegistryScopes: []string{"*"}, Level: levels[w.level], TrustStores: []string{store.String()}, TrustedIdentities: identities[w.names],
+		}}}},
+		Stores: map[core.StoreRef]core.TrustStore{},
+	}
+	if certificates := cas[w.ca]; certificates != nil {
+		snapshot.Stores[store] = core.TrustStore{Ref: store, Certificates: certificates}
+	}
+	return snapshot
+}
+
+func (w *world) ask(gatherer *verify.Gatherer, image, demand int, pinned bool) core.Result {
+	x := w.targets[image]
+	reference := w.scenario.Reference(x.name)
+	if pinned {
+		reference = strings.TrimSuffix(reference, ":v1") + "@" + x.image.Digest.String()
+	}
+	snapshot := w.snapshot()
+	plan := must(core.NewPlan(core.Request{
+		Images:       []core.Image{{Kind: "container", Name: "c0", Written: reference, Ref: must(core.ParseReference(reference))}},
+		Attestations: []core.AttestationRule{{ImageReference: "*", Types: w.demands[demand]}},
+	}, snapshot, "demo"))
+	return core.Decide(plan, gatherer.Gather(w.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
+}
+
+// TestNothingIsAdmittedThatAColdVerificationDenies walks at random through requests, changes of trust, evictions,
+// flushes and jumps of the clock, and holds every answer against one of a gatherer that keeps nothing.
+func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
+	w := &world{bed: newBed(t, registry.Options{}, 10)}
+	w.demands = [][]core.AttestationType{nil, demanding(core.SelectAll, licence), demanding(core.SelectAny, "")}
+	for i, signer := range []*signing.Signer{w.scenario.Signer(), w.foreign} {
+		name := fmt.Sprintf("walk-%d", i)
+		x := &target{bed: w.bed, name: name, image: must(w.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
+		x.attach(attestation{payload: []string{good, bad}[i]})
+		w.targets = append(w.targets, x)
+	}
+	steps := 1500
+	if testing.Short() {
+		steps = 150
+	}
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	k := w.newKeeper(4, nil)
+	answers := map[bool]int{}
+	for step := range steps {
+		switch random.IntN(6) {
+		case 0:
+			w.ca, w.level, w.names = random.IntN(3), random.IntN(3), random.IntN(2)
+		case 1:
+			k.ahead.Store(random.Int64N(int64(3*time.Hour)) - int64(time.Hour))
+		case 2:
+			if random.IntN(4) == 0 {
+				k.outcomes.Flush()
+			}
+		}
+		image, demand, pinned := random.IntN(len(w.targets)), random.IntN(len(w.demands)), random.IntN(2) == 0
+		warm, cold := w.ask(k.Gatherer, image, demand, pinned), w.ask(w.gatherer, image, demand, pinned)
+		answers[warm.Verified]++
+		if warm.Verified != cold.Verified || warm.Code != cold.Code || warm.Reason != cold.Reason {
+			t.Fatalf("seed %d, step %d: %s, %s; a cold verification says %s, %s", seed, step, warm.Code, warm.Reason, cold.Code, cold.Reason)
+		}
+	}
+	hits := k.outcomes.Stats().Hits
+	if answers[true] == 0 || answers[false] == 0 || hits[cache.Signature] == 0 || hits[cache.Attestation] == 0 {
+		t.Errorf("the walk saw too little: answers %v, hits %v", answers, hits)
+	}
+}
