@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
@@ -25,7 +24,7 @@ import (
 // Options of a Manager.
 type Options struct {
 	Dir     string        // plugins are Dir/<name>/notation-<name>
-	Config  Config        // given to every plugin
+	Config  Config        // given to every plugin; nil for none
 	Timeout time.Duration // of one process
 	Env     []string      // environment of the processes, "NAME=value"
 }
@@ -44,14 +43,6 @@ type Manager struct {
 type remembered struct {
 	file     identity
 	metadata plugin.GetMetadataResponse
-}
-
-// identity changes when a plugin's file does.
-type identity struct {
-	inode, size  int64
-	device       uint64
-	modified     time.Time
-	statusChange syscall.Timespec
 }
 
 // Error is a plugin's failure with the code that it means.
@@ -99,16 +90,13 @@ func (m *Manager) locate(name string) (string, identity, error) {
 	return path, identify(info), nil
 }
 
-func identify(info fs.FileInfo) identity {
-	id := identity{size: info.Size(), modified: info.ModTime()}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		id.inode, id.device, id.statusChange = int64(stat.Ino), stat.Dev, stat.Ctim
-	}
-	return id
-}
-
 // Config gives the plugin configuration of this moment.
-func (m *Manager) Config() map[string]string { return m.options.Config() }
+func (m *Manager) Config() map[string]string {
+	if m.options.Config == nil {
+		return nil
+	}
+	return m.options.Config()
+}
 
 // List gives the names of the installed plugins, sorted.
 func (m *Manager) List(context.Context) ([]string, error) {

@@ -74,7 +74,7 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 }
 
 func (p *process) askMetadata(ctx context.Context, path string) (*plugin.GetMetadataResponse, error) {
-	request := &plugin.GetMetadataRequest{PluginConfig: p.manager.options.Config()}
+	request := &plugin.GetMetadataRequest{PluginConfig: p.manager.Config()}
 	var metadata plugin.GetMetadataResponse
 	if err := p.run(ctx, path, request, &metadata); err != nil {
 		return nil, err
