@@ -40,6 +40,7 @@ const (
 	PluginFailed         Code = "PluginFailed"
 	PluginTimeout        Code = "PluginTimeout"
 	Timeout              Code = "Timeout"
+	Overloaded           Code = "Overloaded"
 	NotGathered          Code = "NotGathered"
 )
 
@@ -56,6 +57,7 @@ type Class int
 const (
 	Denied   Class = iota // the facts are in hand and they do not add up to trust
 	Admitted              // nothing stands against the image
+	Busy                  // the service has too much to do, and has not looked
 	Failed                // a registry or plugin failed, so the facts are not in hand
 	TimedOut              // time ran out before the facts were in hand
 	Rejected              // the request itself was not understood
@@ -104,6 +106,7 @@ func Codes() []CodeInfo {
 		{PluginFailed, "The plugin's process failed or answered nonsense.", "Read the message; run the plugin by hand."},
 		{PluginTimeout, "The plugin's process did not answer in time.", "Check what the plugin waits for, often its own server."},
 		{Timeout, "Time ran out.", "Try again; check how far the registry is, or raise `--requestTimeout`."},
+		{Overloaded, "The service has more to do than it can in time.", "Try again; run more replicas, or raise `--maxVerifications` and `--maxQueued`."},
 		{NotGathered, "The facts about the image were not gathered.", "Try again; report it if it lasts."},
 		{RequestInvalid, "The request is not understood.", "Correct the field that the message names."},
 		{RequestTooLarge, "The request's body is over its bound.", "Send less, or send `images` instead of `object`."},
@@ -117,6 +120,8 @@ func (c Code) Class() Class {
 		return Admitted
 	case RegistryUnavailable, RegistryUnauthorized, RegistryInvalid, PluginFailed, NotGathered:
 		return Failed
+	case Overloaded:
+		return Busy
 	case PluginTimeout, Timeout:
 		return TimedOut
 	case RequestInvalid, RequestTooLarge:

@@ -10,6 +10,7 @@ import (
 
 // Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
 type Plan struct {
+	Policy string         // name of the trust policy, which need not exist
 	Images []PlannedImage // in the request's order
 	Tasks  []Task         // one per distinct reference, so that a tag is resolved once
 }
@@ -47,7 +48,7 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 	if name == "" {
 		return Plan{}, MissingPolicyError(snapshot)
 	}
-	var plan Plan
+	plan := Plan{Policy: name}
 	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
 	revisions := map[int]string{}        // by statement, since a request may have very many images under one
 	for _, image := range request.Images {

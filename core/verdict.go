@@ -70,7 +70,7 @@ func newVerdict(results []Result) Verdict {
 // worse orders classes for a request of several images: a denial goes before a failure, since trying again
 // does not help.
 func worse(a, b Class) Class {
-	rank := []Class{Admitted, Failed, TimedOut, Rejected, Denied}
+	rank := []Class{Admitted, Busy, Failed, TimedOut, Rejected, Denied}
 	return rank[max(slices.Index(rank, a), slices.Index(rank, b))]
 }
 

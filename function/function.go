@@ -39,6 +39,7 @@ type Function struct {
 	closers  []func()
 	gatherer *verify.Gatherer
 	plugins  *plugin.Manager
+	door     *door
 	metrics  *metrics
 
 	inspected atomic.Bool // the plugins were asked what they are
@@ -128,6 +129,11 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 	if err != nil {
 		return core.Verdict{}, err
 	}
+	leave, err := f.door.admit(ctx, plan.Policy)
+	if err != nil {
+		return core.Verdict{}, err
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()
 	facts := f.gatherer.Gather(ctx, plan.Tasks, snapshot)

@@ -3,7 +3,6 @@ package function
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -64,13 +63,9 @@ func (f *Function) judge(w http.ResponseWriter, r *http.Request, admit admission
 	if err := admit(r); err != nil {
 		return core.Verdict{}, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(f.settings.MaxBodyBytes)))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return core.Verdict{}, &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
-	case err != nil:
-		return core.Verdict{}, &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
+	body, err := f.door.read(w, r)
+	if err != nil {
+		return core.Verdict{}, err
 	}
 	return f.Check(r.Context(), body)
 }
@@ -125,6 +120,8 @@ func statusOfClass(class core.Class) int {
 	switch class {
 	case core.Admitted:
 		return http.StatusOK
+	case core.Busy:
+		return http.StatusServiceUnavailable
 	case core.Failed:
 		return http.StatusBadGateway
 	case core.TimedOut:
@@ -151,6 +148,9 @@ func statusOfError(err error) int {
 }
 
 func sendText(w http.ResponseWriter, status int, text string) {
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1") // seconds
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

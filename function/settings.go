@@ -21,13 +21,16 @@ type Settings struct {
 	Namespace          string `flag:"namespace" env:"POD_NAMESPACE" help:"With a cluster: the service's namespace; else that of its pod, or of the kubeconfig."`
 	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
 
-	PlainAddress   string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`
-	RequestTimeout time.Duration `flag:"requestTimeout" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
-	MaxBodyBytes   int           `flag:"maxBodyBytes" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
-	MaxParallel    int           `flag:"maxParallel" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
-	DrainDelay     time.Duration `flag:"drainDelay" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
-	DrainTimeout   time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
-	LogLevel       string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	PlainAddress     string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`
+	RequestTimeout   time.Duration `flag:"requestTimeout" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
+	MaxBodyBytes     int           `flag:"maxBodyBytes" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
+	MaxParallel      int           `flag:"maxParallel" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
+	MaxRequests      int           `flag:"maxRequests" env:"MAX_REQUESTS" default:"1024" help:"Requests that are worked on at once, three quarters of them under one trust policy; more are answered with 503."`
+	MaxVerifications int           `flag:"maxVerifications" env:"MAX_VERIFICATIONS" default:"64" help:"Images and attestation types that are verified at once for all requests, three quarters of them under one trust policy. What was kept is not counted."`
+	MaxQueued        int           `flag:"maxQueued" env:"MAX_QUEUED" default:"1024" help:"Of those, how many may wait, half of them under one trust policy; the trust policies take turns. More are answered with 503."`
+	DrainDelay       time.Duration `flag:"drainDelay" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
+	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
+	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
 	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages by their bearer token, with a TokenReview. Default: true with a cluster, false with trustDir."`
 	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
@@ -122,12 +125,13 @@ func (s Settings) validate() error {
 	for name, value := range map[string]int{
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
 		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
+		"maxRequests": s.MaxRequests, "maxVerifications": s.MaxVerifications,
 	} {
 		if value < 1 {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)
 		}
 	}
-	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
+	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "maxQueued": s.MaxQueued, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
 		if value < 0 || value > maxSeconds {
 			return fmt.Errorf("%s is %d; it must be from 0 to %d", name, value, maxSeconds)
 		}

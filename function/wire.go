@@ -73,6 +73,8 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		Keep:                 time.Duration(settings.CacheTTL) * time.Second,
 		KeepTags:             time.Duration(settings.TagCacheTTL) * time.Second,
 		StaleTags:            settings.StaleTags,
+		MaxVerifications:     settings.MaxVerifications,
+		MaxQueued:            settings.MaxQueued,
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +82,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	return &Function{
 		settings: settings, log: log,
 		trust: from.trust, callers: from.callers, watches: from.watches,
-		gatherer: gatherer, plugins: plugins, metrics: newMetrics(from.trust, from.connected, outcomes),
+		gatherer: gatherer, plugins: plugins, door: newDoor(settings), metrics: newMetrics(from.trust, from.connected, outcomes),
 		closers: []func(){gatherer.Close, from.close},
 	}, nil
 }

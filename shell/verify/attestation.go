@@ -3,7 +3,9 @@ package verify
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
@@ -12,8 +14,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// attestationsOfType looks at every referrer of the type, in parallel, and reads the payloads of those that the
-// core will hold conditions against.
+// attestationsOfType looks at every referrer of the type, in parallel, reads the payloads of those that the core holds
+// conditions against, and lets it do so.
 func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	referrers, limited, err := a.repository.Referrers(ctx, image, demand.Name)
 	if err != nil {
@@ -29,9 +31,14 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 	candidates := make([]candidate, len(referrers))
 	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i], demand.Name) })
 	if !demand.Conditions.Empty() {
-		g.readPayloads(ctx, a, demand.Select, candidates)
+		release, err := g.readPayloads(ctx, a, demand.Select, candidates)
+		if err != nil {
+			return core.AttestationsFact{Failure: &core.Finding{Code: core.Overloaded, Reason: "time ran out while other attestations were read; try again"}}
+		}
+		defer release()
 	}
-	return core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
+	found := core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
+	return core.Settle(a.task, demand, found, image.Digest.String(), time.Now())
 }
 
 // each calls a function for every index, a bounded number at once. A panic of one becomes one of the caller, whose
@@ -99,17 +106,42 @@ func typeOf(manifest ocispec.Manifest) string {
 	return manifest.Config.MediaType
 }
 
-// readPayloads reads the payloads of the trusted attestations that decide.
-func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select, candidates []candidate) {
+// payloadsAtOnce bounds the payloads that are in memory at once, bytes: as JSON values they take several times that.
+const payloadsAtOnce = maxPayload
+
+// readPayloads reads the payloads of the trusted attestations that decide. It waits until there is room for them; the
+// error is that of ctx. release gives the room back.
+func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select, candidates []candidate) (release func(), err error) {
 	trusted := lo.FilterMap(candidates, func(c candidate, _ int) (core.AttestationFact, bool) {
 		return c.fact, c.fact.Foreign == nil && c.fact.Signature.Verified
 	})
 	decisive := lo.SliceToMap(core.Decisive(by, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
+	room := min(payloadsAtOnce, lo.SumBy(candidates, func(c candidate) int64 {
+		if !decisive[c.fact.Digest] {
+			return 0
+		}
+		return sizeOf(c.manifest)
+	}))
+	if err := g.payloads.Acquire(ctx, room); err != nil {
+		return nil, err
+	}
 	g.each(len(candidates), func(i int) {
 		c := &candidates[i]
-		if !decisive[c.fact.Digest] {
-			return
+		if decisive[c.fact.Digest] {
+			c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.manifest)
 		}
-		c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.manifest)
 	})
+	return func() { g.payloads.Release(room) }, nil
+}
+
+// sizeOf is what an attestation's payload takes, as far as its manifest tells; compressed, it may be anything. What is
+// over its bound is not read.
+func sizeOf(manifest ocispec.Manifest) int64 {
+	size := lo.SumBy(manifest.Layers, func(layer ocispec.Descriptor) int64 {
+		if strings.HasSuffix(layer.MediaType, "+gzip") || strings.HasSuffix(layer.MediaType, "+zstd") {
+			return maxPayload
+		}
+		return max(0, layer.Size)
+	})
+	return min(size, maxPayload)
 }

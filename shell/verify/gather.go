@@ -11,9 +11,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
@@ -25,6 +27,8 @@ type Options struct {
 	Keep                 time.Duration // for which outcomes are kept that speak for an image
 	KeepTags             time.Duration // for which the digest of a tag is kept
 	StaleTags            bool          // a tag's last digest stands in, up to Keep, where its registry fails
+	MaxVerifications     int           // of images and attestation types at once, for all requests
+	MaxQueued            int           // of those, how many wait their turn
 }
 
 // keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
@@ -37,6 +41,8 @@ type Gatherer struct {
 	registry   *registry.Client
 	plugins    *plugin.Manager
 	outcomes   *cache.Cache
+	gate       *fair.Gate          // shares verifications between trust policies
+	payloads   *semaphore.Weighted // bytes
 	revocation revocationCheck
 }
 
@@ -46,8 +52,16 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	if err != nil {
 		return nil, err
 	}
-	return &Gatherer{options: options, registry: client, plugins: plugins, outcomes: outcomes, revocation: revocation}, nil
+	return &Gatherer{
+		options: options, registry: client, plugins: plugins, outcomes: outcomes,
+		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
+		payloads:   semaphore.NewWeighted(payloadsAtOnce),
+		revocation: revocation,
+	}, nil
 }
+
+// Turns tells how many verifications are under way, wait, and were refused.
+func (g *Gatherer) Turns() fair.Stats { return g.gate.Stats() }
 
 // Close ends idle connections.
 func (g *Gatherer) Close() {

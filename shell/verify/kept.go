@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // The three levels at which outcomes are kept and work is shared. Each key names everything on which its outcome
@@ -90,6 +92,10 @@ type verification struct {
 // signed verifies the image's signatures.
 func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descriptor) verification {
 	found, ok := cache.Do(ctx, g.outcomes, a.key(cache.Signature, image), func(ctx context.Context) (verification, cache.Keep) {
+		if busy := g.enter(ctx, a); busy != nil {
+			return verification{failure: busy}, cache.Keep{}
+		}
+		defer g.gate.Leave(a.task.Policy)
 		fact, err := g.signatures(ctx, a, image)
 		if err != nil {
 			return verification{failure: findingOf(ctx, err)}, cache.Keep{}
@@ -111,8 +117,11 @@ func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descr
 	}
 	key.Demand = string(text)
 	found, ok := cache.Do(ctx, g.outcomes, key, func(ctx context.Context) (core.AttestationsFact, cache.Keep) {
+		if busy := g.enter(ctx, a); busy != nil {
+			return core.AttestationsFact{Failure: busy}, cache.Keep{}
+		}
+		defer g.gate.Leave(a.task.Policy)
 		found := g.attestationsOfType(ctx, a, image, demand)
-		found = core.Settle(a.task, demand, found, image.Digest.String(), time.Now())
 		keep := g.keep(found.Settled == nil || found.Settled.Finding == nil, found.Lasting(), found.KeepUntil())
 		keep.Bytes = len(key.Demand)
 		for _, candidate := range found.Candidates {
@@ -124,6 +133,18 @@ func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descr
 		return core.AttestationsFact{Failure: timeout()}
 	}
 	return found
+}
+
+// enter waits for the turn of the task's trust policy. What has been kept needs no turn, so that a burst of what has not
+// does not hold it up.
+func (g *Gatherer) enter(ctx context.Context, a artifact) *core.Finding {
+	switch err := g.gate.Enter(ctx, a.task.Policy); {
+	case errors.Is(err, fair.ErrFull):
+		return &core.Finding{Code: core.Overloaded, Reason: "the service has too many images to verify; try again"}
+	case err != nil:
+		return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other images were verified; try again"}
+	}
+	return nil
 }
 
 // key names an outcome under the task's trust.

@@ -34,7 +34,7 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
 	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: func() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }})
-	options := verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second}
+	options := verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
 	if change != nil {
 		change(&options)
 	}

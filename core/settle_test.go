@@ -1,0 +1,141 @@
+package core_test
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// settled is a case's facts with its attestations settled, and how many were.
+func (c goldenCase) settled(plan core.Plan) (facts []core.Fact, n int) {
+	for i, fact := range c.facts {
+		if i >= len(plan.Tasks) {
+			break
+		}
+		var found []core.AttestationsFact
+		for j, demand := range plan.Tasks[i].Attestations {
+			if j >= len(fact.Attestations) {
+				break
+			}
+			settled := core.Settle(plan.Tasks[i], demand, fact.Attestations[j], fact.Digest, c.clock)
+			if settled.Settled != nil {
+				n++
+			}
+			found = append(found, settled)
+		}
+		fact.Attestations = found
+		facts = append(facts, fact)
+	}
+	return facts, n
+}
+
+// TestSettlingChangesNoVerdict holds every golden case against itself with what was settled beforehand.
+func TestSettlingChangesNoVerdict(t *testing.T) {
+	settled := 0
+	for _, path := range goldenPaths(t) {
+		c := readGolden(t, path)
+		plan, want, err := c.run()
+		if err != nil {
+			continue
+		}
+		facts, n := c.settled(plan)
+		settled += n
+		if got := core.Decide(plan, facts, c.clock); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v\nwant %+v", path, got, want)
+		}
+	}
+	if settled < 10 {
+		t.Errorf("only %d attestations were settled", settled)
+	}
+}
+
+// TestWhatIsNotSettled is what another moment may judge otherwise.
+func TestWhatIsNotSettled(t *testing.T) {
+	for _, path := range goldenPaths(t) {
+		name := filepath.Base(path)
+		if !strings.HasPrefix(name, "condition-time-now") && !strings.HasPrefix(name, "condition-time-since") {
+			continue
+		}
+		c := readGolden(t, path)
+		plan, _, err := c.run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, n := c.settled(plan); n != 0 {
+			t.Errorf("%s: its condition reads the clock, and was settled", name)
+		}
+	}
+}
+
+func TestKeepUntil(t *testing.T) {
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	signature := func(valid, fresh time.Duration) core.SignatureFact {
+		at := func(d time.Duration) (when time.Time) {
+			if d != 0 {
+				when = noon.Add(d)
+			}
+			return when
+		}
+		return core.SignatureFact{Verified: true, ValidUntil: at(valid), FreshUntil: at(fresh)}
+	}
+	tests := map[string]struct {
+		signatures []core.SignatureFact
+		want       time.Duration // from noon; 0 for never
+	}{
+		"nothing ends":                   {[]core.SignatureFact{signature(0, 0)}, 0},
+		"the signature ends":             {[]core.SignatureFact{signature(time.Hour, 0)}, time.Hour},
+		"a list ends":                    {[]core.SignatureFact{signature(0, time.Hour)}, time.Hour},
+		"both end":                       {[]core.SignatureFact{signature(time.Hour, time.Minute)}, time.Minute},
+		"of several, the first one ends": {[]core.SignatureFact{signature(0, 0), signature(time.Hour, 0), signature(time.Minute, 0)}, time.Minute},
+	}
+	for sentence, test := range tests {
+		var found core.AttestationsFact
+		for _, s := range test.signatures {
+			found.Candidates = append(found.Candidates, core.AttestationFact{Signature: s})
+		}
+		var want time.Time
+		if test.want != 0 {
+			want = noon.Add(test.want)
+		}
+		if got := found.KeepUntil(); !got.Equal(want) {
+			t.Errorf("%s: %s; want %s", sentence, got, want)
+		}
+	}
+}
+
+func TestWhatLasts(t *testing.T) {
+	rejected := func(codes ...core.Code) core.SignatureFact {
+		var s core.SignatureFact
+		for _, code := range codes {
+			s.Rejected = append(s.Rejected, core.Finding{Code: code})
+		}
+		return s
+	}
+	tests := map[string]struct {
+		signature core.SignatureFact
+		want      bool
+	}{
+		"a good signature":                      {core.SignatureFact{Verified: true}, true},
+		"no signature":                          {core.SignatureFact{}, true},
+		"a foreign signature":                   {rejected(core.SignatureUntrusted), true},
+		"one that could not be fetched":         {rejected(core.SignatureUntrusted, core.RegistryUnavailable), false},
+		"one whose revocation is unknown":       {rejected(core.RevocationUnknown), false},
+		"one that a plugin had no time for":     {rejected(core.PluginTimeout), false},
+		"none that was looked at":               {core.SignatureFact{Skipped: true}, false},
+		"a good one beside one out of reach":    {core.SignatureFact{Verified: true, Rejected: rejected(core.Timeout).Rejected}, true},
+		"one that the service had no place for": {rejected(core.Overloaded), false},
+	}
+	for sentence, test := range tests {
+		if got := test.signature.Lasting(); got != test.want {
+			t.Errorf("%s: lasting is %t", sentence, got)
+		}
+		attested := core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: test.signature}}}
+		if got := attested.Lasting(); got != test.want && !test.signature.Skipped {
+			t.Errorf("%s, of an attestation: lasting is %t", sentence, got)
+		}
+	}
+}
