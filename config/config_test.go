@@ -115,7 +115,7 @@ func jsonFields(of reflect.Type) map[string]reflect.Type {
 
 func TestTheTrustSamplesCanBeUsed(t *testing.T) {
 	var log strings.Builder
-	files, err := trust.OpenFiles("samples", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	files, err := trust.OpenFiles("samples", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type Function struct {
 	gatherer *verify.Gatherer
 	plugins  *plugin.Manager
 	door     *door
+	events   *events
+	prewarm  *prewarm
 	metrics  *metrics
 
 	inspected atomic.Bool // the plugins were asked what they are
@@ -56,6 +58,9 @@ func (f *Function) Start(ctx context.Context) {
 		f.running.Go(func() { watch(ctx) })
 	}
 	f.running.Go(func() { f.inspectPlugins(ctx) })
+	if f.prewarm != nil {
+		f.running.Go(func() { f.prewarm.run(ctx) })
+	}
 }
 
 // Stop ends what Start began, and waits for it.
@@ -121,11 +126,7 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	snapshot, loaded := f.trust.Snapshot()
-	if !loaded {
-		return core.Verdict{}, errNotLoaded
-	}
-	plan, err := core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
+	plan, snapshot, err := f.plan(request)
 	if err != nil {
 		return core.Verdict{}, err
 	}
@@ -137,7 +138,30 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()
 	facts := f.gatherer.Gather(ctx, plan.Tasks, snapshot)
-	return core.Decide(plan, facts, time.Now()), nil
+	verdict := core.Decide(plan, facts, time.Now())
+	f.prewarm.remember(request, plan.Policy, verdict)
+	return verdict, nil
+}
+
+// plan plans a request under the trust of this moment.
+func (f *Function) plan(request core.Request) (core.Plan, core.Snapshot, error) {
+	snapshot, loaded := f.trust.Snapshot()
+	if !loaded {
+		return core.Plan{}, core.Snapshot{}, errNotLoaded
+	}
+	plan, err := core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
+	return plan, snapshot, err
+}
+
+// warm gathers the facts for a request that nobody waits for: they are kept.
+func (f *Function) warm(ctx context.Context, request core.Request) {
+	plan, snapshot, err := f.plan(request)
+	if err != nil {
+		return // whoever asks will be told
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
+	defer cancel()
+	f.gatherer.Gather(ctx, plan.Tasks, snapshot)
 }
 
 // NewLogger makes the service's logger: JSON lines.

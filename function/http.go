@@ -20,6 +20,8 @@ func (f *Function) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /checkimages", f.serve("/checkimages", f.authenticated, f.answerCheck))
 	mux.HandleFunc("POST /verify", f.serve("/verify", everyone, f.answerVerify))
+	mux.Handle("POST /events", f.events)
+	mux.Handle("POST /{$}", f.events)
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /health/readiness", f.readiness)
 	mux.Handle("GET /metrics", f.metrics.handler())

@@ -36,6 +36,11 @@ type Settings struct {
 	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
 	AllowedUsers       []string `flag:"allowedUsers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`
 
+	EventAudiences []string `flag:"eventAudiences" env:"EVENT_AUDIENCES" default:"kyverno-notation-venafi-events" help:"Audiences of which the token of a CloudEvent's sender must name one, comma-separated."`
+	EventUsers     []string `flag:"eventUsers" env:"EVENT_USERS" default:"system:serviceaccount:kyverno-notation-venafi:*" help:"Users who may send CloudEvents, comma-separated; * at the end stands for any rest."`
+	EpochConfigMap string   `flag:"epochConfigMap" env:"EPOCH_CONFIG_MAP" default:"kyverno-notation-venafi-epoch" help:"With a cluster: ConfigMap in the service's namespace by which a replica that got a CloudEvent tells the others."`
+	Prewarm        int      `flag:"prewarm" env:"PREWARM" default:"0" help:"Images, of those verified last, that are verified anew after a change of trust before anyone asks; 0 for none."`
+
 	PluginDir          string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
 	PluginConfig       map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
 	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
@@ -131,7 +136,7 @@ func (s Settings) validate() error {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)
 		}
 	}
-	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "maxQueued": s.MaxQueued, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
+	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "maxQueued": s.MaxQueued, "prewarm": s.Prewarm, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
 		if value < 0 || value > maxSeconds {
 			return fmt.Errorf("%s is %d; it must be from 0 to %d", name, value, maxSeconds)
 		}

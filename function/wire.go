@@ -31,7 +31,10 @@ type sources struct {
 	credential   registry.CredentialFunc
 	pluginConfig plugin.Config
 	watches      []func(context.Context)
-	connected    func() bool // to the API server; nil without one
+	connected    func() bool                         // to the API server; nil without one
+	senders      CallerReview                        // of events; nil lets nobody send any
+	renew        func()                              // has trust looked at again
+	bump         func(context.Context, string) error // has the other replicas do so
 	close        func()
 }
 
@@ -41,7 +44,9 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if settings.TrustDir != "" {
 		open = fromFiles
 	}
-	from, err := open(settings, log)
+	f := &Function{settings: settings, log: log, door: newDoor(settings)}
+	f.prewarm = newPrewarm(settings.Prewarm, f.warm)
+	from, err := open(settings, log, f.prewarm.trustChanged)
 	if err != nil {
 		return nil, err
 	}
@@ -79,12 +84,12 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err != nil {
 		return nil, err
 	}
-	return &Function{
-		settings: settings, log: log,
-		trust: from.trust, callers: from.callers, watches: from.watches,
-		gatherer: gatherer, plugins: plugins, door: newDoor(settings), metrics: newMetrics(from.trust, from.connected, outcomes),
-		closers: []func(){gatherer.Close, from.close},
-	}, nil
+	f.trust, f.callers, f.watches = from.trust, from.callers, from.watches
+	f.gatherer, f.plugins = gatherer, plugins
+	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump)
+	f.metrics = newMetrics(from.trust, from.connected, outcomes)
+	f.closers = []func(){gatherer.Close, from.close}
+	return f, nil
 }
 
 // newCache makes the cache that settings ask for. Without one, requests that come at once share their work still.
@@ -97,11 +102,11 @@ func newCache(settings Settings) *cache.Cache {
 }
 
 // fromFiles takes trust from a directory. Nobody is asked who they are unless a cluster is there to ask.
-func fromFiles(settings Settings, log *slog.Logger) (sources, error) {
+func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, error) {
 	if settings.ReviewKyvernoToken != nil && *settings.ReviewKyvernoToken {
 		return sources{}, fmt.Errorf("reviewKyvernoToken needs a cluster, and trustDir is set; leave one of them out")
 	}
-	files, err := trust.OpenFiles(settings.TrustDir, log)
+	files, err := trust.OpenFiles(settings.TrustDir, log, changed)
 	if err != nil {
 		return sources{}, err
 	}
@@ -115,22 +120,26 @@ func fromFiles(settings Settings, log *slog.Logger) (sources, error) {
 }
 
 // fromCluster takes everything from the API server, and watches it.
-func fromCluster(settings Settings, log *slog.Logger) (sources, error) {
+func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, error) {
 	client, err := connect(settings)
 	if err != nil {
 		return sources{}, fmt.Errorf("no trust: name a directory in --trustDir, or run in a cluster: %w", err)
 	}
-	resources := kube.NewTrust(client, log)
+	resources := kube.NewTrust(client, log, changed)
 	secrets := kube.NewPullSecrets(client, client.Namespace, settings.ImagePullSecrets, log)
 	config := kube.NewPluginConfig(client, kube.PluginConfigOptions{
 		Namespace: client.Namespace, ConfigMap: settings.PluginConfigMap, Secret: settings.PluginConfigSecret,
 	}, log)
+	epoch := kube.NewEpoch(client, client.Namespace, settings.EpochConfigMap, log, resources.Renew)
 	from := sources{
 		trust:        resources,
 		credential:   firstOf(secrets.Credential, registry.DockerConfig(settings.DockerConfig)),
 		pluginConfig: merged(config.Config, settings.PluginConfig),
-		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch},
+		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch, epoch.Watch},
 		connected:    resources.Connected,
+		senders:      kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
+		renew:        resources.Renew,
+		bump:         epoch.Bump,
 		close:        client.Close,
 	}
 	if settings.ReviewKyvernoToken == nil || *settings.ReviewKyvernoToken {

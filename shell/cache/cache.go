@@ -137,6 +137,27 @@ func (c *Cache) sweep() {
 	}
 }
 
+// Drop forgets the outcomes whose keys are chosen, as Flush does with all. Work that is under way for others is not
+// kept either: which of it is meant cannot be told from here.
+func (c *Cache) Drop(chosen func(Key) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flushes++
+	for key := range c.flights {
+		if chosen(key) {
+			delete(c.flights, key)
+		}
+	}
+	if c.kept == nil {
+		return
+	}
+	for _, key := range c.kept.Keys() {
+		if chosen(key) {
+			c.kept.Delete(key)
+		}
+	}
+}
+
 // Flush forgets everything. What is under way is finished for those who wait for it, but not kept, and not shared with
 // those who come later.
 func (c *Cache) Flush() {

@@ -27,6 +27,7 @@ type apiServer struct {
 	review  func(spec map[string]any) map[string]any
 	written int    // statuses that were accepted
 	denied  string // path of the object whose status is refused
+	dead    bool   // watches are told nothing, as over a connection that is half dead
 
 	address string
 	server  *httptest.Server
@@ -190,7 +191,7 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, name string) {
 		a.mu.Lock()
 		changed := a.changed
 		for _, e := range a.events {
-			if e.version > seen && belongs(e.path, r.URL.Path, name) {
+			if e.version > seen && !a.dead && belongs(e.path, r.URL.Path, name) {
 				_, _ = w.Write(e.line)
 			}
 		}

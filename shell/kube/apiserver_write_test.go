@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// patchStatus answers merge patches of statuses. One that names another version than the object's is a conflict.
+// patchStatus answers merge patches of statuses, and of the data of ConfigMaps. One that names another version than the object's is a conflict.
 func (a *apiServer) patchStatus(w http.ResponseWriter, r *http.Request) {
 	var patch map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
@@ -35,7 +35,12 @@ func (a *apiServer) patchStatus(w http.ResponseWriter, r *http.Request) {
 	a.version++
 	object, metadata = maps.Clone(object), maps.Clone(metadata)
 	metadata["resourceVersion"] = strconv.Itoa(a.version)
-	object["metadata"], object["status"] = metadata, merge(object["status"], patch["status"])
+	object["metadata"] = metadata
+	for _, part := range []string{"status", "data"} {
+		if patch[part] != nil {
+			object[part] = merge(object[part], patch[part])
+		}
+	}
 	a.objects[path] = object
 	a.written++
 	a.tell("MODIFIED", path, object)

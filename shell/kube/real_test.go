@@ -80,7 +80,7 @@ func testRealTrust(t *testing.T, admin, service *Client) {
 		})
 	}
 	before, start := heap(), time.Now()
-	trust := NewTrust(service, (&record{}).logger())
+	trust := NewTrust(service, (&record{}).logger(), func() {})
 	running(t, trust.Watch)
 	within(t, 2*time.Second, "loaded", loaded(trust))
 	took := time.Since(start)

@@ -21,12 +21,13 @@ type trustResources struct {
 	policies *mirror[trust.PolicyResource]
 	stores   *mirror[trust.StoreResource]
 	changed  chan struct{} // holds a change that was not looked at yet
+	renew    chan struct{} // holds a wish for new lists
 }
 
 // newTrustResources prepares. What the decoders leave out of a resource is not seen to change.
 func newTrustResources(client *Client, log *slog.Logger, subject string,
 	policy func(*unstructured.Unstructured) trust.PolicyResource, store func(*unstructured.Unstructured) trust.StoreResource) *trustResources {
-	r := &trustResources{client: client, changed: make(chan struct{}, 1), link: newLink(log, subject, trustPolicies(), trustStores())}
+	r := &trustResources{client: client, changed: make(chan struct{}, 1), renew: make(chan struct{}, 1), link: newLink(log, subject, trustPolicies(), trustStores())}
 	r.policies = &mirror[trust.PolicyResource]{decode: policy, changed: r.note}
 	r.stores = &mirror[trust.StoreResource]{decode: store, changed: r.note}
 	return r
@@ -50,8 +51,7 @@ func (r *trustResources) all() ([]trust.PolicyResource, []trust.StoreResource, b
 // look gave is over; 0 waits for a change. Run it once.
 func (r *trustResources) follow(ctx context.Context, look func() time.Duration) {
 	var watches sync.WaitGroup
-	watches.Go(func() { r.client.watch(ctx, trustPolicies(), r.policies, r.link.report) })
-	watches.Go(func() { r.client.watch(ctx, trustStores(), r.stores, r.link.report) })
+	watches.Go(func() { r.watchBoth(ctx) })
 	defer watches.Wait()
 	var due <-chan time.Time
 	for {
@@ -70,5 +70,37 @@ func (r *trustResources) follow(ctx context.Context, look func() time.Duration) 
 		if wait := look(); wait > 0 {
 			due = time.After(wait)
 		}
+	}
+}
+
+// renewEvery is how often, at the most, the resources are listed anew because someone wished so.
+const renewEvery = time.Second
+
+// watchBoth watches policies and stores until ctx ends. At every wish it begins with new lists: a watch that is broken
+// without knowing it, as its connection is half dead, sees no change.
+func (r *trustResources) watchBoth(ctx context.Context) {
+	for ctx.Err() == nil {
+		round, end := context.WithCancel(ctx)
+		var watches sync.WaitGroup
+		watches.Go(func() { r.client.watch(round, trustPolicies(), r.policies, r.link.report) })
+		watches.Go(func() { r.client.watch(round, trustStores(), r.stores, r.link.report) })
+		select {
+		case <-ctx.Done():
+		case <-time.After(renewEvery):
+			select {
+			case <-ctx.Done():
+			case <-r.renew:
+			}
+		}
+		end()
+		watches.Wait()
+	}
+}
+
+// Renew has the resources listed anew, soon. Many wishes at once are one.
+func (r *trustResources) Renew() {
+	select {
+	case r.renew <- struct{}{}:
+	default:
 	}
 }

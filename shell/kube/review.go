@@ -37,7 +37,7 @@ const (
 // ReviewerOptions say whom to let in. Their zero value lets nobody in.
 type ReviewerOptions struct {
 	Audiences    []string // a token must be for one of them
-	AllowedUsers []string // such as system:serviceaccount:kyverno:kyverno-admission-controller
+	AllowedUsers []string // such as system:serviceaccount:kyverno:kyverno-admission-controller; "*" at the end for any that begins so
 }
 
 // Reviewer authenticates callers by their bearer tokens, through the API server's TokenReview.
@@ -136,10 +136,19 @@ func (r *Reviewer) judge(status authentication.TokenReviewStatus) error {
 		return fmt.Errorf("%w: the API server does not accept the token for the audience %s", ErrUnauthenticated, strings.Join(r.options.Audiences, ", "))
 	case !forUs:
 		return fmt.Errorf("%w: the token is not for the audience %s", ErrUnauthenticated, strings.Join(r.options.Audiences, ", "))
-	case !slices.Contains(r.options.AllowedUsers, status.User.Username):
+	case !r.options.allows(status.User.Username):
 		return fmt.Errorf("%w: %q is not among the allowed users", ErrForbidden, status.User.Username)
 	}
 	return nil
+}
+
+func (o ReviewerOptions) allows(user string) bool {
+	return slices.ContainsFunc(o.AllowedUsers, func(allowed string) bool {
+		if prefix, any := strings.CutSuffix(allowed, "*"); any {
+			return strings.HasPrefix(user, prefix)
+		}
+		return user == allowed
+	})
 }
 
 // expiresIn reads how long a JWT lasts. It is not verified here: the API server did that. A token that is no JWT

@@ -29,12 +29,13 @@ type Trust struct {
 	*trustResources
 	log      *slog.Logger
 	snapshot atomic.Pointer[core.Snapshot]
+	changed  func()
 	problems []trust.Problem // that were logged; of the goroutine that runs Watch
 }
 
-// NewTrust prepares; Watch does the work.
-func NewTrust(client *Client, log *slog.Logger) *Trust {
-	return &Trust{log: log, trustResources: newTrustResources(client, log, "trust", decodePolicy, decodeStore)}
+// NewTrust prepares; Watch does the work. It calls changed after every new snapshot.
+func NewTrust(client *Client, log *slog.Logger, changed func()) *Trust {
+	return &Trust{log: log, changed: changed, trustResources: newTrustResources(client, log, "trust", decodePolicy, decodeStore)}
 }
 
 // Snapshot gives the trust of this moment; false before policies and stores were listed for the first time. While
@@ -73,6 +74,7 @@ func (t *Trust) publish() {
 	t.problems = problems
 	t.snapshot.Store(&snapshot)
 	t.log.Info("trust loaded", "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
+	t.changed()
 }
 
 // decodePolicy takes what the service knows of a policy. Fields that it does not know are passed over, as the

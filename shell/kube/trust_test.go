@@ -108,7 +108,7 @@ func (t *Trust) store(name string) (core.TrustStore, bool) {
 
 func startTrust(t *testing.T, api *apiServer, log *record) *Trust {
 	t.Helper()
-	trust := NewTrust(api.client(t), log.logger())
+	trust := NewTrust(api.client(t), log.logger(), func() {})
 	running(t, trust.Watch)
 	return trust
 }
@@ -259,7 +259,7 @@ func heap() int64 {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	t := NewTrust(&Client{}, slog.New(slog.DiscardHandler))
+	t := NewTrust(&Client{}, slog.New(slog.DiscardHandler), func() {})
 	ca, err := signing.NewCA(signing.Options{})
 	if err != nil {
 		b.Fatal(err)

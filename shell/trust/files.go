@@ -28,14 +28,15 @@ const (
 type Files struct {
 	dir      string
 	log      *slog.Logger
+	changed  func()
 	snapshot atomic.Pointer[core.Snapshot]
 	seen     string // fingerprint of what snapshot was made from; of the goroutine that runs Watch
 }
 
-// OpenFiles reads the directory once. It fails when the directory cannot be read; a broken file in it is logged
+// OpenFiles reads the directory once, and calls changed after every new snapshot. It fails when the directory cannot be read; a broken file in it is logged
 // and breaks itself only.
-func OpenFiles(dir string, log *slog.Logger) (*Files, error) {
-	f := &Files{dir: dir, log: log, seen: "nothing yet"}
+func OpenFiles(dir string, log *slog.Logger, changed func()) (*Files, error) {
+	f := &Files{dir: dir, log: log, changed: changed, seen: "nothing yet"}
 	if err := f.reload(); err != nil {
 		return nil, fmt.Errorf("trust directory %s: %w", dir, err)
 	}
@@ -96,6 +97,7 @@ func (f *Files) publish(found resources, fingerprint string) {
 	f.log.Info("trust loaded", "dir", f.dir, "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
 	f.seen = fingerprint
 	f.snapshot.Store(&snapshot)
+	f.changed()
 }
 
 // list gives the names of the trust files and a fingerprint that changes when one of them does.

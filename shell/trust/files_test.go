@@ -60,7 +60,7 @@ func TestFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler))
+			files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestConfigMapVolumes(t *testing.T) {
 	}
 	link("v1", "..data")
 	link("..data/p.yaml", "p.yaml")
-	files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler))
+	files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func follows(t *testing.T, files *trust.Files, names ...string) {
 
 // TestNoDirectory fails at start, when it can still be corrected.
 func TestNoDirectory(t *testing.T) {
-	if _, err := trust.OpenFiles(filepath.Join(t.TempDir(), "absent"), slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := trust.OpenFiles(filepath.Join(t.TempDir(), "absent"), slog.New(slog.DiscardHandler), func() {}); err == nil {
 		t.Error("a directory that is not there was opened")
 	}
 }

@@ -1,0 +1,146 @@
+package function
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/jellydator/ttlcache/v3"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+)
+
+// events takes CloudEvents on changes of trust (CloudEvents 1.0.2, HTTP protocol binding, structured and binary mode),
+// as Knative's ApiServerSource sends them. An event reaches one replica, and may be lost, doubled, late or out of order:
+// it is no news but a hint to look at the API server again, given to the other replicas by the epoch.
+type events struct {
+	senders  CallerReview // who may send; nil lets nobody
+	outcomes *cache.Cache
+	trust    TrustSource
+	renew    func()                                    // has this replica look at the trust resources again
+	bump     func(ctx context.Context, v string) error // has the other replicas do so
+	seen     *ttlcache.Cache[string, struct{}]         // events that were taken
+}
+
+// Bounds on events.
+const (
+	maxEvent   = 1 << 20 // bytes
+	eventsSeen = 4096
+	seenFor    = 10 * time.Minute
+)
+
+func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error) *events {
+	return &events{
+		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump,
+		seen: ttlcache.New(ttlcache.WithCapacity[string, struct{}](eventsSeen), ttlcache.WithTTL[string, struct{}](seenFor), ttlcache.WithDisableTouchOnHit[string, struct{}]()),
+	}
+}
+
+// errNoSenders refuses events where nobody can be asked who sends them.
+var errNoSenders = errors.New("events are taken in a cluster only; trustDir is looked at by itself")
+
+// ServeHTTP answers 202 for an event that was taken, or that is of no concern or was taken before, and an error for one
+// that should be sent again.
+func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := e.take(w, r); err != nil {
+		sendText(w, statusOfEventError(err), err.Error())
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// eventError is an event that is not understood: to send it again is of no use.
+type eventError struct{ text string }
+
+// Error is one sentence for a person.
+func (e *eventError) Error() string { return e.text }
+
+func statusOfEventError(err error) int {
+	var malformed *eventError
+	switch {
+	case errors.Is(err, errNoSenders):
+		return http.StatusForbidden
+	case errors.As(err, &malformed):
+		return http.StatusBadRequest
+	}
+	return statusOfError(err)
+}
+
+func (e *events) take(w http.ResponseWriter, r *http.Request) error {
+	if e.senders == nil {
+		return errNoSenders
+	}
+	if _, err := e.senders.Review(r.Context(), r.Header.Get("Authorization")); err != nil {
+		return err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
+	event, err := cloudevents.NewEventFromHTTPRequest(r)
+	if err == nil {
+		err = event.Validate()
+	}
+	if err != nil {
+		return &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
+	}
+	change, concerns := changeOf(event)
+	id := identityOf(event)
+	if !concerns || e.seen.Get(id) != nil {
+		return nil
+	}
+	return e.apply(r.Context(), id, change)
+}
+
+// apply forgets what the change affects, and has every replica look at trust again. Where the others could not be told,
+// the event counts as not taken, so that it is sent again.
+func (e *events) apply(ctx context.Context, id string, change core.Change) error {
+	snapshot, _ := e.trust.Snapshot()
+	e.outcomes.Drop(func(key cache.Key) bool { return key.Policy != "" && change.Affects(snapshot, key.Policy) })
+	e.renew()
+	if err := e.bump(ctx, id); err != nil {
+		return fmt.Errorf("the other replicas could not be told; send the event again: %w", err)
+	}
+	e.seen.Set(id, struct{}{}, ttlcache.DefaultTTL)
+	return nil
+}
+
+// identityOf is one for all deliveries of an event (CloudEvents, section "id": unique together with the source).
+func identityOf(event *cloudevents.Event) string {
+	sum := sha256.Sum256([]byte(event.Source() + "\n" + event.ID()))
+	return hex.EncodeToString(sum[:16])
+}
+
+// changeOf tells what an event says to have changed; false for one that is not about trust. Knative's source puts the
+// resource into the data, and in the mode Reference only its name.
+func changeOf(event *cloudevents.Event) (core.Change, bool) {
+	extension := func(name string) string {
+		value, _ := event.Extensions()[name].(string)
+		return value
+	}
+	kind := extension("kind")
+	if !strings.HasPrefix(event.Type(), "dev.knative.apiserver.") ||
+		!strings.HasPrefix(extension("apiversion"), "notation.nirmata.io/") ||
+		kind != "TrustPolicy" && kind != "TrustStore" {
+		return core.Change{}, false
+	}
+	var resource struct {
+		Spec struct {
+			TrustPolicyName string `json:"trustPolicyName"`
+			TrustStoreName  string `json:"trustStoreName"`
+			Type            string `json:"type"`
+		} `json:"spec"`
+	}
+	if json.Unmarshal(event.Data(), &resource) != nil {
+		return core.Change{}, true // of what, it does not say
+	}
+	if kind == "TrustPolicy" {
+		return core.Change{Policy: resource.Spec.TrustPolicyName}, true
+	}
+	return core.Change{Store: core.StoreRef{Type: resource.Spec.Type, Name: resource.Spec.TrustStoreName}}, true
+}

@@ -1,0 +1,103 @@
+package function
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+	"github.com/samber/lo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// prewarm verifies what was verified last anew when trust has changed, so that the next to ask need not wait. A nil
+// one does nothing.
+type prewarm struct {
+	recent  *ttlcache.Cache[string, core.Request] // of one image each
+	changed chan struct{}                         // holds a change of trust that was not acted on yet
+	gather  func(context.Context, core.Request)
+}
+
+// Bounds on warming up: it must not get in the way of those who wait.
+const (
+	prewarmAtOnce = 2
+	prewarmSettle = 200 * time.Millisecond // for changes that come together
+	prewarmFor    = 24 * time.Hour         // after it was last asked for, an image is forgotten
+)
+
+func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
+	if most == 0 {
+		return nil
+	}
+	return &prewarm{
+		recent:  ttlcache.New(ttlcache.WithCapacity[string, core.Request](uint64(most)), ttlcache.WithTTL[string, core.Request](prewarmFor)),
+		changed: make(chan struct{}, 1),
+		gather:  gather,
+	}
+}
+
+// remember notes the images of a request that were verified, by their digests.
+func (p *prewarm) remember(request core.Request, policy string, verdict core.Verdict) {
+	if p == nil {
+		return
+	}
+	demands, _ := json.Marshal(request.Attestations) // it was JSON
+	for _, result := range verdict.Results {
+		ref, err := core.ParseReference(result.Image)
+		if result.Code != core.Verified || err != nil {
+			continue
+		}
+		p.recent.Set(policy+" "+result.Image+" "+string(demands), core.Request{
+			Images:       []core.Image{{Name: result.Name, Kind: result.Kind, Written: result.Image, Ref: ref}},
+			TrustPolicy:  policy,
+			Attestations: request.Attestations,
+		}, ttlcache.DefaultTTL)
+	}
+}
+
+// trustChanged says that it is time. It does not wait.
+func (p *prewarm) trustChanged() {
+	if p == nil {
+		return
+	}
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run warms up after every change until ctx ends.
+func (p *prewarm) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changed:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(prewarmSettle):
+		}
+		p.all(ctx)
+	}
+}
+
+// all verifies what is remembered, until trust changes again.
+func (p *prewarm) all(ctx context.Context) {
+	requests := lo.MapToSlice(p.recent.Items(), func(_ string, item *ttlcache.Item[string, core.Request]) core.Request { return item.Value() })
+	var group errgroup.Group
+	group.SetLimit(prewarmAtOnce)
+	for _, request := range requests {
+		if ctx.Err() != nil || len(p.changed) > 0 {
+			break
+		}
+		group.Go(func() error {
+			p.gather(ctx, request)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions give no errors
+}
