@@ -89,7 +89,7 @@ func planImage(ref Reference, request Request, snapshot Snapshot, name string, r
 	}
 	statement := policy.Statements[i]
 	if _, ok := revisions[i]; !ok {
-		revisions[i] = snapshot.revision(policy, statement)
+		revisions[i] = snapshot.revision(policy, i)
 	}
 	return Task{
 		Ref:          ref,

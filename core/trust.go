@@ -24,6 +24,8 @@ type TrustPolicy struct {
 	Name       string
 	Statements []Statement
 	Problem    string // why the policy cannot be used; "" when it can
+
+	revisions []string // of the statements, by [Snapshot.Sealed]; nil has them worked out for every request
 }
 
 // Statement is a trust policy statement.
@@ -84,9 +86,28 @@ func canonicalScope(scope string) string {
 	return scope
 }
 
-// revision is a hash over everything that a verification under the statement depends on. Two verifications
+// Sealed works out beforehand what every request would have to. The snapshot must not be changed from then on.
+func (s Snapshot) Sealed() Snapshot {
+	for name, policy := range s.Policies {
+		policy.revisions = make([]string, len(policy.Statements))
+		for i, statement := range policy.Statements {
+			policy.revisions[i] = s.hash(policy, statement)
+		}
+		s.Policies[name] = policy
+	}
+	return s
+}
+
+// revision is a hash over everything that a verification under a policy's statement depends on. Two verifications
 // with one revision were made under the same trust.
-func (s Snapshot) revision(policy TrustPolicy, statement Statement) string {
+func (s Snapshot) revision(policy TrustPolicy, statement int) string {
+	if policy.revisions != nil {
+		return policy.revisions[statement]
+	}
+	return s.hash(policy, policy.Statements[statement])
+}
+
+func (s Snapshot) hash(policy TrustPolicy, statement Statement) string {
 	hash := sha256.New()
 	text, _ := json.Marshal(statement) // strings, slices and maps of strings always encode
 	fmt.Fprintf(hash, "%q\n%s\n", policy.Name, text)

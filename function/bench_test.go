@@ -1,8 +1,10 @@
 package function_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -68,4 +70,50 @@ func (b *bench) processes(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(strings.Split(strings.Join(calls, "\n"), "\n"))
+}
+
+// BenchmarkWarm measures admissions of one image that is kept, by 16 callers at once, beside a handler that decodes the
+// same body and encodes the same answer.
+func BenchmarkWarm(b *testing.B) {
+	service := start(b, registry.Options{}, "", nil)
+	reference, _ := service.publish(b, "signed")
+	body := pod(reference)
+	answer := service.post(b, "/checkimages", body)
+	if answer.status != http.StatusOK {
+		b.Fatalf("answer %d %s", answer.status, answer.text)
+	}
+	handlers := map[string]http.Handler{"service": service.service.Handler(), "bare": bare(b, answer.text)}
+	for _, name := range []string{"service", "bare"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					got := httptest.NewRecorder()
+					handlers[name].ServeHTTP(got, httptest.NewRequest(http.MethodPost, "/checkimages", strings.NewReader(body)))
+					if got.Code != http.StatusOK {
+						b.Errorf("answer %d %s", got.Code, got.Body)
+					}
+				}
+			})
+		})
+	}
+}
+
+// bare decodes any request, and encodes always the same answer.
+func bare(t testing.TB, answer string) http.Handler {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(answer), &value); err != nil {
+		t.Fatal(err)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var request any
+		if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(value)
+	})
 }

@@ -22,6 +22,8 @@ const (
 	userAgent = "kyverno-notation-venafi"
 	// trustInterval is how often the trust directory is looked at.
 	trustInterval = 500 * time.Millisecond
+	// pluginsInterval is how often requests look at the installed plugins.
+	pluginsInterval = time.Second
 )
 
 // sources is where trust, credentials and plugin configuration come from: files, or a cluster.
@@ -80,6 +82,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		StaleTags:            settings.StaleTags,
 		MaxVerifications:     settings.MaxVerifications,
 		MaxQueued:            settings.MaxQueued,
+		PluginsEvery:         pluginsInterval,
 	})
 	if err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func Compile(policies []PolicyResource, stores []StoreResource) (core.Snapshot, 
 	}
 	delete(snapshot.Policies, "") // nobody can ask for it
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Kind+a.Name, b.Kind+b.Name) })
-	return snapshot, problems
+	return snapshot.Sealed(), problems
 }
 
 func problemOf(kind, reason string, resources []string) []Problem {

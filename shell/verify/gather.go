@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,6 +30,7 @@ type Options struct {
 	StaleTags            bool          // a tag's last digest stands in, up to Keep, where its registry fails
 	MaxVerifications     int           // of images and attestation types at once, for all requests
 	MaxQueued            int           // of those, how many wait their turn
+	PluginsEvery         time.Duration // how often the installed plugins are looked at; 0 for at every request
 }
 
 // keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
@@ -41,6 +43,7 @@ type Gatherer struct {
 	registry   *registry.Client
 	plugins    *plugin.Manager
 	outcomes   *cache.Cache
+	looked     atomic.Pointer[pluginsAt]
 	gate       *fair.Gate          // shares verifications between trust policies
 	payloads   *semaphore.Weighted // bytes
 	revocation revocationCheck
@@ -74,7 +77,7 @@ func (g *Gatherer) Close() {
 // the fact.
 func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
 	facts := make([]core.Fact, len(tasks))
-	plugins := g.plugins.Revision()
+	plugins := g.pluginsRevision()
 	var group errgroup.Group
 	group.SetLimit(g.options.MaxParallel)
 	for i, task := range tasks {
@@ -85,6 +88,24 @@ func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Sna
 	}
 	_ = group.Wait() // the functions give no errors
 	return facts
+}
+
+// pluginsAt is the revision of the plugins at a moment.
+type pluginsAt struct {
+	revision string
+	at       time.Time
+}
+
+// pluginsRevision is of now, or of a moment ago. What is verified by a newer plugin under an older revision is not
+// found under the newer one.
+func (g *Gatherer) pluginsRevision() string {
+	now := time.Now()
+	if last := g.looked.Load(); last != nil && now.Sub(last.at) < g.options.PluginsEvery {
+		return last.revision
+	}
+	revision := g.plugins.Revision()
+	g.looked.Store(&pluginsAt{revision, now})
+	return revision
 }
 
 // guarded turns a panic, in a library that parses what strangers wrote, into a fact that denies.
