@@ -1,0 +1,70 @@
+// Command load measures the service as its callers see it: it starts a registry, the service and the plugin on
+// loopback, sends requests over HTTP, and prints tables. What it prints are figures of this machine; what holds
+// elsewhere are the counts and the ratios within one run.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// options of a run.
+type options struct {
+	service, plugins string          // the service's binary, and the directory of plugins
+	delays           []time.Duration // of the registry
+	each             time.Duration   // for which a scenario is measured
+	soak             time.Duration   // instead of all that; 0 for no soak
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "bare" {
+		exit(serveBare(os.Args[2]))
+	}
+	var o options
+	var delays string
+	flag.StringVar(&o.service, "service", "", "binary of the service")
+	flag.StringVar(&o.plugins, "plugins", "", "directory of plugins")
+	flag.StringVar(&delays, "registryDelay", "0,5ms,20ms,80ms", "what the registry adds to each request, comma-separated; all scenarios are run with the first, the cold ones with the others")
+	flag.DurationVar(&o.each, "each", 2*time.Second, "time to measure a scenario")
+	flag.DurationVar(&o.soak, "soak", 0, "send mixed load for so long, and watch memory, files and processes")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	exit(run(ctx, o, delays))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func run(ctx context.Context, o options, delays string) (err error) {
+	for _, text := range strings.Split(delays, ",") {
+		delay, err := time.ParseDuration(strings.TrimSpace(text))
+		if text != "0" && err != nil {
+			return fmt.Errorf("registryDelay: %w", err)
+		}
+		o.delays = append(o.delays, delay)
+	}
+	if o.plugins, err = filepath.Abs(o.plugins); err != nil {
+		return err
+	}
+	w, err := newWorld(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if o.soak > 0 {
+		return w.soak(ctx, o.soak)
+	}
+	return w.measureAll(ctx)
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+const sbomType = "sbom/cyclone-dx"
+
+func (w *world) measureAll(ctx context.Context) error {
+	rest, err := w.warm.state()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Memory at rest: %.0f MiB\n", rest.resident/(1<<20))
+	bodies, err := w.bodies(ctx)
+	if err != nil {
+		return err
+	}
+	for i, delay := range w.options.delays {
+		if err := w.coldAt(ctx, delay, bodies); err != nil {
+			return err
+		}
+		if i > 0 {
+			continue
+		}
+		for _, part := range []func(context.Context) error{w.keptAndShared, w.growth} {
+			if err := part(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// body is a request that is sent again and again.
+type body struct{ name, text string }
+
+// bodies are those of the cold loads.
+func (w *world) bodies(ctx context.Context) ([]body, error) {
+	plain, err := w.push(ctx, "plain", false)
+	if err != nil {
+		return nil, err
+	}
+	many, err := w.pushMany(ctx, "pod", 50, true)
+	if err != nil {
+		return nil, err
+	}
+	attested, err := w.attested(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []body{
+		{"an image", pod(plain)},
+		{"an image, plugin", pod(many[0])},
+		{"a pod of 10, plugin", pod(many[:10]...)},
+		{"a pod of 50, plugin", pod(many...)},
+		{"an image with an SBOM and a condition", attested},
+	}, nil
+}
+
+func (w *world) attested(ctx context.Context) (string, error) {
+	image, err := w.scenario.PushSigned(ctx, "attested", w.scenario.Signer(), &signing.SignRequest{})
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.scenario.Attest(ctx, "attested", image, sbomType, []byte(`{"licence":"MIT"}`), w.scenario.Signer()); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":%q}]}},"attestations":[{"imageReference":"*","type":[{"name":%q,"conditions":{"all":[{"key":"{{ licence }}","operator":"NotEquals","value":"GPL-3.0"}]}}]}]}`,
+		w.scenario.Reference("attested"), sbomType), nil
+}
+
+// coldAt measures admissions of which nothing is kept, with the registry at a distance, and holds the two promises
+// about them against the figures.
+func (w *world) coldAt(ctx context.Context, delay time.Duration, bodies []body) error {
+	w.registry.SetFault(nil)
+	if delay > 0 {
+		w.registry.SetFault(registry.Delay(delay))
+		defer w.registry.SetFault(nil)
+	}
+	heading(fmt.Sprintf("Cold, one caller, the registry %s away", delay))
+	p50 := map[string]time.Duration{}
+	for _, b := range bodies {
+		f, err := w.measure(ctx, load{name: b.name, to: w.cold, callers: 1, body: always(b.text)})
+		if err != nil {
+			return err
+		}
+		f.row(b.name)
+		p50[b.name] = f.p50
+	}
+	process, err := w.processTime(ctx)
+	if err != nil {
+		return err
+	}
+	one := p50["an image, plugin"]
+	fmt.Printf("\nOne plugin process takes %s ms; an image with plugin %.2f times (4 registry requests + a process); a pod of 10 of them %.2f times one.\n",
+		millis(process), float64(one)/float64(4*delay+process), float64(p50["a pod of 10, plugin"])/float64(one))
+	return nil
+}
+
+// processTime is what a process of the plugin takes, from its start to its end.
+func (w *world) processTime(ctx context.Context) (time.Duration, error) {
+	var took []time.Duration
+	for range 50 {
+		command := exec.CommandContext(ctx, filepath.Join(w.options.plugins, "venafi-csp", "notation-venafi-csp"), "get-plugin-metadata")
+		command.Stdin = nil
+		began := time.Now()
+		if err := command.Run(); err != nil {
+			return 0, fmt.Errorf("plugin: %w", err)
+		}
+		took = append(took, time.Since(began))
+	}
+	return percentile(took, 50), nil
+}
+
+// keptAndShared measures what is kept beside a bare handler, what is shared, and a mixture.
+func (w *world) keptAndShared(ctx context.Context) error {
+	image, err := w.push(ctx, "kept", true)
+	if err != nil {
+		return err
+	}
+	status, answer, err := w.warm.post(ctx, pod(image))
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("answer %d %s %w", status, answer, err)
+	}
+	heading("Kept, and shared")
+	var at16 figures
+	for _, callers := range []int{1, 16, 64} {
+		f, err := w.measure(ctx, load{name: "kept", to: w.warm, callers: callers, body: always(pod(image))})
+		if err != nil {
+			return err
+		}
+		f.row(fmt.Sprintf("kept, %d callers", callers))
+		if callers == 16 {
+			at16 = f
+		}
+	}
+	bare, err := w.bare(ctx, pod(image), answer)
+	if err != nil {
+		return err
+	}
+	bare.row("a bare handler, 16 callers")
+	for _, part := range []func(context.Context) error{w.stampede, w.mixed, w.coldCallers} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\nKept, at 16 callers: %.2f of the bare handler's rate, %.2f times its p99.\n", at16.rate/bare.rate, float64(at16.p99)/float64(bare.p99))
+	return nil
+}
+
+// stampede sends 100 requests for one cold image at once.
+func (w *world) stampede(ctx context.Context) error {
+	image, err := w.push(ctx, "stampede", true)
+	if err != nil {
+		return err
+	}
+	f, err := w.measure(ctx, load{name: "stampede", to: w.warm, callers: 100, body: always(pod(image)), most: 100})
+	if err != nil {
+		return err
+	}
+	f.row(fmt.Sprintf("100 at once for one cold image (%.0f registry requests and %.0f processes in all)", f.lookups*100, f.processes*100))
+	return nil
+}
+
+// mixed sends 95 requests for what is kept to 5 for what is new.
+func (w *world) mixed(ctx context.Context) error {
+	const total = 4000
+	fresh, err := w.pushMany(ctx, "mixed", total/20+1, false)
+	if err != nil {
+		return err
+	}
+	f, err := w.measure(ctx, load{name: "mixed", to: w.warm, callers: 16, most: total, body: func(i int) string {
+		if i%20 == 0 {
+			return pod(fresh[1+i/20%(len(fresh)-1)])
+		}
+		return pod(fresh[0])
+	}})
+	if err != nil {
+		return err
+	}
+	f.row("95 kept, 5 cold, 16 callers")
+	return nil
+}
+
+// coldCallers is the load under which memory is promised to stay in bounds.
+func (w *world) coldCallers(ctx context.Context) error {
+	images, err := w.pushMany(ctx, "crowd", 64, true)
+	if err != nil {
+		return err
+	}
+	f, err := w.measure(ctx, load{name: "64 cold callers", to: w.cold, callers: 64, body: func(i int) string { return pod(images[i%len(images)]) }})
+	if err != nil {
+		return err
+	}
+	f.row("cold, plugin, 64 callers")
+	return nil
+}
+
+// growth measures how the cost grows with images, signatures and trust policies.
+func (w *world) growth(ctx context.Context) error {
+	heading("How the cost of a cold admission grows, one caller, no plugin")
+	images, err := w.pushMany(ctx, "grow", 50, false)
+	if err != nil {
+		return err
+	}
+	for _, n := range []int{1, 5, 20, 50} {
+		f, err := w.measure(ctx, load{name: "images", to: w.cold, callers: 1, body: always(pod(images[:n]...))})
+		if err != nil {
+			return err
+		}
+		f.row(fmt.Sprintf("%d images", n))
+	}
+	for _, n := range []int{1, 5, 20} {
+		body, err := w.signedOften(ctx, n)
+		if err != nil {
+			return err
+		}
+		f, err := w.measure(ctx, load{name: "signatures", to: w.cold, callers: 1, body: always(body)})
+		if err != nil {
+			return err
+		}
+		f.row(fmt.Sprintf("1 image, %d signatures", n))
+	}
+	for _, n := range []int{100, 1000} {
+		if err := w.policies(n); err != nil {
+			return err
+		}
+		f, err := w.measure(ctx, load{name: "policies", to: w.cold, callers: 1, body: always(pod(images[0]))})
+		if err != nil {
+			return err
+		}
+		f.row(fmt.Sprintf("1 image, %d trust policies", n))
+	}
+	return nil
+}
+
+// signedOften gives an image with one good signature among n.
+func (w *world) signedOften(ctx context.Context, n int) (string, error) {
+	name := fmt.Sprintf("often-%d", n)
+	foreign, err := w.scenario.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"})
+	if err != nil {
+		return "", err
+	}
+	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signing.SignRequest{})
+	if err != nil {
+		return "", err
+	}
+	for range n - 1 {
+		if err := w.scenario.Sign(ctx, name, image, foreign, signing.SignRequest{}); err != nil {
+			return "", err
+		}
+	}
+	return pod(w.scenario.Reference(name)), nil
+}
+
+// policies adds trust policies, and waits until the service has seen them.
+func (w *world) policies(n int) error {
+	for i := range n {
+		name := fmt.Sprintf("other-%d", i)
+		if err := os.WriteFile(filepath.Join(w.dir, name+".yaml"), []byte(scenario.TrustPolicy(name, "strict", "ca:acme")), 0o600); err != nil {
+			return err
+		}
+	}
+	time.Sleep(2 * time.Second) // the directory is looked at twice a second
+	return nil
+}
+
+// bare measures a handler that does nothing but decode the same body and encode the same answer.
+func (w *world) bare(ctx context.Context, body, answer string) (figures, error) {
+	if !json.Valid([]byte(answer)) {
+		return figures{}, fmt.Errorf("the answer is no JSON: %s", answer)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return figures{}, err
+	}
+	file := filepath.Join(w.dir, "answer")
+	if err := os.WriteFile(file, []byte(answer), 0o600); err != nil {
+		return figures{}, err
+	}
+	p, err := start(ctx, self, func(address string) []string { return []string{"bare", address + "=" + file} }, "/metrics")
+	if err != nil {
+		return figures{}, err
+	}
+	defer p.stop()
+	return w.measure(ctx, load{name: "bare", to: p, callers: 16, body: always(body)})
+}
