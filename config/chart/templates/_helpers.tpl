@@ -1,0 +1,56 @@
+{{- define "namespace" -}}
+{{- .Values.namespace.name | default .Release.Namespace -}}
+{{- end -}}
+
+{{- /* The service's container, but for its ports and probes, which Knative wants otherwise. */ -}}
+{{- define "service.container" -}}
+name: service
+image: {{ .Values.image | quote }}
+{{- with .Values.imagePullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+args:
+- serve
+{{- with .Values.registrySecrets }}
+- --imagePullSecrets={{ join "," . }}
+{{- end }}
+- --pluginConfigMap=notation-plugin-config
+- --pluginConfigSecret=notation-plugin-config
+{{- with .Values.defaultTrustPolicy }}
+- --defaultTrustPolicy={{ . }}
+{{- end }}
+{{- range .Values.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+env:
+- {name: HOME, value: /tmp}
+- {name: GOMEMLIMIT, value: {{ .Values.goMemoryLimit }}}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+- name: tmp
+  mountPath: /tmp
+- name: plugin-config
+  mountPath: /etc/notation-venafi-csp
+  readOnly: true
+{{- end -}}
+
+{{- define "service.volumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 64Mi
+- name: plugin-config
+  secret:
+    secretName: {{ .Values.plugin.configSecret }}
+    optional: true
+    defaultMode: {{ if .Values.knative.enabled }}0444{{ else }}0440{{ end }}
+{{- end -}}
+
+{{- define "pullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
