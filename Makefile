@@ -6,6 +6,9 @@ PLUGINS := $(BUILD)/plugins
 # Packages under testdata are not part of ./..., so they are named.
 PACKAGES := ./... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
 
+# The manifests are held against those who read them in a module of its own, which keeps those out of ours.
+VALIDATE := config/validate
+
 .PHONY: run test race lint bench e2e e2e-up e2e-down build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
@@ -13,6 +16,7 @@ run: build plugins ## images signed on the spot, a verdict on each, and the serv
 
 test: ## all tests that need nothing but Go
 	go test $(PACKAGES)
+	go -C $(VALIDATE) test ./...
 
 race: ## the same under the race detector; the longest are left to make test
 	go test -race -short $(PACKAGES)
@@ -21,6 +25,8 @@ lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
 	go vet -tags e2e $(PACKAGES)
 	go tool staticcheck -tags e2e $(PACKAGES)
+	go -C $(VALIDATE) vet ./...
+	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 	@.ci/vulncheck

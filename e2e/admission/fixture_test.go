@@ -119,17 +119,13 @@ func (w *world) build(ctx context.Context) error {
 	return install.Install(standin, w.plugins, "venafi-csp", "")
 }
 
-// install applies what a user applies: definitions, rights, trust.
+// install applies what a user applies: the installation and trust. No controller is there to make its pods.
 func (w *world) install(ctx context.Context) error {
-	if err := w.bed.Apply(ctx, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+serviceNamespace+"}\n"); err != nil {
-		return err
+	if output, err := w.bed.Kubectl(ctx, "", "apply", "-f", filepath.Join(configDir, "install.yaml")); err != nil {
+		return fmt.Errorf("installing: %w: %s", err, output)
 	}
-	for _, path := range []string{"crds", "rbac.yaml"} {
-		if output, err := w.bed.Kubectl(ctx, "", "apply", "-f", filepath.Join(configDir, path)); err != nil {
-			return fmt.Errorf("applying %s: %w: %s", path, err, output)
-		}
-	}
-	if output, err := w.bed.Kubectl(ctx, "", "wait", "--for=condition=Established", "--timeout=1m", "-f", filepath.Join(configDir, "crds")); err != nil {
+	if output, err := w.bed.Kubectl(ctx, "", "wait", "--for=condition=Established", "--timeout=1m",
+		"crd/trustpolicies.notation.nirmata.io", "crd/truststores.notation.nirmata.io"); err != nil {
 		return fmt.Errorf("waiting for the definitions: %w: %s", err, output)
 	}
 	return w.applyTrust(ctx)
