@@ -124,8 +124,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	}
 }
 
-func TestValuesArriveWhereTheyBelong(t *testing.T) {
-	all := mustInstall(t, `
+// fullValues set what the chart lets one set.
+const fullValues = `
 image: registry.example.com/knv@sha256:0123
 imagePullSecrets: [pull]
 namespace: {name: "", create: false}
@@ -140,7 +140,10 @@ plugin: {config: {config: /etc/x}, configSecret: other}
 extraArgs: ["--requestTimeout=5s"]
 certmanager: {extraArgs: ["--logLevel=debug"]}
 networkPolicy: {kyvernoNamespace: policies, extraEgress: [{ports: [{port: 5000}]}], extraIngress: [{ports: [{port: 8080}]}]}
-`)
+`
+
+func TestValuesArriveWhereTheyBelong(t *testing.T) {
+	all := mustInstall(t, fullValues)
 	service := find[appsv1.Deployment](t, all, "Deployment", serviceName)
 	container := service.Spec.Template.Spec.Containers[0]
 	same(t, "namespace", service.Namespace, "elsewhere")

@@ -98,29 +98,52 @@ func shapes(t *testing.T) map[string]objects {
 }
 
 func TestEveryFieldIsKnownToKubernetes(t *testing.T) {
-	known := map[string]func() any{
-		"Namespace": func() any { return &corev1.Namespace{} }, "ServiceAccount": func() any { return &corev1.ServiceAccount{} },
-		"ConfigMap": func() any { return &corev1.ConfigMap{} }, "v1 Service": func() any { return &corev1.Service{} },
-		"Role": func() any { return &rbacv1.Role{} }, "RoleBinding": func() any { return &rbacv1.RoleBinding{} },
-		"ClusterRole": func() any { return &rbacv1.ClusterRole{} }, "ClusterRoleBinding": func() any { return &rbacv1.ClusterRoleBinding{} },
-		"Deployment": func() any { return &appsv1.Deployment{} }, "PodDisruptionBudget": func() any { return &policyv1.PodDisruptionBudget{} },
-		"NetworkPolicy":                  func() any { return &networkingv1.NetworkPolicy{} },
-		"serving.knative.dev/v1 Service": func() any { return &servingv1.Service{} },
-		"CustomResourceDefinition":       func() any { return &map[string]any{} }, // held against Go in config_test.go
-	}
-	for file, all := range shapes(t) {
+	all := shapes(t)
+	all["the chart"] = mustInstall(t, fullValues)
+	all["the chart, sparse"] = mustInstall(t, "{replicas: 1, registrySecrets: [], networkPolicy: {enabled: false}}")
+	for file, all := range all {
 		for _, object := range all {
-			kind := object.GetKind()
-			if kind == "Service" {
-				kind = object.GetAPIVersion() + " Service"
-			}
-			if known[kind] == nil {
+			if into := goType(object); into != nil {
+				decode(t, object, into)
+			} else {
 				t.Errorf("%s: nothing is known of %s", file, identity(object))
-				continue
 			}
-			decode(t, object, known[kind]())
 		}
 	}
+}
+
+// goType gives what an object can be decoded into; nil for a kind that is not expected.
+func goType(object *unstructured.Unstructured) any {
+	switch object.GetAPIVersion() + " " + object.GetKind() {
+	case "v1 Namespace":
+		return &corev1.Namespace{}
+	case "v1 ServiceAccount":
+		return &corev1.ServiceAccount{}
+	case "v1 ConfigMap":
+		return &corev1.ConfigMap{}
+	case "v1 Service":
+		return &corev1.Service{}
+	case "rbac.authorization.k8s.io/v1 Role":
+		return &rbacv1.Role{}
+	case "rbac.authorization.k8s.io/v1 RoleBinding":
+		return &rbacv1.RoleBinding{}
+	case "rbac.authorization.k8s.io/v1 ClusterRole":
+		return &rbacv1.ClusterRole{}
+	case "rbac.authorization.k8s.io/v1 ClusterRoleBinding":
+		return &rbacv1.ClusterRoleBinding{}
+	case "apps/v1 Deployment":
+		return &appsv1.Deployment{}
+	case "policy/v1 PodDisruptionBudget":
+		return &policyv1.PodDisruptionBudget{}
+	case "networking.k8s.io/v1 NetworkPolicy":
+		return &networkingv1.NetworkPolicy{}
+	case "serving.knative.dev/v1 Service":
+		return &servingv1.Service{}
+	case "apiextensions.k8s.io/v1 CustomResourceDefinition", // held against Go by config_test.go
+		"notation.nirmata.io/v1alpha1 TrustPolicy", "notation.nirmata.io/v1alpha1 TrustStore":
+		return &map[string]any{}
+	}
+	return nil
 }
 
 func TestWhatOthersNeedComesFirst(t *testing.T) {
