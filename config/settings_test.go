@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,12 @@ type podSpec struct {
 	Containers                    []struct {
 		Args []string      `json:"args"`
 		Env  []environment `json:"env"`
+
+		Resources struct {
+			Limits struct {
+				Memory string `json:"memory"`
+			} `json:"limits"`
+		} `json:"resources"`
 	} `json:"containers"`
 }
 
@@ -133,8 +141,9 @@ func TestAllShapesHaveTheSameSettings(t *testing.T) {
 	all := given(t)
 	want := all["install.yaml"]
 	for file, have := range all {
-		same(t, file, strings.Join(have.ImagePullSecrets, ",")+" "+have.PluginConfigMap+" "+have.PluginConfigSecret,
-			strings.Join(want.ImagePullSecrets, ",")+" "+want.PluginConfigMap+" "+want.PluginConfigSecret)
+		if !reflect.DeepEqual(have, want) {
+			t.Errorf("%s: %+v, and install.yaml %+v", file, have, want)
+		}
 	}
 }
 
@@ -144,6 +153,25 @@ func TestAPodLivesLongEnoughToDrain(t *testing.T) {
 		grace := time.Duration(pod.TerminationGracePeriodSeconds+pod.TimeoutSeconds) * time.Second
 		if drain := set.DrainDelay + set.DrainTimeout; grace <= drain {
 			t.Errorf("%s: the pod has %s to end, and drains for %s", file, grace, drain)
+		}
+	}
+}
+
+// TestThePluginsHaveRoom adds up what Go may use and what the plugin processes of all verifications do.
+func TestThePluginsHaveRoom(t *testing.T) {
+	const pluginProcess = 15 // MiB, measured with the venafi-csp plugin
+	for _, file := range []string{"install.yaml", "knative.yaml"} {
+		container := service(t, file).Containers[0]
+		var goes, limit int
+		for _, env := range container.Env {
+			if env.Name == "GOMEMLIMIT" {
+				fmt.Sscanf(env.Value, "%dMiB", &goes)
+			}
+		}
+		fmt.Sscanf(container.Resources.Limits.Memory, "%dGi", &limit)
+		plugins := given(t)[file].MaxVerifications * pluginProcess
+		if goes == 0 || goes+plugins > limit*1024 {
+			t.Errorf("%s: Go has %d MiB, plugins may need %d, of %s", file, goes, plugins, container.Resources.Limits.Memory)
 		}
 	}
 }

@@ -131,7 +131,8 @@ imagePullSecrets: [pull]
 namespace: {name: "", create: false}
 replicas: 3
 resources: {limits: {memory: 1Gi}}
-goMemoryLimit: 700MiB
+goMemoryLimit: 400MiB
+maxVerifications: 40
 defaultTrustPolicy: corporate
 trustPolicies: [{name: p, spec: {trustPolicyName: corporate}}]
 trustStores: [{name: s, spec: {trustStoreName: acme}}]
@@ -151,9 +152,9 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "pull secret", service.Spec.Template.Spec.ImagePullSecrets[0].Name, "pull")
 	same(t, "replicas", fmt.Sprint(*service.Spec.Replicas), "3")
 	same(t, "memory", container.Resources.Limits.Memory().String(), "1Gi")
-	same(t, "GOMEMLIMIT", container.Env[1].Value, "700MiB")
+	same(t, "GOMEMLIMIT", container.Env[1].Value, "400MiB")
 	same(t, "mounted secret", service.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
-	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --defaultTrustPolicy=corporate --requestTimeout=5s")
+	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --defaultTrustPolicy=corporate --requestTimeout=5s")
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
 	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --logLevel=debug")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)

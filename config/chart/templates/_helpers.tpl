@@ -16,6 +16,7 @@ args:
 {{- end }}
 - --pluginConfigMap=notation-plugin-config
 - --pluginConfigSecret=notation-plugin-config
+- --maxVerifications={{ .Values.maxVerifications }}
 {{- with .Values.defaultTrustPolicy }}
 - --defaultTrustPolicy={{ . }}
 {{- end }}
