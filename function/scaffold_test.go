@@ -84,6 +84,9 @@ func buildScaffold(t *testing.T) (binary string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := os.ReadFile(filepath.Join(tree, "func.go")); err != nil { // so that Go's cache of test results sees it change
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	for name, text := range map[string]string{"main.go": scaffoldMain, "go.mod": fmt.Sprintf(scaffoldModule, tree), "go.sum": string(sums)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
