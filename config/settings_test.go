@@ -192,8 +192,24 @@ func TestTheServiceMayReadWhatItsFlagsName(t *testing.T) {
 				t.Errorf("%s: the Secret %s may not be read", file, secret)
 			}
 		}
-		if !slices.Contains(allowed["configmaps"], set.PluginConfigMap) {
-			t.Errorf("%s: the ConfigMap %s may not be read", file, set.PluginConfigMap)
+		for _, configMap := range []string{set.PluginConfigMap, set.EpochConfigMap} {
+			if !slices.Contains(allowed["configmaps"], configMap) {
+				t.Errorf("%s: the ConfigMap %s may not be read", file, configMap)
+			}
+		}
+	}
+}
+
+func TestTheEventsAreForTheService(t *testing.T) {
+	for _, file := range []string{"events/direct.yaml", "events/broker.yaml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, audience := range given(t)["install.yaml"].EventAudiences {
+			if !strings.Contains(string(text), "\n    audience: "+audience+"\n") {
+				t.Errorf("%s: the sender's token is not for %s", file, audience)
+			}
 		}
 	}
 }
