@@ -18,6 +18,9 @@ type Function struct {
 	service *function.Function
 	handler http.Handler
 	err     error // why the service could not be made
+
+	stop   context.CancelFunc // ends serving over TLS; nil before Start
+	served chan error         // what that came to
 }
 
 // New makes the function from the environment. What is wrong with the settings is told by Ready and Start,
@@ -51,21 +54,32 @@ func (f *Function) Handle(w http.ResponseWriter, r *http.Request) {
 	f.handler.ServeHTTP(w, r)
 }
 
-// Start begins to watch trust. The runtime calls it once, beside serving.
+// Start begins to watch trust and to serve over TLS; plain HTTP is the runtime's. The runtime calls it once, beside
+// serving.
 func (f *Function) Start(ctx context.Context, _ map[string]string) error {
 	if f.err != nil {
 		return fmt.Errorf("settings: %w", f.err)
 	}
+	listeners, err := f.service.ListenTLS()
+	if err != nil {
+		return err
+	}
 	f.service.Start(ctx)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // Stop drains, and then it ends
+	f.stop, f.served = stop, make(chan error, 1)
+	go func() { f.served <- f.service.Serve(serving, listeners...) }()
 	return nil
 }
 
-// Stop ends what Start began.
+// Stop drains, and ends what Start began.
 func (f *Function) Stop(context.Context) error {
-	if f.service != nil {
-		f.service.Stop()
+	if f.stop == nil {
+		return nil
 	}
-	return nil
+	f.stop()
+	err := <-f.served
+	f.service.Stop()
+	return err
 }
 
 // Ready tells whether requests can be answered.

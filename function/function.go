@@ -42,6 +42,7 @@ type Function struct {
 	door     *door
 	events   *events
 	prewarm  *prewarm
+	serving  *serving // nil without TLS
 	metrics  *metrics
 
 	inspected atomic.Bool // the plugins were asked what they are
@@ -113,7 +114,7 @@ func (f *Function) Ready() error {
 	if !f.inspected.Load() {
 		return errors.New("the plugins are not inspected yet; try again")
 	}
-	return nil
+	return f.serving.ready()
 }
 
 // Drain makes the service not ready, so that no new callers are sent to it. Requests are still answered.

@@ -23,7 +23,7 @@ type metrics struct {
 
 const namespace = "kyverno_notation_venafi"
 
-func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache) *metrics {
+func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache, certificate *serving) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -44,6 +44,9 @@ func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache)
 		snapshot, _ := trust.Snapshot()
 		return float64(len(snapshot.Stores))
 	})
+	if certificate != nil {
+		m.gauge("serving_certificate_not_after_seconds", "When the serving certificate ends, in seconds since 1970; 0 while there is none.", certificate.notAfter)
+	}
 	if connected != nil {
 		m.gauge("apiserver_connected", "1 while the API server can be watched; at 0 the last trust stays in force.", func() float64 {
 			if connected() {

@@ -2,24 +2,67 @@ package function
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
-// Serve answers on a listener until ctx ends, and then drains: for DrainDelay it answers on, not ready, while
-// callers are being sent elsewhere; for DrainTimeout it waits for what is in flight.
-func (f *Function) Serve(ctx context.Context, listener net.Listener) error {
+// Listen opens the addresses of the settings: for TLS, where there are certificates, and for plain HTTP unless that is
+// closed. Serve answers on them, and closes them.
+func (f *Function) Listen() ([]net.Listener, error) {
+	encrypted, err := f.ListenTLS()
+	if err != nil || f.settings.PlainAddress == "" {
+		if err == nil && len(encrypted) == 0 {
+			err = errors.New("plainAddress is empty and there is no TLS; give one of them an address")
+		}
+		return encrypted, err
+	}
+	plain, err := net.Listen("tcp", f.settings.PlainAddress)
+	if err != nil {
+		for _, listener := range encrypted {
+			_ = listener.Close() // the first error is what counts
+		}
+		return nil, fmt.Errorf("plainAddress: %w", err)
+	}
+	return append(encrypted, plain), nil
+}
+
+// ListenTLS opens the address for TLS only, for where something else serves plain HTTP. It gives none without
+// certificates.
+func (f *Function) ListenTLS() ([]net.Listener, error) {
+	if f.serving == nil {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", f.settings.TLSAddress)
+	if err != nil {
+		return nil, fmt.Errorf("tlsAddress: %w", err)
+	}
+	return []net.Listener{tls.NewListener(listener, f.serving.config())}, nil
+}
+
+// Serve answers on listeners until ctx ends, and then drains: for DrainDelay it answers on, not ready, while callers
+// are being sent elsewhere; for DrainTimeout it waits for what is in flight.
+func (f *Function) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := f.server()
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	f.log.Info("serving", "address", listener.Addr().String())
+	failed := make(chan error, len(listeners))
+	var running sync.WaitGroup
+	for _, listener := range listeners {
+		f.log.Info("serving", "address", listener.Addr().String())
+		running.Go(func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+			}
+		})
+	}
+	defer running.Wait()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
+		return errors.Join(err, server.Close())
 	case <-ctx.Done():
 	}
 	f.Drain()
@@ -27,11 +70,10 @@ func (f *Function) Serve(ctx context.Context, listener net.Listener) error {
 	time.Sleep(f.settings.DrainDelay)
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.settings.DrainTimeout)
 	defer cancel()
-	err := server.Shutdown(deadline)
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
+	if err := server.Shutdown(deadline); err != nil {
+		return errors.Join(err, server.Close())
 	}
-	return err
+	return nil
 }
 
 // server has a bound on every wait. Kyverno opens a connection per call and leaves it idle, so idle ones are

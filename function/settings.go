@@ -21,7 +21,12 @@ type Settings struct {
 	Namespace          string `flag:"namespace" env:"POD_NAMESPACE" help:"With a cluster: the service's namespace; else that of its pod, or of the kubeconfig."`
 	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
 
-	PlainAddress     string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; PORT, if set, gives the default's port."`
+	PlainAddress     string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; empty for none. PORT, if set, gives the default's port."`
+	TLSAddress       string        `flag:"tlsAddress" env:"TLS_ADDRESS" default:":9443" help:"Address for HTTPS; with trustDir only where tlsCertFile is set."`
+	TLSSecret        string        `flag:"tlsSecret" env:"TLS_SECRET" default:"kyverno-notation-venafi-tls" help:"With a cluster: Secret in the service's namespace with the serving certificate (kubernetes.io/tls); watched. It is what certmanager writes."`
+	TLSCertFile      string        `flag:"tlsCertFile" env:"TLS_CERT_FILE" help:"PEM file with the serving certificate, instead of the Secret; reloaded on change."`
+	TLSKeyFile       string        `flag:"tlsKeyFile" env:"TLS_KEY_FILE" help:"PEM file with its key."`
+	TLSClientCAFile  string        `flag:"tlsClientCAFile" env:"TLS_CLIENT_CA_FILE" help:"PEM file with CAs; over HTTPS only those are served who have a certificate of theirs."`
 	RequestTimeout   time.Duration `flag:"requestTimeout" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
 	MaxBodyBytes     int           `flag:"maxBodyBytes" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
 	MaxParallel      int           `flag:"maxParallel" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
@@ -145,6 +150,9 @@ func (s Settings) validate() error {
 		if value <= 0 {
 			return fmt.Errorf("%s is %s; it must be more than 0", name, value)
 		}
+	}
+	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
+		return errors.New("tlsCertFile and tlsKeyFile go together; set both or none")
 	}
 	if s.DrainDelay < 0 {
 		return errors.New("drainDelay is negative")

@@ -33,10 +33,11 @@ type sources struct {
 	credential   registry.CredentialFunc
 	pluginConfig plugin.Config
 	watches      []func(context.Context)
-	connected    func() bool                         // to the API server; nil without one
-	senders      CallerReview                        // of events; nil lets nobody send any
-	renew        func()                              // has trust looked at again
-	bump         func(context.Context, string) error // has the other replicas do so
+	connected    func() bool                                             // to the API server; nil without one
+	senders      CallerReview                                            // of events; nil lets nobody send any
+	renew        func()                                                  // has trust looked at again
+	bump         func(context.Context, string) error                     // has the other replicas do so
+	certificate  func(*serving) (watch func(context.Context), err error) // brings the serving certificate; nil for no TLS
 	close        func()
 }
 
@@ -50,6 +51,10 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.prewarm = newPrewarm(settings.Prewarm, f.warm)
 	from, err := open(settings, log, f.prewarm.trustChanged)
 	if err != nil {
+		return nil, err
+	}
+	f.trust, f.callers, f.watches = from.trust, from.callers, from.watches
+	if err := f.secure(from); err != nil {
 		return nil, err
 	}
 	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
@@ -85,14 +90,38 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		PluginsEvery:         pluginsInterval,
 	})
 	if err != nil {
+		outcomes.Close()
 		return nil, err
 	}
-	f.trust, f.callers, f.watches = from.trust, from.callers, from.watches
 	f.gatherer, f.plugins = gatherer, plugins
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump)
-	f.metrics = newMetrics(from.trust, from.connected, outcomes)
+	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
 	f.closers = []func(){gatherer.Close, from.close}
 	return f, nil
+}
+
+// secure has the service speak TLS, with certificates from files, or else from where trust comes from.
+func (f *Function) secure(from sources) (err error) {
+	bring := from.certificate
+	if f.settings.TLSCertFile != "" {
+		bring = fromCertificateFiles(f.settings)
+	}
+	if bring == nil || f.settings.TLSAddress == "" {
+		return nil
+	}
+	if f.serving, err = newServing(f.settings.TLSClientCAFile, f.log); err != nil {
+		return err
+	}
+	watch, err := bring(f.serving)
+	f.watches = append(f.watches, watch)
+	return err
+}
+
+func fromCertificateFiles(settings Settings) func(*serving) (func(context.Context), error) {
+	return func(s *serving) (func(context.Context), error) {
+		files := &certificateFiles{chain: settings.TLSCertFile, key: settings.TLSKeyFile}
+		return func(ctx context.Context) { files.watch(ctx, s, trustInterval) }, files.load(s)
+	}
 }
 
 // newCache makes the cache that settings ask for. Without one, requests that come at once share their work still.
@@ -143,7 +172,10 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		senders:      kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
 		renew:        resources.Renew,
 		bump:         epoch.Bump,
-		close:        client.Close,
+		certificate: func(s *serving) (func(context.Context), error) {
+			return kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.take).Watch, nil
+		},
+		close: client.Close,
 	}
 	if settings.ReviewKyvernoToken == nil || *settings.ReviewKyvernoToken {
 		from.callers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers})

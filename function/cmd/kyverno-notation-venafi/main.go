@@ -73,41 +73,45 @@ func report(err error, stdout, stderr io.Writer) int {
 
 // serve runs the service until it is told to end.
 func serve(ctx context.Context, args []string, stderr io.Writer) error {
-	settings, log, listener, err := prepare("serve", args, stderr)
+	settings, log, err := prepare("serve", args, stderr)
 	if err != nil {
 		return err
 	}
 	service, err := function.New(settings, os.LookupEnv, log)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
+	}
+	listeners, err := service.Listen()
+	if err != nil {
+		return err
 	}
 	service.Start(ctx)
 	defer service.Stop()
-	return service.Serve(ctx, listener)
+	return service.Serve(ctx, listeners...)
 }
 
 // certmanager runs until it is told to end.
 func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
-	settings, log, listener, err := prepare("certmanager", args, stderr)
+	settings, log, err := prepare("certmanager", args, stderr)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", settings.PlainAddress)
 	if err != nil {
 		return err
 	}
 	return function.ManageCertificates(ctx, settings, listener, log)
 }
 
-// prepare reads the settings of a command that serves, and begins to listen.
-func prepare(name string, args []string, stderr io.Writer) (function.Settings, *slog.Logger, net.Listener, error) {
+// prepare reads the settings of a command that serves.
+func prepare(name string, args []string, stderr io.Writer) (function.Settings, *slog.Logger, error) {
 	settings, rest, err := function.LoadSettings(name, args, os.LookupEnv, nil)
 	if err != nil {
-		return settings, nil, nil, err
+		return settings, nil, err
 	}
 	if len(rest) > 0 {
-		return settings, nil, nil, fmt.Errorf("%s takes no arguments, but got %q", name, rest)
+		return settings, nil, fmt.Errorf("%s takes no arguments, but got %q", name, rest)
 	}
 	log, err := function.NewLogger(settings, stderr)
-	if err != nil {
-		return settings, nil, nil, err
-	}
-	listener, err := net.Listen("tcp", settings.PlainAddress)
-	return settings, log, listener, err
+	return settings, log, err
 }
