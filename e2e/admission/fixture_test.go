@@ -156,7 +156,7 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
 	return w.startProcess(ctx, "serve", serviceAccount, append([]string{
 		"--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(),
-		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s",
+		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s", "--tlsAddress", "",
 	}, args...)...)
 }
 
@@ -220,7 +220,8 @@ func (r *replica) waitReady(ctx context.Context) error {
 func (r *replica) end() error {
 	_ = r.process.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-r.ended:
+	case err := <-r.ended:
+		r.ended <- err // for who ends it again
 	case <-time.After(30 * time.Second):
 		_ = r.process.Process.Kill()
 		return errors.New("a replica did not end when it was asked to")

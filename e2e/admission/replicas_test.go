@@ -1,0 +1,329 @@
+//go:build e2e
+
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+const (
+	eventAccount  = "kyverno-notation-venafi-events"
+	eventAudience = "kyverno-notation-venafi-events"
+)
+
+// fleet starts replicas for one test.
+func (w *world) fleet(t *testing.T, n int, args ...string) []*replica {
+	t.Helper()
+	replicas := make([]*replica, n)
+	for i := range replicas {
+		replicas[i] = w.startFor(t, args...)
+	}
+	return replicas
+}
+
+func (w *world) startFor(t *testing.T, args ...string) *replica {
+	t.Helper()
+	r, err := w.startReplica(t.Context(), args...)
+	if err == nil {
+		err = r.waitReady(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.end(); err != nil && !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// send posts a CloudEvent in binary mode, as Knative's ApiServerSource does.
+func (r *replica) send(ctx context.Context, token, id, change, kind, data string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/events", strings.NewReader(data))
+	if err != nil {
+		return 0, err
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Authorization": "Bearer " + token,
+		"Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "https://10.96.0.1:443", "Ce-Type": "dev.knative.apiserver.resource." + change,
+		"Ce-Apiversion": "notation.nirmata.io/v1alpha1", "Ce-Kind": kind, "Ce-Name": "acme",
+	} {
+		request.Header.Set(name, value)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, err
+}
+
+// TestEvents posts changes of trust to one of three replicas: all obey, whether the events come, come twice, come late,
+// or do not come at all.
+func TestEvents(t *testing.T) {
+	w := shared
+	w.apply(t, strings.Split(mustRead(t, filepath.Join(configDir, "events", "direct.yaml")), "---\n")[0])
+	replicas, header := w.fleet(t, 3), w.bearer(t)
+	token := w.token(t, serviceNamespace, eventAccount, eventAudience)
+	t.Cleanup(func() {
+		if err := w.applyTrust(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	all := func(verified bool) {
+		t.Helper()
+		for i, r := range replicas {
+			if err := eventually(t.Context(), 2*time.Second, func() error {
+				if err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName); (err == nil) != verified {
+					return fmt.Errorf("verified %t, %v", err == nil, err)
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("replica %d: %v; want verified %t", i, err, verified)
+			}
+		}
+	}
+	const store = `{"kind":"TrustStore","spec":{"trustStoreName":"acme","type":"ca"}}`
+	post := func(token, id, change string, want int) {
+		t.Helper()
+		if status, err := replicas[0].send(t.Context(), token, id, change, "TrustStore", store); err != nil || status != want {
+			t.Errorf("event %s: %d, %v; want %d", id, status, err, want)
+		}
+	}
+	epoch := func() string {
+		return w.kubectl(t, "", "get", "configmap", "kyverno-notation-venafi-epoch", "-n", serviceNamespace, "-o", "jsonpath={.data.epoch}")
+	}
+	for round, lost := range []bool{false, true} {
+		all(true)
+		before := epoch()
+		w.kubectl(t, "", "delete", "truststore", "acme")
+		if !lost {
+			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
+			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
+		}
+		all(false)
+		if changed := epoch() != before; changed == lost {
+			t.Errorf("events lost: %t, epoch bumped: %t", lost, changed)
+		}
+		if err := w.applyTrust(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all(true)
+		post(token, fmt.Sprint("late-", round), "delete", http.StatusAccepted) // tells of what is over
+		all(true)
+	}
+	post(w.token(t, serviceNamespace, eventAccount), "x", "delete", http.StatusUnauthorized)
+	post(strings.TrimPrefix(header, "Bearer "), "x", "delete", http.StatusUnauthorized)
+	post(w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, eventAudience), "x", "delete", http.StatusForbidden)
+}
+
+func mustRead(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestAChangeDuringARequest holds a verification up while its trust is taken away: whatever it comes to, nobody is
+// admitted by it afterwards.
+func TestAChangeDuringARequest(t *testing.T) {
+	w := shared
+	if _, err := w.scenario.PushSigned(t.Context(), "held-up", w.scenario.Signer(), &signing.SignRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	header, r := w.bearer(t), w.replicas[0]
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.registry.SetFault(func(response http.ResponseWriter, request *http.Request, next http.Handler) {
+		if strings.Contains(request.URL.Path, "/held-up/blobs/") {
+			once.Do(func() { close(reached) })
+			<-release
+		}
+		next.ServeHTTP(response, request)
+	})
+	t.Cleanup(func() {
+		w.registry.SetFault(nil)
+		if err := w.applyTrust(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	inFlight := make(chan error, 1)
+	go func() { inFlight <- w.statusOf(t.Context(), r, header, "held-up", scenario.PolicyName) }()
+	<-reached
+	w.kubectl(t, "", "delete", "truststore", "acme")
+	if err := eventually(t.Context(), 2*time.Second, func() error {
+		if w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName) == nil {
+			return errors.New("still admitted")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-inFlight; err != nil && !strings.Contains(err.Error(), "406") {
+		t.Errorf("the request in flight: %v", err)
+	}
+	for range 3 {
+		if err := w.statusOf(t.Context(), r, header, "held-up", scenario.PolicyName); err == nil || !strings.Contains(err.Error(), `trust store "ca:acme" does not exist`) {
+			t.Errorf("after the change: %v", err)
+		}
+	}
+}
+
+// balancer is the one address of several replicas, as a Service is: new connections go to those that are ready.
+type balancer struct {
+	listener net.Listener
+	backends func() []string // addresses of ready replicas
+	next     atomic.Int64
+}
+
+func newBalancer(t *testing.T, backends func() []string) *balancer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{listener: listener, backends: backends}
+	t.Cleanup(func() { _ = listener.Close() })
+	go b.accept()
+	return b
+}
+
+func (b *balancer) accept() {
+	for {
+		connection, err := b.listener.Accept()
+		if err != nil {
+			return
+		}
+		go b.connect(connection)
+	}
+}
+
+func (b *balancer) connect(from net.Conn) {
+	defer from.Close()
+	ready := b.backends()
+	if len(ready) == 0 {
+		return
+	}
+	to, err := net.Dial("tcp", ready[int(b.next.Add(1))%len(ready)])
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(to, from)
+		_ = to.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(from, to)
+}
+
+// endpoints is the list of the ready replicas, as the endpoint controller would keep it: a little late.
+type endpoints struct {
+	mu       sync.Mutex
+	replicas []*replica
+	ready    []string
+}
+
+func (e *endpoints) set(replicas []*replica) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.replicas = replicas
+}
+
+func (e *endpoints) list() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ready
+}
+
+// probe asks every replica whether it is ready, again and again, until ctx ends.
+func (e *endpoints) probe(ctx context.Context) {
+	for ; ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
+		e.mu.Lock()
+		replicas := e.replicas
+		e.mu.Unlock()
+		var ready []string
+		for _, r := range replicas {
+			if text, err := get(ctx, r.url+"/health/readiness"); err == nil && text == "ready" {
+				ready = append(ready, strings.TrimPrefix(r.url, "http://"))
+			}
+		}
+		e.mu.Lock()
+		e.ready = ready
+		e.mu.Unlock()
+	}
+}
+
+// TestRollingRestart replaces three replicas one after the other under load, and no call fails.
+func TestRollingRestart(t *testing.T) {
+	w := shared
+	replicas, header := w.fleet(t, 3, "--drainDelay", "2s"), w.bearer(t)
+	e := &endpoints{}
+	e.set(replicas)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go e.probe(ctx)
+	if err := eventually(ctx, 20*time.Second, func() error {
+		if len(e.list()) != 3 {
+			return errors.New("not all replicas are ready")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	address := &replica{url: "http://" + newBalancer(t, e.list).listener.Addr().String()}
+	var calls, failed atomic.Int64
+	var callers sync.WaitGroup
+	loading, end := context.WithCancel(ctx)
+	for i := range 8 {
+		callers.Go(func() {
+			for loading.Err() == nil {
+				image := []string{"signed", "plugin-signed"}[i%2]
+				if err := w.statusOf(ctx, address, header, image, scenario.PolicyName); err != nil {
+					failed.Add(1)
+					t.Errorf("call %d: %v", calls.Load(), err)
+				}
+				calls.Add(1)
+				http.DefaultClient.CloseIdleConnections() // Kyverno opens a connection per call
+			}
+		})
+	}
+	for i := range replicas {
+		fresh := w.startFor(t, "--drainDelay", "2s")
+		old := replicas[i]
+		replicas = append(append(append([]*replica{}, replicas[:i]...), fresh), replicas[i+1:]...)
+		e.set(append([]*replica{old}, replicas...))
+		if err := old.end(); err != nil {
+			t.Error(err)
+		}
+		e.set(replicas)
+	}
+	end()
+	callers.Wait()
+	t.Logf("%d calls, %d failed", calls.Load(), failed.Load())
+	if calls.Load() < 50 {
+		t.Errorf("only %d calls were made", calls.Load())
+	}
+}
