@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,10 +24,12 @@ import (
 
 // Options of a Manager.
 type Options struct {
-	Dir     string        // plugins are Dir/<name>/notation-<name>
-	Config  Config        // given to every plugin; nil for none
-	Timeout time.Duration // of one process
-	Env     []string      // environment of the processes, "NAME=value"
+	Dir          string        // plugins are Dir/<name>/notation-<name>
+	Config       Config        // given to every plugin; nil for none
+	Timeout      time.Duration // of one process
+	Env          []string      // environment of the processes, "NAME=value"
+	MaxProcesses int           // that run at once; 0 is two for each CPU
+	Pause        time.Duration // for which a plugin that keeps failing is left alone; 0 is 5 seconds
 }
 
 // Config gives the plugin configuration of this moment. The map is not changed after it was given.
@@ -35,6 +38,9 @@ type Config func() map[string]string
 // Manager finds and runs plugins. It is notation-go's plugin.Manager.
 type Manager struct {
 	options  Options
+	env      []string
+	pool     *pool
+	circuits *circuits
 	lookups  singleflight.Group
 	mu       sync.Mutex
 	metadata map[string]remembered // by plugin name
@@ -50,6 +56,8 @@ type Error struct {
 	Code  core.Code
 	Text  string
 	cause error
+	blame blame
+	open  bool // no process was started, because the circuit is open
 }
 
 // Error is one sentence for a person.
@@ -58,9 +66,33 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap gives the cause, if there is one.
 func (e *Error) Unwrap() error { return e.cause }
 
+// Refusal tells that the plugin did its work and said no, in the protocol's own words.
+func (e *Error) Refusal() bool { return e.blame == blameSignature && e.Code != core.PluginMissing }
+
 // NewManager makes a manager. The directory need not exist: then no plugin is installed.
 func NewManager(options Options) *Manager {
-	return &Manager{options: options, metadata: map[string]remembered{}}
+	if options.Pause <= 0 {
+		options.Pause = defaultPause
+	}
+	return &Manager{
+		options: options, env: environment(options.Env),
+		pool: newPool(options.MaxProcesses), circuits: newCircuits(options.Pause),
+		metadata: map[string]remembered{},
+	}
+}
+
+// defaultPause is long enough to spare a plugin that hangs most of its processes, and short enough to hardly be
+// noticed when it has recovered.
+const defaultPause = 5 * time.Second
+
+// environment is never nil, with which a process would inherit the service's. A plugin written in Go, of which each
+// process does one thing, is measurably cheaper on one CPU.
+func environment(given []string) []string {
+	env := append([]string{}, given...)
+	if !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "GOMAXPROCS=") }) {
+		env = append(env, "GOMAXPROCS=1")
+	}
+	return env
 }
 
 // pluginName is what a plugin may be called: a signature chooses the name, and it becomes part of a path.
@@ -68,11 +100,11 @@ var pluginName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*$`)
 
 // Get finds an installed plugin; an [Error] with core.PluginMissing where there is none.
 func (m *Manager) Get(_ context.Context, name string) (plugin.Plugin, error) {
-	path, _, err := m.locate(name)
+	path, file, err := m.locate(name)
 	if err != nil {
 		return nil, err
 	}
-	return &process{manager: m, name: name, path: path}, nil
+	return &process{manager: m, name: name, path: path, file: file}, nil
 }
 
 func (m *Manager) locate(name string) (string, identity, error) {
@@ -96,6 +128,22 @@ func (m *Manager) Config() map[string]string {
 		return nil
 	}
 	return m.options.Config()
+}
+
+// What is not told of a plugin, though it says it: tokens, and values of the configuration whose keys look secret.
+var (
+	bearer    = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
+	secretKey = regexp.MustCompile(`(?i)token|secret|passw|credential|key`)
+)
+
+func (m *Manager) redacted(text string) string {
+	const shortest = 4 // bytes; what is shorter is found everywhere
+	for key, value := range m.Config() {
+		if len(value) >= shortest && secretKey.MatchString(key) {
+			text = strings.ReplaceAll(text, value, "***")
+		}
+	}
+	return bearer.ReplaceAllString(text, "$1 ***")
 }
 
 // List gives the names of the installed plugins, sorted.

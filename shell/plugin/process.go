@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
 
@@ -24,6 +27,7 @@ type process struct {
 	manager *Manager
 	name    string
 	path    string
+	file    identity
 }
 
 // errSigns refuses what the plugin is never asked here.
@@ -54,9 +58,11 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 	if known, ok := p.manager.recall(p.name, file); ok {
 		return &known, nil
 	}
-	detached := context.WithoutCancel(ctx)
-	answer := p.manager.lookups.DoChan(p.name, func() (any, error) {
-		metadata, err := p.askMetadata(detached, path)
+	asked := &process{manager: p.manager, name: p.name, path: path, file: file}
+	answer := p.manager.lookups.DoChan(p.name+" "+file.String(), func() (any, error) {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.manager.options.Timeout)
+		defer cancel()
+		metadata, err := asked.askMetadata(detached)
 		if err == nil {
 			p.manager.remember(p.name, file, *metadata)
 		}
@@ -64,7 +70,7 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 	})
 	select {
 	case <-ctx.Done():
-		return nil, &Error{Code: core.PluginTimeout, Text: p.says("did not tell what it is in time"), cause: ctx.Err()}
+		return nil, &Error{Code: core.PluginTimeout, Text: p.says("did not tell what it is in time"), cause: ctx.Err(), blame: blameCaller}
 	case result := <-answer:
 		if result.Err != nil {
 			return nil, result.Err
@@ -73,10 +79,10 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 	}
 }
 
-func (p *process) askMetadata(ctx context.Context, path string) (*plugin.GetMetadataResponse, error) {
+func (p *process) askMetadata(ctx context.Context) (*plugin.GetMetadataResponse, error) {
 	request := &plugin.GetMetadataRequest{PluginConfig: p.manager.Config()}
 	var metadata plugin.GetMetadataResponse
-	if err := p.run(ctx, path, request, &metadata); err != nil {
+	if err := p.run(ctx, "", request, &metadata); err != nil {
 		return nil, err
 	}
 	switch {
@@ -93,48 +99,138 @@ func (p *process) askMetadata(ctx context.Context, path string) (*plugin.GetMeta
 // VerifySignature asks the plugin for its part of a verification.
 func (p *process) VerifySignature(ctx context.Context, request *plugin.VerifySignatureRequest) (*plugin.VerifySignatureResponse, error) {
 	var response plugin.VerifySignatureResponse
-	if err := p.run(ctx, p.path, request, &response); err != nil {
+	if err := p.run(ctx, rootOf(request), request, &response); err != nil {
 		return nil, err
 	}
 	return &response, nil
 }
 
-func (p *process) says(format string, args ...any) string {
-	return fmt.Sprintf("the plugin %q ", p.name) + fmt.Sprintf(format, args...)
+// rootOf names the signature's last certificate, with which its chain was found to be trusted; "" without one.
+func rootOf(request *plugin.VerifySignatureRequest) string {
+	if chain := request.Signature.CertificateChain; len(chain) > 0 {
+		return string(chain[len(chain)-1])
+	}
+	return ""
 }
 
-// run sends a request to a new process and reads its answer. The process and its children are killed when time
-// is out or the request is cancelled.
-func (p *process) run(ctx context.Context, path string, request plugin.Request, response any) error {
-	ctx, cancel := context.WithTimeout(ctx, p.manager.options.Timeout)
+// maxText bounds what is told of a plugin's words, bytes.
+const maxText = 1000
+
+// says makes one line of text, since a plugin may say anything.
+func (p *process) says(format string, args ...any) string {
+	text := strings.Join(strings.FieldsFunc(fmt.Sprintf(format, args...), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
+	text = p.manager.redacted(text)
+	if len(text) > maxText {
+		text = text[:maxText] + "..."
+	}
+	return fmt.Sprintf("the plugin %q ", p.name) + strings.ToValidUTF8(text, "")
+}
+
+// failed is a failure of the plugin itself.
+func (p *process) failed(cause error, format string, args ...any) *Error {
+	return &Error{Code: core.PluginFailed, Text: p.says(format, args...), cause: cause, blame: blamePlugin}
+}
+
+// run sends a request to a new process and reads its answer, unless the plugin is found broken. The wait for a slot
+// counts against the caller's time. root keeps apart whose signatures broke it.
+func (p *process) run(ctx context.Context, root string, request plugin.Request, response any) (err error) {
+	defer func() { p.manager.pool.count(err) }()
+	circuit := p.manager.circuits.of(digestOf(p.name, p.file.String(), root))
+	if circuit.isOpen() { // then nobody needs to wait
+		return circuit.refusal()
+	}
+	pool := p.manager.pool
+	if err := pool.enter(ctx); err != nil {
+		return &Error{
+			Code: core.PluginTimeout, cause: err, blame: blameCaller,
+			Text: p.says("was not asked %s: time ran out waiting, since %d plugin processes were running; raise --maxPluginProcesses if that lasts", request.Command(), cap(pool.slots)),
+		}
+	}
+	defer pool.leave()
+	return circuit.do(func() error { return p.call(ctx, request, response) })
+}
+
+// call is one process. It and its children are killed when time is out or the request is cancelled.
+func (p *process) call(caller context.Context, request plugin.Request, response any) error {
+	ctx, cancel := context.WithTimeout(caller, p.manager.options.Timeout)
 	defer cancel()
 	input, err := json.Marshal(request)
 	if err != nil {
-		return &Error{Code: core.PluginFailed, Text: p.says("cannot be asked: %v", err), cause: err}
+		return &Error{Code: core.PluginFailed, Text: p.says("cannot be asked: %v", err), cause: err, blame: blameCaller}
 	}
+	began := time.Now()
 	stdout, stderr := &bounded{stop: cancel}, &bounded{stop: cancel}
-	command := exec.CommandContext(ctx, path, string(request.Command()))
+	command := exec.CommandContext(ctx, p.path, string(request.Command()))
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), stdout, stderr
-	command.Env = p.manager.options.Env
+	command.Env = p.manager.env
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = 100 * time.Millisecond
-	err = command.Run()
-	if errors.Is(err, exec.ErrWaitDelay) { // children that outlived it hold the pipes, so the group still exists
-		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL)
+	if err := command.Start(); err != nil {
+		return p.notStarted(ctx, began, request.Command(), err)
 	}
+	p.manager.pool.started.Add(1)
+	err = command.Wait()
+	endGroup(command.Process.Pid)
 	switch {
 	case stdout.flooded || stderr.flooded:
-		return &Error{Code: core.PluginFailed, Text: p.says("wrote more than %d bytes", maxOutput)}
+		return p.failed(nil, "wrote more than %d bytes", maxOutput)
 	case err != nil && ctx.Err() != nil:
-		return &Error{Code: core.PluginTimeout, Text: p.says("did not answer %s in time", request.Command()), cause: ctx.Err()}
+		return p.outOfTime(ctx, began, request.Command())
+	case errors.Is(err, exec.ErrWaitDelay):
+		return p.failed(err, "left a child behind that holds its pipes")
 	case err != nil:
 		return p.refusal(request.Command(), stderr.kept.Bytes(), err)
 	}
 	if err := json.Unmarshal(stdout.kept.Bytes(), response); err != nil {
-		return &Error{Code: core.PluginFailed, Text: p.says("answered %s with something that is not the protocol's JSON: %v", request.Command(), err), cause: err}
+		return p.failed(err, "answered %s with something that is not the protocol's JSON: %v", request.Command(), err)
 	}
 	return nil
+}
+
+// outOfTime blames the plugin only if it had at least half of its time: a caller that spent its own elsewhere, or
+// that went away, does not open the circuit.
+func (p *process) outOfTime(ctx context.Context, began time.Time, command plugin.Command) *Error {
+	e := &Error{Code: core.PluginTimeout, Text: p.says("did not answer %s in time", command), cause: ctx.Err(), blame: blamePlugin}
+	if errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < p.manager.options.Timeout/2 {
+		e.blame = blameCaller
+	}
+	return e
+}
+
+// notStarted tells a plugin that was removed meanwhile from one that cannot be started.
+func (p *process) notStarted(ctx context.Context, began time.Time, command plugin.Command, err error) error {
+	if ctx.Err() != nil {
+		return p.outOfTime(ctx, began, command)
+	}
+	if _, _, missing := p.manager.locate(p.name); missing != nil {
+		return missing
+	}
+	var path *fs.PathError // its path is of no use to the one who was denied
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return p.failed(err, "cannot be started: %v", err)
+}
+
+// endGroup kills the children that a process has left behind, and takes leave of those that became this process's
+// own: the first process of a container inherits all orphans, and they would stay as zombies.
+func endGroup(group int) {
+	const tries = 20
+	if syscall.Kill(-group, syscall.SIGKILL) != nil { // as a rule: there is nobody left
+		return
+	}
+	for range tries {
+		reaped, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+		if err == nil && reaped == 0 {
+			time.Sleep(time.Millisecond) // they are killed, and not yet gone
+		}
+	}
 }
 
 // refusal reads the error that a plugin writes to stderr when it fails (specification, section "Plugin contract").
@@ -144,7 +240,7 @@ func (p *process) refusal(command plugin.Command, stderr []byte, err error) erro
 		Message string           `json:"errorMessage"`
 	}
 	if json.Unmarshal(stderr, &said) != nil || said.Code == "" {
-		return &Error{Code: core.PluginFailed, Text: p.says("failed at %s: %v", command, err), cause: err}
+		return p.failed(err, "failed at %s: %v", command, err)
 	}
 	code := core.PluginFailed
 	switch said.Code {
