@@ -11,6 +11,8 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
 // metrics are the service's own, beside those of the Go runtime. They have a registry of their own, since the
@@ -60,6 +62,35 @@ func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache,
 
 func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
+}
+
+// watch exports what registries are asked and what plugins do.
+func (m *metrics) watch(client *registry.Client, plugins *plugin.Manager) {
+	m.gauge("registry_hosts", "Registries of which connections may be kept.", func() float64 { return float64(client.Stats().Hosts) })
+	m.gauge("registry_reads", "Reads from registries that are under way.", func() float64 { return float64(client.Stats().Reading) })
+	m.gauge("registry_reads_waiting", "Reads that wait since their registry has --maxRegistryRequests of them.", func() float64 { return float64(client.Stats().Waiting) })
+	m.counter("registry_retries_total", "Requests that were sent to registries again.", nil, func() uint64 { return client.Stats().Retries })
+	for outcome := range client.Stats().Requests {
+		m.counter("registry_requests_total", "Requests to registries, by outcome.", prometheus.Labels{"outcome": outcome},
+			func() uint64 { return client.Stats().Requests[outcome] })
+	}
+	m.gauge("plugin_processes", "Plugin processes that run.", func() float64 { return float64(plugins.Stats().Running) })
+	m.gauge("plugin_processes_queued", "Calls of plugins that wait since --maxPluginProcesses of them run.", func() float64 { return float64(plugins.Stats().Queued) })
+	m.gauge("plugin_circuits_open", "Plugins, by the CA of the signatures, that keep failing and are left alone for now.", func() float64 { return float64(plugins.Stats().OpenCircuits) })
+	const calls, help = "plugin_calls_total", "Calls of plugins: the processes that were started, of these those that refused and those that failed, and the calls that a plugin left alone was spared."
+	for event, count := range map[string]func(plugin.Stats) uint64{
+		"started":    func(s plugin.Stats) uint64 { return s.Started },
+		"refused":    func(s plugin.Stats) uint64 { return s.Refused },
+		"failed":     func(s plugin.Stats) uint64 { return s.Failed },
+		"left_alone": func(s plugin.Stats) uint64 { return s.LeftAlone },
+	} {
+		m.counter(calls, help, prometheus.Labels{"event": event}, func() uint64 { return count(plugins.Stats()) })
+	}
+}
+
+func (m *metrics) counter(name, help string, labels prometheus.Labels, value func() uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},
+		func() float64 { return float64(value()) }))
 }
 
 // observe counts one request.

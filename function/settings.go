@@ -51,6 +51,7 @@ type Settings struct {
 	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
 	PluginConfigSecret string            `flag:"pluginConfigSecret" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
 	PluginTimeout      time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
+	MaxPluginProcesses int               `flag:"maxPluginProcesses" env:"MAX_PLUGIN_PROCESSES" default:"0" help:"Plugin processes that run at once; 0 is two for each CPU. The others wait, with their request's time."`
 
 	CacheEnabled bool `flag:"cacheEnabled" env:"CACHE_ENABLED" default:"true" help:"Keep outcomes of verifications, under the trust that they were made under."`
 	CacheTTL     int  `flag:"cacheTTLDurationSeconds" env:"CACHE_TTL_DURATION_SECONDS" default:"3600" help:"Seconds for which an outcome that speaks for an image is kept; less where a certificate, signature or revocation list ends before. Denials are kept for 10."`
@@ -60,6 +61,7 @@ type Settings struct {
 
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
+	MaxRegistryRequests   int      `flag:"maxRegistryRequests" env:"MAX_REGISTRY_REQUESTS" default:"64" help:"Reads from one registry that are under way at once; the others wait, with their request's time."`
 	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
 	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
 	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
@@ -136,6 +138,7 @@ func (s Settings) validate() error {
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
 		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
 		"maxRequests": s.MaxRequests, "maxVerifications": s.MaxVerifications,
+		"maxRegistryRequests": s.MaxRegistryRequests,
 	} {
 		if value < 1 {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)

@@ -67,16 +67,18 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		InsecureHosts: settings.InsecureRegistries,
 		AllowInsecure: settings.AllowInsecureRegistry,
 		MaxReferrers:  settings.MaxReferrers,
+		MaxRequests:   settings.MaxRegistryRequests,
 		UserAgent:     userAgent,
 	})
 	if err != nil {
 		return nil, err
 	}
 	plugins := plugin.NewManager(plugin.Options{
-		Dir:     settings.PluginDir,
-		Config:  from.pluginConfig,
-		Timeout: settings.PluginTimeout,
-		Env:     pluginEnvironment(env),
+		Dir:          settings.PluginDir,
+		Config:       from.pluginConfig,
+		Timeout:      settings.PluginTimeout,
+		Env:          pluginEnvironment(env),
+		MaxProcesses: settings.MaxPluginProcesses,
 	})
 	outcomes := newCache(settings)
 	gatherer, err := verify.New(client, plugins, outcomes, verify.Options{
@@ -96,6 +98,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.gatherer, f.plugins = gatherer, plugins
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
+	f.metrics.watch(client, plugins)
 	f.closers = []func(){gatherer.Close, from.close}
 	return f, nil
 }
@@ -217,7 +220,7 @@ func merged(cluster plugin.Config, own map[string]string) plugin.Config {
 func pluginEnvironment(env Environment) []string {
 	var passed []string
 	for _, name := range []string{
-		"PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"PATH", "HOME", "GOMAXPROCS", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 	} {
 		if value, ok := env(name); ok {

@@ -13,12 +13,10 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/retry"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
@@ -36,57 +34,39 @@ type Options struct {
 	InsecureHosts []string            // hosts spoken to over plain HTTP
 	AllowInsecure bool                // any registry that does not speak TLS is spoken to over plain HTTP
 	MaxReferrers  int                 // of one artifact and type that are looked at
+	MaxRequests   int                 // reads from one registry that are under way at once; 0 is 64
 	UserAgent     string
 }
 
-// Client opens repositories. It shares connections and tokens between them.
+// Client opens repositories. It shares connections and tokens between those of one registry, and bounds what any
+// one registry can take.
 type Client struct {
-	options   Options
-	auth      *auth.Client
-	transport *http.Transport
+	options Options
+	roots   *x509.CertPool // nil is the system's
+	hosts   hosts
+	counts  *counts
 }
+
+// defaultRequests is room enough for several large pods, and little enough for any registry.
+const defaultRequests = 64
 
 // New makes a client. It fails when CAFile cannot be used.
 func New(options Options) (*Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 32
-	transport.ResponseHeaderTimeout = 15 * time.Second
+	if options.MaxRequests < 1 {
+		options.MaxRequests = defaultRequests
+	}
 	roots, err := rootsWith(options.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	var base http.RoundTripper = transport
-	if options.AllowInsecure {
-		base = &plainFallback{next: transport}
-	}
-	client := &Client{options: options, transport: transport}
-	client.auth = &auth.Client{
-		Client:     &http.Client{Transport: &retry.Transport{Base: base, Policy: retryPolicy}, CheckRedirect: options.checkRedirect},
-		Header:     http.Header{"User-Agent": {options.UserAgent}},
-		Cache:      auth.NewCache(),
-		Credential: inTime(options.Credential),
-	}
-	return client, nil
+	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}}, nil
 }
 
 // maxRedirects is how often a request follows, as net/http has it.
 const maxRedirects = 10
 
-// checkRedirect keeps a registry that was spoken to over TLS from sending the request on over plain HTTP, where who
-// sits on the network can answer, unless the host is one that may be spoken to so.
-func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
-	switch secure := via[len(via)-1].URL.Scheme == "https"; {
-	case len(via) >= maxRedirects:
-		return fmt.Errorf("it redirects more than %d times", maxRedirects)
-	case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
-		return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
-	}
-	return nil
-}
-
 // Close ends idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.hosts.close() }
 
 func rootsWith(file string) (*x509.CertPool, error) {
 	if file == "" {
@@ -104,24 +84,6 @@ func rootsWith(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("registry CA file %s holds no PEM certificate", file)
 	}
 	return roots, nil
-}
-
-// retryPolicy backs off on 429 and 5xx. It gives up when the request's deadline would pass in the meantime, so
-// that the registry's own answer is what is reported.
-func retryPolicy() retry.Policy {
-	const longest = time.Second
-	return &retry.GenericPolicy{
-		Backoff: retry.ExponentialBackoff(100*time.Millisecond, 2, 0.2),
-		MinWait: 50 * time.Millisecond, MaxWait: longest, MaxRetry: 4,
-		Retryable: func(response *http.Response, err error) (bool, error) {
-			if response != nil && response.Request != nil {
-				if deadline, ok := response.Request.Context().Deadline(); ok && time.Until(deadline) < longest {
-					return false, nil
-				}
-			}
-			return retry.DefaultPredicate(response, err)
-		},
-	}
 }
 
 // plainFallback speaks plain HTTP to hosts that turn out not to speak TLS. Its use is the user's decision.
@@ -147,15 +109,17 @@ func (t *plainFallback) RoundTrip(request *http.Request) (*http.Response, error)
 
 // Repository opens the repository of a reference. It asks nothing of the registry yet.
 func (c *Client) Repository(ref core.Reference) *Repository {
-	return &Repository{
-		most: c.options.MaxReferrers,
-		remote: &remote.Repository{
-			Client:               c.auth,
-			Reference:            registry.Reference{Registry: ref.Registry, Repository: ref.Repository},
-			PlainHTTP:            slices.Contains(c.options.InsecureHosts, ref.Registry),
-			MaxMetadataBytes:     maxManifest,
-			ReferrerListMaxPages: max(10, c.options.MaxReferrers),
-		},
+	return &Repository{client: c, ref: registry.Reference{Registry: ref.Registry, Repository: ref.Repository}}
+}
+
+// remote speaks to a repository by what is kept of its registry.
+func (c *Client) remote(h *host, ref registry.Reference) *remote.Repository {
+	return &remote.Repository{
+		Client:               &sparing{h.auth},
+		Reference:            ref,
+		PlainHTTP:            slices.Contains(c.options.InsecureHosts, ref.Registry),
+		MaxMetadataBytes:     maxManifest,
+		ReferrerListMaxPages: max(10, c.options.MaxReferrers),
 	}
 }
 

@@ -166,7 +166,7 @@ func TestRedirects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := client.auth.Client.CheckRedirect(request(test.to), via); (err != nil) != test.refused {
+			if err := client.open("a").auth.Client.CheckRedirect(request(test.to), via); (err != nil) != test.refused {
 				t.Errorf("error %v; refused should be %t", err, test.refused)
 			}
 		})

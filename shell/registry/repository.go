@@ -6,20 +6,21 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jellydator/ttlcache/v3"
 	notation "github.com/notaryproject/notation-go/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// Repository is one repository of a registry. Use one for one request: what it learns of the registry on the
-// way, such as whether there is a referrers API, it keeps.
+// Repository is one repository of a registry. Any number of requests may use it at once.
 type Repository struct {
-	remote *remote.Repository
-	most   int // referrers that are looked at
+	client *Client
+	ref    registry.Reference // without tag or digest
 }
 
 // Resolve gives the descriptor of a tag or digest. The registry is asked for digests too, since a signature is
@@ -29,7 +30,12 @@ func (r *Repository) Resolve(ctx context.Context, ref core.Reference) (ocispec.D
 	if wanted == "" {
 		wanted = ref.Tag
 	}
-	descriptor, err := r.remote.Manifests().Resolve(ctx, wanted)
+	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer leave()
+	descriptor, err := r.client.remote(host, r.ref).Manifests().Resolve(ctx, wanted)
 	if err != nil {
 		return ocispec.Descriptor{}, classify(ctx, resolving, err)
 	}
@@ -48,16 +54,42 @@ var errEnough = errors.New("enough referrers")
 // Referrers lists the manifests of an artifact type that refer to a subject, by the referrers API or by the
 // fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag Schema").
 // limited tells that there are more than are looked at.
+//
+// That a repository has no referrers API is remembered for some minutes, which saves a request. It is not taken for
+// granted that there are no referrers because the tag tells none.
 func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, limited bool, err error) {
-	err = r.remote.Referrers(ctx, subject, artifactType, func(page []ocispec.Descriptor) error {
+	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	if err != nil {
+		return nil, false, err
+	}
+	defer leave()
+	if host.tagsOnly.Get(r.ref.Repository) != nil {
+		byTag := r.client.remote(host, r.ref)
+		_ = byTag.SetReferrersCapability(false) // it is new, so nothing else is set
+		if found, limited, err = r.list(ctx, byTag, subject, artifactType); err != nil || len(found) > 0 {
+			return found, limited, err
+		}
+		host.tagsOnly.Delete(r.ref.Repository)
+	}
+	unknown := r.client.remote(host, r.ref)
+	found, limited, err = r.list(ctx, unknown, subject, artifactType)
+	if err == nil && errors.Is(unknown.SetReferrersCapability(true), remote.ErrReferrersCapabilityAlreadySet) {
+		host.tagsOnly.Set(r.ref.Repository, struct{}{}, ttlcache.DefaultTTL)
+	}
+	return found, limited, err
+}
+
+func (r *Repository) list(ctx context.Context, from *remote.Repository, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, limited bool, err error) {
+	most := r.client.options.MaxReferrers
+	err = from.Referrers(ctx, subject, artifactType, func(page []ocispec.Descriptor) error {
 		found = append(found, page...)
-		if len(found) > r.most {
+		if len(found) > most {
 			return errEnough
 		}
 		return nil
 	})
 	if errors.Is(err, errEnough) {
-		return found[:r.most], true, nil
+		return found[:most], true, nil
 	}
 	if err != nil {
 		return nil, false, classify(ctx, listing, err)
@@ -81,7 +113,15 @@ func (r *Repository) Manifest(ctx context.Context, descriptor ocispec.Descriptor
 	if descriptor.Size > maxManifest {
 		return ocispec.Manifest{}, lie("manifest %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, maxManifest)
 	}
-	text, err := content.FetchAll(ctx, r.remote.Manifests(), descriptor)
+	if err := descriptor.Digest.Validate(); err != nil { // it becomes part of a path
+		return ocispec.Manifest{}, lie("it lists a manifest with the digest %q: %v", descriptor.Digest, err)
+	}
+	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	if err != nil {
+		return ocispec.Manifest{}, err
+	}
+	defer leave()
+	text, err := content.FetchAll(ctx, r.client.remote(host, r.ref).Manifests(), descriptor)
 	if err != nil {
 		return ocispec.Manifest{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", descriptor.Digest, err))
 	}
@@ -103,7 +143,15 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 	if descriptor.Size > limit {
 		return nil, unusable("blob %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, limit)
 	}
-	data, err := content.FetchAll(ctx, r.remote.Blobs(), descriptor)
+	if err := descriptor.Digest.Validate(); err != nil { // it becomes part of a path
+		return nil, unusable("it names a blob with the digest %q: %v", descriptor.Digest, err)
+	}
+	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	data, err := content.FetchAll(ctx, r.client.remote(host, r.ref).Blobs(), descriptor)
 	if err != nil {
 		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, err))
 	}

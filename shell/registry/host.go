@@ -1,0 +1,186 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// Bounds on what is kept of registries, since whoever names an image names a host.
+const (
+	maxHosts        = 128              // of which connections are kept
+	idleConnection  = 60 * time.Second // before it is closed
+	maxRepositories = 1000             // of a host that are known to have no referrers API
+	tagsOnlyFor     = 5 * time.Minute  // before the referrers API is asked for again
+	maxHeader       = 256 << 10        // bytes of an answer's header
+)
+
+// host is what is kept of one registry, so that a slow one holds up nobody who asks another: connections, tokens,
+// room for requests, retries. Where it redirects to and where it has its tokens made is reached by the same.
+type host struct {
+	name      string
+	transport *http.Transport
+	auth      *auth.Client
+	room      chan struct{}                     // one element for each read that is under way
+	waiting   *atomic.Int64                     // reads that wait for room, of all hosts
+	tagsOnly  *ttlcache.Cache[string, struct{}] // repositories that were found to have no referrers API
+
+	users int    // guarded by hosts.mu, as is
+	used  uint64 // when it was used last, in uses of any host
+}
+
+// hosts keeps the registries that were used last.
+type hosts struct {
+	mu    sync.Mutex
+	known map[string]*host
+	uses  uint64
+}
+
+// use gives a host, made by open if it is not known. The caller lets go of it with done.
+func (h *hosts) use(name string, open func(string) *host) *host {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found, ok := h.known[name]
+	if !ok {
+		found = open(name)
+		h.known[name] = found
+	}
+	h.uses++
+	found.used = h.uses
+	found.users++
+	h.forget()
+	return found
+}
+
+func (h *hosts) done(used *host) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	used.users--
+	h.forget()
+}
+
+// forget closes the connections of those that were used longest ago. One in use is never forgotten, so there may be
+// more for as long as there are more in use.
+func (h *hosts) forget() {
+	for len(h.known) > maxHosts {
+		var oldest *host
+		for _, candidate := range h.known {
+			if candidate.users == 0 && (oldest == nil || candidate.used < oldest.used) {
+				oldest = candidate
+			}
+		}
+		if oldest == nil {
+			return
+		}
+		delete(h.known, oldest.name)
+		oldest.transport.CloseIdleConnections()
+	}
+}
+
+func (h *hosts) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.known)
+}
+
+// reading counts the reads that are under way.
+func (h *hosts) reading() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, known := range h.known {
+		n += len(known.room)
+	}
+	return n
+}
+
+func (h *hosts) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, known := range h.known {
+		known.transport.CloseIdleConnections()
+	}
+}
+
+// open makes a host of which nothing is known.
+func (c *Client) open(name string) *host {
+	dial := &dialer{own: name}
+	transport := &http.Transport{
+		Proxy:                  dial.proxy,
+		DialContext:            dial.dial,
+		ForceAttemptHTTP2:      true, // a TLS configuration of one's own would switch it off
+		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    connecting,
+		ResponseHeaderTimeout:  15 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        idleConnection,
+		MaxIdleConnsPerHost:    c.options.MaxRequests,
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true, // what arrives is what is read, and what bounds and digests are held against
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: connecting},
+	}
+	var base http.RoundTripper = &counting{next: transport, counts: c.counts}
+	if c.options.AllowInsecure {
+		base = &plainFallback{next: base}
+	}
+	base = &retrying{next: base, budget: newBudget(), counts: c.counts}
+	return &host{
+		name: name, transport: transport,
+		room: make(chan struct{}, c.options.MaxRequests), waiting: &c.counts.waiting,
+		tagsOnly: ttlcache.New(ttlcache.WithTTL[string, struct{}](tagsOnlyFor), ttlcache.WithCapacity[string, struct{}](maxRepositories),
+			ttlcache.WithDisableTouchOnHit[string, struct{}]()),
+		auth: &auth.Client{
+			Client:     &http.Client{Transport: base, CheckRedirect: c.options.redirects(dial)},
+			Header:     http.Header{"User-Agent": {c.options.UserAgent}},
+			Cache:      newTokens(),
+			Credential: inTime(c.options.Credential),
+		},
+	}
+}
+
+// enter waits for room at a host, for as long as ctx lasts. A read has room from its first request to its last, as
+// one request may need another to end.
+func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) {
+	h := c.hosts.use(name, c.open)
+	select {
+	case h.room <- struct{}{}:
+	default:
+		h.waiting.Add(1)
+		defer h.waiting.Add(-1)
+		select {
+		case h.room <- struct{}{}:
+		case <-ctx.Done():
+			c.hosts.done(h)
+			return nil, nil, &Error{Code: core.Timeout, cause: ctx.Err(), Text: fmt.Sprintf(
+				"time ran out waiting, since %d reads from this registry were under way; if the registry is not slow and it lasts, raise --maxRegistryRequests", cap(h.room))}
+		}
+	}
+	return h, func() {
+		<-h.room
+		c.hosts.done(h)
+	}, nil
+}
+
+// redirects keeps a registry from sending the request on over plain HTTP if it was spoken to over TLS, where who sits
+// on the network can answer, unless the host is one that may be spoken to so; and from sending it to where no
+// registry is.
+func (o Options) redirects(dial *dialer) func(*http.Request, []*http.Request) error {
+	return func(next *http.Request, via []*http.Request) error {
+		switch secure := via[len(via)-1].URL.Scheme == "https"; {
+		case len(via) >= maxRedirects:
+			return fmt.Errorf("it redirects more than %d times", maxRedirects)
+		case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
+			return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
+		}
+		return dial.mayLeadTo(next.URL.Host)
+	}
+}

@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Stats is what was asked of registries since the client was made, and what is asked now. It tells no hosts: there
+// are as many as there are names.
+type Stats struct {
+	Hosts    int               // of which connections may be kept
+	Reading  int               // reads that are under way
+	Waiting  int               // reads that wait for room at their registry
+	Retries  uint64            // requests that were sent again
+	Requests map[string]uint64 // by outcome: ok, missing, unauthorized, limited, failed, unreachable
+}
+
+// The outcomes of a request.
+const (
+	outcomeOK = iota
+	outcomeMissing
+	outcomeUnauthorized
+	outcomeLimited
+	outcomeFailed
+	outcomeUnreachable
+	outcomes // their number
+)
+
+var outcomeNames = [outcomes]string{"ok", "missing", "unauthorized", "limited", "failed", "unreachable"}
+
+// counts of a client, of all hosts.
+type counts struct {
+	waiting  atomic.Int64
+	retries  atomic.Uint64
+	requests [outcomes]atomic.Uint64
+}
+
+// counting counts every request that is sent.
+type counting struct {
+	next   http.RoundTripper
+	counts *counts
+}
+
+// RoundTrip is part of http.RoundTripper.
+func (t *counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.next.RoundTrip(request)
+	t.counts.requests[outcomeOf(response, err)].Add(1)
+	return response, err
+}
+
+func outcomeOf(response *http.Response, err error) int {
+	if err != nil {
+		return outcomeUnreachable
+	}
+	switch status := response.StatusCode; {
+	case status < 400:
+		return outcomeOK
+	case status == http.StatusNotFound:
+		return outcomeMissing
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return outcomeUnauthorized
+	case status == http.StatusTooManyRequests:
+		return outcomeLimited
+	}
+	return outcomeFailed
+}
+
+// Stats gives the counts of this moment.
+func (c *Client) Stats() Stats {
+	s := Stats{
+		Hosts: c.hosts.count(), Reading: c.hosts.reading(),
+		Waiting: int(c.counts.waiting.Load()), Retries: c.counts.retries.Load(),
+		Requests: make(map[string]uint64, outcomes),
+	}
+	for i := range c.counts.requests {
+		s.Requests[outcomeNames[i]] = c.counts.requests[i].Load()
+	}
+	return s
+}
