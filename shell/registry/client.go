@@ -118,7 +118,7 @@ func (c *Client) remote(h *host, ref registry.Reference) *remote.Repository {
 		Client:               &sparing{h.auth},
 		Reference:            ref,
 		PlainHTTP:            slices.Contains(c.options.InsecureHosts, ref.Registry),
-		MaxMetadataBytes:     maxManifest,
+		MaxMetadataBytes:     maxManifest + 1, // sparing tells that it is too much
 		ReferrerListMaxPages: max(10, c.options.MaxReferrers),
 	}
 }

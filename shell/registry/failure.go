@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -79,6 +78,7 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 	var answered *errcode.ErrorResponse
 	var credential *credentialError
 	var transport net.Error // *url.Error is one
+	var broken *brokenOff
 	switch {
 	case errors.As(err, &answered):
 		return codeOfStatus(answered.StatusCode)
@@ -88,7 +88,7 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 		return core.ImageNotFound
 	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &credential):
 		return core.RegistryUnauthorized
-	case errors.As(err, &transport), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &transport), errors.As(err, &broken):
 		return core.RegistryUnavailable
 	}
 	return core.RegistryInvalid // what remains is an answer that contradicts itself or its bounds

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,31 +14,47 @@ import (
 // million empty descriptors, each of which costs a hundred bytes of memory. Real ones are longer than that.
 const maxElements = 100_000
 
-var errDense = errors.New("it has more elements than are looked at")
+// brokenOff is an answer that came to an end before its end, whatever protocol broke it.
+type brokenOff struct{ cause error }
 
-// sparing reads no document that costs much more memory than it has bytes.
+// Error is the cause's text.
+func (b *brokenOff) Error() string { return b.cause.Error() }
+
+// Unwrap gives the cause.
+func (b *brokenOff) Unwrap() error { return b.cause }
+
+// sparing reads no document that is too long, or that costs much more memory than it has bytes. Blobs are bounded by
+// who asks for them.
 type sparing struct{ next remote.Client }
 
 // Do is part of remote.Client.
 func (c *sparing) Do(request *http.Request) (*http.Response, error) {
 	response, err := c.next.Do(request)
-	if err == nil && !strings.Contains(request.URL.Path, "/blobs/") {
-		response.Body = &sparse{ReadCloser: response.Body}
+	if err == nil {
+		response.Body = &sparse{ReadCloser: response.Body, isBlob: strings.Contains(request.URL.Path, "/blobs/")}
 	}
 	return response, err
 }
 
 type sparse struct {
 	io.ReadCloser
-	elements int
+	isBlob          bool
+	bytes, elements int
 }
 
-// Read fails when there were too many elements.
+// Read fails when there was too much.
 func (s *sparse) Read(data []byte) (int, error) {
 	n, err := s.ReadCloser.Read(data)
+	s.bytes += n
 	s.elements += bytes.Count(data[:n], []byte(","))
-	if s.elements > maxElements {
-		return 0, fmt.Errorf("%w, which is %d", errDense, maxElements)
+	switch {
+	case err != nil && err != io.EOF:
+		return n, &brokenOff{err}
+	case s.isBlob:
+	case s.bytes > maxManifest:
+		return 0, fmt.Errorf("it has more than %d bytes", maxManifest)
+	case s.elements > maxElements:
+		return 0, fmt.Errorf("it has more than %d elements", maxElements)
 	}
 	return n, err
 }

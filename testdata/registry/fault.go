@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -117,6 +118,7 @@ func Truncate(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	answer.header.Set("Content-Length", strconv.Itoa(answer.body.Len()))
 	answer.body.Truncate(answer.body.Len() / 2)
 	answer.replay(w)
+	_ = http.NewResponseController(w).Flush() // fails if the caller is gone
 	panic(http.ErrAbortHandler)
 }
 
@@ -181,4 +183,76 @@ func pageAfter(all []ocispec.Descriptor, previous string, n int) (page []ocispec
 // setNextLink names the next page, RFC 8288.
 func setNextLink(header http.Header, path string, query url.Values) {
 	header.Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", path, query.Encode()))
+}
+
+// Stall sends the header of the answer, half of its body, and then nothing
+// until the caller goes away or the registry closes.
+func Stall(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	answer := record(next, r)
+	answer.header.Set("Content-Length", strconv.Itoa(answer.body.Len()))
+	answer.body.Truncate(answer.body.Len() / 2)
+	answer.replay(w)
+	_ = http.NewResponseController(w).Flush() // fails if the caller is gone
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
+// Trickle sends the body one byte at a time, with a pause before each.
+func Trickle(pause time.Duration) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := record(next, r)
+		body := bytes.Clone(answer.body.Bytes())
+		answer.body.Reset()
+		answer.replay(w)
+		ticker := time.NewTicker(pause)
+		defer ticker.Stop()
+		for i := range body {
+			select {
+			case <-ticker.C:
+			case <-r.Context().Done():
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = w.Write(body[i : i+1]) // fails if the caller is gone
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+// SwapBody answers with another body, and with header fields beside or instead
+// of those of the answer.
+func SwapBody(body []byte, header http.Header) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := record(next, r)
+		answer.setBody(body)
+		for key, values := range header {
+			answer.header[http.CanonicalHeaderKey(key)] = values
+		}
+		answer.replay(w)
+	}
+}
+
+// AddHeader adds header fields to every answer.
+func AddHeader(header http.Header) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		for key, values := range header {
+			w.Header()[http.CanonicalHeaderKey(key)] = values
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+// SelfLink makes every page of referrers name itself as the next one.
+func SelfLink(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	answer := record(next, r)
+	if _, _, isReferrers := splitReferrers(r.URL.Path); isReferrers {
+		setNextLink(answer.header, r.URL.Path, r.URL.Query())
+	}
+	answer.replay(w)
+}
+
+// RedirectTo sends every request to another URL.
+func RedirectTo(url string) Fault {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		http.Redirect(w, r, url, http.StatusTemporaryRedirect)
+	}
 }

@@ -105,7 +105,11 @@ func New(options Options) *Registry {
 // accept serves until Close.
 func (r *Registry) accept() {
 	defer close(r.served)
-	if err := r.server.Serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
+	serve := r.server.Serve
+	if r.caPEM != nil {
+		serve = func(l net.Listener) error { return r.server.ServeTLS(l, "", "") }
+	}
+	if err := serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
 		panic(fmt.Sprintf("registry: serve %s: %v", r.Host(), err))
 	}
 }

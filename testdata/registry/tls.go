@@ -14,18 +14,19 @@ import (
 	"time"
 )
 
-// secure puts TLS on the listener, with a certificate for loopback of a CA
-// that is made for this registry and trusted by no one else.
+// secure makes the server speak TLS, and HTTP/2 to those who ask for it, with a
+// certificate for loopback of a CA that is made for this registry and trusted
+// by no one else.
 func (r *Registry) secure() {
 	certificate, caPEM, err := privateCertificate(time.Now())
 	if err != nil {
 		panic(fmt.Sprintf("registry: make a certificate: %v", err))
 	}
 	r.caPEM = caPEM
-	r.listener = tls.NewListener(r.listener, &tls.Config{
+	r.server.TLSConfig = &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS12,
-	})
+	}
 }
 
 // privateCertificate makes a CA and a server certificate of it, both good for

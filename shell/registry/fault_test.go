@@ -1,0 +1,312 @@
+package registry
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/goleak"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+// shelf is a registry with one signed image, and a client of it.
+type shelf struct {
+	registry *testregistry.Registry
+	client   *Client
+	scenario *scenario.Scenario
+}
+
+// stocked brings up a shelf. What it holds of files and goroutines is gone when the test has ended.
+func stocked(t *testing.T, options testregistry.Options, change func(*Options)) *shelf {
+	t.Helper()
+	leftBehind(t)
+	s := &shelf{registry: testregistry.New(options)}
+	t.Cleanup(s.registry.Close)
+	var err error
+	if s.scenario, err = scenario.New(s.registry.Host(), s.registry.Client(), !options.TLS); err != nil {
+		t.Fatal(err)
+	}
+	s.push(t, "app")
+	s.registry.Reset()
+	of := Options{MaxReferrers: 10, InsecureHosts: []string{s.registry.Host()}}
+	if options.TLS {
+		of.InsecureHosts, of.CAFile = nil, filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(of.CAFile, s.registry.CAPEM(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if change != nil {
+		change(&of)
+	}
+	if s.client, err = New(of); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.client.Close)
+	return s
+}
+
+func (s *shelf) push(t *testing.T, name string) ocispec.Descriptor {
+	t.Helper()
+	image, err := s.scenario.PushSigned(t.Context(), name, s.scenario.Signer(), &signing.SignRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// leftBehind looks for goroutines and open files that a test leaves, when all else has been cleaned up.
+func leftBehind(t *testing.T) {
+	t.Helper()
+	current, files := goleak.IgnoreCurrent(), descriptors()
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, current)
+		for deadline := time.Now().Add(10 * time.Second); descriptors() > files; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%d files are open, %d were before", descriptors(), files)
+				return
+			}
+		}
+	})
+}
+
+// descriptors counts the open files of this process; -1 where that cannot be seen.
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(entries)
+}
+
+// read reads what a verification reads of acme/name:v1: the descriptor, the signatures, their envelopes.
+func (s *shelf) read(ctx context.Context, name string) error {
+	repository := s.client.Repository(core.Reference{Registry: s.registry.Host(), Repository: "acme/" + name})
+	image, err := repository.Resolve(ctx, core.Reference{Tag: "v1"})
+	if err != nil {
+		return err
+	}
+	signatures, limited, err := repository.Signatures(ctx, image)
+	if err != nil {
+		return err
+	}
+	if limited {
+		return &Error{Code: core.TooManyReferrers}
+	}
+	if len(signatures) == 0 {
+		return errors.New("there is no signature")
+	}
+	for _, signature := range signatures {
+		if _, _, err := repository.Envelope(ctx, signature); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func zipped(text []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(text) // into memory
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// faultCase is what a registry does, and what comes of it.
+type faultCase struct {
+	fault testregistry.Fault
+	want  core.Code // "" where all goes well in the end
+	says  string
+	asked int // requests; 0 for any number
+}
+
+// patience is long where the deadline should not matter.
+func (c faultCase) patience() time.Duration {
+	if c.want == core.Timeout {
+		return 500 * time.Millisecond
+	}
+	return time.Minute
+}
+
+func (c faultCase) check(t *testing.T, err error) {
+	t.Helper()
+	var failure *Error
+	switch {
+	case c.want == "" && err != nil:
+		t.Errorf("%v", err)
+	case c.want != "" && (!errors.As(err, &failure) || failure.Code != c.want || !strings.Contains(failure.Text, c.says)):
+		t.Errorf("%v (%+v); want %s and %q", err, failure, c.want, c.says)
+	}
+}
+
+// faults are made anew for each registry, since some count.
+func faults() map[string]faultCase {
+	const index = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
+	header := func(key, value string) http.Header { return http.Header{key: {value}} }
+	on := func(part string, fault testregistry.Fault) testregistry.Fault {
+		return testregistry.Only(testregistry.PathContains(part), fault)
+	}
+	return map[string]faultCase{
+		"none":                                     {nil, "", "", 4},
+		"it fails twice":                           {testregistry.FailTimes(2, 503, nil), "", "", 6},
+		"it fails for ever":                        {testregistry.FailTimes(-1, 500, nil), core.RegistryUnavailable, "500", 0},
+		"it wants to be left alone for a moment":   {testregistry.FailTimes(1, 429, header("Retry-After", "0")), "", "", 5},
+		"it wants to be left alone for too long":   {testregistry.FailTimes(1, 429, header("Retry-After", "3600")), core.RegistryUnavailable, "429", 1},
+		"it wants so until a date":                 {testregistry.FailTimes(1, 503, header("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT")), core.RegistryUnavailable, "503", 1},
+		"it hangs":                                 {testregistry.Delay(time.Hour), core.Timeout, "looking it up", 1},
+		"its list hangs":                           {on("/referrers/", testregistry.Delay(time.Hour)), core.Timeout, "listing", 2},
+		"its envelope hangs half way":              {on("/blobs/", testregistry.Stall), core.Timeout, "fetching", 4},
+		"its list hangs half way":                  {on("/referrers/", testregistry.Stall), core.Timeout, "listing", 2},
+		"its envelope comes byte by byte":          {on("/blobs/", testregistry.Trickle(20*time.Millisecond)), core.Timeout, "fetching", 4},
+		"it hangs up":                              {testregistry.Down, core.RegistryUnavailable, "looking it up", 0},
+		"it hangs up in the middle of an envelope": {on("/blobs/", testregistry.Truncate), core.RegistryUnavailable, "fetching", 4},
+		"it hangs up in the middle of a list":      {on("/referrers/", testregistry.Truncate), core.RegistryUnavailable, "listing", 2},
+		"its envelope is another":                  {on("/blobs/", testregistry.SwapBody([]byte("other"), nil)), core.RegistryInvalid, "Content-Length", 4},
+		"its envelope has no length and is longer": {on("/blobs/", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			for range 100 {
+				fmt.Fprint(w, strings.Repeat("long", 1<<10))
+				_ = http.NewResponseController(w).Flush()
+			}
+		}), core.RegistryInvalid, "cannot be used", 4},
+		"its header never ends":                 {testregistry.AddHeader(header("X-Long", strings.Repeat("x", 2*maxHeader))), core.RegistryUnavailable, "looking it up", 1},
+		"its pages never end":                   {testregistry.EndlessReferrers, core.RegistryInvalid, "exceeded 10 pages", 11},
+		"its page is the next one":              {testregistry.SelfLink, core.RegistryInvalid, "exceeded 10 pages", 11},
+		"its empty page is the next one":        {on("/referrers/", testregistry.Chain(testregistry.SelfLink, testregistry.SwapBody([]byte(index+"]}"), nil))), core.RegistryInvalid, "exceeded 10 pages", 11},
+		"its next page is at another host":      {on("/referrers/", testregistry.AddHeader(header("Link", `<http://registry.invalid/next>; rel="next"`))), core.RegistryInvalid, "not the same origin", 2},
+		"its list is a bomb":                    {on("/referrers/", testregistry.SwapBody(zipped([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}")), header("Content-Encoding", "gzip"))), core.RegistryInvalid, "decode", 2},
+		"its list is a million of nothing":      {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}"), nil)), core.RegistryInvalid, "more than 100000 elements", 2},
+		"its list is too long":                  {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat(" ", 5<<20)+"]}"), nil)), core.RegistryInvalid, "more than 4194304 bytes", 2},
+		"its list is no list":                   {on("/referrers/", testregistry.SwapBody([]byte(`[]`), nil)), core.RegistryInvalid, "decode", 2},
+		"it leads to a cloud's metadata":        {on("/blobs/", testregistry.RedirectTo("http://169.254.169.254/latest/meta-data")), core.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads to the same, written so":      {on("/blobs/", testregistry.RedirectTo("http://[::ffff:169.254.169.254]/latest/meta-data")), core.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads in circles":                   {on("/blobs/", testregistry.RedirectTo("/v2/acme/blobs/again")), core.RegistryUnavailable, "more than 10 times", 0},
+		"it leads to where there is no program": {on("/blobs/", testregistry.RedirectTo("file:///etc/passwd")), core.RegistryUnavailable, "unsupported protocol scheme", 4},
+	}
+}
+
+// TestFaults of a registry end in the right code when the deadline has come at the latest, and leave nothing behind.
+func TestFaults(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		for sentence, test := range faults() {
+			t.Run(fmt.Sprintf("TLS %t: %s", secure, sentence), func(t *testing.T) {
+				s := stocked(t, testregistry.Options{TLS: secure}, nil)
+				s.registry.SetFault(test.fault)
+				ctx, cancel := context.WithTimeout(t.Context(), test.patience())
+				defer cancel()
+				test.check(t, s.read(ctx, "app"))
+				if n := len(s.registry.Requests()); test.asked > 0 && n != test.asked {
+					t.Errorf("%d requests; want %d: %v", n, test.asked, s.registry.Requests())
+				}
+				if now := s.client.Stats(); now.Reading != 0 || now.Waiting != 0 {
+					t.Errorf("%+v after all has ended", now)
+				}
+			})
+		}
+	}
+}
+
+// TestFaultsOfTLS are the registry's failure, or a lack of time, as others are.
+func TestFaultsOfTLS(t *testing.T) {
+	tests := map[string]struct {
+		faultCase
+		listen func(t *testing.T) (host string, ca []byte)
+	}{
+		"a certificate of another name": {faultCase{want: core.RegistryUnavailable, says: "not localhost"}, func(t *testing.T) (string, []byte) {
+			server := httptest.NewTLSServer(http.NotFoundHandler())
+			t.Cleanup(server.Close)
+			_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+			return "localhost:" + port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		}},
+		"an old version": {faultCase{want: core.RegistryUnavailable, says: "protocol version"}, func(t *testing.T) (string, []byte) {
+			server := httptest.NewUnstartedServer(http.NotFoundHandler())
+			server.TLS = &tls.Config{MaxVersion: tls.VersionTLS11}
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			return server.Listener.Addr().String(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		}},
+		"one that never shakes hands": {faultCase{want: core.Timeout, says: "looking it up"}, func(t *testing.T) (string, []byte) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = listener.Close() })
+			return listener.Addr().String(), nil
+		}},
+		"nobody at all": {faultCase{want: core.RegistryUnavailable, says: "refused"}, func(t *testing.T) (string, []byte) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = listener.Close()
+			return listener.Addr().String(), nil
+		}},
+		"a cloud's metadata": {faultCase{want: core.RegistryUnavailable, says: "is this machine's own network"}, func(*testing.T) (string, []byte) {
+			return "169.254.169.254", nil
+		}},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			leftBehind(t)
+			host, ca := test.listen(t)
+			var options Options
+			if ca != nil {
+				options.CAFile = filepath.Join(t.TempDir(), "ca.pem")
+				if err := os.WriteFile(options.CAFile, ca, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client, err := New(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(client.Close)
+			ctx, cancel := context.WithTimeout(t.Context(), test.patience())
+			defer cancel()
+			test.check(t, resolve(ctx, client.Repository(core.Reference{Registry: host, Repository: "acme/app"})))
+		})
+	}
+}
+
+// TestHTTP2 is spoken where the registry speaks it, and survives that the registry closes each connection.
+func TestHTTP2(t *testing.T) {
+	for sentence, fault := range map[string]testregistry.Fault{
+		"in peace":                        testregistry.Chain(),
+		"with a GOAWAY after each answer": testregistry.AddHeader(http.Header{"Connection": {"close"}}),
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := stocked(t, testregistry.Options{TLS: true}, nil)
+			var other atomic.Int32
+			s.registry.SetFault(testregistry.Chain(fault, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.ProtoMajor != 2 {
+					other.Add(1)
+				}
+				next.ServeHTTP(w, r)
+			}))
+			for range 20 {
+				if err := s.read(t.Context(), "app"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := len(s.registry.Requests()); n != 80 || other.Load() != 0 {
+				t.Errorf("%d requests, %d of them not by HTTP/2; want 80 and 0", n, other.Load())
+			}
+		})
+	}
+}
