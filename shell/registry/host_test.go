@@ -1,0 +1,377 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jellydator/ttlcache/v3"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
+)
+
+// TestReadsAreBounded at one registry, and those who wait in vain are told why; another registry is not held up.
+func TestReadsAreBounded(t *testing.T) {
+	slow := stocked(t, testregistry.Options{}, func(o *Options) { o.MaxRequests = 2 })
+	var now, most atomic.Int32
+	slow.registry.SetFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		most.Store(max(most.Load(), now.Add(1)))
+		defer now.Add(-1)
+		testregistry.Delay(time.Hour)(w, r, next)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() { _ = slow.read(ctx, "app") })
+	}
+	for slow.client.Stats().Reading < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 5 {
+		short, end := context.WithTimeout(ctx, 10*time.Millisecond)
+		faultCase{want: core.Timeout, says: "2 reads from this registry were under way"}.check(t, slow.read(short, "app"))
+		end()
+	}
+	quick := stocked(t, testregistry.Options{}, nil)
+	quick.client.Close()
+	slow.client.options.InsecureHosts = append(slow.client.options.InsecureHosts, quick.registry.Host())
+	quick.client = slow.client
+	if err := quick.read(t.Context(), "app"); err != nil {
+		t.Errorf("the other registry: %v", err)
+	}
+	cancel()
+	readers.Wait()
+	if most.Load() > 2 {
+		t.Errorf("%d requests at once; want 2", most.Load())
+	}
+	if s := slow.client.Stats(); s.Reading != 0 || s.Waiting != 0 || s.Hosts != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestReadsThatNeedTwoRequestsAtOnce do not wait for each other: a fallback tag without a length is asked for twice.
+func TestReadsThatNeedTwoRequestsAtOnce(t *testing.T) {
+	s := stocked(t, testregistry.Options{Handler: withoutReferrers(t)}, func(o *Options) { o.MaxRequests = 1 })
+	s.registry.SetFault(testregistry.Only(func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256-")
+	}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(unmeasured{w}, r)
+	}))
+	var readers sync.WaitGroup
+	for range 5 {
+		readers.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := s.read(ctx, "app"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// unmeasured sends an answer without its length.
+type unmeasured struct{ http.ResponseWriter }
+
+func (w unmeasured) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// withoutReferrers is a registry without referrers API, of which a goroutine stays.
+func withoutReferrers(t *testing.T) http.Handler {
+	t.Helper()
+	return distribution.New(context.WithoutCancel(t.Context()))
+}
+
+// TestRetriesAreFew where a registry is down for all, though each request is worth some.
+func TestRetriesAreFew(t *testing.T) {
+	s := stocked(t, testregistry.Options{}, nil)
+	s.registry.SetFault(testregistry.FailTimes(-1, http.StatusServiceUnavailable, nil))
+	const readers, each = 10, 20
+	var reading sync.WaitGroup
+	for range readers {
+		reading.Go(func() {
+			for range each {
+				faultCase{want: core.RegistryUnavailable, says: "503"}.check(t, s.read(t.Context(), "app"))
+			}
+		})
+	}
+	reading.Wait()
+	const most = readers*each*(1+retryShare) + retryBurst
+	if n := len(s.registry.Requests()); n <= readers*each || float64(n) > most {
+		t.Errorf("%d requests for %d reads; want some more, and at most %g", n, readers*each, most)
+	}
+	if now := s.client.Stats(); now.Requests["failed"] != uint64(len(s.registry.Requests())) || now.Retries != now.Requests["failed"]-readers*each {
+		t.Errorf("%+v for %d requests", now, len(s.registry.Requests()))
+	}
+}
+
+// TestRetryAfter is read as seconds or as a date.
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	tests := map[string]struct {
+		header string
+		want   time.Duration
+		given  bool
+	}{
+		"none":                  {"", 0, false},
+		"seconds":               {"7", 7 * time.Second, true},
+		"none to wait":          {"0", 0, true},
+		"too many":              {"4294967295", longestWait, true},
+		"more than can be read": {"99999999999999999999", 0, false},
+		"negative":              {"-1", 0, false},
+		"a date":                {"Fri, 02 Jan 2026 03:04:15 GMT", 10 * time.Second, true},
+		"a date that is gone":   {"Fri, 02 Jan 2026 03:00:00 GMT", 0, true},
+		"words":                 {"soon", 0, false},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			if got, given := retryAfter(test.header, now); got != test.want || given != test.given {
+				t.Errorf("%s, %t; want %s, %t", got, given, test.want, test.given)
+			}
+		})
+	}
+}
+
+// TestHostsAreForgotten when they are many, those used last excepted and those in use.
+func TestHostsAreForgotten(t *testing.T) {
+	client, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := client.hosts.use("busy", client.open)
+	name := func(i int) string { return fmt.Sprintf("registry-%d", i) }
+	for i := range 3 * maxHosts {
+		client.hosts.done(client.hosts.use(name(i), client.open))
+	}
+	if n := client.Stats().Hosts; n != maxHosts {
+		t.Errorf("%d hosts; want %d", n, maxHosts)
+	}
+	if client.hosts.known["busy"] != busy || client.hosts.known[name(3*maxHosts-1)] == nil || client.hosts.known[name(0)] != nil {
+		t.Error("one that is in use is gone, or the last, or the first is not")
+	}
+	var held []*host
+	for i := range 2 * maxHosts {
+		held = append(held, client.hosts.use(name(i), client.open))
+	}
+	if n := client.Stats().Hosts; n < 2*maxHosts {
+		t.Errorf("%d hosts; want all that are in use", n)
+	}
+	for _, h := range append(held, busy) {
+		client.hosts.done(h)
+	}
+	if n := client.Stats().Hosts; n != maxHosts {
+		t.Errorf("%d hosts when none is in use; want %d", n, maxHosts)
+	}
+}
+
+// TestRequests are as few as can be: four for a tag with one signature, also where there is no referrers API once that
+// is known.
+func TestRequests(t *testing.T) {
+	tests := map[string]struct {
+		handler    func(*testing.T) http.Handler
+		cold, warm int
+	}{
+		"referrers API": {func(*testing.T) http.Handler { return nil }, 4, 4},
+		"fallback tags": {withoutReferrers, 5, 4},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			s := stocked(t, testregistry.Options{Handler: test.handler(t)}, nil)
+			for i, want := range []int{test.cold, test.warm, test.warm} {
+				s.registry.Reset()
+				if err := s.read(t.Context(), "app"); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(s.registry.Requests()); n != want {
+					t.Errorf("read %d: %d requests; want %d: %v", i, n, want, s.registry.Requests())
+				}
+			}
+		})
+	}
+}
+
+// TestTheReferrersAPIIsFound although the repository was known to have none.
+func TestTheReferrersAPIIsFound(t *testing.T) {
+	s := stocked(t, testregistry.Options{}, nil)
+	h := s.client.hosts.use(s.registry.Host(), s.client.open)
+	h.tagsOnly.Set("acme/app", struct{}{}, ttlcache.DefaultTTL)
+	s.client.hosts.done(h)
+	if err := s.read(t.Context(), "app"); err != nil {
+		t.Error(err)
+	}
+	if h.tagsOnly.Get("acme/app") != nil {
+		t.Error("it is still known to have no referrers API")
+	}
+}
+
+// TestTokens are fetched once for many, and again when the registry does not take one any more.
+func TestTokens(t *testing.T) {
+	s := stocked(t, testregistry.Options{}, nil)
+	gate := &tokenGate{}
+	s.registry.SetFault(gate.stand)
+	tokensAsked := func() (n int) {
+		for _, r := range s.registry.Requests() {
+			if r.Path == testregistry.TokenPath {
+				n++
+			}
+		}
+		return n
+	}
+	hold := make(chan struct{})
+	gate.hold.Store(&hold)
+	impatient, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- s.read(impatient, "app") }()
+	for tokensAsked() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	var readers sync.WaitGroup
+	for range 20 {
+		readers.Go(func() {
+			if err := s.read(t.Context(), "app"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for waitingForToken(s) < 21 {
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	faultCase{want: core.Timeout}.check(t, <-left)
+	close(hold)
+	readers.Wait()
+	if n := tokensAsked(); n != 1 {
+		t.Errorf("%d tokens for 21 readers", n)
+	}
+	gate.revoked.Add(1)
+	if err := s.read(t.Context(), "app"); err != nil {
+		t.Errorf("with a token that is revoked: %v", err)
+	}
+	if n := tokensAsked(); n != 2 {
+		t.Errorf("%d tokens; want a second one", n)
+	}
+	gate.revoked.Add(1000) // none is good any more
+	faultCase{want: core.RegistryUnauthorized}.check(t, s.read(t.Context(), "app"))
+	if n := tokensAsked(); n != 3 {
+		t.Errorf("%d tokens; want one more try", n)
+	}
+}
+
+// tokenGate wants a token of its own making, "token-<n>", of which the last is good unless it was revoked.
+type tokenGate struct {
+	made, revoked atomic.Int64
+	hold          atomic.Pointer[chan struct{}] // tokens are made when it is closed
+}
+
+func (g *tokenGate) stand(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if r.URL.Path == testregistry.TokenPath {
+		select {
+		case <-*g.hold.Load():
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprintf(w, `{"token":"token-%d"}`, g.made.Add(1))
+		return
+	}
+	if made := g.made.Load(); made > g.revoked.Load() && r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", made) {
+		next.ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s%s",service="test",scope="repository:acme/app:pull"`, r.Host, testregistry.TokenPath))
+	w.WriteHeader(http.StatusUnauthorized)
+}
+
+// waitingForToken counts who waits for a token of the shelf's registry.
+func waitingForToken(s *shelf) (n int) {
+	h := s.client.hosts.use(s.registry.Host(), s.client.open)
+	defer s.client.hosts.done(h)
+	kept := h.auth.Cache.(*tokens)
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	for _, f := range kept.fetches {
+		n += f.waiting
+	}
+	return n
+}
+
+// TestTokensAreBounded in number, end when nobody waits for them, and survive a panic of who makes them.
+func TestTokensAreBounded(t *testing.T) {
+	leftBehind(t)
+	kept := newTokens()
+	for i := range 3 * maxTokens {
+		scope := fmt.Sprintf("repository:acme/%d:pull", i)
+		if token, err := kept.Set(t.Context(), "registry", auth.SchemeBearer, scope, func(context.Context) (string, error) { return scope, nil }); err != nil || token != scope {
+			t.Fatal(token, err)
+		}
+	}
+	if n := kept.known.Len(); n != maxTokens {
+		t.Errorf("%d tokens; want %d", n, maxTokens)
+	}
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := kept.Set(ctx, "registry", auth.SchemeBearer, "hangs", func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		close(ended)
+		return "", ctx.Err()
+	}); !errors.Is(err, context.Canceled) {
+		t.Errorf("abandoned: %v", err)
+	}
+	<-ended
+	if _, err := kept.Set(t.Context(), "registry", auth.SchemeBearer, "panics", func(context.Context) (string, error) { panic("no") }); err == nil {
+		t.Error("a panic gave a token")
+	}
+}
+
+// TestWhereARegistryMayLead is to other registries, and not into this machine's own network.
+func TestWhereARegistryMayLead(t *testing.T) {
+	tests := map[string]struct {
+		own, to string
+		refused bool
+	}{
+		"a registry's own address":        {"10.0.0.1:5000", "10.0.0.1:5000", false},
+		"storage in a private network":    {"registry.example.com", "10.0.0.2:9000", false},
+		"storage elsewhere":               {"registry.example.com", "8.8.8.8:443", false},
+		"metadata":                        {"registry.example.com", "169.254.169.254:80", true},
+		"metadata by IPv6":                {"registry.example.com", "[fd00:ec2::254]:80", true},
+		"metadata, as an IPv6 address":    {"registry.example.com", "[::ffff:169.254.169.254]:80", true},
+		"metadata that is named an image": {"169.254.169.254", "169.254.169.254:443", true},
+		"link-local with a zone":          {"registry.example.com", "[fe80::1%eth0]:80", true},
+		"loopback":                        {"registry.example.com", "127.0.0.1:8080", true},
+		"loopback by IPv6":                {"registry.example.com", "[::1]:8080", true},
+		"all addresses":                   {"registry.example.com", "0.0.0.0:8080", true},
+		"multicast":                       {"registry.example.com", "239.1.1.1:80", true},
+		"loopback from loopback":          {"127.0.0.1:5000", "127.0.0.1:9000", false},
+		"loopback from localhost":         {"localhost:5000", "127.0.0.1:9000", false},
+		"metadata from loopback":          {"localhost:5000", "169.254.169.254:80", true},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			d := &dialer{own: test.own}
+			if err := d.check(test.to, d.isOwn(test.to)); (err != nil) != test.refused {
+				t.Errorf("connecting: %v; refused should be %t", err, test.refused)
+			}
+			own := netip.MustParseAddrPort(test.to)
+			if err := d.mayLeadTo(own.String()); (err != nil) != test.refused {
+				t.Errorf("redirected: %v; refused should be %t", err, test.refused)
+			}
+		})
+	}
+	d := &dialer{own: "registry.internal:5000"}
+	if err := d.check("127.0.0.1:5000", d.isOwn("registry.internal:5000")); err != nil {
+		t.Errorf("a registry whose name is loopback's here: %v", err)
+	}
+}
