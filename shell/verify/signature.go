@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
@@ -278,7 +280,9 @@ const x5u = "com.venafi.notation.plugin.x5u"
 // finding explains a plugin that could not be found or run.
 func (w *pluginWatch) finding(ctx context.Context, outcome *notation.VerificationOutcome) *core.Finding {
 	finding := findingOf(ctx, w.failure)
-	if w.name == "venafi-csp" && finding.Code == core.PluginFailed && attributeOf(outcome, x5u) == "" {
+	var failure *plugin.Error // that the plugin could not be run says nothing of the signature
+	refused := errors.As(w.failure, &failure) && failure.Refusal()
+	if w.name == "venafi-csp" && refused && finding.Code == core.PluginFailed && attributeOf(outcome, x5u) == "" {
 		return &core.Finding{Code: core.PluginRefused, Reason: finding.Reason}
 	}
 	return finding
