@@ -387,3 +387,40 @@ func children(b *testing.B) time.Duration {
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+// TestCallersWithoutTime neither open a circuit nor speak for the plugin.
+func TestCallersWithoutTime(t *testing.T) {
+	dir := t.TempDir()
+	hangs := filepath.Join(dir, "hangs")
+	scripted(t, dir, "#!/bin/sh\n[ -e "+hangs+" ] && sleep 60\nexit 2")
+	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Pause: time.Hour})
+	crash := func(times int) {
+		t.Helper()
+		for range times {
+			if err := verify(t.Context(), m, ""); err == nil || !strings.Contains(err.Error(), "exit status 2") {
+				t.Fatal(err)
+			}
+		}
+	}
+	crash(4)
+	if err := os.WriteFile(hangs, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := verify(ctx, m, ""); err == nil || !strings.Contains(err.Error(), "in time") {
+			t.Errorf("in a short time: %v", err)
+		}
+		cancel()
+	}
+	if err := os.Remove(hangs); err != nil {
+		t.Fatal(err)
+	}
+	if s := m.Stats(); s.Failed != 4 || s.OpenCircuits != 0 {
+		t.Errorf("%+v; want four failures and no open circuit", s)
+	}
+	crash(1)
+	if s := m.Stats(); s.OpenCircuits != 1 {
+		t.Errorf("%+v after the fifth failure in a row; want an open circuit", s)
+	}
+}
