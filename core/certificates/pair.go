@@ -1,0 +1,119 @@
+package certificates
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Pair is a certificate with its private key.
+type Pair struct {
+	Certificate *x509.Certificate
+	Key         crypto.Signer
+}
+
+// ParsePair reads the PEM of a certificate and of the private key that belongs to it (PKCS #8). What does not fit
+// together is an error.
+func ParsePair(certificatePEM, keyPEM []byte) (*Pair, error) {
+	certificates := parseAll(certificatePEM)
+	if len(certificates) == 0 {
+		return nil, errors.New("there is no certificate")
+	}
+	block, _ := pem.Decode(keyPEM)
+	if block == nil {
+		return nil, errors.New("there is no private key")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	key, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("private key: a %T does not sign", parsed)
+	}
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(certificates[0].PublicKey) {
+		return nil, errors.New("the private key is not that of the certificate")
+	}
+	return &Pair{certificates[0], key}, nil
+}
+
+// ParseAuthority is ParsePair for a CA of ours.
+func ParseAuthority(certificatePEM, keyPEM []byte) (*Pair, error) {
+	pair, err := ParsePair(certificatePEM, keyPEM)
+	if err == nil && !isAuthority(pair.Certificate) {
+		return nil, errors.New("the certificate is not a CA of " + Subject)
+	}
+	return pair, err
+}
+
+// PEM gives both parts in the form that ParsePair reads.
+func (p Pair) PEM() (certificate, key []byte, err error) {
+	der, err := x509.MarshalPKCS8PrivateKey(p.Key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("private key: %w", err)
+	}
+	return encode(p.Certificate), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// ParseBundle gives the CAs of ours in a text, each once, in the order of a bundle. It passes over everything else.
+func ParseBundle(text []byte) []*x509.Certificate {
+	return ordered(slices.DeleteFunc(parseAll(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
+}
+
+// EncodeBundle gives CAs as PEM.
+func EncodeBundle(authorities []*x509.Certificate) string {
+	var text strings.Builder
+	for _, authority := range authorities {
+		text.Write(encode(authority))
+	}
+	return text.String()
+}
+
+// Fingerprint names a certificate: SHA-256 of its DER form, in hexadecimal.
+func Fingerprint(certificate *x509.Certificate) string {
+	sum := sha256.Sum256(certificate.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func encode(certificate *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+}
+
+// parseAll gives the certificates among PEM blocks; what is no certificate is passed over.
+func parseAll(text []byte) []*x509.Certificate {
+	var all []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
+			all = append(all, certificate)
+		}
+	}
+	return all
+}
+
+// isAuthority tells a CA that could be ours: it has our name and signed itself. The name alone would let the
+// signature of another's CA pass.
+func isAuthority(c *x509.Certificate) bool {
+	return c.IsCA && c.Subject.CommonName == Subject && c.CheckSignatureFrom(c) == nil
+}
+
+// ordered sorts CAs by age and takes each once, so that a bundle's text depends on nothing but what it holds.
+func ordered(authorities []*x509.Certificate) []*x509.Certificate {
+	slices.SortFunc(authorities, func(a, b *x509.Certificate) int {
+		if order := a.NotBefore.Compare(b.NotBefore); order != 0 {
+			return order
+		}
+		return bytes.Compare(a.Raw, b.Raw)
+	})
+	return slices.CompactFunc(authorities, (*x509.Certificate).Equal)
+}
+
+func expired(c *x509.Certificate, now time.Time) bool { return now.After(c.NotAfter) }

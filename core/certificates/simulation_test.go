@@ -1,0 +1,240 @@
+package certificates_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	mathrand "math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+)
+
+var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// cluster holds what a State is gathered from, and what could be seen of it at any time.
+type cluster struct {
+	policy certificates.Policy
+	now    time.Time
+	state  certificates.State
+	serial int64
+
+	bundles []seen[string]            // as clients could have read them
+	leaves  []seen[*x509.Certificate] // as replicas could have read them
+	steps   map[certificates.Action]int
+}
+
+// seen is a value that could be read from a moment on, until that of the next.
+type seen[T any] struct {
+	from  time.Time
+	value T
+}
+
+// within gives the values that could be read at some moment since a time.
+func within[T any](history []seen[T], since time.Time) []T {
+	var values []T
+	for i, s := range history {
+		if last := i == len(history)-1; last || history[i+1].from.After(since) {
+			values = append(values, s.value)
+		}
+	}
+	return values
+}
+
+func newCluster(policy certificates.Policy) *cluster {
+	return &cluster{policy: policy, now: start, steps: map[certificates.Action]int{}}
+}
+
+// sign makes a key and a certificate for it; a nil authority stands for itself.
+func (c *cluster) sign(t testing.TB, template *x509.Certificate, authority *certificates.Pair) *certificates.Pair {
+	t.Helper()
+	c.serial++
+	template.SerialNumber = big.NewInt(c.serial)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authority == nil {
+		authority = &certificates.Pair{Certificate: template, Key: key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, authority.Certificate, key.Public(), authority.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &certificates.Pair{Certificate: certificate, Key: key}
+}
+
+func (c *cluster) authority(t testing.TB) *certificates.Pair {
+	return c.sign(t, c.policy.AuthorityTemplate(fmt.Sprint(c.serial), c.now), nil)
+}
+
+// act takes one step; false at rest.
+func (c *cluster) act(t testing.TB) (certificates.Step, bool) {
+	t.Helper()
+	step := c.policy.Next(c.state, c.now)
+	c.steps[step.Action]++
+	switch step.Action {
+	case certificates.Rest:
+		if !step.At.After(c.now) {
+			t.Fatalf("rest until %s at %s", step.At, c.now)
+		}
+		return step, false
+	case certificates.CreateAuthority:
+		c.state.Authority, c.state.Successor = c.authority(t), nil
+	case certificates.CreateSuccessor:
+		c.state.Successor = c.authority(t)
+	case certificates.Promote:
+		c.state.Authority, c.state.Successor = c.state.Successor, nil
+	case certificates.Publish:
+		c.state.Bundle = step.Bundle
+		c.bundles = append(c.bundles, seen[string]{c.now, step.Bundle.Text})
+	case certificates.IssueServing:
+		c.state.Serving = c.sign(t, c.policy.ServingTemplate(c.state.Authority.Certificate, c.now), c.state.Authority)
+		c.state.Copy = certificates.ParseBundle([]byte(c.state.Bundle.Text))
+		c.leaves = append(c.leaves, seen[*x509.Certificate]{c.now, c.state.Serving.Certificate})
+	default:
+		t.Fatalf("unknown step %q", step.Action)
+	}
+	return step, true
+}
+
+// manage acts until there is rest.
+func (c *cluster) manage(t testing.TB) []certificates.Action {
+	t.Helper()
+	var taken []certificates.Action
+	for range 10 {
+		step, acted := c.act(t)
+		if !acted {
+			return taken
+		}
+		taken = append(taken, step.Action)
+	}
+	t.Fatalf("there is no rest after %q", taken)
+	return nil
+}
+
+// verifies holds every leaf that a replica could serve now against every bundle that a client could have now.
+func (c *cluster) verifies(t testing.TB, lag time.Duration) {
+	t.Helper()
+	for _, leaf := range within(c.leaves, c.now.Add(-lag)) {
+		for _, text := range within(c.bundles, c.now.Add(-lag)) {
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM([]byte(text))
+			_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: c.now, DNSName: c.policy.Names[0]})
+			if err != nil {
+				t.Fatalf("after %s a call fails: %v", c.now.Sub(start), err)
+			}
+		}
+	}
+}
+
+// losses are what a careless person or a broken disk does. After each, the other objects are as they were.
+func losses() map[string]func(*certificates.State) {
+	authority := func(s *certificates.State) { s.Authority, s.Successor = nil, nil }
+	serving := func(s *certificates.State) { s.Serving, s.Copy = nil, nil }
+	bundle := func(s *certificates.State) { s.Bundle = certificates.Bundle{} }
+	return map[string]func(*certificates.State){
+		"the CA's Secret":                           authority,
+		"the key of the CA that signs":              func(s *certificates.State) { s.Authority = nil },
+		"the successor":                             func(s *certificates.State) { s.Successor = nil },
+		"the serving certificate's Secret":          serving,
+		"the serving certificate, but not the copy": func(s *certificates.State) { s.Serving = nil },
+		"the copy":                       func(s *certificates.State) { s.Copy = nil },
+		"the bundle":                     bundle,
+		"the bundle's label":             func(s *certificates.State) { s.Bundle.Listed = false },
+		"the bundle's times":             func(s *certificates.State) { s.Bundle.Since = nil },
+		"the bundle's text in part":      func(s *certificates.State) { s.Bundle.Text = s.Bundle.Text[:len(s.Bundle.Text)/2] },
+		"both Secrets":                   func(s *certificates.State) { authority(s); serving(s) },
+		"the CA's Secret and the bundle": func(s *certificates.State) { authority(s); bundle(s) },
+	}
+}
+
+// TestNoCallFails lets time pass in random steps, loses things, and keeps the manager, the replicas and the clients
+// late. Every call must verify.
+func TestNoCallFails(t *testing.T) {
+	policy := certificates.Policy{CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 30 * time.Second, Names: []string{"svc.ns.svc"}}
+	kinds := losses()
+	names := make([]string, 0, len(kinds))
+	for name := range kinds {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := mathrand.New(mathrand.NewPCG(seed, 0))
+			c := newCluster(policy)
+			c.manage(t)
+			quiet := c.now // until then nothing more is lost
+			for c.now.Before(start.Add(3 * policy.CADuration)) {
+				c.now = c.now.Add(time.Duration(1 + random.Int64N(int64(policy.Propagation/3))))
+				if c.now.After(quiet) && random.IntN(12) == 0 {
+					kinds[names[random.IntN(len(names))]](&c.state)
+					quiet = c.now.Add(4 * policy.Propagation)
+				}
+				if random.IntN(8) > 0 {
+					c.manage(t)
+				}
+				c.verifies(t, policy.Propagation)
+			}
+			if c.steps[certificates.Promote] < 1 || c.steps[certificates.IssueServing] < 4 {
+				t.Errorf("steps %v", c.steps)
+			}
+		})
+	}
+}
+
+// TestWithoutLosses is quiet: a CA is replaced once in two thirds of its life, and what is made is made once.
+func TestWithoutLosses(t *testing.T) {
+	day := 24 * time.Hour
+	policy := certificates.Policy{CADuration: 365 * day, CertificateDuration: 150 * day, Propagation: 5 * time.Minute, Names: []string{"svc.ns.svc"}}
+	c := newCluster(policy)
+	c.manage(t)
+	for c.now.Before(start.Add(1090 * day)) {
+		c.now = policy.Next(c.state, c.now).At
+		c.manage(t)
+		c.verifies(t, policy.Propagation)
+	}
+	// The CAs begin at days 0, 243, 487, 730 and 973; a certificate is issued at each change, and every 100 days from it.
+	if c.steps[certificates.CreateAuthority] != 1 || c.steps[certificates.CreateSuccessor] != 4 || c.steps[certificates.Promote] != 4 {
+		t.Errorf("steps %v", c.steps)
+	}
+	if issued := c.steps[certificates.IssueServing]; issued != 14 {
+		t.Errorf("%d certificates issued: %v", issued, c.steps)
+	}
+	// A bundle changes when a CA is added, and when one has expired.
+	if published := c.steps[certificates.Publish]; published != 1+4+3 {
+		t.Errorf("%d bundles published", published)
+	}
+}
+
+// TestTheSimulationCanFail holds it against a plan that does not wait.
+func TestTheSimulationCanFail(t *testing.T) {
+	hasty := certificates.Policy{CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 0, Names: []string{"svc.ns.svc"}}
+	c := newCluster(hasty)
+	c.manage(t)
+	c.now = c.now.Add(time.Minute)
+	c.state.Authority = nil
+	c.manage(t)
+	newest := c.leaves[len(c.leaves)-1].value
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(c.bundles[0].value))
+	if _, err := newest.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: c.now}); err == nil {
+		t.Error("the first bundle verifies a certificate of another CA")
+	}
+	if len(within(c.bundles, c.now.Add(-time.Second))) < 2 {
+		t.Errorf("%d bundles could be read within the last second", len(within(c.bundles, c.now.Add(-time.Second))))
+	}
+}
