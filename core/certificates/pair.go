@@ -23,7 +23,7 @@ type Pair struct {
 // ParsePair reads the PEM of a certificate and of the private key that belongs to it (PKCS #8). What does not fit
 // together is an error.
 func ParsePair(certificatePEM, keyPEM []byte) (*Pair, error) {
-	certificates := parseAll(certificatePEM)
+	certificates := ParseCertificates(certificatePEM)
 	if len(certificates) == 0 {
 		return nil, errors.New("there is no certificate")
 	}
@@ -66,7 +66,7 @@ func (p Pair) PEM() (certificate, key []byte, err error) {
 
 // ParseBundle gives the CAs of ours in a text, each once, in the order of a bundle. It passes over everything else.
 func ParseBundle(text []byte) []*x509.Certificate {
-	return ordered(slices.DeleteFunc(parseAll(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
+	return ordered(slices.DeleteFunc(ParseCertificates(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
 }
 
 // EncodeBundle gives CAs as PEM.
@@ -88,8 +88,8 @@ func encode(certificate *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
-// parseAll gives the certificates among PEM blocks; what is no certificate is passed over.
-func parseAll(text []byte) []*x509.Certificate {
+// ParseCertificates gives the certificates among PEM blocks; what is no certificate is passed over.
+func ParseCertificates(text []byte) []*x509.Certificate {
 	var all []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {

@@ -122,7 +122,7 @@ func (a *apiServer) tell(kind, path string, object map[string]any) {
 }
 
 func apiOf(collection string) (version, kind string) {
-	kinds := map[string]string{"trustpolicies": "TrustPolicy", "truststores": "TrustStore", "secrets": "Secret", "configmaps": "ConfigMap"}
+	kinds := map[string]string{"trustpolicies": "TrustPolicy", "truststores": "TrustStore", "secrets": "Secret", "configmaps": "ConfigMap", "leases": "Lease", "events": "Event"}
 	parts := strings.Split(strings.Trim(collection, "/"), "/")
 	if parts[0] == "api" {
 		return parts[1], kinds[parts[len(parts)-1]]
@@ -144,8 +144,14 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, refuse, "Forbidden")
 	case r.Method == http.MethodPatch:
 		a.patchStatus(w, r)
-	case r.Method == http.MethodPost:
+	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/tokenreviews"):
 		a.answerReview(w, r)
+	case r.Method == http.MethodPost:
+		a.create(w, r)
+	case r.Method == http.MethodPut:
+		a.update(w, r)
+	case isObject(r.URL.Path):
+		a.get(w, r.URL.Path)
 	case query.Get("sendInitialEvents") != "":
 		status(w, http.StatusUnprocessableEntity, "Invalid")
 	case query.Get("watch") != "":
