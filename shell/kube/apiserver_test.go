@@ -72,7 +72,9 @@ func (a *apiServer) stop() {
 
 func (a *apiServer) client(t *testing.T) *Client {
 	t.Helper()
-	client, err := newClient(&rest.Config{Host: "http://" + a.address, QPS: 1000, Burst: 1000}, "ours")
+	// Clients of Go types speak protobuf by default, which this server does not.
+	json := rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}
+	client, err := newClient(&rest.Config{Host: "http://" + a.address, QPS: 1000, Burst: 1000, ContentConfig: json}, "ours")
 	if err != nil {
 		t.Fatal(err)
 	}
