@@ -2,43 +2,125 @@ package function
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
+	"sync"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
 // certmanagerLease is the Lease that certificate managers compete for.
 const certmanagerLease = "kyverno-notation-venafi-certmanager"
 
-// ManageCertificates stands for election until ctx ends, and as the leader keeps the status of the trust resources
-// true. It answers health questions on the listener meanwhile.
-func ManageCertificates(ctx context.Context, settings Settings, listener net.Listener, log *slog.Logger) error {
-	client, err := connect(settings)
+// CertmanagerSettings are those of the certmanager command.
+type CertmanagerSettings struct {
+	Settings
+	Certificates CertificateSettings
+}
+
+// CertificateSettings say what the service's certificates are like.
+type CertificateSettings struct {
+	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. After two thirds of it the next one is made."`
+	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
+	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time that clients have to learn of a new CA before it signs; at most a tenth of the lives above."`
+	ServiceName         string        `flag:"serviceName" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
+	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
+}
+
+// CertificateFields lists the settings that only certmanager has, for documentation.
+func CertificateFields() []*Field { return fieldsOf(&CertificateSettings{}) }
+
+// LoadCertmanagerSettings reads the settings of certmanager; see LoadSettings.
+func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSettings, []string, error) {
+	var own CertificateSettings
+	fields := fieldsOf(&own)
+	for _, field := range fields {
+		if err := field.load(env); err != nil {
+			return CertmanagerSettings{}, nil, err
+		}
+	}
+	settings, rest, err := LoadSettings("certmanager", args, env, func(flags *flag.FlagSet) {
+		for _, field := range fields {
+			flags.Var(field, field.Flag, field.Help)
+		}
+	})
 	if err != nil {
-		return err
+		return CertmanagerSettings{}, nil, err
+	}
+	if settings.EpochConfigMap == "" {
+		return CertmanagerSettings{}, nil, errors.New("epochConfigMap is empty")
+	}
+	return CertmanagerSettings{settings, own}, rest, own.policy("any").Validate()
+}
+
+// policy is what the settings mean in a namespace.
+func (s CertificateSettings) policy(namespace string) certificates.Policy {
+	return certificates.Policy{
+		CADuration: s.CADuration, CertificateDuration: s.CertificateDuration, Propagation: s.PropagationDelay,
+		Names: append(certificates.ServiceNames(s.ServiceName, namespace), s.ExtraSANs...),
+	}
+}
+
+// ManageCertificates stands for election until ctx ends, and as the leader keeps the service's certificates and the
+// status of the trust resources. It answers health questions on the listener meanwhile, and ends with an error when it
+// cannot.
+func ManageCertificates(ctx context.Context, settings CertmanagerSettings, listener net.Listener, log *slog.Logger) error {
+	client, err := connect(settings.Settings)
+	if err != nil {
+		return errors.Join(err, listener.Close())
 	}
 	defer client.Close()
+	identity, err := candidate()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return whileHealthy(ctx, listener, func(ctx context.Context) error {
+		return client.Lead(ctx, certmanagerLease, identity, log, func(ctx context.Context) {
+			// Anew in each term, so that nothing known from before is believed.
+			var parts sync.WaitGroup
+			parts.Go(func() { kube.NewStatusWriter(client, identity, log).Run(ctx) })
+			policy := settings.Certificates.policy(client.Namespace)
+			parts.Go(func() { kube.NewCertificateManager(client, policy, settings.EpochConfigMap, log).Run(ctx) })
+			parts.Wait()
+		})
+	})
+}
+
+// candidate names this process: the pod's name, and what tells it from the one before in the same pod.
+func candidate() (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
-		return fmt.Errorf("name of this candidate: %w", err)
+		return "", fmt.Errorf("name of this candidate: %w", err)
 	}
+	return host + "-" + rand.Text()[:8], nil
+}
+
+// whileHealthy does work until ctx ends, or health questions cannot be answered any longer, which is an error: the
+// process would be killed for it, and should say why.
+func whileHealthy(ctx context.Context, listener net.Listener, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	server := healthServer()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	identity := host + "-" + strconv.Itoa(os.Getpid())
-	err = client.Lead(ctx, certmanagerLease, identity, log, func(ctx context.Context) {
-		kube.NewStatusWriter(client, log).Run(ctx) // anew each time, so that nothing known from before is believed
-	})
+	go func() {
+		served <- server.Serve(listener)
+		cancel()
+	}()
+	err := work(ctx)
 	if closed := server.Close(); err == nil {
 		err = closed
 	}
-	<-served
+	if failed := <-served; !errors.Is(failed, http.ErrServerClosed) {
+		return errors.Join(fmt.Errorf("answering health questions on %s: %w", listener.Addr(), failed), err)
+	}
 	return err
 }
 

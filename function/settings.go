@@ -79,7 +79,7 @@ func LoadSettings(name string, args []string, env Environment, add func(*flag.Fl
 	var s Settings
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	for _, field := range s.fields() {
+	for _, field := range fieldsOf(&s) {
 		if err := field.load(env); err != nil {
 			return Settings{}, nil, err
 		}
@@ -170,10 +170,11 @@ type Field struct {
 }
 
 // Fields lists the settings, for documentation.
-func Fields() []*Field { return (&Settings{}).fields() }
+func Fields() []*Field { return fieldsOf(&Settings{}) }
 
-func (s *Settings) fields() []*Field {
-	value := reflect.ValueOf(s).Elem()
+// fieldsOf gives the fields of a struct of settings, from a pointer to it.
+func fieldsOf(settings any) []*Field {
+	value := reflect.ValueOf(settings).Elem()
 	fields := make([]*Field, value.NumField())
 	for i := range fields {
 		tag := value.Type().Field(i).Tag

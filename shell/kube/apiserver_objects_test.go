@@ -123,3 +123,10 @@ func (a *apiServer) objectsUnder(prefix string) []map[string]any {
 	}
 	return all
 }
+
+// refusesUnder lets nothing be created in a collection from now on; "" for no longer.
+func (a *apiServer) refusesUnder(collection string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = collection
+}

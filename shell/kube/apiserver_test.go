@@ -27,6 +27,7 @@ type apiServer struct {
 	review  func(spec map[string]any) map[string]any
 	written int    // statuses that were accepted
 	denied  string // path of the object whose status is refused
+	closed  string // collection in which nothing may be created
 	dead    bool   // watches are told nothing, as over a connection that is half dead
 
 	address string
@@ -136,6 +137,9 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	a.mu.Lock()
 	refuse := a.refuse
+	if a.closed != "" && r.Method == http.MethodPost && r.URL.Path == a.closed {
+		refuse = http.StatusForbidden
+	}
 	if r.Method == http.MethodGet {
 		a.asked = append(a.asked, r.URL.Path+"?"+query.Get("fieldSelector"))
 	}

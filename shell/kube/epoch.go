@@ -46,7 +46,7 @@ func (e *Epoch) Bump(ctx context.Context, value string) error {
 		return fmt.Errorf("epoch: %w", err)
 	}
 	of := e.current.target
-	_, err = e.client.dynamic.Resource(of.resource).Namespace(of.namespace).Patch(ctx, of.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "kyverno-notation-venafi"})
+	_, err = e.client.dynamic.Resource(of.resource).Namespace(of.namespace).Patch(ctx, of.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
 		return fmt.Errorf("epoch in %s: %w", of, err)
 	}

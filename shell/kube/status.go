@@ -30,14 +30,16 @@ const (
 // two do for a moment, neither writes over what it has not seen.
 type StatusWriter struct {
 	*trustResources
-	log   *slog.Logger
-	retry time.Duration // after the next failure; of the goroutine that runs Run
+	log      *slog.Logger
+	instance string          // of this process, in events
+	retry    time.Duration   // after the next failure; of the goroutine that runs Run
+	told     map[string]bool // names of events; of the same goroutine
 }
 
-// NewStatusWriter prepares; Run does the work.
-func NewStatusWriter(client *Client, log *slog.Logger) *StatusWriter {
+// NewStatusWriter prepares; Run does the work. instance names this process.
+func NewStatusWriter(client *Client, instance string, log *slog.Logger) *StatusWriter {
 	return &StatusWriter{
-		log: log, retry: firstRetry,
+		log: log, retry: firstRetry, instance: instance, told: map[string]bool{},
 		trustResources: newTrustResources(client, log, "statuses", decodePolicyWithStatus, decodeStoreWithStatus),
 	}
 }
@@ -64,13 +66,20 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 	if !listed {
 		return 0, nil
 	}
-	statuses := trust.Assess(policies, stores, time.Now())
+	now := time.Now()
+	statuses := trust.Assess(policies, stores, now)
+	untold, first := w.warn(ctx, stores, now)
+	failed = len(untold)
 	var changes []statusChange
 	for _, r := range policies {
 		changes = append(changes, statusChange{trustPolicies(), r.Name, r.ResourceVersion, r.Status, statuses.Policies[r.Name]})
 	}
 	for _, r := range stores {
-		changes = append(changes, statusChange{trustStores(), r.Name, r.ResourceVersion, r.Status, statuses.Stores[r.Name]})
+		want := statuses.Stores[r.Name]
+		if untold[r.Name] {
+			want = want.Untold(r.Status)
+		}
+		changes = append(changes, statusChange{trustStores(), r.Name, r.ResourceVersion, r.Status, want})
 	}
 	for _, change := range changes {
 		err := w.writeOne(ctx, change)
@@ -86,6 +95,28 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 		}
 	}
 	return failed, first
+}
+
+// warn creates an event for each certificate that has come to a threshold, unless the status tells that it was done. It
+// gives the stores of which something could not be told, and why.
+func (w *StatusWriter) warn(ctx context.Context, stores []trust.StoreResource, now time.Time) (untold map[string]bool, first error) {
+	untold = map[string]bool{}
+	for _, warning := range trust.Warnings(stores, now) {
+		name := eventName(warning)
+		if w.told[name] {
+			continue
+		}
+		if first == nil || refused(first) { // else this one would fare no better
+			err := w.client.tell(ctx, warning, w.instance, now)
+			if err == nil {
+				w.told[name] = true
+				continue
+			}
+			first = err
+		}
+		untold[warning.Store] = true
+	}
+	return untold, first
 }
 
 // refused tells whether the API server answered that it does not take a status. One such does not hold up the others.
@@ -117,7 +148,7 @@ func (w *StatusWriter) writeOne(ctx context.Context, change statusChange) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	options := metav1.PatchOptions{FieldManager: "kyverno-notation-venafi"}
+	options := metav1.PatchOptions{FieldManager: fieldManager}
 	_, err = w.client.dynamic.Resource(change.target.resource).Patch(ctx, change.name, types.MergePatchType, patch, options, "status")
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
@@ -166,6 +197,7 @@ func decodePolicyWithStatus(object *unstructured.Unstructured) trust.PolicyResou
 
 func decodeStoreWithStatus(object *unstructured.Unstructured) trust.StoreResource {
 	store := decodeStore(object)
+	store.UID = object.GetUID()
 	store.Generation, store.ResourceVersion, store.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return store
 }

@@ -48,7 +48,7 @@ func TestStatusesFollowTheResources(t *testing.T) {
 	api.put(storesPath, "bad", storeJSON(t, "bad", []byte(brokenPEM)))
 	api.put(policiesPath, "good", policyJSON("good", "good"))
 	api.put(policiesPath, "bad", policyJSON("bad", "bad"))
-	running(t, NewStatusWriter(api.client(t), (&record{}).logger()).Run)
+	running(t, NewStatusWriter(api.client(t), "test", (&record{}).logger()).Run)
 	api.shows(t, time.Second, map[string]string{
 		storesPath + "/good": trust.ReasonValid, storesPath + "/bad": trust.ReasonInvalid,
 		policiesPath + "/good": trust.ReasonValid, policiesPath + "/bad": trust.ReasonTrustStoreMissing,
@@ -86,7 +86,7 @@ func TestAStatusThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 	delete(others, storesPath+"/c")
 	api.denies(storesPath + "/c")
-	running(t, NewStatusWriter(api.client(t), log.logger()).Run)
+	running(t, NewStatusWriter(api.client(t), "test", log.logger()).Run)
 	api.shows(t, time.Second, others)
 	eventually(t, "a line", func() bool { return strings.Contains(log.String(), "status of truststores c") })
 	api.denies("")
@@ -96,7 +96,7 @@ func TestAStatusThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
 func TestAStatusForAnotherVersionIsNotWritten(t *testing.T) {
 	api, log := startAPI(t), &record{}
 	api.put(storesPath, "a", storeJSON(t, "a", root(t)))
-	writer := NewStatusWriter(api.client(t), log.logger())
+	writer := NewStatusWriter(api.client(t), "test", log.logger())
 	for _, name := range []string{"a", "deleted"} {
 		if err := writer.writeOne(t.Context(), statusChange{trustStores(), name, "0", trust.Status{}, trust.Status{ObservedGeneration: 1}}); err != nil {
 			t.Errorf("%s: %v", name, err)

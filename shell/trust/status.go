@@ -39,7 +39,8 @@ func Assess(policies []PolicyResource, stores []StoreResource, now time.Time) St
 		Stores: lo.SliceToMap(stores, func(r StoreResource) (string, Status) {
 			store := snapshot.Stores[r.ref()]
 			reason, message := assessStore(store, claims[r.ref()], now)
-			return r.Name, r.Status.next(r.Generation, reason, message, store.NotAfter(), now)
+			status := r.Status.next(r.Generation, reason, message, store.NotAfter(), now)
+			return r.Name, status.expiring(r.Generation, warningsOf(r, store, now), now)
 		}),
 		Policies: lo.SliceToMap(policies, func(r PolicyResource) (string, Status) {
 			used := storesOf(r, snapshot)
@@ -69,7 +70,15 @@ func assessStore(store core.TrustStore, claimants int, now time.Time) (reason, m
 	if len(expired) == len(store.Certificates) {
 		return ReasonCertificateExpired, text
 	}
-	return ReasonValid, text
+	return ReasonValid, text + daysLeft(store.NotAfter(), now)
+}
+
+// daysLeft is an addition to a message; nothing where there is no certificate, or an expired one.
+func daysLeft(notAfter, now time.Time) string {
+	if !notAfter.After(now) {
+		return ""
+	}
+	return fmt.Sprintf("; days left: %d", int(notAfter.Sub(now)/day))
 }
 
 func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustStore, claimants int, now time.Time) (reason, message string) {
@@ -82,15 +91,17 @@ func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustSto
 	case problem != "":
 		return ReasonInvalid, problem
 	}
+	if unusable := lo.Filter(used, func(s core.TrustStore, _ int) bool { return s.Problem != "" }); len(unusable) > 0 {
+		return ReasonTrustStoreMissing, strings.Join(lo.Map(unusable, func(s core.TrustStore, _ int) string {
+			return fmt.Sprintf("trust store %q cannot be used: %s", s.Ref, s.Problem)
+		}), "; ")
+	}
 	for _, store := range used {
-		if store.Problem != "" {
-			return ReasonTrustStoreMissing, fmt.Sprintf("trust store %q cannot be used: %s", store.Ref, store.Problem)
-		}
 		if reason, message := assessStore(store, 1, now); reason != ReasonValid {
 			return reason, fmt.Sprintf("trust store %q: %s", store.Ref, message)
 		}
 	}
-	return ReasonValid, fmt.Sprintf("%d statements can be used", len(r.Spec.TrustPolicies))
+	return ReasonValid, fmt.Sprintf("%d statements can be used", len(r.Spec.TrustPolicies)) + daysLeft(earliest(used), now)
 }
 
 // storesOf gives the trust stores that a policy names. One that does not exist has that for its Problem.

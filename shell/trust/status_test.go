@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
@@ -48,7 +49,7 @@ func TestAssess(t *testing.T) {
 	}
 	policies := []trust.PolicyResource{
 		policy("good", "good", "strict", "ca:good", "ca:soon"), policy("lax", "lax", "lax", "ca:good"),
-		policy("absent", "absent", "strict", "ca:absent"), policy("broken", "broken", "strict", "ca:broken"),
+		policy("absent", "absent", "strict", "ca:absent"), policy("absent-two", "absent-two", "strict", "ca:gone", "ca:good", "ca:absent"), policy("broken", "broken", "strict", "ca:broken"),
 		policy("old", "old", "strict", "ca:old"), policy("nameless", "", "strict", "ca:good"), policy("nameless-too", "", "strict", "ca:good"),
 		policy("twin-1", "twin", "strict", "ca:good"), policy("twin-2", "twin", "strict", "ca:good"),
 	}
@@ -60,15 +61,16 @@ func TestAssess(t *testing.T) {
 		says         string
 		notAfter     time.Time
 	}{
-		{"a good store", statuses.Stores, "good", trust.ReasonValid, "1 of 1", later},
+		{"a good store", statuses.Stores, "good", trust.ReasonValid, "1 of 1 certificates are valid; days left: 1826", later},
 		{"a store whose first certificate ends soon", statuses.Stores, "soon", trust.ReasonValid, "2 of 2", soon},
 		{"a store with one expired certificate of two", statuses.Stores, "half", trust.ReasonValid, "expired at 2029", past},
 		{"a store with an expired certificate only", statuses.Stores, "old", trust.ReasonCertificateExpired, "0 of 1", past},
 		{"a store whose certificate does not parse", statuses.Stores, "broken", trust.ReasonInvalid, "certificate 1", time.Time{}},
 		{"two stores of one name", statuses.Stores, "twin-2", trust.ReasonNameClaimedTwice, "twin-1, twin-2", time.Time{}},
-		{"a good policy", statuses.Policies, "good", trust.ReasonValid, "can be used", soon},
+		{"a good policy", statuses.Policies, "good", trust.ReasonValid, "can be used; days left: 31", soon},
 		{"a policy with an unknown level", statuses.Policies, "lax", trust.ReasonInvalid, "lax", later},
 		{"a policy whose store does not exist", statuses.Policies, "absent", trust.ReasonTrustStoreMissing, `"ca:absent"`, time.Time{}},
+		{"a policy of whose stores two are missing", statuses.Policies, "absent-two", trust.ReasonTrustStoreMissing, `"ca:absent" cannot be used: it does not exist; trust store "ca:gone"`, later},
 		{"a policy whose store is broken", statuses.Policies, "broken", trust.ReasonTrustStoreMissing, `"ca:broken"`, time.Time{}},
 		{"a policy whose store has expired", statuses.Policies, "old", trust.ReasonCertificateExpired, `"ca:old"`, past},
 		{"a policy without a name", statuses.Policies, "nameless", trust.ReasonInvalid, "trustPolicyName is empty", later},
@@ -78,10 +80,11 @@ func TestAssess(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.sentence, func(t *testing.T) {
 			status := test.of[test.name]
-			if len(status.Conditions) != 1 {
+			ready := meta.FindStatusCondition(status.Conditions, trust.ConditionReady)
+			if ready == nil {
 				t.Fatalf("status %+v", status)
 			}
-			got := status.Conditions[0]
+			got := *ready
 			if got.Reason != test.reason || !strings.Contains(got.Message, test.says) || (got.Status == metav1.ConditionTrue) != (test.reason == trust.ReasonValid) {
 				t.Errorf("%s %s %q; want %s, %q", got.Status, got.Reason, got.Message, test.reason, test.says)
 			}

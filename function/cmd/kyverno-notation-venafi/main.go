@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,7 +21,7 @@ func main() {
 const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|demo] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
-  certmanager  keep the status of the trust resources true, as one leader among replicas
+  certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
   check        verify images from the command line: check IMAGE... | -f FILE
   demo         sign images on the spot and verify them, with nothing else needed
 
@@ -88,19 +87,6 @@ func serve(ctx context.Context, args []string, stderr io.Writer) error {
 	service.Start(ctx)
 	defer service.Stop()
 	return service.Serve(ctx, listeners...)
-}
-
-// certmanager runs until it is told to end.
-func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
-	settings, log, err := prepare("certmanager", args, stderr)
-	if err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", settings.PlainAddress)
-	if err != nil {
-		return err
-	}
-	return function.ManageCertificates(ctx, settings, listener, log)
 }
 
 // prepare reads the settings of a command that serves.

@@ -1,0 +1,109 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCertmanagerSettings reads them from flags and environment.
+func TestCertmanagerSettings(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		env  map[string]string
+		want func(CertmanagerSettings) bool
+		fail string
+	}{
+		"nothing set gives a year and 150 days": {nil, nil, func(s CertmanagerSettings) bool {
+			return s.Certificates.CADuration == 365*24*time.Hour && s.Certificates.CertificateDuration == 150*24*time.Hour && s.Certificates.PropagationDelay == 5*time.Minute
+		}, ""},
+		"the names are those of the Service": {nil, nil, func(s CertmanagerSettings) bool {
+			return strings.Join(s.Certificates.policy("ns").Names, " ") == "svc.ns.svc svc.ns.svc.cluster.local svc.ns svc"
+		}, ""},
+		"another Service and more names": {[]string{"--serviceName", "front", "--extraSANs=a.example.com,10.0.0.1"}, nil, func(s CertmanagerSettings) bool {
+			return strings.Join(s.Certificates.policy("ns").Names, " ") == "front.ns.svc front.ns.svc.cluster.local front.ns front a.example.com 10.0.0.1"
+		}, ""},
+		"a flag goes before the environment": {[]string{"--caDuration", "48h"}, map[string]string{"CA_DURATION": "72h", "CERTIFICATE_DURATION": "24h"}, func(s CertmanagerSettings) bool {
+			return s.Certificates.CADuration == 48*time.Hour && s.Certificates.CertificateDuration == 24*time.Hour
+		}, ""},
+		"what serve has is there too":             {[]string{"--namespace", "here"}, nil, func(s CertmanagerSettings) bool { return s.Namespace == "here" }, ""},
+		"a life of a second is refused":           {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
+		"a CA that ends too early is refused":     {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},
+		"a negative delay is refused":             {[]string{"--propagationDelay", "-1s"}, nil, nil, "negative"},
+		"a duration that is none is refused":      {nil, map[string]string{"CA_DURATION": "long"}, nil, "CA_DURATION"},
+		"an epoch without a name is refused":      {[]string{"--epochConfigMap="}, nil, nil, "epochConfigMap"},
+		"settings of the others that are refused": {[]string{"--maxParallel", "0"}, nil, nil, "maxParallel"},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			env := func(name string) (string, bool) { value, ok := test.env[name]; return value, ok }
+			settings, _, err := LoadCertmanagerSettings(test.args, env)
+			switch {
+			case test.fail != "" && (err == nil || !strings.Contains(err.Error(), test.fail)):
+				t.Errorf("error %v; want one that names %s", err, test.fail)
+			case test.fail == "" && err != nil:
+				t.Error(err)
+			case test.fail == "" && !test.want(settings):
+				t.Errorf("settings %+v", settings)
+			}
+		})
+	}
+}
+
+func untilDone(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// TestAFailedHealthListenerEndsTheWork, at once and with an error.
+func TestAFailedHealthListenerEndsTheWork(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- whileHealthy(t.Context(), listener, untilDone) }()
+	listener.Close()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "health questions") || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
+	}
+}
+
+func TestHealthIsAnsweredWhileTheWorkGoesOn(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- whileHealthy(ctx, listener, untilDone) }()
+	response, err := http.Get("http://" + listener.Addr().String() + "/health/readiness")
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatal(response, err)
+	}
+	response.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestCandidatesDiffer(t *testing.T) {
+	first, err := candidate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, _ := candidate(); first == second {
+		t.Errorf("both are %s", first)
+	}
+}

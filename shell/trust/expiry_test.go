@@ -1,0 +1,116 @@
+package trust_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+)
+
+const day = 24 * time.Hour
+
+// TestThresholds are those of certificates that end so long from now.
+func TestThresholds(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for sentence, test := range map[string]struct {
+		left         time.Duration
+		says, reason string // "" for no warning
+	}{
+		"a year":                {365 * day, "", ""},
+		"a little over 30 days": {30*day + time.Minute, "", ""},
+		"30 days":               {30 * day, "expires within 30 days", trust.ReasonCertificateExpires},
+		"a little over 7 days":  {7*day + time.Minute, "expires within 30 days", trust.ReasonCertificateExpires},
+		"7 days":                {7 * day, "expires within 7 days", trust.ReasonCertificateExpires},
+		"a day and a half":      {36 * time.Hour, "expires within 7 days", trust.ReasonCertificateExpires},
+		"a day":                 {day, "expires within 1 day", trust.ReasonCertificateExpires},
+		"a minute":              {time.Minute, "expires within 1 day", trust.ReasonCertificateExpires},
+		"nothing":               {-time.Minute, "has expired", trust.ReasonCertificateExpired},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			resource := store("a", "a", bundle(t, now.Add(test.left)))
+			warnings := trust.Warnings([]trust.StoreResource{resource}, now)
+			condition := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"].Conditions, trust.ConditionExpiring)
+			if test.says == "" {
+				if len(warnings) != 0 || condition != nil {
+					t.Errorf("warnings %+v, condition %+v", warnings, condition)
+				}
+				return
+			}
+			if len(warnings) != 1 || warnings[0].Threshold != test.says || warnings[0].Reason != test.reason || warnings[0].Store != "a" {
+				t.Fatalf("warnings %+v; want %q", warnings, test.says)
+			}
+			if condition == nil || condition.Reason != test.reason || condition.Message != warnings[0].Text {
+				t.Errorf("condition %+v; want %s, %s", condition, test.reason, warnings[0].Text)
+			}
+		})
+	}
+}
+
+// TestEachThresholdIsNewsOnce, while a store of two certificates grows old day by day.
+func TestEachThresholdIsNewsOnce(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	resource := store("a", "a", bundle(t, now.Add(40*day))+bundle(t, now.Add(50*day)))
+	told := map[string]int{}
+	for at := now; at.Before(now.Add(60 * day)); at = at.Add(6 * time.Hour) {
+		for _, warning := range trust.Warnings([]trust.StoreResource{resource}, at) {
+			told[warning.Fingerprint+" "+warning.Threshold]++
+		}
+		resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, at).Stores["a"]
+	}
+	if len(told) != 8 {
+		t.Errorf("told %v; want four thresholds of two certificates", told)
+	}
+	for what, times := range told {
+		if times != 1 {
+			t.Errorf("%s: %d times", what, times)
+		}
+	}
+}
+
+func TestARenewedStoreHasNothingToWarnOf(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	resource := store("a", "a", bundle(t, now.Add(day)))
+	resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"]
+	resource.Spec.CABundle = bundle(t, now.Add(1000*day))
+	after := trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"]
+	if meta.FindStatusCondition(resource.Status.Conditions, trust.ConditionExpiring) == nil || meta.FindStatusCondition(after.Conditions, trust.ConditionExpiring) != nil {
+		t.Errorf("before %+v, after %+v", resource.Status.Conditions, after.Conditions)
+	}
+}
+
+// TestWhatCouldNotBeToldIsNewsAgain.
+func TestWhatCouldNotBeToldIsNewsAgain(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	resource := store("a", "a", bundle(t, now.Add(20*day)))
+	resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"] // within 30 days is told
+	later := now.Add(15 * day)
+	assessed := trust.Assess(nil, []trust.StoreResource{resource}, later).Stores["a"]
+	resource.Status = assessed.Untold(resource.Status)
+	if ready := meta.FindStatusCondition(resource.Status.Conditions, trust.ConditionReady); ready == nil || !strings.Contains(ready.Message, "days left: 5") {
+		t.Errorf("the rest of the status: %+v", resource.Status.Conditions)
+	}
+	news := trust.Warnings([]trust.StoreResource{resource}, later)
+	if len(news) != 1 || news[0].Threshold != "expires within 7 days" {
+		t.Errorf("news %+v", news)
+	}
+	if first := assessed.Untold(trust.Status{}); meta.FindStatusCondition(first.Conditions, trust.ConditionExpiring) != nil {
+		t.Errorf("what was never told is there: %+v", first.Conditions)
+	}
+}
+
+// TestManyExpiringCertificates fit into a message, and the urgent ones come first.
+func TestManyExpiringCertificates(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	pem := bundle(t, now.Add(-day))
+	for i := range 20 {
+		pem = bundle(t, now.Add(time.Duration(i+2)*day)) + pem
+	}
+	condition := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{store("a", "a", pem)}, now).Stores["a"].Conditions, trust.ConditionExpiring)
+	if condition == nil || condition.Reason != trust.ReasonCertificateExpired || len(condition.Message) > 4200 || strings.Index(condition.Message, "has expired") > 100 {
+		t.Error(fmt.Sprintf("%+v", condition))
+	}
+}
