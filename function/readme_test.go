@@ -20,7 +20,8 @@ func TestREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := replaceTable(t, string(have), "settings", settingsTable())
+	want := replaceTable(t, string(have), "settings", settingsTable(function.Fields()))
+	want = replaceTable(t, want, "certificates", settingsTable(function.CertificateFields()))
 	want = replaceTable(t, want, "codes", codesTable())
 	if string(have) == want {
 		return
@@ -45,10 +46,10 @@ func replaceTable(t *testing.T, text, name, table string) string {
 	return before + "<!-- " + name + ":" + comment + "-->\n\n" + table + "\n<!-- end of " + name + " -->" + after
 }
 
-func settingsTable() string {
+func settingsTable(fields []*function.Field) string {
 	var table strings.Builder
 	table.WriteString("| flag | environment | default | meaning |\n|---|---|---|---|\n")
-	for _, field := range function.Fields() {
+	for _, field := range fields {
 		fallback := ""
 		if field.Default != "" {
 			fallback = "`" + field.Default + "`"
