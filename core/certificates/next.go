@@ -150,14 +150,17 @@ func trusted(s State, now time.Time) []*x509.Certificate {
 	return ordered(append(own, others...))
 }
 
-// since gives when a CA was published: now, unless it is in the bundle already. Where nobody can trust anything yet,
-// the CA that signs counts as known from the beginning of time.
+// since gives when a CA was published: now, unless it is in the bundle already. Where the record is lost, a serving
+// certificate of the CA shows that clients knew it, as there would be none otherwise. Where nobody can trust anything
+// yet, the CA that signs need not wait either. Both are told by the zero time.
 func since(s State, authority *x509.Certificate, now time.Time) time.Time {
 	inBundle := ParseBundle([]byte(s.Bundle.Text))
 	published, recorded := s.Bundle.Since[Fingerprint(authority)]
 	switch {
-	case recorded && slices.ContainsFunc(inBundle, authority.Equal) && s.Bundle.Listed && !published.After(now):
+	case recorded && slices.ContainsFunc(inBundle, authority.Equal) && !published.After(now):
 		return published
+	case s.Serving != nil && s.Serving.Certificate.CheckSignatureFrom(authority) == nil:
+		return time.Time{}
 	case len(inBundle) == 0 && s.Serving == nil && authority.Equal(s.Authority.Certificate):
 		return time.Time{}
 	}

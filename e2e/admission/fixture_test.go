@@ -7,15 +7,12 @@ package admission
 import (
 	"bytes"
 	"context"
-	"encoding/pem"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +21,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
@@ -37,8 +37,8 @@ const (
 	configDir        = "../../config"
 )
 
-// world is what the tests share: a control plane with Kyverno, a registry with images, two replicas of the service,
-// and a TLS front before the first of them.
+// world is what the tests share: a control plane with Kyverno, a registry with images, and two replicas of the service,
+// with certificates that certmanager made.
 type world struct {
 	bed      *bed.Bed
 	registry *registry.Registry
@@ -47,7 +47,6 @@ type world struct {
 	binary   string
 	plugins  string
 	replicas []*replica
-	front    *httptest.Server
 }
 
 // shared is set once, before the tests.
@@ -86,15 +85,18 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.build(ctx); err != nil {
 		return err
 	}
-	ca, err := w.startFront()
+	ca, caSecret, err := w.makeCA()
 	if err != nil {
 		return err
 	}
-	// CEL policies have no place for a CA, so Kyverno trusts the front by itself.
+	// CEL policies have no place for a CA, so Kyverno trusts it by itself.
 	if w.bed, err = bed.Start(ctx, bed.Options{Kyverno: true, Log: os.Stderr, KyvernoEnv: []string{"SSL_CERT_FILE=" + ca}}); err != nil {
 		return err
 	}
 	if err := w.install(ctx); err != nil {
+		return err
+	}
+	if err := w.makeCertificates(ctx, caSecret); err != nil {
 		return err
 	}
 	for range 2 {
@@ -102,7 +104,7 @@ func (w *world) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return w.publishCA(ctx, ca)
+	return nil
 }
 
 // build makes the product's binary and the stand-in plugin.
@@ -139,7 +141,8 @@ func (w *world) applyTrust(ctx context.Context) error {
 // replica is a process of the service, as its own service account.
 type replica struct {
 	process *exec.Cmd
-	url     string
+	url     string // plain
+	secure  string // over TLS; of the service only
 	log     *os.File
 	ended   chan error
 }
@@ -154,10 +157,18 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 }
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
-	return w.startProcess(ctx, "serve", serviceAccount, append([]string{
-		"--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(),
-		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s", "--tlsAddress", "",
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	r, err := w.startProcess(ctx, "serve", serviceAccount, append([]string{
+		"--tlsAddress", address, "--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(),
+		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s",
 	}, args...)...)
+	if err == nil {
+		r.secure = "https://" + address
+	}
+	return r, err
 }
 
 // startProcess runs a command of the product as a service account.
@@ -229,43 +240,46 @@ func (r *replica) end() error {
 	return r.log.Close()
 }
 
-// startFront puts TLS before the first replica and gives the file of its CA.
-func (w *world) startFront() (string, error) {
-	w.front = httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		target, err := url.Parse(w.replicas[0].url)
-		if err == nil {
-			r.SetURL(target)
-		}
-	}})
-	path := filepath.Join(w.dir, "ca.pem")
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.front.Certificate().Raw})
-	return path, os.WriteFile(path, ca, 0o644)
+// makeCA makes the CA that certmanager is to use. It is made before Kyverno starts, which is told of its file. It gives
+// the file and the Secret's manifest.
+func (w *world) makeCA() (file, manifest string, err error) {
+	policy := certificates.Policy{CADuration: 24 * time.Hour}
+	ca, err := issuer.Authority(policy, time.Now())
+	if err != nil {
+		return "", "", err
+	}
+	certificate, key, err := ca.PEM()
+	if err != nil {
+		return "", "", err
+	}
+	manifest = fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: %s, namespace: %s}\ndata: {tls.crt: %s, tls.key: %s}\n",
+		kube.AuthoritySecret, serviceNamespace, base64.StdEncoding.EncodeToString(certificate), base64.StdEncoding.EncodeToString(key))
+	file = filepath.Join(w.dir, "ca.pem")
+	return file, manifest, os.WriteFile(file, certificate, 0o644)
 }
 
-// publishCA puts the front's CA into the ConfigMap that policies read.
-func (w *world) publishCA(ctx context.Context, path string) error {
-	ca, err := os.ReadFile(path)
+// makeCertificates lets a certificate manager make what the CA's Secret lacks: the serving certificate and the bundle.
+func (w *world) makeCertificates(ctx context.Context, caSecret string) error {
+	if err := w.bed.Apply(ctx, caSecret); err != nil {
+		return err
+	}
+	manager, err := w.startProcess(ctx, "certmanager", serviceAccount+"-certmanager", managerArgs()...)
 	if err != nil {
 		return err
 	}
-	return w.bed.Apply(ctx, fmt.Sprintf(`apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: kyverno-notation-venafi-ca
-  namespace: %s
-  labels: {cache.kyverno.io/enabled: "true"}
-data:
-  ca.crt: |
-    %s
-`, serviceNamespace, strings.ReplaceAll(strings.TrimSpace(string(ca)), "\n", "\n    ")))
+	err = eventually(ctx, 30*time.Second, func() error {
+		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+kube.ServingSecret, "configmap/"+kube.BundleConfigMap)
+		return err
+	})
+	return errors.Join(err, manager.end())
 }
+
+// managerArgs let Kyverno call the replicas by their address.
+func managerArgs() []string { return []string{"--extraSANs", "127.0.0.1"} }
 
 // close ends everything that start began.
 func (w *world) close() error {
 	var errs []error
-	if w.front != nil {
-		w.front.Close()
-	}
 	for _, r := range w.replicas {
 		errs = append(errs, r.end())
 	}
@@ -311,15 +325,14 @@ func (w *world) apply(t *testing.T, manifests string) {
 	})
 }
 
-// sample reads a manifest of config/samples for this world: the service's address becomes that of the front, and its
-// trust policy the scenario's.
+// sample reads a manifest of config/samples for this world: the service's address becomes that of the first replica.
 func (w *world) sample(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(configDir, "samples", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.ReplaceAll(string(text), "https://svc.kyverno-notation-venafi.svc", w.front.URL)
+	return strings.ReplaceAll(string(text), "https://svc.kyverno-notation-venafi.svc", w.replicas[0].secure)
 }
 
 // token gives a token of a service account, for audiences; for none it is one for the API server.

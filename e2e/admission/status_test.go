@@ -131,7 +131,7 @@ func logged(t *testing.T, r *replica, text string) bool {
 // startManager runs a certificate manager as its own service account.
 func (w *world) startManager(t *testing.T) *replica {
 	t.Helper()
-	r, err := w.startProcess(t.Context(), "certmanager", serviceAccount+"-certmanager")
+	r, err := w.startProcess(t.Context(), "certmanager", serviceAccount+"-certmanager", managerArgs()...)
 	if err != nil {
 		t.Fatal(err)
 	}

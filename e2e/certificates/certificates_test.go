@@ -1,0 +1,140 @@
+//go:build e2e
+
+package certificates
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bundle reads what policies read.
+func (w *world) bundle(t *testing.T) string {
+	t.Helper()
+	return w.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
+}
+
+func (w *world) serving(t *testing.T) string {
+	t.Helper()
+	output, _ := w.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "secret/kyverno-notation-venafi-tls", "--ignore-not-found", "-o", `jsonpath={.data.tls\.crt}`)
+	return output
+}
+
+// TestCertificatesLookAfterThemselves shares one control plane, because starting one takes most of the time; what is
+// there then is used by what comes after.
+func TestCertificatesLookAfterThemselves(t *testing.T) {
+	w := newWorld(t)
+	var managers []*process
+	for range 3 {
+		managers = append(managers, w.start(t, "certmanager", managerAccount))
+	}
+	replicas := []*process{w.start(t, "serve", serviceAccount), w.start(t, "serve", serviceAccount)}
+	for _, p := range append(replicas, managers...) {
+		eventually(t, 30*time.Second, "ready", func() error { return p.ready(t.Context()) })
+	}
+	t.Run("both replicas serve a certificate of the published CA", func(t *testing.T) { w.testServing(t, replicas) })
+	t.Run("one of three managers acts", func(t *testing.T) { testOneActs(t, managers) })
+	t.Run("what is deleted is back, and served", func(t *testing.T) { w.testRepair(t, replicas) })
+	t.Run("another takes over from a leader that was killed", func(t *testing.T) { w.testTakeover(t, managers) })
+	for _, manager := range managers {
+		manager.end(t)
+	}
+	t.Run("no call fails while CA and certificates are replaced", func(t *testing.T) { w.testRotation(t, replicas) })
+}
+
+func (w *world) testServing(t *testing.T, replicas []*process) {
+	for i, replica := range replicas {
+		if _, err := replica.call(t.Context(), w.bundle(t)); err != nil {
+			t.Errorf("replica %d: %v", i, err)
+		}
+	}
+	if label := w.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.metadata.labels.cache\.kyverno\.io/enabled}`); label != "true" {
+		t.Errorf("the bundle's label is %q", label)
+	}
+}
+
+// leader gives the one manager that leads.
+func leader(managers []*process) (*process, error) {
+	var leaders []*process
+	for _, manager := range managers {
+		select {
+		case <-manager.ended:
+		default:
+			if manager.leads() {
+				leaders = append(leaders, manager)
+			}
+		}
+	}
+	if len(leaders) != 1 {
+		return nil, fmt.Errorf("%d of %d managers lead", len(leaders), len(managers))
+	}
+	return leaders[0], nil
+}
+
+func testOneActs(t *testing.T, managers []*process) {
+	acting := 0
+	for _, manager := range managers {
+		if strings.Contains(manager.logged(), `"msg":"certificates"`) {
+			acting++
+		}
+	}
+	if _, err := leader(managers); err != nil || acting != 1 {
+		t.Errorf("%d have acted; %v", acting, err)
+	}
+}
+
+func (w *world) testRepair(t *testing.T, replicas []*process) {
+	old := w.serving(t)
+	bundle := w.bundle(t) // that of a client which learns of nothing new
+	began := time.Now()
+	w.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
+	eventually(t, 10*time.Second, "another certificate", func() error {
+		if now := w.serving(t); now == "" || now == old {
+			return errors.New("it is not there")
+		}
+		return nil
+	})
+	t.Logf("the Secret was back after %s", time.Since(began))
+	eventually(t, 10*time.Second, "both replicas serve the new one", func() error {
+		for _, replica := range replicas {
+			shown, err := replica.call(t.Context(), bundle)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := w.stored(t); shown.SerialNumber.Cmp(want) != 0 {
+				return fmt.Errorf("it serves %s, and the Secret has %s", shown.SerialNumber, want)
+			}
+		}
+		return nil
+	})
+	w.kubectl(t, "delete", "-n", namespace, "configmap/kyverno-notation-venafi-ca")
+	eventually(t, 10*time.Second, "the bundle", func() error {
+		output, err := w.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
+		if err == nil && output != bundle {
+			err = errors.New("it is another")
+		}
+		return err
+	})
+}
+
+func (w *world) testTakeover(t *testing.T, managers []*process) {
+	first, err := leader(managers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.kill()
+	killed := time.Now()
+	w.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
+	eventually(t, 20*time.Second, "another repairs", func() error {
+		if w.serving(t) == "" {
+			return errors.New("the Secret is not there")
+		}
+		return nil
+	})
+	t.Logf("another took over after %s", time.Since(killed))
+	if second, err := leader(managers); err != nil || second == first {
+		t.Errorf("%v", err)
+	}
+}
