@@ -21,10 +21,15 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ageing, err := signing.NewCA(signing.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	twin := scenario.TrustStore("twin", w.scenario.Trusted.PEM())
 	w.apply(t, strings.Join([]string{
 		scenario.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
 		scenario.TrustStore("expired", expired.PEM()),
+		scenario.TrustStore("ageing", ageing.PEM()),
 		twin, strings.Replace(twin, "name: twin\n", "name: twin-again\n", 1),
 		scenario.TrustPolicy("dangling", "strict", "ca:absent"),
 		scenario.TrustPolicy("sound", "strict", "ca:acme"),
@@ -56,6 +61,9 @@ func TestStatus(t *testing.T) {
 		t.Fatalf("%d of 2 certificate managers lead", leaders)
 	}
 
+	w.tells(t, "ageing", "CertificateExpires", "expires within 7 days")
+	w.tells(t, "expired", "CertificateExpired", "has expired")
+
 	// The leader dies; the other repairs what changes then.
 	for _, manager := range managers {
 		if logged(t, manager, `"msg":"leading"`) {
@@ -71,6 +79,8 @@ func TestStatus(t *testing.T) {
 		t.Logf("taken over after %s", took)
 	}
 
+	w.tells(t, "ageing", "CertificateExpires", "expires within 7 days") // still once
+
 	// What is repaired is ready, and what breaks has no expiry left.
 	w.apply(t, scenario.TrustStore("absent", w.scenario.Trusted.PEM()))
 	w.kubectl(t, "", "delete", "truststore", "twin-again")
@@ -85,6 +95,22 @@ func TestStatus(t *testing.T) {
 	time.Sleep(3 * time.Second)
 	if after := w.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
 		t.Errorf("written again without a change: %s, then %s", before, after)
+	}
+}
+
+// tells waits for the one event on a trust store.
+func (w *world) tells(t *testing.T, store, reason, says string) {
+	t.Helper()
+	err := eventually(t.Context(), 10*time.Second, func() error {
+		output, err := w.bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
+			fmt.Sprintf(`jsonpath={range .items[?(@.regarding.name==%q)]}{.reason} {.note}{"\n"}{end}`, store))
+		if lines := strings.Split(strings.TrimSpace(output), "\n"); err == nil && (len(lines) != 1 || !strings.HasPrefix(lines[0], reason+" ") || !strings.Contains(lines[0], says)) {
+			err = fmt.Errorf("events %q; want one: %s, %s", lines, reason, says)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package trust_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +110,6 @@ func TestManyExpiringCertificates(t *testing.T) {
 	}
 	condition := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{store("a", "a", pem)}, now).Stores["a"].Conditions, trust.ConditionExpiring)
 	if condition == nil || condition.Reason != trust.ReasonCertificateExpired || len(condition.Message) > 4200 || strings.Index(condition.Message, "has expired") > 100 {
-		t.Error(fmt.Sprintf("%+v", condition))
+		t.Errorf("%+v", condition)
 	}
 }
