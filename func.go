@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync/atomic"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
@@ -21,6 +22,7 @@ type Function struct {
 
 	stop   context.CancelFunc // ends serving over TLS; nil before Start
 	served chan error         // what that came to
+	failed atomic.Pointer[error]
 }
 
 // New makes the function from the environment. What is wrong with the settings is told by Ready and Start,
@@ -62,12 +64,19 @@ func (f *Function) Start(ctx context.Context, _ map[string]string) error {
 	}
 	listeners, err := f.service.ListenTLS()
 	if err != nil {
+		f.service.Stop() // there will be nothing for Stop to end
 		return err
 	}
 	f.service.Start(ctx)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // Stop drains, and then it ends
 	f.stop, f.served = stop, make(chan error, 1)
-	go func() { f.served <- f.service.Serve(serving, listeners...) }()
+	go func() {
+		err := f.service.Serve(serving, listeners...)
+		if err != nil && serving.Err() == nil {
+			f.failed.Store(&err) // TLS is not served any longer, and nobody has asked for that
+		}
+		f.served <- err
+	}()
 	return nil
 }
 
@@ -93,5 +102,10 @@ func (f *Function) Ready(context.Context) (bool, error) {
 	return true, nil
 }
 
-// Alive tells that the process works.
-func (f *Function) Alive(context.Context) (bool, error) { return true, nil }
+// Alive tells that the process works: that TLS is served, if it ever was.
+func (f *Function) Alive(context.Context) (bool, error) {
+	if err := f.failed.Load(); err != nil {
+		return false, *err
+	}
+	return true, nil
+}
