@@ -4,13 +4,13 @@ BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
 # Packages under testdata are not part of ./..., so they are named.
-PACKAGES := ./... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
+PACKAGES := ./... ./testdata/load/... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
 VALIDATE := config/validate
 
-.PHONY: run test race lint bench e2e e2e-up e2e-down build plugins vulncheck clean
+.PHONY: run test race lint bench soak e2e e2e-up e2e-down build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
@@ -32,8 +32,12 @@ lint: ## formatting, vet and staticcheck
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 	@.ci/vulncheck
 
-bench: ## cold admissions: time, allocations, registry requests and plugin processes
+bench: build plugins ## what an admission costs: Go benchmarks, and the service as its callers see it
 	go test ./function -run '^$$' -bench . -benchmem
+	go run ./testdata/load --service $(BINARY) --plugins $(PLUGINS) $(ARGS)
+
+soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
+	go run ./testdata/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m
 
 e2e: ## with a real API server and a real Kyverno, built once into the user's cache (Linux)
 	go test -tags e2e -count=1 -p 1 -timeout 45m ./e2e/...
