@@ -74,7 +74,7 @@ func (r *trustResources) follow(ctx context.Context, look func() time.Duration) 
 }
 
 // renewEvery is how often, at the most, the resources are listed anew because someone wished so.
-const renewEvery = time.Second
+const renewEvery = 200 * time.Millisecond
 
 // watchBoth watches policies and stores until ctx ends. At every wish it begins with new lists: a watch that is broken
 // without knowing it, as its connection is half dead, sees no change.
