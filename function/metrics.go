@@ -13,6 +13,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
 // metrics are the service's own, beside those of the Go runtime. They have a registry of their own, since the
@@ -64,8 +65,11 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
 
-// watch exports what registries are asked and what plugins do.
-func (m *metrics) watch(client *registry.Client, plugins *plugin.Manager) {
+// watch exports what is verified, what registries are asked and what plugins do.
+func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager) {
+	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().Inside) })
+	m.gauge("verifications_waiting", "Those that wait since --maxVerifications of them are under way.", func() float64 { return float64(gatherer.Turns().Queued) })
+	m.counter("verifications_refused_total", "Those that were refused since --maxQueued of them wait.", nil, func() uint64 { return uint64(gatherer.Turns().Refused) })
 	m.gauge("registry_hosts", "Registries of which connections may be kept.", func() float64 { return float64(client.Stats().Hosts) })
 	m.gauge("registry_reads", "Reads from registries that are under way.", func() float64 { return float64(client.Stats().Reading) })
 	m.gauge("registry_reads_waiting", "Reads that wait since their registry has --maxRegistryRequests of them.", func() float64 { return float64(client.Stats().Waiting) })

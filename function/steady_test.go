@@ -3,6 +3,7 @@ package function_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -75,10 +76,29 @@ func TestLoadIsShed(t *testing.T) {
 	if answer := b.post(t, "/checkimages", pod(kept)); answer.status != http.StatusOK {
 		t.Errorf("what is kept: %d %s", answer.status, answer.text)
 	}
+	if text := b.metrics(t); !strings.Contains(text, "kyverno_notation_venafi_verifications_refused_total 1\n") ||
+		!strings.Contains(text, `kyverno_notation_venafi_cache_lookups_total{kind="signature",result="hit"} 1`) {
+		t.Errorf("metrics:\n%s", text)
+	}
 	release()
 	if answer := <-first; answer.status != http.StatusOK {
 		t.Errorf("the one before: %d %s", answer.status, answer.text)
 	}
+}
+
+// metrics reads what the service says of itself.
+func (b *bench) metrics(t *testing.T) string {
+	t.Helper()
+	response, err := http.Get(b.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // TestRequestsAreBounded refuses more at once than may be.

@@ -98,7 +98,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.gatherer, f.plugins = gatherer, plugins
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
-	f.metrics.watch(client, plugins)
+	f.metrics.watch(gatherer, client, plugins)
 	f.closers = []func(){gatherer.Close, from.close}
 	return f, nil
 }
