@@ -36,6 +36,7 @@ type Function struct {
 	trust    TrustSource
 	callers  CallerReview // nil lets everyone ask
 	watches  []func(context.Context)
+	synced   func() bool // see sources
 	closers  []func()
 	gatherer *verify.Gatherer
 	plugins  *plugin.Manager
@@ -100,6 +101,7 @@ func (f *Function) inspectPlugins(ctx context.Context) {
 // errNotLoaded and errDraining are why a request is answered with 503.
 var (
 	errNotLoaded = errors.New("the trust policies are not loaded yet; try again")
+	errNotSynced = errors.New("credentials and plugin configuration are not read yet; try again")
 	errDraining  = errors.New("the service is shutting down; try again")
 )
 
@@ -110,6 +112,9 @@ func (f *Function) Ready() error {
 	}
 	if _, loaded := f.trust.Snapshot(); !loaded {
 		return errNotLoaded
+	}
+	if f.synced != nil && !f.synced() {
+		return errNotSynced
 	}
 	if !f.inspected.Load() {
 		return errors.New("the plugins are not inspected yet; try again")

@@ -37,6 +37,7 @@ type sources struct {
 	senders      CallerReview                                            // of events; nil lets nobody send any
 	renew        func()                                                  // has trust looked at again
 	bump         func(context.Context, string) error                     // has the other replicas do so
+	synced       func() bool                                             // credentials and plugin configuration were asked for; nil without a cluster
 	certificate  func(*serving) (watch func(context.Context), err error) // brings the serving certificate; nil for no TLS
 	close        func()
 }
@@ -53,7 +54,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err != nil {
 		return nil, err
 	}
-	f.trust, f.callers, f.watches = from.trust, from.callers, from.watches
+	f.trust, f.callers, f.watches, f.synced = from.trust, from.callers, from.watches, from.synced
 	if err := f.secure(from); err != nil {
 		return nil, err
 	}
@@ -172,6 +173,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		pluginConfig: merged(config.Config, settings.PluginConfig),
 		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch, epoch.Watch},
 		connected:    resources.Connected,
+		synced:       func() bool { return secrets.Synced() && config.Synced() },
 		senders:      kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
 		renew:        resources.Renew,
 		bump:         epoch.Bump,
