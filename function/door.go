@@ -50,6 +50,7 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	defer d.requests.Release(1)
 	body := http.MaxBytesReader(w, r.Body, d.maxBody)
 	var text bytes.Buffer
+	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
 	read, err := io.CopyN(&text, body, usualBody)
 	if err == nil && read == usualBody {
 		if !d.large.TryAcquire(1) {

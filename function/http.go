@@ -169,6 +169,9 @@ func sendJSON(w http.ResponseWriter, status int, value any) {
 
 // logRequest writes the request's line: what was asked about each image, and what came of it.
 func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
+	if !f.log.Enabled(r.Context(), slog.LevelInfo) {
+		return
+	}
 	attributes := []slog.Attr{
 		slog.String("path", r.URL.Path),
 		slog.Int("status", status),

@@ -44,6 +44,10 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 // each calls a function for every index, a bounded number at once. A panic of one becomes one of the caller, whose
 // guard would otherwise not see it.
 func (g *Gatherer) each(n int, do func(i int)) {
+	if n == 1 {
+		do(0)
+		return
+	}
 	var panicked atomic.Pointer[any]
 	var group errgroup.Group
 	group.SetLimit(g.options.MaxParallel)

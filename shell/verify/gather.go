@@ -11,7 +11,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -78,15 +77,9 @@ func (g *Gatherer) Close() {
 func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
 	facts := make([]core.Fact, len(tasks))
 	plugins := g.pluginsRevision()
-	var group errgroup.Group
-	group.SetLimit(g.options.MaxParallel)
-	for i, task := range tasks {
-		group.Go(func() error {
-			facts[i] = g.guarded(ctx, artifact{task: task, trust: trust, plugins: plugins, repository: g.registry.Repository(task.Ref)})
-			return nil
-		})
-	}
-	_ = group.Wait() // the functions give no errors
+	g.each(len(tasks), func(i int) {
+		facts[i] = g.guarded(ctx, artifact{task: tasks[i], trust: trust, plugins: plugins, repository: g.registry.Repository(tasks[i].Ref)})
+	})
 	return facts
 }
 
