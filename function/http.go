@@ -149,10 +149,15 @@ func statusOfError(err error) int {
 	return http.StatusServiceUnavailable
 }
 
-func sendText(w http.ResponseWriter, status int, text string) {
+// adviseRetry tells when to ask again, where that helps.
+func adviseRetry(w http.ResponseWriter, status int) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1") // seconds
 	}
+}
+
+func sendText(w http.ResponseWriter, status int, text string) {
+	adviseRetry(w, status)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
@@ -160,6 +165,7 @@ func sendText(w http.ResponseWriter, status int, text string) {
 }
 
 func sendJSON(w http.ResponseWriter, status int, value any) {
+	adviseRetry(w, status)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
