@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,11 +53,11 @@ func DefaultCacheDir() (string, error) {
 // Build returns the programs, building those that the cache does not hold. The cache is keyed by the go.mod and go.sum
 // of the module that pins a program, so a new version never meets an old binary. Only one process builds at a time.
 func Build(ctx context.Context, opts Options) (Tools, error) {
-	b, err := newBuilder(ctx, opts)
+	b, err := NewBuilder(ctx, opts)
 	if err != nil {
 		return Tools{}, err
 	}
-	unlock, err := b.lock(ctx)
+	unlock, err := b.Lock(ctx)
 	if err != nil {
 		return Tools{}, err
 	}
@@ -80,35 +82,38 @@ type buildStep struct {
 	make func(context.Context) (string, error)
 }
 
-type builder struct {
+// Builder makes what the modules below e2e/tools pin, into the cache. Its caller holds Lock while it does.
+type Builder struct {
 	tools, cache string // directories
 	log          io.Writer
+	env          []string // of the go command, added to the process's own
 }
 
-func newBuilder(ctx context.Context, opts Options) (builder, error) {
-	b := builder{tools: opts.ToolsDir, cache: opts.CacheDir, log: opts.log()}
+// NewBuilder uses ToolsDir, CacheDir and Log of the options.
+func NewBuilder(ctx context.Context, opts Options) (Builder, error) {
+	b := Builder{tools: opts.ToolsDir, cache: opts.CacheDir, log: opts.log()}
 	if b.tools == "" {
-		out, err := goCommand(ctx, ".", "list", "-f", "{{.Dir}}", packagePath)
+		out, err := goCommand(ctx, ".", nil, "list", "-f", "{{.Dir}}", packagePath)
 		if err != nil {
-			return builder{}, fmt.Errorf("find the pinned tools (run where %s is known or set ToolsDir): %w", packagePath, err)
+			return Builder{}, fmt.Errorf("find the pinned tools (run where %s is known or set ToolsDir): %w", packagePath, err)
 		}
 		b.tools = filepath.Join(filepath.Dir(strings.TrimSpace(string(out))), "tools")
 	}
 	if b.cache == "" {
 		cache, err := DefaultCacheDir()
 		if err != nil {
-			return builder{}, err
+			return Builder{}, err
 		}
 		b.cache = cache
 	}
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
-		return builder{}, fmt.Errorf("cache directory: %w", err)
+		return Builder{}, fmt.Errorf("cache directory: %w", err)
 	}
 	return b, nil
 }
 
-// lock waits until this process is the only one that builds. The kernel gives the lock back if the process dies.
-func (b builder) lock(ctx context.Context) (unlock func(), err error) {
+// Lock waits until this process is the only one that builds. The kernel gives the lock back if the process dies.
+func (b Builder) Lock(ctx context.Context) (unlock func(), err error) {
 	file, err := os.OpenFile(filepath.Join(b.cache, "build.lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("build lock: %w", err)
@@ -128,30 +133,30 @@ func (b builder) lock(ctx context.Context) (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-func (b builder) etcd(ctx context.Context) (string, error) {
+func (b Builder) etcd(ctx context.Context) (string, error) {
 	return b.program(ctx, "etcd", "go.etcd.io/etcd/server/v3")
 }
 
-func (b builder) apiServer(ctx context.Context) (string, error) {
-	return b.kubernetes(ctx, "kube-apiserver")
+func (b Builder) apiServer(ctx context.Context) (string, error) {
+	return b.Kubernetes(ctx, "kube-apiserver")
 }
 
 // kubectl prefers the machine's own, which any supported version can stand in for.
-func (b builder) kubectl(ctx context.Context) (string, error) {
+func (b Builder) kubectl(ctx context.Context) (string, error) {
 	if path, err := exec.LookPath("kubectl"); err == nil {
 		return path, nil
 	}
-	return b.kubernetes(ctx, "kubectl")
+	return b.Kubernetes(ctx, "kubectl")
 }
 
-func (b builder) kyverno(ctx context.Context) (string, error) {
+func (b Builder) kyverno(ctx context.Context) (string, error) {
 	return b.program(ctx, "kyverno", kyvernoModule+"/cmd/kyverno")
 }
 
-// kubernetes builds a program that tells its version to others only if the linker is told.
-func (b builder) kubernetes(ctx context.Context, name string) (string, error) {
-	return b.cached("kubernetes", name, func(dir, path string) error {
-		out, err := goCommand(ctx, dir, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
+// Kubernetes builds a program of Kubernetes. It tells its version to others only if the linker is told.
+func (b Builder) Kubernetes(ctx context.Context, name string) (string, error) {
+	return b.File("kubernetes", name, func(dir, path string) error {
+		out, err := goCommand(ctx, dir, nil, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 		if err != nil {
 			return err
 		}
@@ -167,16 +172,51 @@ func (b builder) kubernetes(ctx context.Context, name string) (string, error) {
 }
 
 // program builds one main package of the module tools/<name>.
-func (b builder) program(ctx context.Context, name, pkg string) (string, error) {
-	return b.cached(name, name, func(dir, path string) error {
+func (b Builder) program(ctx context.Context, name, pkg string) (string, error) {
+	return b.File(name, name, func(dir, path string) error {
 		return b.compile(ctx, dir, path, name, pkg)
 	})
 }
 
-func (b builder) compile(ctx context.Context, dir, path, name, pkg string, ldflags ...string) error {
+// Static builds one main package of the module tools/<module> so that it runs in an image that holds nothing else.
+func (b Builder) Static(ctx context.Context, module, name, pkg string) (string, error) {
+	return b.File(module, name+"-static", func(dir, path string) error {
+		return b.StaticIn(ctx, dir, path, name, pkg)
+	})
+}
+
+// StaticIn is Static for a module that lies in dir, to a path of the caller's.
+func (b Builder) StaticIn(ctx context.Context, dir, path, name, pkg string) error {
+	b.env = append(slices.Clone(b.env), "CGO_ENABLED=0")
+	return b.compile(ctx, dir, path, name, pkg)
+}
+
+// ModuleDir is where the module that tools/<module> requires lies, at the version that it pins, whatever replaces it.
+func (b Builder) ModuleDir(ctx context.Context, module, path string) (string, error) {
+	dir := filepath.Join(b.tools, module)
+	out, err := goCommand(ctx, dir, nil, "list", "-m", "-f", "{{.Version}} {{with .Replace}}replaced{{end}}", path)
+	if err != nil {
+		return "", err
+	}
+	version, replaced, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if replaced != "" {
+		dir = os.TempDir() // outside of the module: inside there is only what replaces it
+	}
+	out, err = goCommand(ctx, dir, nil, "mod", "download", "-json", path+"@"+version)
+	if err != nil {
+		return "", err
+	}
+	found := struct{ Dir string }{}
+	if err := json.Unmarshal(out, &found); err != nil {
+		return "", fmt.Errorf("answer of go mod download: %w", err)
+	}
+	return found.Dir, nil
+}
+
+func (b Builder) compile(ctx context.Context, dir, path, name, pkg string, ldflags ...string) error {
 	fmt.Fprintf(b.log, "bed: building %s\n", name)
 	began := time.Now()
-	_, err := goCommand(ctx, dir, "build", "-trimpath", "-buildvcs=false", "-mod=readonly",
+	_, err := goCommand(ctx, dir, b.env, "build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		"-ldflags", strings.Join(append(ldflags, "-s", "-w"), " "), "-o", path, pkg)
 	if err != nil {
 		return err
@@ -186,17 +226,13 @@ func (b builder) compile(ctx context.Context, dir, path, name, pkg string, ldfla
 }
 
 // manifest keeps Kyverno's install manifest beside its binary, so that a start does not need the module cache.
-func (b builder) manifest(ctx context.Context) (string, error) {
-	return b.cached("kyverno", "install.yaml", func(dir, path string) error {
-		out, err := goCommand(ctx, dir, "mod", "download", "-json", kyvernoModule)
+func (b Builder) manifest(ctx context.Context) (string, error) {
+	return b.File("kyverno", "install.yaml", func(_, path string) error {
+		module, err := b.ModuleDir(ctx, "kyverno", kyvernoModule)
 		if err != nil {
 			return err
 		}
-		module := struct{ Dir string }{}
-		if err := json.Unmarshal(out, &module); err != nil {
-			return fmt.Errorf("answer of go mod download: %w", err)
-		}
-		data, err := os.ReadFile(filepath.Join(module.Dir, kyvernoManifest))
+		data, err := os.ReadFile(filepath.Join(module, kyvernoManifest))
 		if err != nil {
 			return err
 		}
@@ -204,9 +240,9 @@ func (b builder) manifest(ctx context.Context) (string, error) {
 	})
 }
 
-// cached returns the path of a file below <cache>/<hash of the module>/. A missing one is made under another name and
+// File returns the path of a file below <cache>/<hash of the module>/. A missing one is made under another name and
 // then renamed, so that an interrupted build leaves nothing that looks whole.
-func (b builder) cached(module, name string, build func(moduleDir, path string) error) (string, error) {
+func (b Builder) File(module, name string, build func(moduleDir, path string) error) (string, error) {
 	dir := filepath.Join(b.tools, module)
 	hash, err := moduleHash(dir)
 	if err != nil {
@@ -229,23 +265,32 @@ func (b builder) cached(module, name string, build func(moduleDir, path string) 
 	return path, nil
 }
 
+// moduleHash is of every file of a module: most have no more than go.mod and go.sum.
 func moduleHash(dir string) (string, error) {
 	hash := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return "", err
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
 		fmt.Fprintf(hash, "%s %d\n%s", name, len(data), data)
+		return err
+	})
+	if err != nil {
+		return "", err
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:16], nil
 }
 
 // goCommand runs the go command in a module's directory, outside of any workspace.
-func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
+func goCommand(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Env = append(append(os.Environ(), "GOWORK=off"), env...)
 	cmd.WaitDelay = 10 * time.Second
 	stderr := bytes.Buffer{}
 	cmd.Stderr = &stderr
