@@ -10,7 +10,7 @@ PACKAGES := ./... ./testdata/load/... ./testdata/registry/... ./testdata/scenari
 # of test results does not see them change, as they are outside of that module.
 VALIDATE := config/validate
 
-.PHONY: run test race lint bench soak e2e e2e-up e2e-down build plugins vulncheck clean
+.PHONY: run test race lint bench soak e2e e2e-up e2e-down cluster-up cluster-down build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
@@ -47,6 +47,12 @@ e2e-up: ## the same control plane, left running to play with
 
 e2e-down: ## ends it
 	go run ./e2e/cmd/bed down
+
+cluster-up: ## a real node with pods, Knative and Traefik (Linux, root); ARGS=--install-packages gets what Debian has
+	go run ./e2e/cmd/cluster up $(ARGS)
+
+cluster-down: ## ends it and puts the machine back
+	go run ./e2e/cmd/cluster down
 
 build:
 	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi
