@@ -67,7 +67,7 @@ func Build(ctx context.Context, opts Options) (Tools, error) {
 	tools := Tools{}
 	steps := []buildStep{{&tools.Etcd, b.etcd}, {&tools.APIServer, b.apiServer}, {&tools.Kubectl, b.kubectl}}
 	if opts.Kyverno {
-		steps = append(steps, buildStep{&tools.Kyverno, b.kyverno}, buildStep{&tools.KyvernoManifest, b.manifest})
+		steps = append(steps, buildStep{&tools.Kyverno, b.kyverno}, buildStep{&tools.KyvernoManifest, b.KyvernoManifest})
 	}
 	for _, step := range steps {
 		if *step.path, err = step.make(ctx); err != nil {
@@ -225,8 +225,8 @@ func (b Builder) compile(ctx context.Context, dir, path, name, pkg string, ldfla
 	return nil
 }
 
-// manifest keeps Kyverno's install manifest beside its binary, so that a start does not need the module cache.
-func (b Builder) manifest(ctx context.Context) (string, error) {
+// KyvernoManifest keeps Kyverno's install manifest beside its binary, so that a start does not need the module cache.
+func (b Builder) KyvernoManifest(ctx context.Context) (string, error) {
 	return b.File("kyverno", "install.yaml", func(_, path string) error {
 		module, err := b.ModuleDir(ctx, "kyverno", kyvernoModule)
 		if err != nil {

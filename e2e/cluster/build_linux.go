@@ -31,6 +31,7 @@ type built struct {
 	Programs programs
 	Images   map[string]string // the static program of each image, by its name
 	Modules  map[string]string // folders with manifests, by module path
+	Kyverno  map[string]string // its static programs and its manifest
 }
 
 func (l layout) builtFile() string { return l.path("built.json") }
@@ -67,9 +68,9 @@ func build(ctx context.Context, opts Options) (built, error) {
 		return built{}, err
 	}
 	defer unlock()
-	out := built{Images: map[string]string{}, Modules: map[string]string{}}
+	out := built{Images: map[string]string{}, Modules: map[string]string{}, Kyverno: map[string]string{}}
 	out.Programs = programs{Etcd: tools.Etcd, APIServer: tools.APIServer, Kubectl: tools.Kubectl}
-	for _, step := range []func(context.Context, bed.Builder, *built) error{buildNode, buildImages, buildTraefik, findModules} {
+	for _, step := range []func(context.Context, bed.Builder, *built) error{buildNode, buildImages, buildTraefik, buildKyverno, findModules} {
 		if err := step(ctx, b, &out); err != nil {
 			return built{}, err
 		}
@@ -124,6 +125,16 @@ func buildTraefik(ctx context.Context, b bed.Builder, out *built) (err error) {
 		}
 		return b.StaticIn(ctx, source, path, "traefik", traefikModule+"/cmd/traefik")
 	})
+	return err
+}
+
+func buildKyverno(ctx context.Context, b bed.Builder, out *built) (err error) {
+	for name, pkg := range kyvernoImages {
+		if out.Kyverno[name], err = b.Static(ctx, "kyverno", name, "github.com/kyverno/kyverno/"+pkg); err != nil {
+			return err
+		}
+	}
+	out.Kyverno["install.yaml"], err = b.KyvernoManifest(ctx)
 	return err
 }
 

@@ -51,7 +51,7 @@ type Cluster struct {
 // cluster crashed, it starts anew.
 func Up(ctx context.Context, opts Options) (*Cluster, error) {
 	c := &Cluster{log: opts.log()}
-	steps := []step{
+	steps := []Step{
 		{"machine", func(ctx context.Context) error { return c.prepare(ctx, opts) }},
 		{"programs", func(ctx context.Context) (err error) { c.built, err = build(ctx, opts); return err }},
 		{"node started", c.startNode},
@@ -63,10 +63,8 @@ func Up(ctx context.Context, opts Options) (*Cluster, error) {
 		{"Knative and Traefik", c.installKnative},
 	}
 	began := time.Now()
-	for _, s := range steps {
-		if err := c.do(ctx, s); err != nil {
-			return nil, err
-		}
+	if err := c.Do(ctx, steps...); err != nil {
+		return nil, err
 	}
 	fmt.Fprintf(c.log, "cluster: up after %s\n", time.Since(began).Round(100*time.Millisecond))
 	return c, nil
@@ -89,17 +87,21 @@ func Attach(opts Options) (*Cluster, error) {
 	return c, c.readBuilt()
 }
 
-type step struct {
-	name string
-	run  func(context.Context) error
+// Step is a part of the way, and its name in the progress.
+type Step struct {
+	Name string
+	Run  func(context.Context) error
 }
 
-func (c *Cluster) do(ctx context.Context, s step) error {
-	began := time.Now()
-	if err := s.run(ctx); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
+// Do takes the steps in order and says how long each took.
+func (c *Cluster) Do(ctx context.Context, steps ...Step) error {
+	for _, s := range steps {
+		began := time.Now()
+		if err := s.Run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		fmt.Fprintf(c.log, "cluster: %s after %s\n", s.Name, time.Since(began).Round(100*time.Millisecond))
 	}
-	fmt.Fprintf(c.log, "cluster: %s after %s\n", s.name, time.Since(began).Round(100*time.Millisecond))
 	return nil
 }
 
@@ -175,7 +177,7 @@ func (c *Cluster) startHolder() error {
 	if err := c.writeState(s); err != nil {
 		return err
 	}
-	err = json.NewEncoder(orders).Encode(map[string]any{"Logs": c.path("logs"), "Parts": c.parts(c.built.Programs)})
+	err = json.NewEncoder(orders).Encode(map[string]any{"Logs": c.path("logs"), "Resolver": c.path(nodeResolver), "Parts": c.parts(c.built.Programs)})
 	return errors.Join(err, orders.Close())
 }
 

@@ -26,17 +26,18 @@ const restartPause = time.Second
 // namespaces that end with this process, however it ends. It does not return unless something fails.
 func Hold(input io.Reader) error {
 	order := struct {
-		Logs  string
-		Parts []part
+		Logs, Resolver string
+		Parts          []part
 	}{}
 	// The input comes only after whoever started this process has written down its id, and not if that one died.
 	if err := json.NewDecoder(input).Decode(&order); err != nil {
 		return fmt.Errorf("orders of the cluster: %w", err)
 	}
-	for _, step := range []func() error{hideHost, makeNetwork} {
-		if err := step(); err != nil {
-			return err
-		}
+	if err := hideHost(order.Resolver); err != nil {
+		return err
+	}
+	if err := makeNetwork(); err != nil {
+		return err
 	}
 	h := &holder{logs: order.Logs, running: map[int]part{}}
 	for _, p := range order.Parts {
@@ -47,8 +48,9 @@ func Hold(input io.Reader) error {
 	return h.reap()
 }
 
-// hideHost keeps what the parts mount and write below /run, /var/lib and /var/log to this mount namespace.
-func hideHost() error {
+// hideHost keeps what the parts mount and write below /run, /var/lib and /var/log to this mount namespace, and gives
+// them a resolver of the cluster.
+func hideHost(resolver string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
@@ -59,6 +61,9 @@ func hideHost() error {
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}
+	}
+	if err := syscall.Mount(resolver, "/etc/resolv.conf", "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount /etc/resolv.conf: %w", err)
 	}
 	return syscall.Sethostname([]byte(nodeName))
 }

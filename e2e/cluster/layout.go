@@ -26,6 +26,9 @@ const (
 	cgroupName = "kyverno-notation-venafi" // below the root of every hierarchy
 )
 
+// RegistryHost is what images call the registry in the cluster. Pods and the node itself resolve it.
+const RegistryHost = "registry.images.svc." + domain
+
 // layout names the files of a cluster: what is kept in the cache, and its own data, which Down removes.
 type layout struct {
 	cache string // directory of built programs, shared with package bed

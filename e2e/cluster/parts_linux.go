@@ -72,22 +72,29 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = %q
     conf_dir = %q
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = %q
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
 `
 
+// nodeResolver takes the place of /etc/resolv.conf for the parts.
+const nodeResolver = "node-resolv.conf"
+
 // writeConfigs writes what the parts read. It is safe to repeat.
 func (l layout) writeConfigs() error {
 	type object = map[string]any
-	toml := fmt.Sprintf(containerdConfig, l.path("containerd"), containerdSocket, imageName("pause"), cniPlugins, l.path("cni"))
+	toml := fmt.Sprintf(containerdConfig, l.path("containerd"), containerdSocket, imageName("pause"), cniPlugins, l.path("cni"), l.path("registries"))
 	files := []struct {
 		name    string
 		content any
 	}{
 		{"containerd.toml", toml},
-		{"resolv.conf", ""}, // nothing outside answers; pods ask CoreDNS
+		{"resolv.conf", ""}, // of pods that do not ask CoreDNS; nothing outside answers
+		{nodeResolver, "nameserver " + dnsService + "\noptions ndots:1\n"}, // of the node, which pulls from the cluster's registry
+		{"registries/" + RegistryHost + "/hosts.toml", fmt.Sprintf("server = \"https://%s\"\nca = %q\n", RegistryHost, l.path("pki", "registry-ca.crt"))},
 		{"cni/10-pods.conflist", object{
 			"cniVersion": "1.0.0", "name": "pods",
 			"plugins": []object{{

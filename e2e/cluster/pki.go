@@ -44,11 +44,14 @@ func (l layout) writePKI() error {
 	if err := os.MkdirAll(l.path("pki"), 0o700); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
-	ca, err := l.newAuthority()
+	ca, err := l.newAuthority("ca")
 	if err != nil {
 		return err
 	}
 	if err := l.issueAll(ca); err != nil {
+		return err
+	}
+	if err := l.issueRegistry(); err != nil {
 		return err
 	}
 	return os.WriteFile(done, nil, 0o600)
@@ -79,16 +82,29 @@ func (l layout) issueAll(ca authority) error {
 	return nil
 }
 
+// issueRegistry makes a private authority for the registry of the cluster, which nobody else trusts.
+func (l layout) issueRegistry() error {
+	ca, err := l.newAuthority("registry-ca")
+	if err != nil {
+		return err
+	}
+	serving := template(identity{name: "registry"})
+	serving.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	serving.DNSNames = []string{RegistryHost}
+	_, _, err = l.issue(ca, "registry", serving)
+	return err
+}
+
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pem  []byte
 }
 
-func (l layout) newAuthority() (authority, error) {
-	cert := template(identity{name: "cluster-ca"})
+func (l layout) newAuthority(name string) (authority, error) {
+	cert := template(identity{name: name})
 	cert.IsCA, cert.BasicConstraintsValid, cert.KeyUsage = true, true, x509.KeyUsageCertSign
-	key, err := l.writeKey("ca")
+	key, err := l.writeKey(name)
 	if err != nil {
 		return authority{}, err
 	}
@@ -98,7 +114,7 @@ func (l layout) newAuthority() (authority, error) {
 		return authority{}, fmt.Errorf("certificate ca: %w", err)
 	}
 	ca.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return ca, os.WriteFile(l.path("pki", "ca.crt"), ca.pem, 0o600)
+	return ca, os.WriteFile(l.path("pki", name+".crt"), ca.pem, 0o600)
 }
 
 // issue writes NAME.crt and NAME.key and returns both as PEM.

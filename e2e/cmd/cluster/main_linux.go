@@ -2,6 +2,8 @@
 //
 //	go run ./e2e/cmd/cluster up          brings it up, or what is missing of it
 //	go run ./e2e/cmd/cluster down        ends it and removes what it changed
+//	go run ./e2e/cmd/cluster world       adds Kyverno, and a registry with images
+//	go run ./e2e/cmd/cluster product WAY builds the product's image and installs it, WAY being knative or plain
 //	go run ./e2e/cmd/cluster kubectl ... runs kubectl as the administrator
 //	go run ./e2e/cmd/cluster exec ...    runs a program of this machine in the cluster's network
 //
@@ -35,7 +37,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	usage := errors.New("usage: cluster up [--install-packages] | down | kubectl ARGS | exec PROGRAM ARGS")
+	usage := errors.New("usage: cluster up [--install-packages] | down | world | product knative|plain | kubectl ARGS | exec PROGRAM ARGS")
 	if len(args) == 0 {
 		return usage
 	}
@@ -48,6 +50,13 @@ func run(ctx context.Context, args []string) error {
 		return cluster.Down(ctx, opts)
 	case cluster.HoldCommand:
 		return cluster.Hold(os.Stdin)
+	case "world":
+		return world(ctx, opts)
+	case "product":
+		if len(rest) != 1 {
+			return usage
+		}
+		return product(ctx, opts, rest[0])
 	case "kubectl", "exec":
 		if len(rest) == 0 {
 			return usage
@@ -56,6 +65,27 @@ func run(ctx context.Context, args []string) error {
 	default:
 		return usage
 	}
+}
+
+func world(ctx context.Context, opts cluster.Options) error {
+	c, err := cluster.Attach(opts)
+	if err != nil {
+		return err
+	}
+	return c.Do(ctx,
+		cluster.Step{Name: "registry", Run: c.InstallRegistry},
+		cluster.Step{Name: "Kyverno", Run: c.InstallKyverno})
+}
+
+// product also applies the trust that the registry's images need, and the sample policy.
+func product(ctx context.Context, opts cluster.Options, way string) error {
+	c, err := cluster.Attach(opts)
+	if err != nil {
+		return err
+	}
+	return c.Do(ctx,
+		cluster.Step{Name: "image", Run: c.ImportProduct},
+		cluster.Step{Name: way, Run: func(ctx context.Context) error { return c.InstallProduct(ctx, way) }})
 }
 
 func inside(ctx context.Context, command string, opts cluster.Options, args []string) error {
