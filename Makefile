@@ -10,7 +10,7 @@ PACKAGES := ./... ./testdata/load/... ./testdata/registry/... ./testdata/scenari
 # of test results does not see them change, as they are outside of that module.
 VALIDATE := config/validate
 
-.PHONY: run test race lint bench soak e2e e2e-up e2e-down cluster-up cluster-down build plugins vulncheck clean
+.PHONY: run test race lint bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
@@ -24,8 +24,8 @@ race: ## the same under the race detector; the longest are left to make test
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet -tags e2e $(PACKAGES)
-	go tool staticcheck -tags e2e $(PACKAGES)
+	go vet -tags e2e,e2e_knative $(PACKAGES)
+	go tool staticcheck -tags e2e,e2e_knative $(PACKAGES)
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 
@@ -53,6 +53,10 @@ cluster-up: ## a real node with pods, Knative and Traefik (Linux, root); ARGS=--
 
 cluster-down: ## ends it and puts the machine back
 	go run ./e2e/cmd/cluster down
+
+e2e-knative: cluster-up ## the service in pods of that node, installed in each way and called by a Kyverno in a pod
+	go run ./e2e/cmd/cluster world
+	go test -tags e2e_knative -count=1 -timeout 45m -v ./e2e/knative
 
 build:
 	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi

@@ -1,0 +1,194 @@
+//go:build e2e_knative
+
+// Package knative shows the service in pods of a real node, called by a Kyverno that is a pod as well; see package
+// cluster. Run it with make e2e-knative.
+package knative
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/cluster"
+)
+
+const (
+	namespace  = "kyverno-notation-venafi"
+	configDir  = "../../config"
+	policyTime = 2 * time.Minute // until Kyverno enforces a policy and every replica knows the trust
+)
+
+// TestAdmission installs the product in each way and asks the same of each.
+func TestAdmission(t *testing.T) {
+	c := attach(t)
+	for _, way := range []string{"knative", "plain"} {
+		t.Run(way, func(t *testing.T) {
+			install(t, c, way)
+			for sentence, check := range map[string]func(*testing.T, *cluster.Cluster){
+				"the service runs in two replicas":                    twoReplicas,
+				"a signed image runs, as its digest":                  signedImageRuns,
+				"a plugin-signed image is admitted":                   admits("team-a", "run-plugin"),
+				"an unsigned image is denied with the sentence":       denies("team-a", "unsigned", "team-a", "is not signed"),
+				"a foreign image is denied to who trusts another":     denies("team-a", "foreign", "not trusted"),
+				"a foreign image is admitted where its signer counts": admits("team-b", "foreign"),
+				"a signed image is denied where its signer does not":  denies("team-b", "signed", "not trusted"),
+				"a CronJob's image is pinned":                         cronJobIsPinned,
+			} {
+				t.Run(sentence, func(t *testing.T) { check(t, c) })
+			}
+		})
+	}
+}
+
+func attach(t *testing.T) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Attach(cluster.Options{Log: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// install brings the product, the trust that the registry's images need, two teams and the sample policy, and takes
+// all of it away when the test ends.
+func install(t *testing.T, c *cluster.Cluster, way string) {
+	t.Helper()
+	ctx := t.Context()
+	began := time.Now()
+	if err := c.InstallProduct(ctx, way); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, c, way) })
+	trust, err := c.Trust(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	teams := ""
+	for _, team := range []string{"team-a", "team-b"} {
+		teams += fmt.Sprintf("---\n{apiVersion: v1, kind: Namespace, metadata: {name: %s}}\n", team)
+	}
+	if err := c.Apply(ctx, trust+teams+"---\n"+sample(t, "clusterpolicy.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-images", "--timeout="+policyTime.String())
+	// The first admission also shows that the policy is enforced and that trust is known.
+	for deadline := time.Now().Add(policyTime); ; time.Sleep(time.Second) {
+		out, err := dryRun(ctx, c, "team-a", "signed")
+		if err == nil && strings.Contains(out, "@sha256:") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no admission: %v %s", err, out)
+		}
+	}
+	t.Logf("%s: first verdict %s after kubectl apply", way, time.Since(began).Round(100*time.Millisecond))
+}
+
+func remove(t *testing.T, c *cluster.Cluster, way string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	for _, object := range []string{"clusterpolicy/verify-images", "namespace/team-a", "namespace/team-b"} {
+		if _, err := c.Kubectl(ctx, "", "delete", object, "--ignore-not-found", "--timeout=2m"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.RemoveProduct(ctx, way); err != nil {
+		t.Error(err)
+	}
+}
+
+func sample(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(configDir, "samples", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func kubectl(t *testing.T, c *cluster.Cluster, args ...string) string {
+	t.Helper()
+	out, err := c.Kubectl(t.Context(), "", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func reference(name string) string { return cluster.RegistryHost + "/acme/" + name + ":v1" }
+
+func dryRun(ctx context.Context, c *cluster.Cluster, team, image string) (string, error) {
+	return c.Kubectl(ctx, "", "run", "asked", "--namespace="+team, "--image="+reference(image), "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}")
+}
+
+func twoReplicas(t *testing.T, c *cluster.Cluster) {
+	pods := struct {
+		Items []struct {
+			Status struct {
+				Conditions []struct{ Type, Status string }
+			}
+		}
+	}{}
+	out := kubectl(t, c, "get", "pods", "--namespace="+namespace, "--selector=app.kubernetes.io/name="+namespace, "-o", "json")
+	if err := json.Unmarshal([]byte(out), &pods); err != nil {
+		t.Fatal(err)
+	}
+	ready := 0
+	for _, pod := range pods.Items {
+		for _, condition := range pod.Status.Conditions {
+			if condition.Type == "Ready" && condition.Status == "True" {
+				ready++
+			}
+		}
+	}
+	if ready != 2 {
+		t.Errorf("%d replicas are ready, want 2", ready)
+	}
+}
+
+func signedImageRuns(t *testing.T, c *cluster.Cluster) {
+	kubectl(t, c, "run", "signed", "--namespace=team-a", "--image="+reference("run-signed"), "--command", "--", "/pause")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/signed", "--namespace=team-a", "--timeout=1m")
+	image := kubectl(t, c, "get", "pod/signed", "--namespace=team-a", "-o", "jsonpath={.spec.containers[0].image} {.status.containerStatuses[0].imageID}")
+	asked, ran, _ := strings.Cut(image, " ")
+	_, digest, pinned := strings.Cut(asked, "@")
+	if !pinned || !strings.HasSuffix(ran, digest) {
+		t.Errorf("the pod asks for %s and runs %s, want one digest", asked, ran)
+	}
+}
+
+func admits(team, image string) func(*testing.T, *cluster.Cluster) {
+	return func(t *testing.T, c *cluster.Cluster) {
+		out, err := dryRun(t.Context(), c, team, image)
+		if err != nil || !strings.Contains(out, "@sha256:") {
+			t.Errorf("got %q and %v, want the image by its digest", out, err)
+		}
+	}
+}
+
+func denies(team, image string, sentences ...string) func(*testing.T, *cluster.Cluster) {
+	return func(t *testing.T, c *cluster.Cluster) {
+		out, err := dryRun(t.Context(), c, team, image)
+		if err == nil {
+			t.Fatalf("it was admitted as %s", out)
+		}
+		for _, sentence := range append(sentences, reference(image)) {
+			if !strings.Contains(err.Error(), sentence) {
+				t.Errorf("the denial lacks %q: %v", sentence, err)
+			}
+		}
+	}
+}
+
+func cronJobIsPinned(t *testing.T, c *cluster.Cluster) {
+	out := kubectl(t, c, "create", "cronjob", "nightly", "--namespace=team-a", "--image="+reference("signed"), "--schedule=0 3 * * *",
+		"--dry-run=server", "-o", "jsonpath={.spec.jobTemplate.spec.template.spec.containers[0].image}")
+	if !strings.Contains(out, "@sha256:") {
+		t.Errorf("the CronJob's image is %s, want its digest", out)
+	}
+}
