@@ -222,6 +222,35 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestAListIsNoBlob whatever its URL says, which is the registry's choice or that of who names the image.
+func TestAListIsNoBlob(t *testing.T) {
+	const index = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
+	million := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		fmt.Fprint(w, index, strings.Repeat("{},", 1<<20), "{}]}")
+	}
+	tests := map[string]struct {
+		repository string
+		fault      testregistry.Fault
+	}{
+		"a repository has blobs in its name": {"blobs/app", testregistry.Only(testregistry.PathContains("/referrers/"), million)},
+		"the next page is where a blob is": {"app", testregistry.Chain(
+			testregistry.Only(testregistry.PathContains("/referrers/"), testregistry.AddHeader(http.Header{"Link": {`</v2/acme/app/blobs/next>; rel="next"`}})),
+			testregistry.Only(testregistry.PathContains("/blobs/"), million),
+		)},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			s := stocked(t, testregistry.Options{}, nil)
+			if test.repository != "app" {
+				s.push(t, test.repository)
+			}
+			s.registry.SetFault(test.fault)
+			faultCase{want: core.RegistryInvalid, says: "more than 100000 elements"}.check(t, s.read(t.Context(), test.repository))
+		})
+	}
+}
+
 // TestFaultsOfTLS are the registry's failure, or a lack of time, as others are.
 func TestFaultsOfTLS(t *testing.T) {
 	tests := map[string]struct {

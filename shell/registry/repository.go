@@ -151,7 +151,7 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 		return nil, err
 	}
 	defer leave()
-	data, err := content.FetchAll(ctx, r.client.remote(host, r.ref).Blobs(), descriptor)
+	data, err := content.FetchAll(forBlob(ctx), r.client.remote(host, r.ref).Blobs(), descriptor)
 	if err != nil {
 		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, err))
 	}

@@ -2,10 +2,10 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"oras.land/oras-go/v2/registry/remote"
 )
@@ -23,6 +23,12 @@ func (b *brokenOff) Error() string { return b.cause.Error() }
 // Unwrap gives the cause.
 func (b *brokenOff) Unwrap() error { return b.cause }
 
+type blobKey struct{}
+
+// forBlob marks what is asked for as a blob. Its URL would not do: the registry chooses the URL of a list's next page, and
+// "blobs" may be a part of a repository's name.
+func forBlob(ctx context.Context) context.Context { return context.WithValue(ctx, blobKey{}, true) }
+
 // sparing reads no document that is too long, or that costs much more memory than it has bytes. Blobs are bounded by
 // who asks for them.
 type sparing struct{ next remote.Client }
@@ -31,7 +37,7 @@ type sparing struct{ next remote.Client }
 func (c *sparing) Do(request *http.Request) (*http.Response, error) {
 	response, err := c.next.Do(request)
 	if err == nil {
-		response.Body = &sparse{ReadCloser: response.Body, isBlob: strings.Contains(request.URL.Path, "/blobs/")}
+		response.Body = &sparse{ReadCloser: response.Body, isBlob: request.Context().Value(blobKey{}) != nil}
 	}
 	return response, err
 }
