@@ -25,10 +25,11 @@ type apiServer struct {
 	asked   []string      // queries of lists and watches
 	refuse  int           // status of every answer; 0 for none
 	review  func(spec map[string]any) map[string]any
-	written int    // statuses that were accepted
-	denied  string // path of the object whose status is refused
-	closed  string // collection in which nothing may be created
-	dead    bool   // watches are told nothing, as over a connection that is half dead
+	written int               // statuses that were accepted
+	denied  string            // path of the object whose status is refused
+	closed  string            // collection in which nothing may be created
+	dead    bool              // watches are told nothing, as over a connection that is half dead
+	behind  map[string][]byte // collection -> its list of any version, as an API server's cache has it that is behind
 
 	address string
 	server  *httptest.Server
@@ -42,7 +43,7 @@ type event struct {
 
 func startAPI(t *testing.T) *apiServer {
 	t.Helper()
-	a := &apiServer{objects: map[string]map[string]any{}, changed: make(chan struct{}), address: "127.0.0.1:0"}
+	a := &apiServer{objects: map[string]map[string]any{}, behind: map[string][]byte{}, changed: make(chan struct{}), address: "127.0.0.1:0"}
 	a.start(t)
 	t.Cleanup(a.stop)
 	return a
@@ -162,6 +163,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusUnprocessableEntity, "Invalid")
 	case query.Get("watch") != "":
 		a.watch(w, r, name)
+	case a.lags(w, r):
 	default:
 		a.list(w, r.URL.Path, name)
 	}

@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,28 @@ func (a *apiServer) watchesDie() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dead = true
+}
+
+// fallsBehind lets lists of a collection that ask for any version tell what there is now, whatever comes.
+func (a *apiServer) fallsBehind(collection string) {
+	now := httptest.NewRecorder()
+	a.list(now, collection, "")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.behind[collection] = now.Body.Bytes()
+}
+
+// lags answers a list from a cache that is behind, where there is one.
+func (a *apiServer) lags(w http.ResponseWriter, r *http.Request) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	behind, ok := a.behind[r.URL.Path]
+	if !ok || r.URL.Query().Get("resourceVersion") != "0" {
+		return false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(behind)
+	return true
 }
 
 // TestRenewSeesWhatADeadWatchDoesNot lists anew on demand.
@@ -27,6 +51,19 @@ func TestRenewSeesWhatADeadWatchDoesNot(t *testing.T) {
 	if !trust.Connected() {
 		t.Error("the old watches' end is taken for an outage")
 	}
+}
+
+// TestRenewIsNotToldThePast by an API server whose cache is behind: what was taken away does not come back.
+func TestRenewIsNotToldThePast(t *testing.T) {
+	api, pem := startAPI(t), root(t)
+	api.put(storesPath, "s", storeJSON(t, "acme", pem))
+	trust := startTrust(t, api, &record{})
+	eventually(t, "loaded", loaded(trust))
+	api.fallsBehind(storesPath)
+	api.watchesDie()
+	api.remove(storesPath, "s")
+	trust.Renew()
+	eventually(t, "store gone", func() bool { _, ok := trust.store("acme"); return !ok })
 }
 
 // TestEpoch tells every replica, and once only.

@@ -50,6 +50,9 @@ func (c *Client) watch(ctx context.Context, of target, into cache.ReflectorStore
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			bounded, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
+			if options.ResourceVersion == "0" { // any version, also one from before what was seen already; see Renew
+				options.ResourceVersion = ""
+			}
 			list, err := resource.List(bounded, of.narrow(options))
 			return list, told(ctx, err)
 		},
