@@ -20,6 +20,9 @@ const (
 	crlTimeout  = 4 * time.Second
 	maxCRLs     = 64
 	maxCRLAge   = time.Hour
+	// maxCRLBytes bounds the lists that are kept, as they came; decoded, they take several times that. One may have
+	// 32 MiB, and under a level that only logs, anyone's certificate may name one.
+	maxCRLBytes = 32 << 20
 )
 
 // revocationCheck checks signing and timestamping certificates by OCSP and CRL, as notation-go does, with CRLs
@@ -35,7 +38,7 @@ func newRevocationCheck() (revocationCheck, error) {
 	if err != nil {
 		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
 	}
-	fetcher.Cache = &crlCache{ttlcache.New(ttlcache.WithTTL[string, *crl.Bundle](maxCRLAge), ttlcache.WithCapacity[string, *crl.Bundle](maxCRLs), ttlcache.WithDisableTouchOnHit[string, *crl.Bundle]())}
+	fetcher.Cache = newCRLCache()
 	check := revocationCheck{transport: transport}
 	for purpose, into := range map[purpose.Purpose]*revocation.Validator{purpose.CodeSigning: &check.signing, purpose.Timestamping: &check.timestamping} {
 		*into, err = revocation.NewWithOptions(revocation.Options{
@@ -61,6 +64,27 @@ type crlCache struct {
 	lists *ttlcache.Cache[string, *crl.Bundle]
 }
 
+func newCRLCache() *crlCache {
+	return &crlCache{ttlcache.New(
+		ttlcache.WithTTL[string, *crl.Bundle](maxCRLAge),
+		ttlcache.WithCapacity[string, *crl.Bundle](maxCRLs),
+		ttlcache.WithMaxCost(maxCRLBytes, func(item ttlcache.CostItem[string, *crl.Bundle]) uint64 {
+			return uint64(sizeOfLists(item.Value))
+		}),
+		ttlcache.WithDisableTouchOnHit[string, *crl.Bundle](),
+	)}
+}
+
+// sizeOfLists is what lists take, encoded; bytes.
+func sizeOfLists(bundle *crl.Bundle) (n int) {
+	for _, list := range []*x509.RevocationList{bundle.BaseCRL, bundle.DeltaCRL} {
+		if list != nil {
+			n += len(list.Raw)
+		}
+	}
+	return n
+}
+
 // Get gives a list, or crl.ErrCacheMiss.
 func (c *crlCache) Get(ctx context.Context, url string) (*crl.Bundle, error) {
 	item := c.lists.Get(url)
@@ -71,9 +95,12 @@ func (c *crlCache) Get(ctx context.Context, url string) (*crl.Bundle, error) {
 	return item.Value(), nil
 }
 
-// Set keeps a list.
+// Set keeps a list, unless it would drive out all others.
 func (c *crlCache) Set(ctx context.Context, url string, bundle *crl.Bundle) error {
 	seen(ctx, bundle)
+	if sizeOfLists(bundle) > maxCRLBytes {
+		return nil
+	}
 	c.lists.Set(url, bundle, ttlcache.DefaultTTL)
 	return nil
 }
