@@ -25,6 +25,7 @@ const (
 	prewarmAtOnce = 2
 	prewarmSettle = 200 * time.Millisecond // for changes that come together
 	prewarmFor    = 24 * time.Hour         // after it was last asked for, an image is forgotten
+	prewarmBytes  = 16 << 20               // of demands for attestations, which whoever asks may make as long as a body
 )
 
 func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
@@ -32,7 +33,8 @@ func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
 		return nil
 	}
 	return &prewarm{
-		recent:  ttlcache.New(ttlcache.WithCapacity[string, core.Request](uint64(most)), ttlcache.WithTTL[string, core.Request](prewarmFor)),
+		recent: ttlcache.New(ttlcache.WithCapacity[string, core.Request](uint64(most)), ttlcache.WithTTL[string, core.Request](prewarmFor),
+			ttlcache.WithMaxCost(prewarmBytes, func(item ttlcache.CostItem[string, core.Request]) uint64 { return uint64(len(item.Key)) })),
 		changed: make(chan struct{}, 1),
 		gather:  gather,
 	}

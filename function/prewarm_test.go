@@ -1,0 +1,32 @@
+package function
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// TestPrewarmForgetsWhatIsTooLong for all to be remembered, and remembers what came last.
+func TestPrewarmForgetsWhatIsTooLong(t *testing.T) {
+	p := newPrewarm(1000, nil)
+	long, err := json.Marshal(strings.Repeat("x", 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked = 40
+	for i := range asked {
+		p.remember(core.Request{Attestations: []core.AttestationRule{{ImageReference: "nobody/*", Types: []core.AttestationType{{
+			Name: "sbom", Conditions: core.Conditions{All: []core.Condition{{Key: long, Operator: "Equals", Value: long}}},
+		}}}}}, "acme", core.Verdict{Results: []core.Result{{Code: core.Verified, Image: fmt.Sprintf("ghcr.io/acme/app%d:v1", i)}}})
+	}
+	bytes := 0
+	for key := range p.recent.Items() {
+		bytes += len(key)
+	}
+	if n := p.recent.Len(); n == 0 || bytes > prewarmBytes {
+		t.Errorf("%d of %d are remembered, of %d bytes; want at most %d", n, asked, bytes, prewarmBytes)
+	}
+}
