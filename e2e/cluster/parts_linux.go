@@ -80,6 +80,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
       SystemdCgroup = false
 `
 
+// registryHosts has containerd trust the registry's own authority; it overlooks one that is named outside of a host.
+const registryHosts = `server = %[1]q
+[host.%[1]q]
+  capabilities = ["pull", "resolve"]
+  ca = %[2]q
+`
+
 // nodeResolver takes the place of /etc/resolv.conf for the parts.
 const nodeResolver = "node-resolv.conf"
 
@@ -94,7 +101,7 @@ func (l layout) writeConfigs() error {
 		{"containerd.toml", toml},
 		{"resolv.conf", ""}, // of pods that do not ask CoreDNS; nothing outside answers
 		{nodeResolver, "nameserver " + dnsService + "\noptions ndots:1\n"}, // of the node, which pulls from the cluster's registry
-		{"registries/" + RegistryHost + "/hosts.toml", fmt.Sprintf("server = \"https://%s\"\nca = %q\n", RegistryHost, l.path("pki", "registry-ca.crt"))},
+		{"registries/" + RegistryHost + "/hosts.toml", fmt.Sprintf(registryHosts, "https://"+RegistryHost, l.path("pki", "registry-ca.crt"))},
 		{"cni/10-pods.conflist", object{
 			"cniVersion": "1.0.0", "name": "pods",
 			"plugins": []object{{

@@ -33,10 +33,10 @@ func TestAdmission(t *testing.T) {
 				"the service runs in two replicas":                    twoReplicas,
 				"a signed image runs, as its digest":                  signedImageRuns,
 				"a plugin-signed image is admitted":                   admits("team-a", "run-plugin"),
-				"an unsigned image is denied with the sentence":       denies("team-a", "unsigned", "team-a", "is not signed"),
-				"a foreign image is denied to who trusts another":     denies("team-a", "foreign", "not trusted"),
+				"an unsigned image is denied with the sentence":       denies("team-a", "unsigned", "no signature is associated with"),
+				"a foreign image is denied to who trusts another":     denies("team-a", "foreign", "does not contain any trusted certificate"),
 				"a foreign image is admitted where its signer counts": admits("team-b", "foreign"),
-				"a signed image is denied where its signer does not":  denies("team-b", "signed", "not trusted"),
+				"a signed image is denied where its signer does not":  denies("team-b", "signed", "does not contain any trusted certificate"),
 				"a CronJob's image is pinned":                         cronJobIsPinned,
 			} {
 				t.Run(sentence, func(t *testing.T) { check(t, c) })
