@@ -55,9 +55,6 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	if settings.EpochConfigMap == "" {
-		return CertmanagerSettings{}, nil, errors.New("epochConfigMap is empty")
-	}
 	return CertmanagerSettings{settings, own}, rest, own.policy("any").Validate()
 }
 

@@ -17,10 +17,10 @@ import (
 // door bounds the requests that are worked on at once, so that a burst is answered in part and at once rather than
 // wholly and late. What it holds back is told to try again.
 type door struct {
-	maxBody  int64               // bytes
-	requests *semaphore.Weighted // that are being read
-	large    *semaphore.Weighted // of those, with a body over usualBody
-	inside   *fair.Gate          // that are being judged, by trust policy
+	maxBody  int64                          // bytes
+	requests map[string]*semaphore.Weighted // that are being read, by path, since not all paths ask who comes
+	large    *semaphore.Weighted            // of those, with a body over usualBody
+	inside   *fair.Gate                     // that are being judged, by trust policy
 }
 
 const (
@@ -35,19 +35,22 @@ var errOverloaded = errors.New("the service has too many requests to answer; try
 
 func newDoor(settings Settings) *door {
 	return &door{
-		maxBody:  int64(settings.MaxBodyBytes),
-		requests: semaphore.NewWeighted(int64(settings.MaxRequests)),
-		large:    semaphore.NewWeighted(largeBodies),
-		inside:   fair.New(settings.MaxRequests, 0),
+		maxBody: int64(settings.MaxBodyBytes),
+		requests: map[string]*semaphore.Weighted{
+			pathCheck: semaphore.NewWeighted(int64(settings.MaxRequests)), pathVerify: semaphore.NewWeighted(int64(settings.MaxRequests)),
+		},
+		large:  semaphore.NewWeighted(largeBodies),
+		inside: fair.New(settings.MaxRequests, 0),
 	}
 }
 
 // read reads a request's body.
 func (d *door) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if !d.requests.TryAcquire(1) {
+	places := d.requests[r.URL.Path]
+	if places == nil || !places.TryAcquire(1) {
 		return nil, errOverloaded
 	}
-	defer d.requests.Release(1)
+	defer places.Release(1)
 	body := http.MaxBytesReader(w, r.Body, d.maxBody)
 	var text bytes.Buffer
 	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that

@@ -86,6 +86,10 @@ func (e *events) take(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = event.Validate()
 	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
+	}
 	if err != nil {
 		return &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
 	}

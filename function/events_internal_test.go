@@ -147,7 +147,7 @@ func TestEvents(t *testing.T) {
 		"a token that cannot be reviewed now":  {letter{token: "unknown"}, 503, false, "a b"},
 		"no event":                             {letter{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b"},
 		"an event without an id":               {letter{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b"},
-		"more than is read":                    {letter{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 400, false, "a b"},
+		"more than is read":                    {letter{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

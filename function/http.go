@@ -15,11 +15,17 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
+// The paths at which images are asked about.
+const (
+	pathCheck  = "/checkimages"
+	pathVerify = "/verify"
+)
+
 // Handler answers the HTTP contract.
 func (f *Function) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /checkimages", f.serve("/checkimages", f.authenticated, f.answerCheck))
-	mux.HandleFunc("POST /verify", f.serve("/verify", everyone, f.answerVerify))
+	mux.HandleFunc("POST "+pathCheck, f.serve(pathCheck, f.authenticated, f.answerCheck))
+	mux.HandleFunc("POST "+pathVerify, f.serve(pathVerify, everyone, f.answerVerify))
 	mux.Handle("POST /events", f.events)
 	mux.Handle("POST /{$}", f.events)
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })

@@ -154,6 +154,11 @@ func (s Settings) validate() error {
 			return fmt.Errorf("%s is %s; it must be more than 0", name, value)
 		}
 	}
+	for name, value := range map[string]string{"tlsSecret": s.TLSSecret, "epochConfigMap": s.EpochConfigMap} {
+		if value == "" {
+			return fmt.Errorf("%s is empty; name the object", name) // all objects would be watched
+		}
+	}
 	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
 		return errors.New("tlsCertFile and tlsKeyFile go together; set both or none")
 	}

@@ -300,7 +300,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 			"coordination.k8s.io leases : create",
 			"coordination.k8s.io leases kyverno-notation-venafi-certmanager: get,update",
 		},
-		"Role default/" + managerName: {"events.k8s.io events : create,patch"},
+		"Role default/" + managerName: {"events.k8s.io events : create"},
 	}
 	for file, all := range shapes(t) {
 		have := rights(t, all)

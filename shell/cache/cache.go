@@ -158,6 +158,13 @@ func (c *Cache) Drop(chosen func(Key) bool) {
 	}
 }
 
+// Forget forgets one outcome that has turned out wrong.
+func (c *Cache) Forget(key Key) {
+	if c.kept != nil {
+		c.kept.Delete(key)
+	}
+}
+
 // Flush forgets everything. What is under way is finished for those who wait for it, but not kept, and not shared with
 // those who come later.
 func (c *Cache) Flush() {

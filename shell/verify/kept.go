@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -41,11 +43,9 @@ type resolution struct {
 
 // resolved resolves the task's reference. What a digest stands for does not change; a tag may be moved.
 func (g *Gatherer) resolved(ctx context.Context, a artifact) resolution {
-	ref := a.task.Ref
-	key := cache.Key{Kind: cache.Resolution, Repository: ref.Name(), Subject: ref.Digest}
-	keep := g.options.Keep
+	ref, key, keep := a.task.Ref, a.resolution(), g.options.Keep
 	if ref.Digest == "" {
-		key.Subject, keep = ref.Tag, g.options.KeepTags
+		keep = g.options.KeepTags
 	}
 	found, ok := cache.Do(ctx, g.outcomes, key, func(ctx context.Context) (resolution, cache.Keep) {
 		asked := time.Now()
@@ -100,6 +100,9 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 		if err != nil {
 			return verification{failure: findingOf(ctx, err)}, cache.Keep{}
 		}
+		if slices.ContainsFunc(fact.Rejected, func(f core.Finding) bool { return f.Code == core.SignatureMismatch }) {
+			g.outcomes.Forget(a.resolution()) // size or media type may be what a proxy made of them
+		}
 		return verification{fact: fact}, g.keep(fact.Verified, fact.Lasting(), fact.KeepUntil())
 	})
 	if !ok {
@@ -145,6 +148,12 @@ func (g *Gatherer) enter(ctx context.Context, a artifact) *core.Finding {
 		return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other images were verified; try again"}
 	}
 	return nil
+}
+
+// resolution names what the task's reference stands for.
+func (a artifact) resolution() cache.Key {
+	ref := a.task.Ref
+	return cache.Key{Kind: cache.Resolution, Repository: ref.Name(), Subject: lo.CoalesceOrEmpty(ref.Digest, ref.Tag)}
 }
 
 // key names an outcome under the task's trust.

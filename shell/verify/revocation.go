@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
@@ -34,6 +37,7 @@ type revocationCheck struct {
 
 func newRevocationCheck() (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second, ControlContext: refuseLinkLocal}).DialContext
 	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: transport})
 	if err != nil {
 		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
@@ -111,4 +115,16 @@ func seen(ctx context.Context, bundle *crl.Bundle) {
 			horizonOf(ctx).note(list.NextUpdate)
 		}
 	}
+}
+
+// refuseLinkLocal keeps a certificate, which may be a stranger's, from having metadata services of clouds asked.
+func refuseLinkLocal(_ context.Context, _, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", address, err)
+	}
+	if addr := to.Addr().Unmap(); addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.WithZone("") == netip.MustParseAddr("fd00:ec2::254") {
+		return fmt.Errorf("%s is no address of a revocation service", addr)
+	}
+	return nil
 }
