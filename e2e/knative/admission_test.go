@@ -26,6 +26,9 @@ const (
 // TestAdmission installs the product in each way and asks the same of each.
 func TestAdmission(t *testing.T) {
 	c := attach(t)
+	if err := c.ImportProduct(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, way := range []string{"knative", "plain"} {
 		t.Run(way, func(t *testing.T) {
 			install(t, c, way)
@@ -38,6 +41,7 @@ func TestAdmission(t *testing.T) {
 				"a foreign image is admitted where its signer counts": admits("team-b", "foreign"),
 				"a signed image is denied where its signer does not":  denies("team-b", "signed", "does not contain any trusted certificate"),
 				"a CronJob's image is pinned":                         cronJobIsPinned,
+				"the namespace takes no pod that may do more":         privilegedIsRefused,
 			} {
 				t.Run(sentence, func(t *testing.T) { check(t, c) })
 			}
@@ -190,5 +194,12 @@ func cronJobIsPinned(t *testing.T, c *cluster.Cluster) {
 		"--dry-run=server", "-o", "jsonpath={.spec.jobTemplate.spec.template.spec.containers[0].image}")
 	if !strings.Contains(out, "@sha256:") {
 		t.Errorf("the CronJob's image is %s, want its digest", out)
+	}
+}
+
+func privilegedIsRefused(t *testing.T, c *cluster.Cluster) {
+	_, err := c.Kubectl(t.Context(), "", "run", "root", "--namespace="+namespace, "--image=dev.local/pause:v1", "--privileged", "--dry-run=server")
+	if err == nil || !strings.Contains(err.Error(), `violates PodSecurity "restricted`) {
+		t.Errorf("got %v, want a refusal by Pod Security", err)
 	}
 }
