@@ -219,7 +219,7 @@ func testRights(t *testing.T, b *bed.Bed) {
 			"list secrets":                                                          false,
 			"create secrets --namespace=default":                                    false,
 			"create events.events.k8s.io --namespace=default":                       true,
-			"patch events.events.k8s.io --namespace=default":                        true,
+			"patch events.events.k8s.io --namespace=default":                        false,
 			"create events.events.k8s.io":                                           false,
 			"create tokenreviews.authentication.k8s.io":                             false,
 		},
