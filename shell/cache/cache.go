@@ -137,8 +137,8 @@ func (c *Cache) sweep() {
 	}
 }
 
-// Drop forgets the outcomes whose keys are chosen, as Flush does with all. Work that is under way for others is not
-// kept either: which of it is meant cannot be told from here.
+// Drop forgets the outcomes whose keys are chosen. Work that is under way for them is not shared with those who come
+// later; none that is under way is kept, for other keys neither, which costs them little.
 func (c *Cache) Drop(chosen func(Key) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,15 +167,7 @@ func (c *Cache) Forget(key Key) {
 
 // Flush forgets everything. What is under way is finished for those who wait for it, but not kept, and not shared with
 // those who come later.
-func (c *Cache) Flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flushes++
-	clear(c.flights)
-	if c.kept != nil {
-		c.kept.DeleteAll()
-	}
-}
+func (c *Cache) Flush() { c.Drop(func(Key) bool { return true }) }
 
 // Stats gives counts.
 func (c *Cache) Stats() Stats {
