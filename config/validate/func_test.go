@@ -4,7 +4,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -95,7 +94,7 @@ func deployed(t *testing.T, f functionFile) *servingv1.Service {
 	t.Helper()
 	yes, no := true, false
 	container := corev1.Container{
-		Image:          "registry.example.com/kyverno-notation-venafi@sha256:" + strings.Repeat("0", 64),
+		Image:          functionImage,
 		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: f.Deploy.HealthEndpoints.Liveness}}},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: f.Deploy.HealthEndpoints.Readiness}}},
 		SecurityContext: &corev1.SecurityContext{
@@ -152,6 +151,20 @@ func functionVolumes(t *testing.T, f functionFile) (volumes []corev1.Volume, mou
 		mounts = append(mounts, corev1.VolumeMount{Name: volume.Name, MountPath: v.Path})
 	}
 	return volumes, mounts
+}
+
+// functionImage is the one that the manifests name.
+const functionImage = "ghcr.io/nirmata/kyverno-notation-venafi:latest"
+
+// TestRenderedFunctionIsThatOfTheSource keeps what func would apply in a file, for tests in a cluster.
+func TestRenderedFunctionIsThatOfTheSource(t *testing.T) {
+	service := deployed(t, readFunction(t))
+	service.TypeMeta = metav1.TypeMeta{APIVersion: "serving.knative.dev/v1", Kind: "Service"}
+	text, err := yaml.Marshal(service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "testdata/function.yaml", append([]byte("# The Knative Service that func makes of func.yaml. Do not edit:\n#   go -C config/validate test -run Rendered -update\n"), text...))
 }
 
 func TestTheFunctionsServiceIsValid(t *testing.T) {

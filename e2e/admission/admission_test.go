@@ -234,18 +234,8 @@ func TestAttestationPolicy(t *testing.T) {
 	w := shared
 	w.twoTenants(t)
 	for name, licence := range map[string]string{"sbom-good": "Apache-2.0", "sbom-gpl": "GPL-3.0"} {
-		image, err := w.scenario.PushSigned(t.Context(), name, w.scenario.Signer(), &signing.SignRequest{})
-		if err != nil {
+		if err := w.scenario.PushWithSampleAttestations(t.Context(), name, licence); err != nil {
 			t.Fatal(err)
-		}
-		for artifactType, document := range map[string]string{
-			"sbom/cyclone-dx":           `{"creationInfo":{"licenseListVersion":"3.17"}}`,
-			"application/vnd.cyclonedx": fmt.Sprintf(`{"bomFormat":"CycloneDX","components":[{"name":"a","licenses":[{"expression":"MIT"}]},{"name":"b","licenses":[{"expression":%q}]}]}`, licence),
-			"application/sarif+json":    `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"Trivy"}},"results":[]}]}`,
-		} {
-			if _, err := w.scenario.Attest(t.Context(), name, image, artifactType, []byte(document), w.scenario.Signer()); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 	name := policyName(t, w.sample(t, "clusterpolicy-attestations.yaml"))

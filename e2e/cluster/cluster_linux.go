@@ -21,6 +21,7 @@ import (
 const (
 	readyTime   = 3 * time.Minute  // for one wait on the cluster
 	kubectlTime = 4 * time.Minute  // for one kubectl call, waits included
+	helmTime    = 10 * time.Minute // for one call of Helm, which may have to be built first
 	endTime     = 30 * time.Second // for the first process and all others to be gone
 )
 

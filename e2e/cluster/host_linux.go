@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -47,7 +48,7 @@ func checkHost() error {
 func missingPackages() []string {
 	missing := []string{}
 	for _, p := range packages {
-		if _, err := exec.LookPath(p.program); err != nil && p.name != "" {
+		if _, err := exec.LookPath(p.program); err != nil && p.name != "" && !slices.Contains(missing, p.name) {
 			missing = append(missing, p.name)
 		}
 	}

@@ -168,6 +168,9 @@ func (i image) describe(layer blob) (map[string]blob, error) {
 	return files, failed
 }
 
+// imageMarker is the file that tells which image of a name was imported.
+func (c *Cluster) imageMarker(name string) string { return c.path("images", name) }
+
 // importImage hands the image to containerd, unless it has the same one.
 func (c *Cluster) importImage(ctx context.Context, i image) error {
 	layer, err := i.layerBlob()
@@ -178,7 +181,7 @@ func (c *Cluster) importImage(ctx context.Context, i image) error {
 	if err != nil {
 		return fmt.Errorf("image %s: %w", i.Name, err)
 	}
-	marker := c.path("images", i.Name)
+	marker := c.imageMarker(i.Name)
 	if known, err := os.ReadFile(marker); err == nil && bytes.Equal(known, key) {
 		return nil
 	}

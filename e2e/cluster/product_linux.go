@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -20,8 +21,11 @@ const (
 	publicImage   = "ghcr.io/nirmata/kyverno-notation-venafi:latest" // in the manifests
 )
 
-// Ways are the ways of installing the product, and the manifest of each.
-var ways = map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml"}
+// Ways are the ways of installing the product that the README names.
+var Ways = []string{"knative", "func", "plain", "helm", "helm-knative"}
+
+// helmModule is the one whose packages config/validate renders the chart with.
+const helmModule = "helm.sh/helm/v3"
 
 // buildOwn builds a program of the product's own module as the Dockerfile does.
 func (c *Cluster) buildOwn(ctx context.Context, name, pkg string) (string, error) {
@@ -60,14 +64,10 @@ func (c *Cluster) ImportProduct(ctx context.Context) error {
 // InstallProduct installs the product in one of its ways, as the README says, only the image's name changed, and waits
 // until it serves.
 func (c *Cluster) InstallProduct(ctx context.Context, way string) error {
-	manifest, err := productManifest(ctx, way)
-	if err != nil {
+	if err := c.applyProduct(ctx, way); err != nil {
 		return err
 	}
-	if _, err := c.Kubectl(ctx, manifest, "apply", "-f", "-"); err != nil {
-		return err
-	}
-	if way == "knative" {
+	if way != "plain" && way != "helm" {
 		if _, err := c.Kubectl(ctx, "", "wait", "--for=condition=Ready", "ksvc/"+productName, "--namespace="+productName, "--timeout="+readyTime.String()); err != nil {
 			return err
 		}
@@ -75,9 +75,39 @@ func (c *Cluster) InstallProduct(ctx context.Context, way string) error {
 	return c.rollout(ctx, productName)
 }
 
-// RemoveProduct removes what InstallProduct made, the namespace included.
+func (c *Cluster) applyProduct(ctx context.Context, way string) error {
+	root, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	switch way {
+	case "helm":
+		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName))
+	case "helm-knative":
+		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName), "--set=knative.enabled=true")
+	}
+	manifest, err := c.productManifest(ctx, root, way)
+	if err != nil {
+		return err
+	}
+	_, err = c.Kubectl(ctx, manifest, "apply", "-f", "-")
+	return err
+}
+
+// RemoveProduct removes what InstallProduct made, the namespace and the definitions included.
 func (c *Cluster) RemoveProduct(ctx context.Context, way string) error {
-	manifest, err := productManifest(ctx, way)
+	root, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(way, "helm") {
+		if err := c.helm(ctx, "uninstall", productName, "--wait"); err != nil {
+			return err
+		}
+		_, err := c.Kubectl(ctx, "", "delete", "--ignore-not-found", "--timeout="+readyTime.String(), "-k", filepath.Join(root, "config/crds"))
+		return err
+	}
+	manifest, err := c.productManifest(ctx, root, way)
 	if err != nil {
 		return err
 	}
@@ -85,20 +115,108 @@ func (c *Cluster) RemoveProduct(ctx context.Context, way string) error {
 	return err
 }
 
-func productManifest(ctx context.Context, way string) (string, error) {
-	file, known := ways[way]
+// productManifest is what the README has a user apply; of func, which cannot be had as a module, what it would apply
+// after that.
+func (c *Cluster) productManifest(ctx context.Context, root, way string) (string, error) {
+	files := map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml", "func": "config/validate/testdata/function.yaml"}
+	file, known := files[way]
 	if !known {
-		return "", fmt.Errorf("no way of installing is called %q; there are %s", way, strings.Join(sortedKeys(ways), ", "))
+		return "", fmt.Errorf("no way of installing is called %q; there are %s", way, strings.Join(Ways, ", "))
 	}
+	data, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return "", fmt.Errorf("find the manifests: %w", err)
+	}
+	text := string(data)
+	if way == "func" {
+		before, err := c.Kubectl(ctx, "", "kustomize", filepath.Join(root, "config/func"))
+		if err != nil {
+			return "", err
+		}
+		text = before + "---\n" + functionSecret + "---\n" + text
+	}
+	return strings.ReplaceAll(text, publicImage, imageName(productName)), nil
+}
+
+// functionSecret is the one that func wants to exist.
+const functionSecret = "{apiVersion: v1, kind: Secret, metadata: {name: notation-venafi-csp-config, namespace: " + productName + "}}\n"
+
+func moduleDir(ctx context.Context) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the manifests: %w", err)
 	}
-	data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), file))
-	if err != nil {
-		return "", fmt.Errorf("find the manifests: %w", err)
+	return strings.TrimSpace(string(root)), nil
+}
+
+// helm runs Helm as the administrator. It is built into the cache, in the version that config/validate names.
+func (c *Cluster) helm(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, helmTime)
+	defer cancel()
+	program := filepath.Join(c.cache, "cluster-own", "helm")
+	if _, err := os.Stat(program); err != nil {
+		if err := c.buildHelm(ctx); err != nil {
+			return err
+		}
 	}
-	return strings.ReplaceAll(string(data), publicImage, imageName(productName)), nil
+	cmd := c.Command(ctx, program, append(args, "--kubeconfig="+c.kubeconfig("admin"))...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("helm %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func (c *Cluster) buildHelm(ctx context.Context) error {
+	root, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	version, err := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "config/validate"), "list", "-m", "-f", "{{.Version}}", helmModule).Output()
+	if err != nil {
+		return fmt.Errorf("version of Helm: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "go", "install", helmModule+"/cmd/helm@"+strings.TrimSpace(string(version)))
+	cmd.Env = append(os.Environ(), "GOBIN="+filepath.Join(c.cache, "cluster-own"), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build Helm: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Send has the program e2e/cmd/sender send requests from inside the cluster's network, and returns what it prints.
+func (c *Cluster) Send(ctx context.Context, body string, args ...string) (string, error) {
+	program, err := c.buildOwn(ctx, "sender", "e2e/cmd/sender")
+	if err != nil {
+		return "", err
+	}
+	cmd := c.Command(ctx, program, args...)
+	cmd.Stdin = strings.NewReader(body)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("send: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
+// cutTable drops what is on its way to the service or back from it, as a network that is cut does.
+const cutTable = "table inet cut {\n chain forward {\n  type filter hook forward priority 0;\n  tcp dport 9443 drop\n  tcp sport 9443 drop\n }\n}\n"
+
+// Cut cuts the network between the service's port for TLS and all other pods, until Mend.
+func (c *Cluster) Cut(ctx context.Context) error {
+	cmd := c.enter(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(cutTable)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cut the network: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Mend undoes Cut.
+func (c *Cluster) Mend(ctx context.Context) error {
+	if out, err := c.enter(ctx, "nft", "delete", "table", "inet", "cut").CombinedOutput(); err != nil {
+		return fmt.Errorf("mend the network: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // InstallRegistry runs a registry with images under RegistryHost.
@@ -116,7 +234,11 @@ func (c *Cluster) InstallRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manifest := strings.NewReplacer("IMAGE", imageName("registry"), "HOST", RegistryHost).Replace(registryManifest)
+	build, err := os.ReadFile(c.imageMarker("registry")) // another program under the same name starts another pod
+	if err != nil {
+		return fmt.Errorf("image of the registry: %w", err)
+	}
+	manifest := strings.NewReplacer("IMAGE", imageName("registry"), "HOST", RegistryHost, "BUILD", fmt.Sprintf("%x", sha256.Sum256(build))).Replace(registryManifest)
 	if err := c.Apply(ctx, manifest+"---\n"+secret); err != nil {
 		return err
 	}

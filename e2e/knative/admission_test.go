@@ -29,7 +29,7 @@ func TestAdmission(t *testing.T) {
 	if err := c.ImportProduct(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, way := range []string{"knative", "plain"} {
+	for _, way := range cluster.Ways {
 		t.Run(way, func(t *testing.T) {
 			install(t, c, way)
 			for sentence, check := range map[string]func(*testing.T, *cluster.Cluster){
@@ -42,8 +42,14 @@ func TestAdmission(t *testing.T) {
 				"a signed image is denied where its signer does not":  denies("team-b", "signed", "does not contain any trusted certificate"),
 				"a CronJob's image is pinned":                         cronJobIsPinned,
 				"the namespace takes no pod that may do more":         privilegedIsRefused,
+				"no file system of the service can be written":        rootIsReadOnly,
+				"network policies are there":                          networkPoliciesAreThere,
 			} {
 				t.Run(sentence, func(t *testing.T) { check(t, c) })
+			}
+			t.Run("attestations are demanded", func(t *testing.T) { attestationsAreDemanded(t, c) })
+			if way != "plain" && way != "helm" {
+				t.Run("an event comes by the cluster-local address", func(t *testing.T) { eventIsTaken(t, c) })
 			}
 		})
 	}
@@ -96,7 +102,7 @@ func install(t *testing.T, c *cluster.Cluster, way string) {
 func remove(t *testing.T, c *cluster.Cluster, way string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	for _, object := range []string{"clusterpolicy/verify-images", "namespace/team-a", "namespace/team-b"} {
+	for _, object := range []string{"clusterpolicy/verify-images", "clusterpolicy/verify-attestations", "namespace/team-a", "namespace/team-b"} {
 		if _, err := c.Kubectl(ctx, "", "delete", object, "--ignore-not-found", "--timeout=2m"); err != nil {
 			t.Error(err)
 		}
@@ -201,5 +207,75 @@ func privilegedIsRefused(t *testing.T, c *cluster.Cluster) {
 	_, err := c.Kubectl(t.Context(), "", "run", "root", "--namespace="+namespace, "--image=dev.local/pause:v1", "--privileged", "--dry-run=server")
 	if err == nil || !strings.Contains(err.Error(), `violates PodSecurity "restricted`) {
 		t.Errorf("got %v, want a refusal by Pod Security", err)
+	}
+}
+
+func rootIsReadOnly(t *testing.T, c *cluster.Cluster) {
+	out := kubectl(t, c, "get", "pods", "--namespace="+namespace, "-o",
+		`jsonpath={range .items[*].spec.containers[?(@.image!="dev.local/queue:v1")]}{.name}={.securityContext.readOnlyRootFilesystem} {end}`)
+	for _, container := range strings.Fields(out) {
+		if !strings.HasSuffix(container, "=true") {
+			t.Errorf("the root file system of a container can be written: %s", out)
+		}
+	}
+}
+
+func networkPoliciesAreThere(t *testing.T, c *cluster.Cluster) {
+	out := kubectl(t, c, "get", "networkpolicies", "--namespace="+namespace, "-o", "name")
+	if !strings.Contains(out, "networkpolicy") {
+		t.Errorf("there are none: %q", out)
+	}
+}
+
+// attestationsAreDemanded puts the sample with attestations in the place of the one without.
+func attestationsAreDemanded(t *testing.T, c *cluster.Cluster) {
+	kubectl(t, c, "delete", "clusterpolicy/verify-images", "--timeout=1m")
+	if err := c.Apply(t.Context(), sample(t, "clusterpolicy-attestations.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-attestations", "--timeout="+policyTime.String())
+	for deadline := time.Now().Add(policyTime); ; time.Sleep(time.Second) { // until it is enforced
+		out, err := dryRun(t.Context(), c, "team-a", "attested")
+		if err == nil && strings.Contains(out, "@sha256:") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no admission of an attested image: %v %s", err, out)
+		}
+	}
+	denies("team-a", "attested-gpl", `"GPL-3.0"`)(t, c)
+	denies("team-a", "signed", `no attestation of type "sbom/cyclone-dx" is attached`)(t, c)
+}
+
+// eventIsTaken posts what Knative's ApiServerSource would, by Knative's own routing to the service.
+func eventIsTaken(t *testing.T, c *cluster.Cluster) {
+	const epoch = "jsonpath={.data}"
+	read := func() string {
+		return kubectl(t, c, "get", "configmap/"+namespace+"-epoch", "--namespace="+namespace, "-o", epoch)
+	}
+	before := read()
+	token := kubectl(t, c, "create", "token", "default", "--namespace="+namespace, "--audience="+namespace+"-events")
+	send := func(headers ...string) string {
+		args := []string{"--address=" + ingress(t, c), "--host=" + clusterLocal, "--path=/events",
+			"--header=Content-Type: application/json", "--header=Ce-Specversion: 1.0", "--header=Ce-Type: dev.knative.apiserver.resource.update",
+			"--header=Ce-Source: https://10.96.0.1:443", fmt.Sprintf("--header=Ce-Id: %d", time.Now().UnixNano()),
+			"--header=Ce-Kind: TrustPolicy", "--header=Ce-Apiversion: notation.nirmata.io/v1alpha1"}
+		out, err := c.Send(t.Context(), kubectl(t, c, "get", "trustpolicies", "-o", "jsonpath={.items[0]}"), append(args, headers...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	if out := send(); !strings.HasSuffix(out, "401 1") {
+		t.Errorf("without a token: %s, want one answer with 401", out)
+	}
+	if after := read(); after != before {
+		t.Errorf("an event of an unknown sender set the epoch from %s to %s", before, after)
+	}
+	if out := send("--header=Authorization: Bearer " + strings.TrimSpace(token)); out != "202 1" {
+		t.Errorf("with a token: %s, want one answer with 202", out)
+	}
+	if after := read(); after == before {
+		t.Errorf("the other replicas were not told: the epoch is still %s", after)
 	}
 }

@@ -31,17 +31,20 @@ func TestDisturbances(t *testing.T) {
 	service := "--namespace=" + namespace
 	for _, disturbance := range []struct {
 		sentence string
-		args     []string
+		run      func(*testing.T, *cluster.Cluster)
 		smooth   bool // refuses nothing signed
 	}{
-		{"a new revision rolls out", []string{"patch", "ksvc/" + namespace, service, "--type=merge",
-			`--patch={"spec":{"template":{"metadata":{"annotations":{"test/revision":"next"}}}}}`}, true},
-		{"both certmanagers are killed", []string{"delete", "pods", service, "--selector=app.kubernetes.io/name=" + namespace + "-certmanager", "--force"}, true},
-		{"every replica is killed", []string{"delete", "pods", service, "--selector=app.kubernetes.io/name=" + namespace, "--force"}, false},
-		{"Kyverno is killed", []string{"delete", "pods", "--namespace=kyverno", "--all", "--force"}, false},
+		{"a new revision rolls out", run("patch", "ksvc/"+namespace, service, "--type=merge",
+			`--patch={"spec":{"template":{"metadata":{"annotations":{"test/revision":"next"}}}}}`), true},
+		{"the certmanager's leader is killed", killLeader, true},
+		{"both certmanagers are killed", run("delete", "pods", service, "--selector=app.kubernetes.io/name="+namespace+"-certmanager", "--force"), true},
+		{"one replica is killed", killReplica, false},
+		{"every replica is killed", run("delete", "pods", service, "--selector=app.kubernetes.io/name="+namespace, "--force"), false},
+		{"Kyverno is killed", run("delete", "pods", "--namespace=kyverno", "--all", "--force"), false},
+		{"the network is cut for 10 s", cutNetwork, false},
 	} {
 		t.Run(disturbance.sentence, func(t *testing.T) {
-			counted := disturb(t, c, disturbance.args)
+			counted := disturb(t, c, disturbance.run)
 			t.Logf("%d admitted, %d refused", counted.admitted, len(counted.refused))
 			if counted.admitted == 0 {
 				t.Error("nothing was admitted")
@@ -56,8 +59,48 @@ func TestDisturbances(t *testing.T) {
 	}
 }
 
-// disturb asks for some time, runs kubectl, and asks on until all is well again.
-func disturb(t *testing.T, c *cluster.Cluster, args []string) *tally {
+func run(args ...string) func(*testing.T, *cluster.Cluster) {
+	return func(t *testing.T, c *cluster.Cluster) { kubectl(t, c, args...) }
+}
+
+func killLeader(t *testing.T, c *cluster.Cluster) {
+	holder := kubectl(t, c, "get", "lease/"+namespace+"-certmanager", "--namespace="+namespace, "-o", "jsonpath={.spec.holderIdentity}")
+	killed := false
+	for _, pod := range strings.Fields(kubectl(t, c, "get", "pods", "--namespace="+namespace, "-o", "name")) {
+		if strings.HasPrefix(holder, strings.TrimPrefix(pod, "pod/")) {
+			kubectl(t, c, "delete", pod, "--namespace="+namespace, "--force")
+			killed = true
+		}
+	}
+	if !killed {
+		t.Fatalf("no pod is the leader %s", holder)
+	}
+}
+
+func killReplica(t *testing.T, c *cluster.Cluster) {
+	pods := strings.Fields(kubectl(t, c, "get", "pods", "--namespace="+namespace, "--selector=app.kubernetes.io/name="+namespace, "-o", "name"))
+	kubectl(t, c, "delete", pods[0], "--namespace="+namespace, "--force")
+}
+
+// cutNetwork also shows that it is cut: what is asked meanwhile is denied.
+func cutNetwork(t *testing.T, c *cluster.Cluster) {
+	if err := c.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if out, err := dryRun(t.Context(), c, "team-a", "signed"); err == nil && time.Since(began) < cutTime {
+		t.Errorf("the network is not cut: %s", out)
+	}
+	time.Sleep(time.Until(began.Add(cutTime)))
+	if err := c.Mend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const cutTime = 10 * time.Second
+
+// disturb asks for some time, disturbs, and asks on until all is well again.
+func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *cluster.Cluster)) *tally {
 	t.Helper()
 	const before, after = 2 * time.Second, 15 * time.Second
 	ctx, stop := context.WithCancel(t.Context())
@@ -72,7 +115,7 @@ func disturb(t *testing.T, c *cluster.Cluster, args []string) *tally {
 		})
 	}
 	time.Sleep(before)
-	kubectl(t, c, args...)
+	disturbance(t, c)
 	time.Sleep(after)
 	stop()
 	asking.Wait()

@@ -159,6 +159,25 @@ func (s *Scenario) Sign(ctx context.Context, name string, subject ocispec.Descri
 	return s.attach(ctx, name, subject, request.Format, envelope)
 }
 
+// PushWithSampleAttestations pushes a signed image with the three attestations that the sample policy
+// config/samples/clusterpolicy-attestations.yaml asks for. Of the SBOM's components one has the licence.
+func (s *Scenario) PushWithSampleAttestations(ctx context.Context, name, licence string) error {
+	image, err := s.PushSigned(ctx, name, s.ecdsa, &signing.SignRequest{})
+	if err != nil {
+		return err
+	}
+	for artifactType, document := range map[string]string{
+		"sbom/cyclone-dx":           `{"creationInfo":{"licenseListVersion":"3.17"}}`,
+		"application/vnd.cyclonedx": fmt.Sprintf(`{"bomFormat":"CycloneDX","components":[{"name":"a","licenses":[{"expression":"MIT"}]},{"name":"b","licenses":[{"expression":%q}]}]}`, licence),
+		"application/sarif+json":    `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"Trivy"}},"results":[]}]}`,
+	} {
+		if _, err := s.Attest(ctx, name, image, artifactType, []byte(document), s.ecdsa); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Attest pushes a referrer of an image with a JSON payload; signer nil leaves it unsigned.
 func (s *Scenario) Attest(ctx context.Context, name string, image ocispec.Descriptor, artifactType string, payload []byte, signer *signing.Signer) (ocispec.Descriptor, error) {
 	repository, err := signing.Repository(s.Host, "acme/"+name, s.client, s.plainHTTP)

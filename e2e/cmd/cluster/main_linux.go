@@ -3,7 +3,7 @@
 //	go run ./e2e/cmd/cluster up          brings it up, or what is missing of it
 //	go run ./e2e/cmd/cluster down        ends it and removes what it changed
 //	go run ./e2e/cmd/cluster world       adds Kyverno, and a registry with images
-//	go run ./e2e/cmd/cluster product WAY builds the product's image and installs it, WAY being knative or plain
+//	go run ./e2e/cmd/cluster product WAY builds the product's image and installs it, WAY being knative, func, plain, helm or helm-knative
 //	go run ./e2e/cmd/cluster kubectl ... runs kubectl as the administrator
 //	go run ./e2e/cmd/cluster exec ...    runs a program of this machine in the cluster's network
 //
@@ -37,7 +37,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	usage := errors.New("usage: cluster up [--install-packages] | down | world | product knative|plain | kubectl ARGS | exec PROGRAM ARGS")
+	usage := errors.New("usage: cluster up [--install-packages] | down | world | product WAY | kubectl ARGS | exec PROGRAM ARGS")
 	if len(args) == 0 {
 		return usage
 	}

@@ -60,6 +60,11 @@ func run(ctx context.Context, host, certificates, program string) error {
 	if err := publishRunning(ctx, s, client, program); err != nil {
 		return err
 	}
+	for name, licence := range map[string]string{"attested": "Apache-2.0", "attested-gpl": "GPL-3.0"} {
+		if err := s.PushWithSampleAttestations(ctx, name, licence); err != nil {
+			return err
+		}
+	}
 	trust := &http.Server{Addr: ":8080", Handler: trustHandler(s), ReadHeaderTimeout: headerTime}
 	go func() { failed <- trust.ListenAndServe() }()
 	return <-failed
