@@ -33,7 +33,7 @@ const defaultTokenLifetime = 5 * time.Minute
 func (r *Registry) protect(options Options) http.Handler {
 	handler := options.Handler
 	if handler == nil {
-		handler = inMemory()
+		handler = InMemory()
 	}
 	switch options.Auth {
 	case AuthBasic:

@@ -114,9 +114,9 @@ func (r *Registry) accept() {
 	}
 }
 
-// inMemory is the default handler. Its own referrers API falls short of the
+// InMemory is the default handler: go-containerregistry's, whose own referrers API falls short of the
 // specification, hence the repair.
-func inMemory() http.Handler {
+func InMemory() http.Handler {
 	return repairReferrers(ggcr.New(
 		ggcr.WithReferrersSupport(true),
 		ggcr.Logger(log.New(io.Discard, "", 0)),

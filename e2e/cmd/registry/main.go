@@ -17,8 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
-
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -38,7 +37,7 @@ func main() {
 
 func run(ctx context.Context, host, certificates, program string) error {
 	failed := make(chan error, 2)
-	images := &http.Server{Addr: ":8443", Handler: ggcr.New(ggcr.WithReferrersSupport(true)), ReadHeaderTimeout: headerTime}
+	images := &http.Server{Addr: ":8443", Handler: registry.InMemory(), ReadHeaderTimeout: headerTime}
 	listener, err := net.Listen("tcp", images.Addr)
 	if err != nil {
 		return err
