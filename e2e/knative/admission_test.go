@@ -89,16 +89,22 @@ func install(t *testing.T, c *cluster.Cluster, way string) {
 	}
 	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-images", "--timeout="+policyTime.String())
 	// The first admission also shows that the policy is enforced and that trust is known.
+	awaitAdmission(t, c, "signed")
+	t.Logf("%s: first verdict %s after kubectl apply", way, time.Since(began).Round(100*time.Millisecond))
+}
+
+// awaitAdmission waits until an image is admitted to team-a by its digest.
+func awaitAdmission(t *testing.T, c *cluster.Cluster, image string) {
+	t.Helper()
 	for deadline := time.Now().Add(policyTime); ; time.Sleep(time.Second) {
-		out, err := dryRun(ctx, c, "team-a", "signed")
+		out, err := dryRun(t.Context(), c, "team-a", image)
 		if err == nil && strings.Contains(out, "@sha256:") {
-			break
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no admission: %v %s", err, out)
+			t.Fatalf("no admission of the image %s: %v %s", image, err, out)
 		}
 	}
-	t.Logf("%s: first verdict %s after kubectl apply", way, time.Since(began).Round(100*time.Millisecond))
 }
 
 func remove(t *testing.T, c *cluster.Cluster, way string) {
@@ -236,15 +242,7 @@ func attestationsAreDemanded(t *testing.T, c *cluster.Cluster) {
 		t.Fatal(err)
 	}
 	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-attestations", "--timeout="+policyTime.String())
-	for deadline := time.Now().Add(policyTime); ; time.Sleep(time.Second) { // until it is enforced
-		out, err := dryRun(t.Context(), c, "team-a", "attested")
-		if err == nil && strings.Contains(out, "@sha256:") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no admission of an attested image: %v %s", err, out)
-		}
-	}
+	awaitAdmission(t, c, "attested")
 	denies("team-a", "attested-gpl", `"GPL-3.0"`)(t, c)
 	denies("team-a", "signed", `no attestation of type "sbom/cyclone-dx" is attached`)(t, c)
 }

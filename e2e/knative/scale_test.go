@@ -31,12 +31,13 @@ func TestScaling(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	counted, asking := &tally{}, sync.WaitGroup{}
-	asking.Go(func() {
+	admit := func(ctx context.Context) {
 		for ctx.Err() == nil {
 			out, err := dryRun(t.Context(), c, "team-a", "signed")
 			counted.add("signed", out, err)
 		}
-	})
+	}
+	asking.Go(func() { admit(ctx) })
 	most := 0
 	asking.Go(func() {
 		// Nobody has this address, so each request takes as long as it may.
@@ -58,12 +59,7 @@ func TestScaling(t *testing.T) {
 		t.Errorf("it did not scale out: %d replicas", most)
 	}
 	again, back := context.WithCancel(t.Context())
-	asking.Go(func() {
-		for again.Err() == nil {
-			out, err := dryRun(t.Context(), c, "team-a", "signed")
-			counted.add("signed", out, err)
-		}
-	})
+	asking.Go(func() { admit(again) })
 	awaitReplicas(t, c, "2 as before", func() bool { return len(replicas(t, c)) == 2 })
 	back()
 	asking.Wait()
