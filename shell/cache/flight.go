@@ -17,7 +17,8 @@ type flight struct {
 	panicked any
 }
 
-// join finds the work under way for a key, or starts it. It has the values of the caller's context but not its end.
+// join finds the work for a key, under way or just done, or starts it. It has the values of the caller's context but
+// not its end.
 func (c *Cache) join(ctx context.Context, key Key, work func(context.Context) (any, Keep)) (f *flight, started bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,6 +27,9 @@ func (c *Cache) join(ctx context.Context, key Key, work func(context.Context) (a
 		c.counts[key.Kind].shared.Add(1)
 		return f, false
 	}
+	if found, hit := c.lookup(key); hit { // it landed after the caller had looked
+		return arrived(found), false
+	}
 	c.counts[key.Kind].misses.Add(1)
 	f = &flight{waiting: 1, landed: make(chan struct{})}
 	detached, cancel := c.detach(ctx)
@@ -33,6 +37,13 @@ func (c *Cache) join(ctx context.Context, key Key, work func(context.Context) (a
 	c.flights[key] = f
 	go c.fly(detached, key, f, work, c.flushes)
 	return f, true
+}
+
+// arrived is the flight of an outcome that is there.
+func arrived(value any) *flight {
+	f := &flight{cancel: func() {}, waiting: 1, landed: make(chan struct{}), value: value}
+	close(f.landed)
+	return f
 }
 
 func (c *Cache) detach(ctx context.Context) (context.Context, context.CancelFunc) {
