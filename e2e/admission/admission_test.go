@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -185,7 +186,7 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 	})
 	create := func(admitted bool) {
 		t.Helper()
-		err := eventually(t.Context(), 3*time.Second, func() error {
+		err := product.Eventually(t.Context(), 3*time.Second, func() error {
 			output, err := w.bed.Kubectl(t.Context(), pod("follows", "team-a", w.reference("signed")), "create", "--dry-run=server", "-f", "-")
 			if (err == nil) != admitted {
 				return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)
@@ -215,7 +216,7 @@ func TestCELPolicies(t *testing.T) {
 		}
 	}
 	want := w.pinned(t, "signed")
-	err := eventually(t.Context(), 30*time.Second, func() error {
+	err := product.Eventually(t.Context(), 30*time.Second, func() error {
 		output, err := w.bed.Kubectl(t.Context(), pod("cel", "team-a", w.reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
 		if err != nil || output != want {
 			return fmt.Errorf("%q, %w; want %s", output, err, want)

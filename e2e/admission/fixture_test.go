@@ -5,24 +5,19 @@
 package admission
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -32,8 +27,7 @@ import (
 
 // Where the service's own resources are.
 const (
-	serviceNamespace = "kyverno-notation-venafi"
-	serviceAccount   = "kyverno-notation-venafi"
+	serviceNamespace = product.Namespace
 	configDir        = "../../config"
 )
 
@@ -44,7 +38,7 @@ type world struct {
 	registry *registry.Registry
 	scenario *scenario.Scenario
 	dir      string
-	binary   string
+	product  *product.Product
 	plugins  string
 	replicas []*replica
 }
@@ -82,7 +76,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.scenario.PublishAll(ctx); err != nil {
 		return err
 	}
-	if err := w.build(ctx); err != nil {
+	if err := w.buildPlugin(ctx); err != nil {
 		return err
 	}
 	ca, caSecret, err := w.makeCA()
@@ -107,13 +101,9 @@ func (w *world) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// build makes the product's binary and the stand-in plugin.
-func (w *world) build(ctx context.Context) error {
-	w.binary, w.plugins = filepath.Join(w.dir, "kyverno-notation-venafi"), filepath.Join(w.dir, "plugins")
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/nirmata/kyverno-notation-venafi/function/cmd/kyverno-notation-venafi")
-	if output, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the service: %w: %s", err, output)
-	}
+// buildPlugin makes the stand-in plugin.
+func (w *world) buildPlugin(ctx context.Context) error {
+	w.plugins = filepath.Join(w.dir, "plugins")
 	standin, err := install.Build(ctx, w.dir)
 	if err != nil {
 		return err
@@ -121,14 +111,13 @@ func (w *world) build(ctx context.Context) error {
 	return install.Install(standin, w.plugins, "venafi-csp", "")
 }
 
-// install applies what a user applies: the installation and trust. No controller is there to make its pods.
-func (w *world) install(ctx context.Context) error {
-	if output, err := w.bed.Kubectl(ctx, "", "apply", "-f", filepath.Join(configDir, "install.yaml")); err != nil {
-		return fmt.Errorf("installing: %w: %s", err, output)
+// install applies what a user applies: the installation and trust.
+func (w *world) install(ctx context.Context) (err error) {
+	if err := product.Install(ctx, w.bed, filepath.Join(configDir, "install.yaml")); err != nil {
+		return err
 	}
-	if output, err := w.bed.Kubectl(ctx, "", "wait", "--for=condition=Established", "--timeout=1m",
-		"crd/trustpolicies.notation.nirmata.io", "crd/truststores.notation.nirmata.io"); err != nil {
-		return fmt.Errorf("waiting for the definitions: %w: %s", err, output)
+	if w.product, err = product.Build(ctx, w.bed, w.dir); err != nil {
+		return err
 	}
 	return w.applyTrust(ctx)
 }
@@ -139,13 +128,7 @@ func (w *world) applyTrust(ctx context.Context) error {
 }
 
 // replica is a process of the service, as its own service account.
-type replica struct {
-	process *exec.Cmd
-	url     string // plain
-	secure  string // over TLS; of the service only
-	log     *os.File
-	ended   chan error
-}
+type replica = product.Process
 
 func (w *world) addReplica(ctx context.Context, args ...string) error {
 	r, err := w.startReplica(ctx, args...)
@@ -153,91 +136,17 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 		return err
 	}
 	w.replicas = append(w.replicas, r)
-	return r.waitReady(ctx)
+	return waitReady(ctx, r)
 }
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	r, err := w.startProcess(ctx, "serve", serviceAccount, append([]string{
-		"--tlsAddress", address, "--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(),
-		"--defaultTrustPolicy", scenario.PolicyName, "--drainDelay", "0s",
+	return w.product.Serve(ctx, append([]string{
+		"--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
 	}, args...)...)
-	if err == nil {
-		r.secure = "https://" + address
-	}
-	return r, err
 }
 
-// startProcess runs a command of the product as a service account.
-func (w *world) startProcess(ctx context.Context, command, account string, args ...string) (*replica, error) {
-	kubeconfig, err := w.bed.WriteServiceAccountKubeconfig(ctx, serviceNamespace, account)
-	if err != nil {
-		return nil, err
-	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	log, err := os.CreateTemp(w.dir, command+"-*.log")
-	if err != nil {
-		return nil, err
-	}
-	process := exec.Command(w.binary, append([]string{command, "--kubeconfig", kubeconfig, "--namespace", serviceNamespace, "--plainAddress", address}, args...)...)
-	process.Stdout, process.Stderr = log, log
-	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := process.Start(); err != nil {
-		return nil, err
-	}
-	r := &replica{process: process, url: "http://" + address, log: log, ended: make(chan error, 1)}
-	go func() { r.ended <- process.Wait() }()
-	return r, nil
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
-}
-
-func (r *replica) waitReady(ctx context.Context) error {
-	return eventually(ctx, 30*time.Second, func() error {
-		select {
-		case err := <-r.ended:
-			r.ended <- err
-			text, _ := os.ReadFile(r.log.Name())
-			return fmt.Errorf("the replica ended: %w: %s", err, text)
-		default:
-		}
-		response, err := http.Get(r.url + "/health/readiness")
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			text, _ := io.ReadAll(response.Body)
-			return fmt.Errorf("not ready: %s", text)
-		}
-		return nil
-	})
-}
-
-// end asks the process to end, and waits for it.
-func (r *replica) end() error {
-	_ = r.process.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-r.ended:
-		r.ended <- err // for who ends it again
-	case <-time.After(30 * time.Second):
-		_ = r.process.Process.Kill()
-		return errors.New("a replica did not end when it was asked to")
-	}
-	return r.log.Close()
+func waitReady(ctx context.Context, r *replica) error {
+	return product.Eventually(ctx, 30*time.Second, func() error { return r.Ready(ctx) })
 }
 
 // makeCA makes the CA that certmanager is to use. It is made before Kyverno starts, which is told of its file. It gives
@@ -263,15 +172,15 @@ func (w *world) makeCertificates(ctx context.Context, caSecret string) error {
 	if err := w.bed.Apply(ctx, caSecret); err != nil {
 		return err
 	}
-	manager, err := w.startProcess(ctx, "certmanager", serviceAccount+"-certmanager", managerArgs()...)
+	manager, err := w.product.Manage(ctx, managerArgs()...)
 	if err != nil {
 		return err
 	}
-	err = eventually(ctx, 30*time.Second, func() error {
+	err = product.Eventually(ctx, 30*time.Second, func() error {
 		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+kube.ServingSecret, "configmap/"+kube.BundleConfigMap)
 		return err
 	})
-	return errors.Join(err, manager.end())
+	return errors.Join(err, manager.End())
 }
 
 // managerArgs let Kyverno call the replicas by their address.
@@ -281,7 +190,7 @@ func managerArgs() []string { return []string{"--extraSANs", "127.0.0.1"} }
 func (w *world) close() error {
 	var errs []error
 	for _, r := range w.replicas {
-		errs = append(errs, r.end())
+		errs = append(errs, r.End())
 	}
 	if w.bed != nil {
 		errs = append(errs, w.bed.Close())
@@ -290,16 +199,6 @@ func (w *world) close() error {
 		w.registry.Close()
 	}
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
-}
-
-func eventually(ctx context.Context, limit time.Duration, holds func() error) error {
-	var err error
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-		if err = holds(); err == nil {
-			return nil
-		}
-	}
-	return err
 }
 
 // kubectl runs kubectl as the administrator and fails the test when it fails.
@@ -332,7 +231,7 @@ func (w *world) sample(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.ReplaceAll(string(text), "https://svc.kyverno-notation-venafi.svc", w.replicas[0].secure)
+	return strings.ReplaceAll(string(text), "https://svc.kyverno-notation-venafi.svc", "https://"+w.replicas[0].Secure)
 }
 
 // token gives a token of a service account, for audiences; for none it is one for the API server.
@@ -345,45 +244,5 @@ func (w *world) token(t *testing.T, namespace, name string, audiences ...string)
 	return token
 }
 
-// check asks a replica directly, as Kyverno does.
-func (r *replica) check(ctx context.Context, authorization string, body []byte) (int, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/checkimages", bytes.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	if authorization != "" {
-		request.Header.Set("Authorization", authorization)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(text), err
-}
-
-func podRequest(image, policy string) []byte {
-	return fmt.Appendf(nil, `{"trustPolicy":%q,"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":%q}]}}}`, policy, image)
-}
-
 // reference of a scenario's image.
 func (w *world) reference(name string) string { return w.scenario.Reference(name) }
-
-func get(ctx context.Context, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return string(text), err
-}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -41,41 +42,17 @@ func (w *world) startFor(t *testing.T, args ...string) *replica {
 	t.Helper()
 	r, err := w.startReplica(t.Context(), args...)
 	if err == nil {
-		err = r.waitReady(t.Context())
+		err = waitReady(t.Context(), r)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.end(); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := r.End(); err != nil {
 			t.Error(err)
 		}
 	})
 	return r
-}
-
-// send posts a CloudEvent in binary mode, as Knative's ApiServerSource does.
-func (r *replica) send(ctx context.Context, token, id, change, kind, data string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/events", strings.NewReader(data))
-	if err != nil {
-		return 0, err
-	}
-	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Authorization": "Bearer " + token,
-		"Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "https://10.96.0.1:443", "Ce-Type": "dev.knative.apiserver.resource." + change,
-		"Ce-Apiversion": "notation.nirmata.io/v1alpha1", "Ce-Kind": kind, "Ce-Name": "acme",
-	} {
-		request.Header.Set(name, value)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return response.StatusCode, err
 }
 
 // TestEvents posts changes of trust to one of three replicas: all obey, whether the events come, come twice, come late,
@@ -93,7 +70,7 @@ func TestEvents(t *testing.T) {
 	all := func(verified bool) {
 		t.Helper()
 		for i, r := range replicas {
-			if err := eventually(t.Context(), 2*time.Second, func() error {
+			if err := product.Eventually(t.Context(), 2*time.Second, func() error {
 				if err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName); (err == nil) != verified {
 					return fmt.Errorf("verified %t, %v", err == nil, err)
 				}
@@ -106,7 +83,7 @@ func TestEvents(t *testing.T) {
 	const store = `{"kind":"TrustStore","spec":{"trustStoreName":"acme","type":"ca"}}`
 	post := func(token, id, change string, want int) {
 		t.Helper()
-		if status, err := replicas[0].send(t.Context(), token, id, change, "TrustStore", store); err != nil || status != want {
+		if status, _, err := replicas[0].Send(t.Context(), token, id, change, "TrustStore", store); err != nil || status != want {
 			t.Errorf("event %s: %d, %v; want %d", id, status, err, want)
 		}
 	}
@@ -173,7 +150,7 @@ func TestAChangeDuringARequest(t *testing.T) {
 	go func() { inFlight <- w.statusOf(t.Context(), r, header, "held-up", scenario.PolicyName) }()
 	<-reached
 	w.kubectl(t, "", "delete", "truststore", "acme")
-	if err := eventually(t.Context(), 2*time.Second, func() error {
+	if err := product.Eventually(t.Context(), 2*time.Second, func() error {
 		if w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName) == nil {
 			return errors.New("still admitted")
 		}
@@ -266,8 +243,8 @@ func (e *endpoints) probe(ctx context.Context) {
 		e.mu.Unlock()
 		var ready []string
 		for _, r := range replicas {
-			if text, err := get(ctx, r.url+"/health/readiness"); err == nil && text == "ready" {
-				ready = append(ready, strings.TrimPrefix(r.url, "http://"))
+			if text, err := r.Get(ctx, "/health/readiness"); err == nil && text == "ready" {
+				ready = append(ready, strings.TrimPrefix(r.URL, "http://"))
 			}
 		}
 		e.mu.Lock()
@@ -285,7 +262,7 @@ func TestRollingRestart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go e.probe(ctx)
-	if err := eventually(ctx, 20*time.Second, func() error {
+	if err := product.Eventually(ctx, 20*time.Second, func() error {
 		if len(e.list()) != 3 {
 			return errors.New("not all replicas are ready")
 		}
@@ -293,7 +270,7 @@ func TestRollingRestart(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	address := &replica{url: "http://" + newBalancer(t, e.list).listener.Addr().String()}
+	address := &replica{URL: "http://" + newBalancer(t, e.list).listener.Addr().String()}
 	var calls, failed atomic.Int64
 	var callers sync.WaitGroup
 	loading, end := context.WithCancel(ctx)
@@ -315,7 +292,7 @@ func TestRollingRestart(t *testing.T) {
 		old := replicas[i]
 		replicas = append(append(append([]*replica{}, replicas[:i]...), fresh), replicas[i+1:]...)
 		e.set(append([]*replica{old}, replicas...))
-		if err := old.end(); err != nil {
+		if err := old.End(); err != nil {
 			t.Error(err)
 		}
 		e.set(replicas)

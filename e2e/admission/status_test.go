@@ -4,11 +4,12 @@ package admission
 
 import (
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -36,7 +37,7 @@ func TestStatus(t *testing.T) {
 	}, "---\n"))
 	shows := func(wanted ...string) {
 		t.Helper()
-		err := eventually(t.Context(), 25*time.Second, func() error {
+		err := product.Eventually(t.Context(), 25*time.Second, func() error {
 			output, err := w.bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
 			if err != nil {
 				return err
@@ -57,7 +58,7 @@ func TestStatus(t *testing.T) {
 	if err := w.statusOf(t.Context(), w.replicas[0], w.bearer(t), "signed", "sound"); err != nil {
 		t.Errorf("the sound policy beside the broken ones: %v", err)
 	}
-	if leaders := leading(t, managers); leaders != 1 {
+	if leaders := leading(managers); leaders != 1 {
 		t.Fatalf("%d of 2 certificate managers lead", leaders)
 	}
 
@@ -66,8 +67,8 @@ func TestStatus(t *testing.T) {
 
 	// The leader dies; the other repairs what changes then.
 	for _, manager := range managers {
-		if logged(t, manager, `"msg":"leading"`) {
-			_ = manager.process.Process.Kill()
+		if leads(manager) {
+			manager.Kill()
 		}
 	}
 	killed := time.Now()
@@ -101,7 +102,7 @@ func TestStatus(t *testing.T) {
 // tells waits for the one event on a trust store.
 func (w *world) tells(t *testing.T, store, reason, says string) {
 	t.Helper()
-	err := eventually(t.Context(), 10*time.Second, func() error {
+	err := product.Eventually(t.Context(), 10*time.Second, func() error {
 		output, err := w.bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
 			fmt.Sprintf(`jsonpath={range .items[?(@.regarding.name==%q)]}{.reason} {.note}{"\n"}{end}`, store))
 		if lines := strings.Split(strings.TrimSpace(output), "\n"); err == nil && (len(lines) != 1 || !strings.HasPrefix(lines[0], reason+" ") || !strings.Contains(lines[0], says)) {
@@ -134,42 +135,29 @@ func hasRow(table string, words []string) bool {
 	return false
 }
 
-func leading(t *testing.T, managers []*replica) int {
-	t.Helper()
-	count := 0
-	for _, manager := range managers {
-		if logged(t, manager, `"msg":"leading"`) {
-			count++
-		}
-	}
-	return count
+func leading(managers []*replica) int {
+	return len(slices.DeleteFunc(slices.Clone(managers), func(m *replica) bool { return !leads(m) }))
 }
 
-func logged(t *testing.T, r *replica, text string) bool {
-	t.Helper()
-	log, err := os.ReadFile(r.log.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(string(log), text)
-}
+// leads tells whether a certificate manager has become the leader.
+func leads(manager *replica) bool { return strings.Contains(manager.Logged(), `"msg":"leading"`) }
 
 // startManager runs a certificate manager as its own service account.
 func (w *world) startManager(t *testing.T) *replica {
 	t.Helper()
-	r, err := w.startProcess(t.Context(), "certmanager", serviceAccount+"-certmanager", managerArgs()...)
+	r, err := w.product.Manage(t.Context(), managerArgs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if log, err := os.ReadFile(r.log.Name()); err == nil && t.Failed() {
-			t.Logf("a certificate manager said:\n%s", log)
+		if t.Failed() {
+			t.Logf("a certificate manager said:\n%s", r.Logged())
 		}
-		if err := r.end(); err != nil {
+		if err := r.End(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := r.waitReady(t.Context()); err != nil {
+	if err := waitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 )
 
@@ -26,7 +27,7 @@ func (w *world) bearer(t *testing.T) string {
 
 // statusOf asks one replica about a scenario's image.
 func (w *world) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
-	status, text, err := r.check(ctx, authorization, podRequest(w.reference(image), policy))
+	status, text, err := r.Check(ctx, authorization, product.PodRequest(w.reference(image), policy))
 	switch {
 	case err != nil:
 		return err
@@ -56,14 +57,13 @@ func TestCallers(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			for i, r := range w.replicas {
-				status, text, err := r.check(t.Context(), test.authorization, podRequest(w.reference("signed"), scenario.PolicyName))
+				status, text, err := r.Check(t.Context(), test.authorization, product.PodRequest(w.reference("signed"), scenario.PolicyName))
 				if err != nil || status != test.want {
 					t.Errorf("replica %d: %d %s, %v; want %d", i, status, text, err, test.want)
 				}
 				if token := strings.TrimPrefix(test.authorization, "Bearer "); len(token) > 20 {
-					log, err := os.ReadFile(r.log.Name())
-					if err != nil || strings.Contains(string(log), token) {
-						t.Errorf("replica %d logs the token (%v)", i, err)
+					if log := r.Logged(); log == "" || strings.Contains(log, token) {
+						t.Errorf("replica %d logs nothing, or the token", i)
 					}
 				}
 			}
@@ -79,7 +79,7 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 		t.Helper()
 		for i, r := range w.replicas {
 			began := time.Now()
-			err := eventually(t.Context(), time.Second, func() error {
+			err := product.Eventually(t.Context(), time.Second, func() error {
 				err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName)
 				if (err == nil) != verified || err != nil && !strings.Contains(err.Error(), says) {
 					return fmt.Errorf("verified %t, %v; want verified %t, %q", err == nil, err, verified, says)
@@ -140,18 +140,18 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if err := w.bed.StopAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	err := eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
+	err := product.Eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
 	if err != nil {
 		t.Errorf("the metric does not tell the outage: %v", err)
 	}
 	time.Sleep(2 * time.Second)
-	if err := r.waitReady(t.Context()); err != nil {
+	if err := waitReady(t.Context(), r); err != nil {
 		t.Errorf("not ready while the API server is away: %v", err)
 	}
 	if err := w.bed.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
+	if err := product.Eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
 		t.Errorf("it does not recover: %v", err)
 	}
 	stop()
@@ -160,7 +160,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
 	}
 	w.apply(t, scenario.TrustPolicy("after-outage", "strict", "ca:acme"))
-	err = eventually(t.Context(), 5*time.Second, func() error { return w.statusOf(t.Context(), r, header, "signed", "after-outage") })
+	err = product.Eventually(t.Context(), 5*time.Second, func() error { return w.statusOf(t.Context(), r, header, "signed", "after-outage") })
 	if err != nil {
 		t.Errorf("trust is not followed after the outage: %v", err)
 	}
@@ -168,7 +168,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 
 // metric demands a value of one of the service's metrics.
 func metric(ctx context.Context, r *replica, name, want string) error {
-	text, err := get(ctx, r.url+"/metrics")
+	text, err := r.Get(ctx, "/metrics")
 	if err != nil {
 		return err
 	}
@@ -194,15 +194,15 @@ func TestManyTrustResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.end(); err != nil {
+		if err := r.End(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := r.waitReady(t.Context()); err != nil {
+	if err := waitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	ready := time.Since(began)
-	if err := eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
+	if err := product.Eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
 		t.Error(err)
 	}
 	time.Sleep(time.Second)
@@ -220,12 +220,12 @@ func (w *world) restingMemory(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.waitReady(t.Context()); err != nil {
+	if err := waitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second)
 	resident := residentMiB(t, r)
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		t.Fatal(err)
 	}
 	return resident
@@ -234,7 +234,7 @@ func (w *world) restingMemory(t *testing.T) int {
 // residentMiB reads the resident set of a replica's process.
 func residentMiB(t *testing.T, r *replica) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.process.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.PID))
 	if err != nil {
 		t.Fatal(err)
 	}

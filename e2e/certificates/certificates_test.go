@@ -28,18 +28,20 @@ func TestCertificatesLookAfterThemselves(t *testing.T) {
 	w := newWorld(t)
 	var managers []*process
 	for range 3 {
-		managers = append(managers, w.start(t, "certmanager", managerAccount))
+		managers = append(managers, w.manage(t))
 	}
-	replicas := []*process{w.start(t, "serve", serviceAccount), w.start(t, "serve", serviceAccount)}
+	replicas := []*process{w.serve(t), w.serve(t)}
 	for _, p := range append(replicas, managers...) {
-		eventually(t, 30*time.Second, "ready", func() error { return p.ready(t.Context()) })
+		eventually(t, 30*time.Second, "ready", func() error { return p.Ready(t.Context()) })
 	}
 	t.Run("both replicas serve a certificate of the published CA", func(t *testing.T) { w.testServing(t, replicas) })
 	t.Run("one of three managers acts", func(t *testing.T) { testOneActs(t, managers) })
 	t.Run("what is deleted is back, and served", func(t *testing.T) { w.testRepair(t, replicas) })
 	t.Run("another takes over from a leader that was killed", func(t *testing.T) { w.testTakeover(t, managers) })
 	for _, manager := range managers {
-		manager.end(t)
+		if err := manager.End(); err != nil {
+			t.Error(err)
+		}
 	}
 	t.Run("no call fails while CA and certificates are replaced", func(t *testing.T) { w.testRotation(t, replicas) })
 }
@@ -60,7 +62,7 @@ func leader(managers []*process) (*process, error) {
 	var leaders []*process
 	for _, manager := range managers {
 		select {
-		case <-manager.ended:
+		case <-manager.Ended:
 		default:
 			if manager.leads() {
 				leaders = append(leaders, manager)
@@ -76,7 +78,7 @@ func leader(managers []*process) (*process, error) {
 func testOneActs(t *testing.T, managers []*process) {
 	acting := 0
 	for _, manager := range managers {
-		if strings.Contains(manager.logged(), `"msg":"certificates"`) {
+		if strings.Contains(manager.Logged(), `"msg":"certificates"`) {
 			acting++
 		}
 	}
@@ -124,7 +126,7 @@ func (w *world) testTakeover(t *testing.T, managers []*process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.kill()
+	first.Kill()
 	killed := time.Now()
 	w.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
 	eventually(t, 20*time.Second, "another repairs", func() error {

@@ -10,54 +10,47 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 )
 
 const (
-	namespace      = "kyverno-notation-venafi"
-	serviceAccount = "kyverno-notation-venafi"
-	managerAccount = "kyverno-notation-venafi-certmanager"
-	serviceName    = "svc.kyverno-notation-venafi.svc" // by which policies call
-	installation   = "../../config/install.yaml"
+	namespace    = product.Namespace
+	serviceName  = "svc.kyverno-notation-venafi.svc" // by which policies call
+	installation = "../../config/install.yaml"
 )
 
 // world is a control plane with the installation applied; no controller is there to make its pods.
 type world struct {
-	bed    *bed.Bed
-	binary string
-	dir    string
+	bed     *bed.Bed
+	product *product.Product
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir()}
-	w.binary = filepath.Join(w.dir, "kyverno-notation-venafi")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", w.binary, "github.com/nirmata/kyverno-notation-venafi/function/cmd/kyverno-notation-venafi")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the service: %v: %s", err, output)
-	}
-	var err error
-	if w.bed, err = bed.Start(t.Context(), bed.Options{Log: os.Stderr}); err != nil {
+	b, err := bed.Start(t.Context(), bed.Options{Log: os.Stderr})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.bed.Close(); err != nil {
+		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	w.kubectl(t, "apply", "-f", installation)
-	w.kubectl(t, "wait", "--for=condition=Established", "--timeout=1m", "crd/trustpolicies.notation.nirmata.io", "crd/truststores.notation.nirmata.io")
-	return w
+	if err := product.Install(t.Context(), b, installation); err != nil {
+		t.Fatal(err)
+	}
+	built, err := product.Build(t.Context(), b, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{b, built}
 }
 
 func (w *world) kubectl(t *testing.T, args ...string) string {
@@ -69,109 +62,30 @@ func (w *world) kubectl(t *testing.T, args ...string) string {
 	return output
 }
 
-// process is a command of the product, as one of its service accounts.
-type process struct {
-	*exec.Cmd
-	url, secure string // its plain address, and that over TLS
-	log         string // file
-	ended       chan struct{}
-}
+// process is a command of the product.
+type process struct{ *product.Process }
 
-func (w *world) start(t *testing.T, command, account string, args ...string) *process {
+func (w *world) serve(t *testing.T) *process {
 	t.Helper()
-	kubeconfig, err := w.bed.WriteServiceAccountKubeconfig(t.Context(), namespace, account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.CreateTemp(w.dir, command+"-*.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain, secure := freeAddress(t), freeAddress(t)
-	p := &process{url: "http://" + plain, secure: secure, log: log.Name(), ended: make(chan struct{})}
-	p.Cmd = exec.Command(w.binary, append([]string{command, "--kubeconfig", kubeconfig, "--namespace", namespace, "--plainAddress", plain, "--tlsAddress", secure, "--drainDelay", "0s"}, args...)...)
-	p.Stdout, p.Stderr, p.SysProcAttr = log, log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		p.end(t)
-		if t.Failed() {
-			t.Logf("%s said:\n%s", command, p.logged())
-		}
-		log.Close()
-	})
-	return p
+	return &process{product.Kept(t)(w.product.Serve(t.Context()))}
 }
 
-// end asks the process to end, and waits for it.
-func (p *process) end(t *testing.T) {
+func (w *world) manage(t *testing.T, args ...string) *process {
 	t.Helper()
-	_ = p.Process.Signal(syscall.SIGTERM) // it may have ended
-	select {
-	case <-p.ended:
-	case <-time.After(30 * time.Second):
-		_ = p.Process.Kill()
-		t.Error("a process did not end when it was asked to")
-	}
-}
-
-func (p *process) kill() {
-	_ = p.Process.Kill()
-	<-p.ended
-}
-
-func (p *process) logged() string {
-	text, _ := os.ReadFile(p.log)
-	return string(text)
+	return &process{product.Kept(t)(w.product.Manage(t.Context(), args...))}
 }
 
 // leads tells whether the process has become the leader and did not resign.
 func (p *process) leads() bool {
-	text := p.logged()
+	text := p.Logged()
 	return strings.LastIndex(text, `"msg":"leading"`) > strings.LastIndex(text, `"msg":"not leading"`)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-func (p *process) ready(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/health/readiness", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("not ready: %s", text)
-	}
-	return err
 }
 
 func eventually(t *testing.T, limit time.Duration, what string, holds func() error) {
 	t.Helper()
-	err := fmt.Errorf("it was not tried")
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
-		if err = holds(); err == nil {
-			return
-		}
+	if err := product.Eventually(t.Context(), limit, holds); err != nil {
+		t.Fatalf("within %s it did not come to this: %s: %v", limit, what, err)
 	}
-	t.Fatalf("within %s it did not come to this: %s: %v", limit, what, err)
 }
 
 // call asks a replica over a new connection, as Kyverno does, trusting nothing but a bundle. It gives the certificate
@@ -186,7 +100,7 @@ func (p *process) call(ctx context.Context, bundle string) (*x509.Certificate, e
 	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.secure+"/health/liveness", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.Secure+"/health/liveness", nil)
 	if err != nil {
 		return nil, err
 	}

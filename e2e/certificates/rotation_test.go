@@ -35,8 +35,8 @@ func (w *world) stored(t *testing.T) *big.Int {
 // replace what lasts longer. A client reads the bundle about once in 200 ms, so what it trusts is a little old.
 func (w *world) testRotation(t *testing.T, replicas []*process) {
 	lives := []string{"--caDuration", "30s", "--certificateDuration", "20s"}
-	w.start(t, "certmanager", managerAccount, lives...)
-	w.start(t, "certmanager", managerAccount, lives...)
+	w.manage(t, lives...)
+	w.manage(t, lives...)
 	const calls = 500
 	shown, bundles := map[string]bool{}, map[string]bool{}
 	bundle, read := w.bundle(t), time.Now()
