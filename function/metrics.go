@@ -51,7 +51,7 @@ func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache,
 		m.gauge("serving_certificate_not_after_seconds", "When the serving certificate ends, in seconds since 1970; 0 while there is none.", certificate.notAfter)
 	}
 	if connected != nil {
-		m.gauge("apiserver_connected", "1 while the API server can be watched; at 0 the last trust stays in force.", func() float64 {
+		m.gauge("apiserver_connected", "1 while all that is taken from the API server is watched; at 0 what was known last stays in force.", func() float64 {
 			if connected() {
 				return 1
 			}

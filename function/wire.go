@@ -97,7 +97,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		return nil, err
 	}
 	f.gatherer, f.plugins = gatherer, plugins
-	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump)
+	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
 	f.metrics.watch(gatherer, client, plugins)
 	f.closers = []func(){gatherer.Close, from.close}
@@ -167,18 +167,21 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		Namespace: client.Namespace, ConfigMap: settings.PluginConfigMap, Secret: settings.PluginConfigSecret,
 	}, log)
 	epoch := kube.NewEpoch(client, client.Namespace, settings.EpochConfigMap, log, resources.Renew)
+	links := []interface{ Connected() bool }{resources, secrets, config, epoch}
 	from := sources{
 		trust:        resources,
 		credential:   firstOf(secrets.Credential, registry.DockerConfig(settings.DockerConfig)),
 		pluginConfig: merged(config.Config, settings.PluginConfig),
 		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch, epoch.Watch},
-		connected:    resources.Connected,
+		connected:    func() bool { return lo.EveryBy(links, func(l interface{ Connected() bool }) bool { return l.Connected() }) },
 		synced:       func() bool { return secrets.Synced() && config.Synced() },
 		senders:      kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
 		renew:        resources.Renew,
 		bump:         epoch.Bump,
 		certificate: func(s *serving) (func(context.Context), error) {
-			return kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.take).Watch, nil
+			secret := kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.take)
+			links = append(links, secret)
+			return secret.Watch, nil
 		},
 		close: client.Close,
 	}

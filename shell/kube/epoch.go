@@ -37,6 +37,9 @@ func (e *Epoch) Watch(ctx context.Context) {
 	e.client.watch(ctx, e.current.target, &e.current.mirror, e.link.report)
 }
 
+// Connected tells whether changes are being seen.
+func (e *Epoch) Connected() bool { return e.link.connected() }
+
 // Bump sets the value. To set the same again changes nothing. It fails where the ConfigMap does not exist.
 func (e *Epoch) Bump(ctx context.Context, value string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -35,6 +35,9 @@ func (s *TLSSecret) Watch(ctx context.Context) {
 	s.client.watch(ctx, s.secret.target, &s.secret.mirror, s.link.report)
 }
 
+// Connected tells whether changes are being seen.
+func (s *TLSSecret) Connected() bool { return s.link.connected() }
+
 // decodeKeyPair gives what there is; whether it is of use is not decided here.
 func decodeKeyPair(object *unstructured.Unstructured) keyPair {
 	content, _ := decodeSecret(object)

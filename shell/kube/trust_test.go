@@ -129,9 +129,7 @@ func TestTrustFollowsTheResources(t *testing.T) {
 	if s, _ := trust.store("acme"); s.Problem != "" || len(s.Certificates) != 1 {
 		t.Errorf("store: %+v", s)
 	}
-	if !trust.Connected() {
-		t.Error("not connected")
-	}
+	eventually(t, "connected", trust.Connected)
 
 	api.put(storesPath, "s", storeJSON(t, "renamed", pem))
 	eventually(t, "renamed", func() bool {

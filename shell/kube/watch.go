@@ -35,7 +35,8 @@ func (t target) String() string {
 	return fmt.Sprintf("%s %s/%s", t.resource.Resource, t.namespace, t.name)
 }
 
-// watch keeps into up to date until ctx ends. It reports how each of its calls went; client-go's own log is off.
+// watch keeps into up to date until ctx ends. It reports what fails and when changes are seen (again), which a list
+// alone does not tell; client-go's own log is off.
 // It uses a reflector rather than an informer, as only a reflector's backoff can be set (client-go backs off for
 // up to a minute, which is long for an API server that was restarted) and as an informer keeps the raw objects.
 func (c *Client) watch(ctx context.Context, of target, into cache.ReflectorStore, report func(target, error)) {
@@ -54,7 +55,10 @@ func (c *Client) watch(ctx context.Context, of target, into cache.ReflectorStore
 				options.ResourceVersion = ""
 			}
 			list, err := resource.List(bounded, of.narrow(options))
-			return list, told(ctx, err)
+			if err != nil {
+				return nil, told(ctx, err)
+			}
+			return list, nil
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
 			events, err := resource.Watch(ctx, of.narrow(options))
