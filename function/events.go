@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type events struct {
 	renew    func()                                    // has this replica look at the trust resources again
 	bump     func(ctx context.Context, v string) error // has the other replicas do so
 	seen     *ttlcache.Cache[string, struct{}]         // events that were taken
+	log      *slog.Logger
 }
 
 // Bounds on events.
@@ -37,9 +39,9 @@ const (
 	seenFor    = 10 * time.Minute
 )
 
-func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error) *events {
+func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error, log *slog.Logger) *events {
 	return &events{
-		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump,
+		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump, log: log,
 		seen: ttlcache.New(ttlcache.WithCapacity[string, struct{}](eventsSeen), ttlcache.WithTTL[string, struct{}](seenFor), ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 	}
 }
@@ -51,7 +53,9 @@ var errNoSenders = errors.New("events are taken in a cluster only; trustDir is l
 // that should be sent again.
 func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := e.take(w, r); err != nil {
-		sendText(w, statusOfEventError(err), err.Error())
+		status := statusOfEventError(err)
+		e.log.Warn("event not taken", "status", status, "error", err) // the sender may keep it to itself
+		sendText(w, status, err.Error())
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -1,9 +1,11 @@
 package function
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,7 +23,8 @@ type office struct {
 	outcomes *cache.Cache
 	renewed  int
 	bumped   []string
-	deaf     error // why the other replicas cannot be told
+	deaf     error        // why the other replicas cannot be told
+	said     bytes.Buffer // the log
 }
 
 // Review lets "Bearer good" in.
@@ -54,7 +57,7 @@ func openOffice(t *testing.T) *office {
 			o.bumped = append(o.bumped, value)
 		}
 		return o.deaf
-	})
+	}, slog.New(slog.NewTextHandler(&o.said, nil)))
 	o.fill()
 	return o
 }
@@ -153,6 +156,9 @@ func TestEvents(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			o := openOffice(t)
 			status, text := o.post(test.letter)
+			if told := strings.Contains(o.said.String(), fmt.Sprintf("status=%d", status)); told != (status != http.StatusAccepted) {
+				t.Errorf("%d, logged: %q", status, o.said.String())
+			}
 			if status != test.status || o.kept() != test.kept {
 				t.Errorf("%d %s, kept %q; want %d, %q", status, text, o.kept(), test.status, test.kept)
 			}
