@@ -296,7 +296,8 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		"Role " + productNamespace + "/" + managerName: {
 			" secrets,configmaps : create",
 			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls: get,list,watch,update",
-			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch: get,list,watch,update",
+			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch: get,list,watch",
+			" configmaps kyverno-notation-venafi-ca: update",
 			"coordination.k8s.io leases : create",
 			"coordination.k8s.io leases kyverno-notation-venafi-certmanager: get,update",
 		},

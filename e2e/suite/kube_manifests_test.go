@@ -213,7 +213,7 @@ func testRights(t *testing.T, b *bed.Bed) {
 			"update secrets/kyverno-notation-venafi-ca":                             true,
 			"get secrets/kyverno-notation-venafi-tls":                               true,
 			"update configmaps/kyverno-notation-venafi-ca":                          true,
-			"update configmaps/kyverno-notation-venafi-epoch":                       true,
+			"update configmaps/kyverno-notation-venafi-epoch":                       false,
 			"delete secrets/kyverno-notation-venafi-ca":                             false,
 			"get secrets/regcred":                                                   false,
 			"list secrets":                                                          false,

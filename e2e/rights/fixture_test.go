@@ -1,0 +1,271 @@
+//go:build e2e
+
+// Package rights takes each permission of the manifests away in turn, with a real API server, and shows what no longer
+// works without it. What works without a permission should not be granted it.
+package rights
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	rbac "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+)
+
+const (
+	installation = "../../config/install.yaml"
+	eventAccount = "kyverno-notation-venafi-events"
+)
+
+// world is a control plane with the installation, and what the product works on.
+type world struct {
+	bed      *bed.Bed
+	product  *product.Product
+	registry *registry.Registry
+	image    string // signed by whom the policy scenario.PolicyName trusts
+	trust    string // manifests of that policy and its trust store
+	ageing   []byte // a certificate that soon expires, PEM
+	kyverno  string // its token
+	sender   string // token of who sends events
+}
+
+// newWorld has an API server that does not stream lists, as before Kubernetes 1.34: there a watch needs the right to
+// list as well.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	ctx := t.Context()
+	b, err := bed.Start(ctx, bed.Options{Log: os.Stderr, APIServerArgs: []string{"--feature-gates=WatchList=false"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{bed: b, registry: registry.New(registry.Options{})}
+	t.Cleanup(w.registry.Close)
+	if err := product.Install(ctx, b, installation); err != nil {
+		t.Fatal(err)
+	}
+	if w.product, err = product.Build(ctx, b, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := scenario.New(w.registry.Host(), w.registry.Client(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PushSigned(ctx, "signed", s.Signer(), &signing.SignRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	w.image = s.Reference("signed")
+	ageing, err := signing.NewCA(signing.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ageing = ageing.PEM()
+	w.trust = scenario.TrustStore("acme", s.Trusted.PEM()) + "---\n" + scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme")
+	w.apply(t, strings.Join([]string{
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: " + bed.KyvernoNamespace + "}\n",
+		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(product.Namespace, eventAccount),
+	}, "---\n"))
+	w.kyverno = w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
+	w.sender = w.token(t, product.Namespace, eventAccount, eventAccount)
+	return w
+}
+
+func serviceAccount(namespace, name string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {namespace: %s, name: %s}\n", namespace, name)
+}
+
+func (w *world) token(t *testing.T, namespace, name, audience string) string {
+	t.Helper()
+	token, err := w.bed.Token(t.Context(), namespace, name, audience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (w *world) apply(t *testing.T, manifests string) {
+	t.Helper()
+	if err := w.bed.Apply(t.Context(), manifests); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := w.bed.Kubectl(t.Context(), "", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+const (
+	spoilt        = "spoilt"
+	spoiltEncoded = "c3BvaWx0" // base64
+)
+
+// reset takes away what a certificate manager makes, statuses and events included. Then it puts one of the objects there
+// as nobody can use it.
+func (w *world) reset(t *testing.T, object string) {
+	t.Helper()
+	w.kubectl(t, "delete", caSecret, tlsSecret, caBundle, epoch, lease, "--namespace="+product.Namespace, "--ignore-not-found")
+	w.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
+	w.kubectl(t, "delete", "truststores,trustpolicies", "--all")
+	w.apply(t, w.trust+"---\n"+scenario.TrustStore("ageing", w.ageing))
+	kind, name, _ := strings.Cut(object, "/")
+	switch kind {
+	case "secret":
+		w.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {namespace: %s, name: %s}\nstringData: {tls.crt: %[3]s, tls.key: %[3]s}\n", product.Namespace, name, spoilt))
+	case "configmap":
+		w.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {ca.crt: %s}\n", product.Namespace, name, spoilt))
+	}
+}
+
+// permission is one verb on one resource, or on one object where the role names it, that a role grants.
+type permission struct {
+	role                        *rbac.ClusterRole // or a Role, which has the same rules
+	group, resource, name, verb string
+}
+
+// String is like "watch secrets/regcred".
+func (p permission) String() string {
+	if p.name == "" {
+		return p.verb + " " + p.resource
+	}
+	return p.verb + " " + p.resource + "/" + p.name
+}
+
+// permissions are all that the installation grants to an account.
+func permissions(t *testing.T, account string) []permission {
+	t.Helper()
+	file, err := os.Open(installation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var all []permission
+	for documents := yaml.NewYAMLOrJSONDecoder(file, 4096); ; {
+		role := &rbac.ClusterRole{}
+		if err := documents.Decode(role); err == io.EOF {
+			return all
+		} else if err != nil && strings.HasSuffix(role.Kind, "Role") {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(role.Kind, "Role") || role.Name != account {
+			continue
+		}
+		for _, rule := range role.Rules {
+			all = append(all, single(role, rule)...)
+		}
+	}
+}
+
+func single(role *rbac.ClusterRole, rule rbac.PolicyRule) []permission {
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var all []permission
+	for _, group := range rule.APIGroups {
+		for _, resource := range rule.Resources {
+			for _, name := range names {
+				for _, verb := range rule.Verbs {
+					all = append(all, permission{role, group, resource, name, verb})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// without is the role with all of its permissions but one.
+func (p permission) without() *rbac.ClusterRole {
+	role := p.role.DeepCopy()
+	role.Rules = nil
+	for _, rule := range p.role.Rules {
+		for _, other := range single(p.role, rule) {
+			if other == p {
+				continue
+			}
+			lone := rbac.PolicyRule{APIGroups: []string{other.group}, Resources: []string{other.resource}, Verbs: []string{other.verb}}
+			if other.name != "" {
+				lone.ResourceNames = []string{other.name}
+			}
+			role.Rules = append(role.Rules, lone)
+		}
+	}
+	return role
+}
+
+// take puts a role in the place of the permission's, and waits until the API server goes by it.
+func (w *world) take(t *testing.T, p permission, role *rbac.ClusterRole, granted bool) {
+	t.Helper()
+	text, err := json.Marshal(role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	resource, subresource, _ := strings.Cut(p.resource, "/")
+	question := strings.TrimSuffix(resource+"."+p.group, ".")
+	if p.name != "" {
+		question += "/" + p.name
+	}
+	namespace := product.Namespace
+	if p.role.Namespace != "" {
+		namespace = p.role.Namespace
+	}
+	err = product.Eventually(t.Context(), 10*time.Second, func() error {
+		out, _ := w.bed.Kubectl(t.Context(), "", "auth", "can-i", p.verb, question, "--subresource="+subresource, "--namespace="+namespace,
+			"--as=system:serviceaccount:"+product.Namespace+":"+p.role.Name)
+		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
+			return fmt.Errorf("%s %s: %q, want granted %t", p.role.Name, p, out, granted)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusal is what the API server says to who lacks the permission.
+func (p permission) refusal() []string {
+	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, p.verb, p.resource)}
+	if p.name != "" {
+		said = append(said, p.name)
+	}
+	return said
+}
+
+// told waits until the process says in one line that it was refused the permission.
+func told(t *testing.T, process *product.Process, p permission) {
+	t.Helper()
+	err := product.Eventually(t.Context(), 20*time.Second, func() error {
+		for line := range strings.Lines(process.Logged()) {
+			if !slices.ContainsFunc(p.refusal(), func(part string) bool { return !strings.Contains(line, part) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line has all of %q", p.refusal())
+	})
+	if err != nil {
+		t.Errorf("%v\n%s", err, process.Logged())
+	}
+}
