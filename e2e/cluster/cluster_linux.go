@@ -20,8 +20,10 @@ import (
 
 const (
 	readyTime   = 3 * time.Minute  // for one wait on the cluster
-	kubectlTime = 4 * time.Minute  // for one kubectl call, waits included
+	kubectlTime = 6 * time.Minute  // for one kubectl call, waits included
+	removeTime  = 5 * time.Minute  // for a namespace: its controller looks again after half of the pods' grace of 300 s
 	helmTime    = 10 * time.Minute // for one call of Helm, which may have to be built first
+	sendTime    = 3 * time.Minute  // for one run of the sender
 	endTime     = 30 * time.Second // for the first process and all others to be gone
 )
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -101,17 +102,17 @@ func (c *Cluster) RemoveProduct(ctx context.Context, way string) error {
 		return err
 	}
 	if strings.HasPrefix(way, "helm") {
-		if err := c.helm(ctx, "uninstall", productName, "--wait"); err != nil {
+		if err := c.helm(ctx, "uninstall", productName, "--wait", "--timeout="+removeTime.String()); err != nil {
 			return err
 		}
-		_, err := c.Kubectl(ctx, "", "delete", "--ignore-not-found", "--timeout="+readyTime.String(), "-k", filepath.Join(root, "config/crds"))
+		_, err := c.Kubectl(ctx, "", "delete", "--ignore-not-found", "--timeout="+removeTime.String(), "-k", filepath.Join(root, "config/crds"))
 		return err
 	}
 	manifest, err := c.productManifest(ctx, root, way)
 	if err != nil {
 		return err
 	}
-	_, err = c.Kubectl(ctx, manifest, "delete", "--ignore-not-found", "--timeout="+readyTime.String(), "-f", "-")
+	_, err = c.Kubectl(ctx, manifest, "delete", "--ignore-not-found", "--timeout="+removeTime.String(), "-f", "-")
 	return err
 }
 
@@ -189,13 +190,24 @@ func (c *Cluster) Send(ctx context.Context, body string, args ...string) (string
 	if err != nil {
 		return "", err
 	}
-	cmd := c.Command(ctx, program, args...)
-	cmd.Stdin = strings.NewReader(body)
-	out, err := cmd.CombinedOutput()
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	defer cancel()
+	cmd, stderr := c.Command(ctx, program, args...), &bytes.Buffer{}
+	cmd.Stdin, cmd.Stderr = strings.NewReader(body), stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("send: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("send: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	if stderr.Len() > 0 {
+		fmt.Fprintf(c.log, "%s", stderr)
 	}
 	return string(out), nil
+}
+
+// SendToAPIServer is Send with the API server as the receiver, asked by whom the token names.
+func (c *Cluster) SendToAPIServer(ctx context.Context, token, path, body string, args ...string) (string, error) {
+	return c.Send(ctx, body, append([]string{"--address=" + nodeAddress + ":6443", "--url=" + serverURL + path, "--ca=" + c.path("pki", "ca.crt"),
+		"--header=Content-Type: application/json", "--header=Authorization: Bearer " + token}, args...)...)
 }
 
 // cutTable drops what is on its way to the service or back from it, as a network that is cut does.

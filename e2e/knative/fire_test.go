@@ -4,6 +4,10 @@ package knative
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +20,7 @@ import (
 type tally struct {
 	mu         sync.Mutex
 	admitted   int
+	denied     int      // of an unsigned image
 	refused    []string // of a signed image: never right, though allowed while a part is away
 	unverified []string // of an unsigned image that came in, or a signed one by its tag: never allowed
 }
@@ -28,14 +33,15 @@ func TestDisturbances(t *testing.T) {
 		t.Fatal(err)
 	}
 	install(t, c, "knative")
+	kubectl(t, c, "create", "serviceaccount", sender, "--namespace=team-a")
+	kubectl(t, c, "create", "rolebinding", sender, "--namespace=team-a", "--clusterrole=edit", "--serviceaccount=team-a:"+sender)
 	service := "--namespace=" + namespace
 	for _, disturbance := range []struct {
 		sentence string
 		run      func(*testing.T, *cluster.Cluster)
 		smooth   bool // refuses nothing signed
 	}{
-		{"a new revision rolls out", run("patch", "ksvc/"+namespace, service, "--type=merge",
-			`--patch={"spec":{"template":{"metadata":{"annotations":{"test/revision":"next"}}}}}`), true},
+		{"a new revision rolls out", func(t *testing.T, c *cluster.Cluster) { rollOut(t, c, `"test/revision":"next"`) }, true},
 		{"the certmanager's leader is killed", killLeader, true},
 		{"both certmanagers are killed", run("delete", "pods", service, "--selector=app.kubernetes.io/name="+namespace+"-certmanager", "--force"), true},
 		{"one replica is killed", killReplica, false},
@@ -45,9 +51,9 @@ func TestDisturbances(t *testing.T) {
 	} {
 		t.Run(disturbance.sentence, func(t *testing.T) {
 			counted := disturb(t, c, disturbance.run)
-			t.Logf("%d admitted, %d refused", counted.admitted, len(counted.refused))
-			if counted.admitted == 0 {
-				t.Error("nothing was admitted")
+			t.Logf("signed: %d admitted, %d refused; unsigned: %d denied", counted.admitted, len(counted.refused), counted.denied)
+			if counted.admitted == 0 || counted.denied == 0 {
+				t.Error("nothing was admitted, or nothing denied")
 			}
 			for _, what := range counted.unverified {
 				t.Errorf("unverified: %s", what)
@@ -78,8 +84,11 @@ func killLeader(t *testing.T, c *cluster.Cluster) {
 }
 
 func killReplica(t *testing.T, c *cluster.Cluster) {
-	pods := strings.Fields(kubectl(t, c, "get", "pods", "--namespace="+namespace, "--selector=app.kubernetes.io/name="+namespace, "-o", "name"))
-	kubectl(t, c, "delete", pods[0], "--namespace="+namespace, "--force")
+	ready := replicas(t, c)
+	if len(ready) == 0 {
+		t.Fatal("no replica is ready")
+	}
+	kubectl(t, c, "delete", "pod/"+ready[0], "--namespace="+namespace, "--force")
 }
 
 // cutNetwork also shows that it is cut: what is asked meanwhile is denied.
@@ -87,17 +96,45 @@ func cutNetwork(t *testing.T, c *cluster.Cluster) {
 	if err := c.Cut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := c.Mend(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
 	began := time.Now()
 	if out, err := dryRun(t.Context(), c, "team-a", "signed"); err == nil && time.Since(began) < cutTime {
 		t.Errorf("the network is not cut: %s", out)
 	}
 	time.Sleep(time.Until(began.Add(cutTime)))
-	if err := c.Mend(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 const cutTime = 10 * time.Second
+
+const (
+	sender   = "sender"        // account that may make pods
+	loadTime = 5 * time.Second // of one run of the sender; its answers are counted at its end
+)
+
+// load has pods of an image made all the time by several at once, far more than kubectl can ask for, and counts what
+// came of it.
+func load(ctx context.Context, t *testing.T, c *cluster.Cluster, image string, counted *tally) {
+	token := strings.TrimSpace(kubectl(t, c, "create", "token", sender, "--namespace=team-a"))
+	body := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"asked-"},"spec":{"containers":[{"name":"app","image":%q}]}}`, reference(image))
+	for ctx.Err() == nil {
+		out, err := c.SendToAPIServer(t.Context(), token, "/api/v1/namespaces/team-a/pods?dryRun=All", body, "--parallel=4", "--duration="+loadTime.String())
+		if err != nil {
+			t.Errorf("load: %v", err)
+		}
+		for line := range strings.Lines(out) {
+			status, times, _ := strings.Cut(strings.TrimSpace(line), " ")
+			n, err := strconv.Atoi(times)
+			if err != nil {
+				t.Errorf("load: %q", line)
+			}
+			counted.addMany(image, status, n)
+		}
+	}
+}
 
 // disturb asks for some time, disturbs, and asks on until all is well again.
 func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *cluster.Cluster)) *tally {
@@ -107,6 +144,7 @@ func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *clu
 	defer stop()
 	counted, asking := &tally{}, sync.WaitGroup{}
 	for _, image := range []string{"signed", "unsigned"} {
+		asking.Go(func() { load(ctx, t, c, image, counted) })
 		asking.Go(func() {
 			for ctx.Err() == nil {
 				out, err := dryRun(t.Context(), c, "team-a", image)
@@ -131,6 +169,23 @@ func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *clu
 	}
 }
 
+// addMany counts answers of the API server to who makes pods.
+func (c *tally) addMany(image, status string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	created := status == strconv.Itoa(http.StatusCreated)
+	switch {
+	case created && image == "signed":
+		c.admitted += n
+	case created:
+		c.unverified = append(c.unverified, fmt.Sprintf("%s, %d times", image, n))
+	case image == "signed":
+		c.refused = append(c.refused, slices.Repeat([]string{status}, n)...)
+	default:
+		c.denied += n
+	}
+}
+
 func (c *tally) add(image, out string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,5 +197,7 @@ func (c *tally) add(image, out string, err error) {
 		c.admitted++
 	case image == "signed":
 		c.refused = append(c.refused, err.Error())
+	default:
+		c.denied++
 	}
 }

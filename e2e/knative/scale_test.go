@@ -17,7 +17,7 @@ import (
 )
 
 // quicker has Knative scale back within seconds instead of a quarter of an hour.
-const quicker = `--patch={"spec":{"template":{"metadata":{"annotations":{"autoscaling.knative.dev/scale-down-delay":"0s","autoscaling.knative.dev/window":"10s"}}}}}`
+const quicker = `"autoscaling.knative.dev/scale-down-delay":"0s","autoscaling.knative.dev/window":"10s"`
 
 // TestScaling sends load by Knative's routing, which counts it, while admissions come by svc, which it does not see.
 func TestScaling(t *testing.T) {
@@ -26,8 +26,7 @@ func TestScaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	install(t, c, "knative")
-	kubectl(t, c, "patch", "ksvc/"+namespace, "--namespace="+namespace, "--type=merge", quicker)
-	awaitReplicas(t, c, "2 of the new revision", func() bool { return len(replicas(t, c)) == 2 && strings.Contains(revisions(t, c), "-00002") })
+	rollOut(t, c, quicker)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	counted, asking := &tally{}, sync.WaitGroup{}
@@ -42,7 +41,7 @@ func TestScaling(t *testing.T) {
 	asking.Go(func() {
 		// Nobody has this address, so each request takes as long as it may.
 		const body = `{"trustPolicy":"tp-team-b","object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":"10.99.0.250/acme/app:v1"}]}}}`
-		out, err := c.Send(t.Context(), body, "--address="+ingress(t, c), "--host="+clusterLocal, "--path=/verify", "--parallel=300", "--duration=40s")
+		out, err := c.Send(t.Context(), body, "--address="+ingress(t, c), "--url=http://"+clusterLocal+"/verify", "--parallel=300", "--duration=40s")
 		if err != nil {
 			t.Errorf("load: %v", err)
 		}
@@ -84,8 +83,15 @@ func awaitReplicas(t *testing.T, c *cluster.Cluster, what string, reached func()
 	}
 }
 
-func revisions(t *testing.T, c *cluster.Cluster) string {
-	return kubectl(t, c, "get", "pods", "--namespace="+namespace, "--selector=app.kubernetes.io/name="+namespace, "-o", `jsonpath={.items[*].metadata.labels.serving\.knative\.dev/revision}`)
+// rollOut has Knative make the second revision, by an annotation, and waits until it is the only one.
+func rollOut(t *testing.T, c *cluster.Cluster, annotations string) {
+	t.Helper()
+	kubectl(t, c, "patch", "ksvc/"+namespace, "--namespace="+namespace, "--type=merge",
+		`--patch={"spec":{"template":{"metadata":{"annotations":{`+annotations+`}}}}}`)
+	awaitReplicas(t, c, "2 of the second revision", func() bool {
+		ready := replicas(t, c)
+		return len(ready) == 2 && !slices.ContainsFunc(ready, func(name string) bool { return !strings.Contains(name, "-00002-") })
+	})
 }
 
 // replicas names those that are ready.

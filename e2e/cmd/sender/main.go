@@ -1,18 +1,21 @@
 // Command sender posts what it reads on stdin, and prints how often it got which status.
 //
-//	sender --address 10.96.1.2:80 --host svc.example.com --path /events --header "Content-Type: application/json" < body
-//	sender --address 10.96.1.2:80 --host svc.example.com --path /verify --parallel 100 --duration 30s < body
+//	sender --address 10.96.1.2:80 --url http://svc.example.com/events --header "Content-Type: application/json" < body
+//	sender --address 10.99.0.1:6443 --url https://kubernetes/api/v1/... --ca ca.crt --parallel 100 --duration 30s < body
 //
-// It names the host without asking a resolver, since it runs outside of pods. The last body that was no success goes to
-// stderr.
+// It asks no resolver, since it runs outside of pods. The first answer of each status that is no success goes to stderr.
 package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -28,8 +31,8 @@ const (
 
 func main() {
 	address := flag.String("address", "", "where to connect")
-	host := flag.String("host", "", "the host to ask for")
-	path := flag.String("path", "/", "the path to post to")
+	url := flag.String("url", "", "what to post to")
+	ca := flag.String("ca", "", "PEM file with the authority of an https server")
 	parallel := flag.Int("parallel", 1, "senders at once")
 	duration := flag.Duration("duration", 0, "for how long each sends again; 0 sends once")
 	headers := http.Header{}
@@ -43,12 +46,23 @@ func main() {
 	})
 	flag.Parse()
 	body, err := io.ReadAll(io.LimitReader(os.Stdin, maxBody))
+	roots := x509.NewCertPool()
+	if *ca != "" && err == nil {
+		var text []byte
+		text, err = os.ReadFile(*ca)
+		roots.AppendCertsFromPEM(text)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sender:", err)
 		os.Exit(1)
 	}
-	s := &sender{url: "http://" + *address + *path, host: *host, headers: headers, body: body, counts: map[string]int{}}
-	s.client = &http.Client{Timeout: requestTime, Transport: &http.Transport{MaxIdleConnsPerHost: *parallel}}
+	s := &sender{url: *url, headers: headers, body: body, counts: map[string]int{}}
+	s.client = &http.Client{Timeout: requestTime, Transport: &http.Transport{
+		MaxIdleConnsPerHost: *parallel, TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: requestTime}).DialContext(ctx, network, *address)
+		},
+	}}
 	s.sendAll(*parallel, *duration)
 	for _, outcome := range slices.Sorted(maps.Keys(s.counts)) {
 		fmt.Printf("%s %d\n", outcome, s.counts[outcome])
@@ -56,10 +70,10 @@ func main() {
 }
 
 type sender struct {
-	client    *http.Client
-	url, host string
-	headers   http.Header
-	body      []byte
+	client  *http.Client
+	url     string
+	headers http.Header
+	body    []byte
 
 	mu     sync.Mutex
 	counts map[string]int // by status, or "failed"
@@ -83,7 +97,7 @@ func (s *sender) send() (string, error) {
 	if err != nil {
 		return "failed", err
 	}
-	request.Host, request.Header = s.host, s.headers.Clone()
+	request.Header = s.headers.Clone()
 	response, err := s.client.Do(request)
 	if err != nil {
 		return "failed", err
