@@ -173,11 +173,13 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		credential:   firstOf(secrets.Credential, registry.DockerConfig(settings.DockerConfig)),
 		pluginConfig: merged(config.Config, settings.PluginConfig),
 		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch, epoch.Watch},
-		connected:    func() bool { return lo.EveryBy(links, func(l interface{ Connected() bool }) bool { return l.Connected() }) },
-		synced:       func() bool { return secrets.Synced() && config.Synced() },
-		senders:      kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
-		renew:        resources.Renew,
-		bump:         epoch.Bump,
+		connected: func() bool {
+			return lo.EveryBy(links, func(l interface{ Connected() bool }) bool { return l.Connected() })
+		},
+		synced:  func() bool { return secrets.Synced() && config.Synced() },
+		senders: kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
+		renew:   resources.Renew,
+		bump:    epoch.Bump,
 		certificate: func(s *serving) (func(context.Context), error) {
 			secret := kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.take)
 			links = append(links, secret)
