@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -115,6 +116,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"a trust policy without a spec":  {"{trustPolicies: [{name: a}]}", "spec"},
 		"a resource that is none":        {"{resources: {limits: {memroy: 1Gi}}}", "memroy"},
 		"plugin settings that are lists": {"{plugin: {config: {a: [b]}}}", "config"},
+		"a CA that is a file's name":     {"{caCertificates: ca.crt}", "caCertificates"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if _, err := install(t, c.values); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -137,6 +139,7 @@ defaultTrustPolicy: corporate
 trustPolicies: [{name: p, spec: {trustPolicyName: corporate}}]
 trustStores: [{name: s, spec: {trustStoreName: acme}}]
 registrySecrets: [one, two]
+caCertificates: "-----BEGIN CERTIFICATE-----"
 plugin: {config: {config: /etc/x}, configSecret: other}
 extraArgs: ["--requestTimeout=5s"]
 certmanager: {extraArgs: ["--logLevel=debug"]}
@@ -159,13 +162,13 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --logLevel=debug")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)
 	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls")
+	same(t, "the plugin's configuration", find[corev1.ConfigMap](t, all, "ConfigMap", "notation-plugin-config").Data["config"], "/etc/x")
+	same(t, "CAs", find[corev1.ConfigMap](t, all, "ConfigMap", "ca-certificates").Data["ca.crt"], "-----BEGIN CERTIFICATE-----")
 	policy := find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", serviceName)
 	same(t, "Kyverno's namespace", policy.Spec.Ingress[0].From[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"], "policies")
 	same(t, "rules", fmt.Sprint(len(policy.Spec.Ingress), len(policy.Spec.Egress)), "2 4")
-	for _, kind := range []string{"TrustPolicy", "TrustStore", "ConfigMap"} {
-		if !slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool {
-			return o.GetKind() == kind && o.GetName() != serviceName+"-epoch"
-		}) {
+	for _, kind := range []string{"TrustPolicy", "TrustStore"} {
+		if !slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind }) {
 			t.Errorf("there is no %s", kind)
 		}
 	}

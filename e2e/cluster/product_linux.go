@@ -39,8 +39,8 @@ func (c *Cluster) buildOwn(ctx context.Context, name, pkg string) (string, error
 	return path, nil
 }
 
-// ImportProduct makes the image of the Dockerfile, with the stand-in for the plugin, and with the authority of the
-// cluster's registry where the base image has the authorities of the world.
+// ImportProduct makes the image of the Dockerfile, with the stand-in for the plugin, and without the base image's CAs,
+// which nothing in the cluster has a certificate of.
 func (c *Cluster) ImportProduct(ctx context.Context) error {
 	program, err := c.buildOwn(ctx, productName, "function/cmd/kyverno-notation-venafi")
 	if err != nil {
@@ -55,7 +55,6 @@ func (c *Cluster) ImportProduct(ctx context.Context) error {
 		Files: map[string]string{
 			productName:                              program,
 			"plugins/venafi-csp/notation-venafi-csp": plugin,
-			"etc/ssl/certs/ca-certificates.crt":      c.path("pki", "registry-ca.crt"),
 		},
 		Entrypoint: []string{"/" + productName}, Command: []string{"serve"},
 		Env: []string{"PLUGINS_DIR=/plugins"}, User: "65532:65532",
@@ -81,11 +80,9 @@ func (c *Cluster) applyProduct(ctx context.Context, way string) error {
 	if err != nil {
 		return err
 	}
-	switch way {
-	case "helm":
-		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName))
-	case "helm-knative":
-		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName), "--set=knative.enabled=true")
+	if strings.HasPrefix(way, "helm") {
+		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName),
+			"--set-file=caCertificates="+c.registryCA(), fmt.Sprintf("--set=knative.enabled=%t", way == "helm-knative"))
 	}
 	manifest, err := c.productManifest(ctx, root, way)
 	if err != nil {
@@ -116,8 +113,8 @@ func (c *Cluster) RemoveProduct(ctx context.Context, way string) error {
 	return err
 }
 
-// productManifest is what the README has a user apply; of func, which cannot be had as a module, what it would apply
-// after that.
+// productManifest is what the README has a user apply, the CA of the registry before what reads it; of func, which
+// cannot be had as a module, what it would apply after that.
 func (c *Cluster) productManifest(ctx context.Context, root, way string) (string, error) {
 	files := map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml", "func": "config/validate/testdata/function.yaml"}
 	file, known := files[way]
@@ -128,19 +125,25 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 	if err != nil {
 		return "", fmt.Errorf("find the manifests: %w", err)
 	}
-	text := string(data)
+	create := func(args ...string) []string {
+		return append([]string{"create", "--dry-run=client", "--output=yaml", "--namespace=" + productName}, args...)
+	}
+	before := [][]string{create("namespace", productName)}
 	if way == "func" {
-		before, err := c.Kubectl(ctx, "", "kustomize", filepath.Join(root, "config/func"))
+		before = [][]string{{"kustomize", filepath.Join(root, "config/func")}, create("secret", "generic", "notation-venafi-csp-config")}
+	}
+	text := ""
+	for _, args := range append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.registryCA())) {
+		manifest, err := c.Kubectl(ctx, "", args...)
 		if err != nil {
 			return "", err
 		}
-		text = before + "---\n" + functionSecret + "---\n" + text
+		text += manifest + "---\n"
 	}
-	return strings.ReplaceAll(text, publicImage, imageName(productName)), nil
+	return strings.ReplaceAll(text+string(data), publicImage, imageName(productName)), nil
 }
 
-// functionSecret is the one that func wants to exist.
-const functionSecret = "{apiVersion: v1, kind: Secret, metadata: {name: notation-venafi-csp-config, namespace: " + productName + "}}\n"
+func (c *Cluster) registryCA() string { return c.path("pki", "registry-ca.crt") }
 
 func moduleDir(ctx context.Context) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()

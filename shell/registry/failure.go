@@ -69,7 +69,7 @@ func classify(ctx context.Context, doing string, err error) error {
 	}
 	var untrusted x509.UnknownAuthorityError
 	if errors.As(err, &untrusted) {
-		e.Text += "; name the registry's CA in --registryCAFile"
+		e.Text += "; name the registry's CA in --registryCAFile, or in a cluster put it into the ConfigMap ca-certificates"
 	}
 	return e
 }

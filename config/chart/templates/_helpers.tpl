@@ -26,6 +26,7 @@ args:
 env:
 - {name: HOME, value: /tmp}
 - {name: GOMEMLIMIT, value: {{ .Values.goMemoryLimit }}}
+- {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/ca-certificates"}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
@@ -33,6 +34,9 @@ volumeMounts:
   mountPath: /tmp
 - name: plugin-config
   mountPath: /etc/notation-venafi-csp
+  readOnly: true
+- name: ca-certificates
+  mountPath: /etc/ca-certificates
   readOnly: true
 {{- end -}}
 
@@ -45,6 +49,10 @@ volumeMounts:
     secretName: {{ .Values.plugin.configSecret }}
     optional: true
     defaultMode: {{ if .Values.knative.enabled }}0444{{ else }}0440{{ end }}
+- name: ca-certificates
+  configMap:
+    name: ca-certificates
+    optional: true
 {{- end -}}
 
 {{- define "pullSecrets" -}}
