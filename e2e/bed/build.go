@@ -112,18 +112,24 @@ func NewBuilder(ctx context.Context, opts Options) (Builder, error) {
 	return b, nil
 }
 
-// Lock waits until this process is the only one that builds. The kernel gives the lock back if the process dies.
+// Lock waits until this process is the only one that builds.
 func (b Builder) Lock(ctx context.Context) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(b.cache, "build.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	return LockFile(ctx, filepath.Join(b.cache, "build.lock"), b.log)
+}
+
+// LockFile waits until no other process has locked the file, for as long as a build may take. The kernel gives the lock
+// back if the process dies.
+func LockFile(ctx context.Context, path string, log io.Writer) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("build lock: %w", err)
+		return nil, fmt.Errorf("lock: %w", err)
 	}
 	told := false
-	err = poll(ctx, lockTime, "build lock "+file.Name(), func(context.Context) error {
+	err = poll(ctx, lockTime, "lock "+path, func(context.Context) error {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err != nil && !told {
 			told = true
-			fmt.Fprintln(b.log, "bed: another run is building, waiting for it")
+			fmt.Fprintln(log, "bed: another run has locked", path, "- waiting for it")
 		}
 		return err
 	})

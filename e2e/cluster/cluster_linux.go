@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,7 +23,8 @@ const (
 	readyTime   = 3 * time.Minute  // for one wait on the cluster
 	kubectlTime = 6 * time.Minute  // for one kubectl call, waits included
 	removeTime  = 5 * time.Minute  // for a namespace: its controller looks again after half of the pods' grace of 300 s
-	helmTime    = 10 * time.Minute // for one call of Helm, which may have to be built first
+	helmTime    = 10 * time.Minute // to build Helm
+	importTime  = 2 * time.Minute  // for one image
 	sendTime    = 3 * time.Minute  // for one run of the sender
 	endTime     = 30 * time.Second // for the first process and all others to be gone
 )
@@ -48,6 +50,10 @@ type Cluster struct {
 	log    io.Writer
 	holder bed.Process
 	built  built
+
+	sender        sync.Once // builds
+	senderProgram string
+	senderErr     error
 }
 
 // Up brings up the cluster, or what is missing of it: a second call finishes what an interrupted one left. If the
@@ -90,6 +96,9 @@ func Attach(opts Options) (*Cluster, error) {
 	return c, c.readBuilt()
 }
 
+// Holder is the cluster's first process.
+func (c *Cluster) Holder() bed.Process { return c.holder }
+
 // Step is a part of the way, and its name in the progress.
 type Step struct {
 	Name string
@@ -123,6 +132,11 @@ func (c *Cluster) prepare(ctx context.Context, opts Options) (err error) {
 
 // startNode leaves a running node alone. What is left of one that crashed is removed first.
 func (c *Cluster) startNode(ctx context.Context) error {
+	unlock, err := bed.LockFile(ctx, c.lockFile(), c.log)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s, err := c.readState()
 	if err != nil {
 		return err
@@ -190,12 +204,20 @@ func Down(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	c := &Cluster{layout: l, log: opts.log()}
+	if err := os.MkdirAll(l.cache, 0o755); err != nil {
+		return err
+	}
+	unlock, err := bed.LockFile(ctx, l.lockFile(), c.log)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s, err := l.readState()
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	c := &Cluster{layout: l, log: opts.log()}
 	if err := c.remove(ctx, s); err != nil {
 		return err
 	}

@@ -185,7 +185,10 @@ func (c *Cluster) importImage(ctx context.Context, i image) error {
 	if known, err := os.ReadFile(marker); err == nil && bytes.Equal(known, key) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, importTime)
+	defer cancel()
 	read, write := io.Pipe()
+	defer read.Close() // else who writes would wait where ctr ends early
 	go func() { write.CloseWithError(i.write(write)) }()
 	cmd := c.enter(ctx, "ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import", "-")
 	cmd.Stdin = read

@@ -48,6 +48,9 @@ func newLayout(cache string) (layout, error) {
 
 func (l layout) stateFile() string { return filepath.Join(l.cache, "cluster.json") }
 
+// lockFile is held by who starts or ends the cluster.
+func (l layout) lockFile() string { return filepath.Join(l.cache, "cluster.lock") }
+
 func (l layout) path(elements ...string) string {
 	return filepath.Join(append([]string{l.data}, elements...)...)
 }

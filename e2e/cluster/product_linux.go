@@ -28,37 +28,20 @@ var Ways = []string{"knative", "func", "plain", "helm", "helm-knative"}
 // helmModule is the one whose packages config/validate renders the chart with.
 const helmModule = "helm.sh/helm/v3"
 
-// buildOwn builds a program of the product's own module as the Dockerfile does.
+// ownDir is where programs of the product's own module, and Helm, are built.
+func (l layout) ownDir() string { return filepath.Join(l.cache, "cluster-own") }
+
+// buildOwn builds a static program of the product's own module.
 func (c *Cluster) buildOwn(ctx context.Context, name, pkg string) (string, error) {
-	path := filepath.Join(c.cache, "cluster-own", name)
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	path := filepath.Join(c.ownDir(), name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, productModule+"/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	return path, nil
-}
-
-// ImportProduct makes the image of the Dockerfile, with the stand-in for the plugin, and without the base image's CAs,
-// which nothing in the cluster has a certificate of.
-func (c *Cluster) ImportProduct(ctx context.Context) error {
-	program, err := c.buildOwn(ctx, productName, "function/cmd/kyverno-notation-venafi")
-	if err != nil {
-		return err
-	}
-	plugin, err := c.buildOwn(ctx, "notation-venafi-csp", "testdata/standin")
-	if err != nil {
-		return err
-	}
-	return c.importImage(ctx, image{
-		Name: productName,
-		Files: map[string]string{
-			productName:                              program,
-			"plugins/venafi-csp/notation-venafi-csp": plugin,
-		},
-		Entrypoint: []string{"/" + productName}, Command: []string{"serve"},
-		Env: []string{"PLUGINS_DIR=/plugins"}, User: "65532:65532",
-	})
 }
 
 // InstallProduct installs the product in one of its ways, as the README says, only the image's name changed, and waits
@@ -92,25 +75,22 @@ func (c *Cluster) applyProduct(ctx context.Context, way string) error {
 	return err
 }
 
-// RemoveProduct removes what InstallProduct made, the namespace and the definitions included.
-func (c *Cluster) RemoveProduct(ctx context.Context, way string) error {
+// RemoveProduct removes what InstallProduct made in whatever way, be it only half made: the namespace takes with it what
+// is in it, what is not has the same name in every way, and Helm keeps notes. Where nothing is there it does nothing.
+func (c *Cluster) RemoveProduct(ctx context.Context) error {
 	root, err := moduleDir(ctx)
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(way, "helm") {
-		if err := c.helm(ctx, "uninstall", productName, "--wait", "--timeout="+removeTime.String()); err != nil {
+	for _, what := range [][]string{
+		{"-f", filepath.Join(root, "config/install.yaml")},
+		{"secrets", "--namespace=default", "--selector=owner=helm,name=" + productName},
+	} {
+		if _, err := c.Kubectl(ctx, "", append([]string{"delete", "--ignore-not-found", "--timeout=" + removeTime.String()}, what...)...); err != nil {
 			return err
 		}
-		_, err := c.Kubectl(ctx, "", "delete", "--ignore-not-found", "--timeout="+removeTime.String(), "-k", filepath.Join(root, "config/crds"))
-		return err
 	}
-	manifest, err := c.productManifest(ctx, root, way)
-	if err != nil {
-		return err
-	}
-	_, err = c.Kubectl(ctx, manifest, "delete", "--ignore-not-found", "--timeout="+removeTime.String(), "-f", "-")
-	return err
+	return nil
 }
 
 // productManifest is what the README has a user apply, the CA of the registry before what reads it; of func, which
@@ -153,16 +133,14 @@ func moduleDir(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(root)), nil
 }
 
-// helm runs Helm as the administrator. It is built into the cache, in the version that config/validate names.
+// helm runs Helm as the administrator.
 func (c *Cluster) helm(ctx context.Context, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, helmTime)
-	defer cancel()
-	program := filepath.Join(c.cache, "cluster-own", "helm")
-	if _, err := os.Stat(program); err != nil {
-		if err := c.buildHelm(ctx); err != nil {
-			return err
-		}
+	program, err := c.BuildHelm(ctx)
+	if err != nil {
+		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, kubectlTime)
+	defer cancel()
 	cmd := c.Command(ctx, program, append(args, "--kubeconfig="+c.kubeconfig("admin"))...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("helm %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
@@ -170,32 +148,40 @@ func (c *Cluster) helm(ctx context.Context, args ...string) error {
 	return nil
 }
 
-func (c *Cluster) buildHelm(ctx context.Context) error {
+// BuildHelm builds Helm once, in the version that config/validate names, and gives its path.
+func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 	root, err := moduleDir(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	version, err := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "config/validate"), "list", "-m", "-f", "{{.Version}}", helmModule).Output()
+	ctx, cancel := context.WithTimeout(ctx, helmTime)
+	defer cancel()
+	found, err := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "config/validate"), "list", "-m", "-f", "{{.Version}}", helmModule).Output()
 	if err != nil {
-		return fmt.Errorf("version of Helm: %w", err)
+		return "", fmt.Errorf("version of Helm: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "install", helmModule+"/cmd/helm@"+strings.TrimSpace(string(version)))
-	cmd.Env = append(os.Environ(), "GOBIN="+filepath.Join(c.cache, "cluster-own"), "CGO_ENABLED=0")
+	version := strings.TrimSpace(string(found))
+	dir := filepath.Join(c.ownDir(), version)
+	if _, err := os.Stat(filepath.Join(dir, "helm")); err == nil {
+		return filepath.Join(dir, "helm"), nil
+	}
+	cmd := exec.CommandContext(ctx, "go", "install", helmModule+"/cmd/helm@"+version)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build Helm: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("build Helm: %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	return nil
+	return filepath.Join(dir, "helm"), nil
 }
 
 // Send has the program e2e/cmd/sender send requests from inside the cluster's network, and returns what it prints.
 func (c *Cluster) Send(ctx context.Context, body string, args ...string) (string, error) {
-	program, err := c.buildOwn(ctx, "sender", "e2e/cmd/sender")
-	if err != nil {
-		return "", err
+	c.sender.Do(func() { c.senderProgram, c.senderErr = c.buildOwn(ctx, "sender", "e2e/cmd/sender") })
+	if c.senderErr != nil {
+		return "", c.senderErr
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
-	cmd, stderr := c.Command(ctx, program, args...), &bytes.Buffer{}
+	cmd, stderr := c.Command(ctx, c.senderProgram, args...), &bytes.Buffer{}
 	cmd.Stdin, cmd.Stderr = strings.NewReader(body), stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -217,19 +203,20 @@ func (c *Cluster) SendToAPIServer(ctx context.Context, token, path, body string,
 const cutTable = "table inet cut {\n chain forward {\n  type filter hook forward priority 0;\n  tcp dport 9443 drop\n  tcp sport 9443 drop\n }\n}\n"
 
 // Cut cuts the network between the service's port for TLS and all other pods, until Mend.
-func (c *Cluster) Cut(ctx context.Context) error {
-	cmd := c.enter(ctx, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(cutTable)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("cut the network: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return nil
+func (c *Cluster) Cut(ctx context.Context) error { return c.nft(ctx, cutTable) }
+
+// Mend undoes Cut. Where nothing is cut it does nothing.
+func (c *Cluster) Mend(ctx context.Context) error {
+	return c.nft(ctx, "add table inet cut; delete table inet cut\n")
 }
 
-// Mend undoes Cut.
-func (c *Cluster) Mend(ctx context.Context) error {
-	if out, err := c.enter(ctx, "nft", "delete", "table", "inet", "cut").CombinedOutput(); err != nil {
-		return fmt.Errorf("mend the network: %w: %s", err, strings.TrimSpace(string(out)))
+func (c *Cluster) nft(ctx context.Context, commands string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	cmd := c.enter(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(commands)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

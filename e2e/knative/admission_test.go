@@ -16,6 +16,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/cluster"
 )
 
+// unsignedSentence is in the denial of an image without a signature.
+const unsignedSentence = "no signature is associated with"
+
 const (
 	namespace  = "kyverno-notation-venafi"
 	configDir  = "../../config"
@@ -28,25 +31,28 @@ func TestAdmission(t *testing.T) {
 	if err := c.ImportProduct(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.BuildHelm(t.Context()); err != nil { // now, so that no figure holds it
+		t.Fatal(err)
+	}
 	for _, way := range cluster.Ways {
 		t.Run(way, func(t *testing.T) {
 			install(t, c, way)
 			for sentence, check := range map[string]func(*testing.T, *cluster.Cluster){
 				"the service runs in two replicas":                    twoReplicas,
-				"a signed image runs, as its digest":                  signedImageRuns,
-				"a plugin-signed image is admitted":                   admits("team-a", "run-plugin"),
-				"an unsigned image is denied with the sentence":       denies("team-a", "unsigned", "no signature is associated with"),
+				"a signed image runs, as its digest":                  runs("run-signed"),
+				"a plugin-signed image runs, as its digest":           runs("run-plugin"),
+				"an unsigned image is denied with the sentence":       denies("team-a", "unsigned", unsignedSentence),
+				"an unsigned image that could run does not":           unsignedDoesNotRun,
 				"a foreign image is denied to who trusts another":     denies("team-a", "foreign", "does not contain any trusted certificate"),
 				"a foreign image is admitted where its signer counts": admits("team-b", "foreign"),
 				"a signed image is denied where its signer does not":  denies("team-b", "signed", "does not contain any trusted certificate"),
 				"a CronJob's image is pinned":                         cronJobIsPinned,
+				"a CronJob of an unsigned image is denied":            cronJobIsDenied,
 				"the namespace takes no pod that may do more":         privilegedIsRefused,
 				"a network policy is there for each pod":              networkPoliciesAreThere,
+				"no root file system can be written":                  rootIsReadOnly(way),
 			} {
 				t.Run(sentence, func(t *testing.T) { check(t, c) })
-			}
-			if way != "func" { // func gives its own security context, which leaves the root file system writable
-				t.Run("no root file system can be written", func(t *testing.T) { rootIsReadOnly(t, c) })
 			}
 			t.Run("attestations are demanded", func(t *testing.T) { attestationsAreDemanded(t, c) })
 			if way != "plain" && way != "helm" {
@@ -66,16 +72,17 @@ func attach(t *testing.T) *cluster.Cluster {
 	return c
 }
 
-// install brings the product, the trust that the registry's images need, two teams and the sample policy, and takes
-// all of it away when the test ends.
+// install brings the product, the trust that the registry's images need, two teams and the sample policy, in the place
+// of what an interrupted run may have left. It takes all of it away when the test ends.
 func install(t *testing.T, c *cluster.Cluster, way string) {
 	t.Helper()
 	ctx := t.Context()
+	remove(t, c)
+	t.Cleanup(func() { remove(t, c) })
 	began := time.Now()
 	if err := c.InstallProduct(ctx, way); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remove(t, c, way) })
 	trust, err := c.Trust(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -107,15 +114,19 @@ func awaitAdmission(t *testing.T, c *cluster.Cluster, image string) {
 	}
 }
 
-func remove(t *testing.T, c *cluster.Cluster, way string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+func remove(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Minute)
 	defer cancel()
+	if err := c.Mend(ctx); err != nil {
+		t.Error(err)
+	}
 	for _, object := range []string{"clusterpolicy/verify-images", "clusterpolicy/verify-attestations", "namespace/team-a", "namespace/team-b"} {
 		if _, err := c.Kubectl(ctx, "", "delete", object, "--ignore-not-found", "--timeout=2m"); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := c.RemoveProduct(ctx, way); err != nil {
+	if err := c.RemoveProduct(ctx); err != nil {
 		t.Error(err)
 	}
 }
@@ -150,14 +161,26 @@ func twoReplicas(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-func signedImageRuns(t *testing.T, c *cluster.Cluster) {
-	kubectl(t, c, "run", "signed", "--namespace=team-a", "--image="+reference("run-signed"), "--command", "--", "/pause")
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/signed", "--namespace=team-a", "--timeout=1m")
-	image := kubectl(t, c, "get", "pod/signed", "--namespace=team-a", "-o", "jsonpath={.spec.containers[0].image} {.status.containerStatuses[0].imageID}")
-	asked, ran, _ := strings.Cut(image, " ")
-	_, digest, pinned := strings.Cut(asked, "@")
-	if !pinned || !strings.HasSuffix(ran, digest) {
-		t.Errorf("the pod asks for %s and runs %s, want one digest", asked, ran)
+func runs(image string) func(*testing.T, *cluster.Cluster) {
+	return func(t *testing.T, c *cluster.Cluster) {
+		kubectl(t, c, "run", image, "--namespace=team-a", "--image="+reference(image), "--command", "--", "/pause")
+		kubectl(t, c, "wait", "--for=condition=Ready", "pod/"+image, "--namespace=team-a", "--timeout=1m")
+		images := kubectl(t, c, "get", "pod/"+image, "--namespace=team-a", "-o", "jsonpath={.spec.containers[0].image} {.status.containerStatuses[0].imageID}")
+		asked, ran, _ := strings.Cut(images, " ")
+		_, digest, pinned := strings.Cut(asked, "@")
+		if !pinned || !strings.HasSuffix(ran, digest) {
+			t.Errorf("the pod asks for %s and runs %s, want one digest", asked, ran)
+		}
+	}
+}
+
+// unsignedDoesNotRun asks without a dry run.
+func unsignedDoesNotRun(t *testing.T, c *cluster.Cluster) {
+	const image = "run-unsigned"
+	_, err := c.Kubectl(t.Context(), "", "run", image, "--namespace=team-a", "--image="+reference(image), "--command", "--", "/pause")
+	wantSentences(t, err, unsignedSentence, reference(image))
+	if pod := kubectl(t, c, "get", "pod/"+image, "--namespace=team-a", "--ignore-not-found", "-o", "name"); pod != "" {
+		t.Errorf("there is %s", pod)
 	}
 }
 
@@ -176,20 +199,34 @@ func denies(team, image string, sentences ...string) func(*testing.T, *cluster.C
 		if err == nil {
 			t.Fatalf("it was admitted as %s", out)
 		}
-		for _, sentence := range append(sentences, reference(image)) {
-			if !strings.Contains(err.Error(), sentence) {
-				t.Errorf("the denial lacks %q: %v", sentence, err)
-			}
+		wantSentences(t, err, append(sentences, reference(image))...)
+	}
+}
+
+// wantSentences looks for them in a denial.
+func wantSentences(t *testing.T, denial error, sentences ...string) {
+	t.Helper()
+	for _, sentence := range sentences {
+		if denial == nil || !strings.Contains(denial.Error(), sentence) {
+			t.Errorf("%v, want a denial with %q", denial, sentence)
 		}
 	}
 }
 
-func cronJobIsPinned(t *testing.T, c *cluster.Cluster) {
-	out := kubectl(t, c, "create", "cronjob", "nightly", "--namespace=team-a", "--image="+reference("signed"), "--schedule=0 3 * * *",
+func cronJob(t *testing.T, c *cluster.Cluster, image string) (string, error) {
+	return c.Kubectl(t.Context(), "", "create", "cronjob", "nightly", "--namespace=team-a", "--image="+reference(image), "--schedule=0 3 * * *",
 		"--dry-run=server", "-o", "jsonpath={.spec.jobTemplate.spec.template.spec.containers[0].image}")
-	if !strings.Contains(out, "@sha256:") {
-		t.Errorf("the CronJob's image is %s, want its digest", out)
+}
+
+func cronJobIsPinned(t *testing.T, c *cluster.Cluster) {
+	if out, err := cronJob(t, c, "signed"); err != nil || !strings.Contains(out, "@sha256:") {
+		t.Errorf("the CronJob's image is %q (%v), want its digest", out, err)
 	}
+}
+
+func cronJobIsDenied(t *testing.T, c *cluster.Cluster) {
+	_, err := cronJob(t, c, "unsigned")
+	wantSentences(t, err, unsignedSentence, reference("unsigned"))
 }
 
 func privilegedIsRefused(t *testing.T, c *cluster.Cluster) {
@@ -199,12 +236,22 @@ func privilegedIsRefused(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-func rootIsReadOnly(t *testing.T, c *cluster.Cluster) {
-	out := kubectl(t, c, "get", "pods", "--namespace="+namespace, "-o",
-		`jsonpath={range .items[*].spec.containers[?(@.name!="queue-proxy")]}{.name}={.securityContext.readOnlyRootFilesystem} {end}`)
-	for _, container := range strings.Fields(out) {
-		if !strings.HasSuffix(container, "=true") {
-			t.Errorf("the root file system of a container can be written: %s", out)
+// rootIsReadOnly looks at the product's own containers. func gives the service's a security context that lets its root
+// file system be written.
+func rootIsReadOnly(way string) func(*testing.T, *cluster.Cluster) {
+	return func(t *testing.T, c *cluster.Cluster) {
+		for _, app := range []string{namespace, namespace + "-certmanager"} {
+			out := kubectl(t, c, "get", "pods", "--namespace="+namespace, "--selector=app.kubernetes.io/name="+app, "-o",
+				`jsonpath={range .items[*].spec.containers[?(@.name!="queue-proxy")]}readOnly={.securityContext.readOnlyRootFilesystem} {end}`)
+			containers := strings.Fields(out)
+			if len(containers) < 2 {
+				t.Errorf("%s has %d containers, want one in each of two pods", app, len(containers))
+			}
+			for _, container := range containers {
+				if container != "readOnly=true" && (way != "func" || app != namespace) {
+					t.Errorf("the root file system of a container of %s can be written: %s", app, out)
+				}
+			}
 		}
 	}
 }
@@ -216,9 +263,13 @@ func networkPoliciesAreThere(t *testing.T, c *cluster.Cluster) {
 	for _, name := range strings.Fields(kubectl(t, c, "get", "networkpolicies", "--namespace="+namespace, "-o", `jsonpath={.items[*].spec.podSelector.matchLabels.app\.kubernetes\.io/name}`)) {
 		selected[name] = true
 	}
-	for _, name := range []string{namespace, namespace + "-certmanager"} {
-		if !selected[name] {
-			t.Errorf("no network policy is for the pods of %s", name)
+	pods := strings.Fields(kubectl(t, c, "get", "pods", "--namespace="+namespace, "-o", `jsonpath={range .items[*]}{.metadata.name}={.metadata.labels.app\.kubernetes\.io/name} {end}`))
+	if len(pods) < 4 {
+		t.Errorf("there are %v, want two replicas and two certificate managers", pods)
+	}
+	for _, pod := range pods {
+		if _, name, _ := strings.Cut(pod, "="); !selected[name] {
+			t.Errorf("no network policy is for %s", pod)
 		}
 	}
 }

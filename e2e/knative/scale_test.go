@@ -28,8 +28,11 @@ func TestScaling(t *testing.T) {
 	install(t, c, "knative")
 	rollOut(t, c, quicker)
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
 	counted, asking := &tally{}, sync.WaitGroup{}
+	defer func() {
+		stop()
+		asking.Wait()
+	}()
 	admit := func(ctx context.Context) {
 		for ctx.Err() == nil {
 			out, err := dryRun(t.Context(), c, "team-a", "signed")
@@ -58,6 +61,7 @@ func TestScaling(t *testing.T) {
 		t.Errorf("it did not scale out: %d replicas", most)
 	}
 	again, back := context.WithCancel(t.Context())
+	defer back()
 	asking.Go(func() { admit(again) })
 	awaitReplicas(t, c, "2 as before", func() bool { return len(replicas(t, c)) == 2 })
 	back()

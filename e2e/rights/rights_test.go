@@ -17,7 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 )
 
-// effect is what shows that a permission is wanting: broken gives nil where it shows.
+// effect is what shows that a permission is wanting: broken gives nil as long as it shows.
 type effect struct {
 	spoilt string // an object that is there and holds nothing of use; "" for none
 	broken func(*testing.T, *world, *product.Process) error
@@ -46,28 +46,28 @@ var ofService = map[string]effect{
 // ofManager is what each permission of the certificate manager is for.
 var ofManager = map[string]effect{
 	"list trustpolicies":                                noStatus("trustpolicy/" + scenario.PolicyName),
-	"watch trustpolicies":                               changesAreMissed,
+	"watch trustpolicies":                               changesAreLate(newPolicy),
 	"list truststores":                                  noStatus("truststore/acme"),
-	"watch truststores":                                 changesAreMissed,
+	"watch truststores":                                 changesAreLate(newStore),
 	"patch trustpolicies/status":                        noStatus("trustpolicy/" + scenario.PolicyName),
 	"patch truststores/status":                          noStatus("truststore/acme"),
 	"create secrets":                                    missing(caSecret),
 	"create configmaps":                                 missing(caBundle),
 	"get secrets/kyverno-notation-venafi-ca":            missing(caSecret),
-	"list secrets/kyverno-notation-venafi-ca":           changesAreMissed,
-	"watch secrets/kyverno-notation-venafi-ca":          changesAreMissed,
+	"list secrets/kyverno-notation-venafi-ca":           changesAreLate(deleted(caSecret)),
+	"watch secrets/kyverno-notation-venafi-ca":          changesAreLate(deleted(caSecret)),
 	"update secrets/kyverno-notation-venafi-ca":         unrepaired(caSecret),
 	"get secrets/kyverno-notation-venafi-tls":           missing(tlsSecret),
-	"list secrets/kyverno-notation-venafi-tls":          changesAreMissed,
-	"watch secrets/kyverno-notation-venafi-tls":         changesAreMissed,
+	"list secrets/kyverno-notation-venafi-tls":          changesAreLate(deleted(tlsSecret)),
+	"watch secrets/kyverno-notation-venafi-tls":         changesAreLate(deleted(tlsSecret)),
 	"update secrets/kyverno-notation-venafi-tls":        unrepaired(tlsSecret),
 	"get configmaps/kyverno-notation-venafi-ca":         missing(caBundle),
-	"list configmaps/kyverno-notation-venafi-ca":        changesAreMissed,
-	"watch configmaps/kyverno-notation-venafi-ca":       changesAreMissed,
+	"list configmaps/kyverno-notation-venafi-ca":        changesAreLate(deleted(caBundle)),
+	"watch configmaps/kyverno-notation-venafi-ca":       changesAreLate(deleted(caBundle)),
 	"update configmaps/kyverno-notation-venafi-ca":      unrepaired(caBundle),
 	"get configmaps/kyverno-notation-venafi-epoch":      missing(caSecret),
-	"list configmaps/kyverno-notation-venafi-epoch":     changesAreMissed,
-	"watch configmaps/kyverno-notation-venafi-epoch":    changesAreMissed,
+	"list configmaps/kyverno-notation-venafi-epoch":     changesAreLate(deleted(epoch)),
+	"watch configmaps/kyverno-notation-venafi-epoch":    changesAreLate(deleted(epoch)),
 	"create leases":                                     missing(lease),
 	"get leases/kyverno-notation-venafi-certmanager":    missing(lease),
 	"update leases/kyverno-notation-venafi-certmanager": leaseIsNotRenewed,
@@ -90,7 +90,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 		each(t, w, product.ServiceAccount, ofService, func(t *testing.T, _ effect) *product.Process {
 			p := w.serve(t)
 			_ = product.Eventually(t.Context(), 3*time.Second, func() error { return p.Ready(t.Context()) })
-			_, _ = w.asks(t.Context(), p), w.tells(t.Context(), p)
+			_, _ = w.asks(t.Context(), p), w.tells(t.Context(), p, http.StatusAccepted)
 			return p
 		})
 	})
@@ -101,6 +101,9 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 		})
 	})
 }
+
+// watchedFor is how long nothing may come right without a permission. With all of them everything does in less.
+const watchedFor = 3 * time.Second
 
 // each takes an account's permissions away one by one, and wants of each that it was known what for it is there.
 func each(t *testing.T, w *world, account string, effects map[string]effect, start func(*testing.T, effect) *product.Process) {
@@ -116,8 +119,15 @@ func each(t *testing.T, w *world, account string, effects map[string]effect, sta
 			defer w.take(t, p, p.role, true)
 			process := start(t, e)
 			told(t, process, p)
-			if err := e.broken(t, w, process); err != nil {
-				t.Errorf("it works without: %v\n%s", err, process.Logged())
+			for deadline := time.Now().Add(watchedFor); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+				if err := e.broken(t, w, process); err != nil {
+					t.Fatalf("it works without: %v\n%s", err, process.Logged())
+				}
+			}
+			select {
+			case <-process.Ended:
+				t.Errorf("the process ended:\n%s", process.Logged())
+			default:
 			}
 			if err := process.End(); err != nil {
 				t.Error(err)
@@ -129,30 +139,43 @@ func each(t *testing.T, w *world, account string, effects map[string]effect, sta
 	}
 }
 
-// everythingWorks starts with nothing, and then with what is of no use. It leaves certificates for the service.
+// everythingWorks shows that with all permissions nothing is as without one. It leaves certificates for the service.
 func everythingWorks(t *testing.T, w *world) {
-	for _, before := range []string{"", caSecret, tlsSecret, caBundle} {
-		w.reset(t, before)
-		manager := w.manage(t)
-		err := product.Eventually(t.Context(), 20*time.Second, func() error {
-			for name, e := range ofManager {
-				if e.spoilt == "" || e.spoilt == before {
-					if e.broken(t, w, manager) == nil {
-						return fmt.Errorf("as if without %s", name)
-					}
+	for name, e := range ofManager {
+		t.Run("not as without "+name, func(t *testing.T) {
+			w.managed(t, e.spoilt, func(manager *product.Process) error {
+				if e.broken(t, w, manager) == nil {
+					return errors.New("it is as if without")
 				}
-			}
-			return nil
+				return nil
+			})
 		})
-		if err := errors.Join(err, manager.End(), unrefused(manager)); err != nil {
-			t.Errorf("%q was there: %v", before, err)
-		}
 	}
+	w.managed(t, "", func(*product.Process) error {
+		for _, object := range []string{caSecret, tlsSecret, caBundle, epoch} {
+			if missing(object).broken(t, w, nil) == nil {
+				return errors.New("there is no " + object)
+			}
+		}
+		return nil
+	})
 	service := w.serve(t)
 	err := product.Eventually(t.Context(), 20*time.Second, func() error {
-		return errors.Join(service.Ready(t.Context()), w.connected(t.Context(), service), w.asks(t.Context(), service), w.tells(t.Context(), service))
+		return errors.Join(service.Ready(t.Context()), w.connected(t.Context(), service), w.asks(t.Context(), service), w.tells(t.Context(), service, http.StatusAccepted))
 	})
 	if err := errors.Join(err, service.End(), unrefused(service)); err != nil {
+		t.Error(err)
+	}
+}
+
+// managed starts a certificate manager anew, waits until something holds, and wants nothing to be refused.
+func (w *world) managed(t *testing.T, spoilt string, holds func(*product.Process) error) {
+	t.Helper()
+	w.reset(t, spoilt)
+	manager, began := w.manage(t), time.Now()
+	err := product.Eventually(t.Context(), 20*time.Second, func() error { return holds(manager) })
+	t.Logf("after %s", time.Since(began))
+	if err := errors.Join(err, manager.End(), unrefused(manager)); err != nil {
 		t.Error(err)
 	}
 }
@@ -181,10 +204,10 @@ func (w *world) asks(ctx context.Context, p *product.Process) error {
 	return want(http.StatusOK)(p.Check(ctx, "Bearer "+w.kyverno, product.PodRequest(w.image, scenario.PolicyName)))
 }
 
-// tells the service of a change, which it tells the other replicas.
-func (w *world) tells(ctx context.Context, p *product.Process) error {
+// tells the service of a change, which it tells the other replicas, and wants a status.
+func (w *world) tells(ctx context.Context, p *product.Process, status int) error {
 	id := rand.Text() // else it is known already
-	return want(http.StatusAccepted)(p.Send(ctx, w.sender, id, "update", "TrustStore", `{"spec":{"trustStoreName":"acme","type":"ca"}}`))
+	return want(status)(p.Send(ctx, w.sender, id, "update", "TrustStore", `{"spec":{"trustStoreName":"acme","type":"ca"}}`))
 }
 
 func want(status int) func(int, string, error) error {
@@ -197,39 +220,34 @@ func want(status int) func(int, string, error) error {
 }
 
 func (w *world) connected(ctx context.Context, p *product.Process) error {
+	return says(ctx, p, "kyverno_notation_venafi_apiserver_connected 1\n")
+}
+
+// says wants a line of the metrics.
+func says(ctx context.Context, p *product.Process, line string) error {
 	text, err := p.Get(ctx, "/metrics")
-	if err == nil && !strings.Contains(text, "kyverno_notation_venafi_apiserver_connected 1\n") {
-		err = errors.New("the API server is not watched")
+	if err == nil && !strings.Contains(text, line) {
+		err = fmt.Errorf("the metrics lack %q", line)
 	}
 	return err
 }
 
-// opposite gives nil for an error, and an error for none.
-func opposite(err error, works string) error {
-	if err == nil {
-		return errors.New(works)
-	}
-	return nil
-}
-
 var (
 	notReady = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
-		return opposite(p.Ready(t.Context()), "it is ready")
+		request, err := http.NewRequest(http.MethodGet, p.URL+"/health/readiness", nil)
+		if err != nil {
+			return err
+		}
+		return want(http.StatusServiceUnavailable)(product.Do(t.Context(), request))
 	}}
-	notConnected = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
-		return opposite(w.connected(t.Context(), p), "it watches everything")
+	notConnected = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
+		return says(t.Context(), p, "kyverno_notation_venafi_apiserver_connected 0\n")
 	}}
 	callersAreUnknown = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
 		return want(http.StatusServiceUnavailable)(p.Check(t.Context(), "Bearer "+w.kyverno, product.PodRequest(w.image, scenario.PolicyName)))
 	}}
 	eventsAreNotTaken = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
-		return opposite(w.tells(t.Context(), p), "an event was taken")
-	}}
-	changesAreMissed = effect{broken: func(_ *testing.T, _ *world, p *product.Process) error {
-		if !strings.Contains(p.Logged(), "cannot be watched") {
-			return errors.New("it watches everything")
-		}
-		return nil
+		return w.tells(t.Context(), p, http.StatusServiceUnavailable)
 	}}
 	leaseIsNotRenewed = effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
 		times := strings.Fields(w.kubectl(t, "get", lease, "--namespace="+product.Namespace, "--ignore-not-found", "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}"))
@@ -272,4 +290,56 @@ func unrepaired(object string) effect {
 		}
 		return errors.New(object + " was repaired")
 	}}
+}
+
+// changesAreLate makes changes, each when the one before was seen. What is watched is seen at once; else it takes a list,
+// and the fifth of these comes five seconds after the first.
+func changesAreLate(change func(*testing.T, *world) (seen func() error)) effect {
+	return effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
+		const changes, limit = 5, 4 * time.Second
+		began := time.Now()
+		for range changes {
+			if product.Eventually(t.Context(), limit-time.Since(began), change(t, w)) != nil {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d changes were seen within %s", changes, time.Since(began))
+	}}
+}
+
+// deleted is a change that is seen when there is another object of the name.
+func deleted(object string) func(*testing.T, *world) func() error {
+	return func(t *testing.T, w *world) func() error {
+		id := func() string {
+			return w.kubectl(t, "get", object, "--namespace="+product.Namespace, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+		}
+		old := id()
+		w.kubectl(t, "delete", object, "--namespace="+product.Namespace, "--ignore-not-found")
+		return func() error {
+			if now := id(); now == "" || now == old {
+				return fmt.Errorf("%s is not there again", object)
+			}
+			return nil
+		}
+	}
+}
+
+func newPolicy(t *testing.T, w *world) func() error {
+	return made(t, w, "trustpolicy/", func(name string) string { return scenario.TrustPolicy(name, "strict", "ca:acme") })
+}
+
+func newStore(t *testing.T, w *world) func() error {
+	return made(t, w, "truststore/", func(name string) string { return scenario.TrustStore(name, w.ageing) })
+}
+
+// made is a change that is seen when the new resource has a status.
+func made(t *testing.T, w *world, kind string, manifest func(name string) string) func() error {
+	name := "new-" + strings.ToLower(rand.Text())
+	w.apply(t, manifest(name))
+	return func() error {
+		if w.kubectl(t, "get", kind+name, "-o", "jsonpath={.status}") == "" {
+			return fmt.Errorf("%s has no status", name)
+		}
+		return nil
+	}
 }

@@ -77,7 +77,7 @@ func world(ctx context.Context, opts cluster.Options) error {
 		cluster.Step{Name: "Kyverno", Run: c.InstallKyverno})
 }
 
-// product also applies the trust that the registry's images need, and the sample policy.
+// product leaves trust and policies to its user.
 func product(ctx context.Context, opts cluster.Options, way string) error {
 	c, err := cluster.Attach(opts)
 	if err != nil {

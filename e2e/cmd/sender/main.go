@@ -3,7 +3,8 @@
 //	sender --address 10.96.1.2:80 --url http://svc.example.com/events --header "Content-Type: application/json" < body
 //	sender --address 10.99.0.1:6443 --url https://kubernetes/api/v1/... --ca ca.crt --parallel 100 --duration 30s < body
 //
-// It asks no resolver, since it runs outside of pods. The first answer of each status that is no success goes to stderr.
+// It asks no resolver, since it runs outside of pods. With --expect, the status of an answer that holds the text is printed
+// with an exclamation mark. The first answer of each kind that is no success, or not as expected, goes to stderr.
 package main
 
 import (
@@ -34,6 +35,7 @@ func main() {
 	url := flag.String("url", "", "what to post to")
 	ca := flag.String("ca", "", "PEM file with the authority of an https server")
 	parallel := flag.Int("parallel", 1, "senders at once")
+	expect := flag.String("expect", "", "text that each answer should hold")
 	duration := flag.Duration("duration", 0, "for how long each sends again; 0 sends once")
 	headers := http.Header{}
 	flag.Func("header", "a header as Name: value; repeatable", func(line string) error {
@@ -56,7 +58,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "sender:", err)
 		os.Exit(1)
 	}
-	s := &sender{url: *url, headers: headers, body: body, counts: map[string]int{}}
+	s := &sender{url: *url, headers: headers, body: body, expect: []byte(*expect), counts: map[string]int{}}
 	s.client = &http.Client{Timeout: requestTime, Transport: &http.Transport{
 		MaxIdleConnsPerHost: *parallel, TLSClientConfig: &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -74,6 +76,7 @@ type sender struct {
 	url     string
 	headers http.Header
 	body    []byte
+	expect  []byte // none where it is empty
 
 	mu     sync.Mutex
 	counts map[string]int // by status, or "failed"
@@ -104,10 +107,14 @@ func (s *sender) send() (string, error) {
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
-	if err == nil && response.StatusCode >= http.StatusMultipleChoices {
+	outcome, expected := fmt.Sprint(response.StatusCode), len(s.expect) > 0 && bytes.Contains(answer, s.expect)
+	if expected {
+		outcome += "!"
+	}
+	if err == nil && !expected && (len(s.expect) > 0 || response.StatusCode >= http.StatusMultipleChoices) {
 		err = fmt.Errorf("%s: %s", response.Status, answer)
 	}
-	return fmt.Sprint(response.StatusCode), err
+	return outcome, err
 }
 
 func (s *sender) count(outcome string, err error) {
