@@ -281,13 +281,17 @@ func (c *Cluster) Apply(ctx context.Context, manifests string) error {
 }
 
 func (c *Cluster) awaitAPI(ctx context.Context) error {
-	return poll(ctx, readyTime, "the API server", func(ctx context.Context) error {
+	err := poll(ctx, readyTime, "the API server", func(ctx context.Context) error {
 		if !c.holder.Running() {
-			return fmt.Errorf("the cluster ended, see %s", c.path("logs", "holder.log"))
+			return nil // there is nothing to wait for
 		}
 		_, err := c.Kubectl(ctx, "", "get", "--raw=/readyz", "--request-timeout=2s")
 		return err
 	})
+	if err == nil && !c.holder.Running() {
+		err = fmt.Errorf("the cluster ended, see %s", c.path("logs", "holder.log"))
+	}
+	return err
 }
 
 func (c *Cluster) awaitNode(ctx context.Context) error {

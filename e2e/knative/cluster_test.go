@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/cluster"
 )
@@ -48,8 +49,13 @@ func TestTheClusterComesAndGoes(t *testing.T) {
 		t.Errorf("a second up started another cluster: %v and %v", again.Holder(), first.Holder())
 	}
 
-	if err := syscall.Kill(first.Holder().PID, syscall.SIGKILL); err != nil {
+	if err := first.Holder().Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); first.Holder().Running(); time.Sleep(100 * time.Millisecond) { // it takes all others with it first
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster's first process does not end")
+		}
 	}
 	do("up")
 	if _, err := attach(t).Kubectl(t.Context(), "", "wait", "--for=condition=Ready", "node", "--all", "--timeout=1m"); err != nil {
