@@ -43,8 +43,8 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
 	}
 	trusted, passedOver := sortOut(found.Candidates, task.Ref, clock.now)
-	if transient := firstTransient(passedOver); transient != nil && demand.Select != SelectAny {
-		return transient
+	if undecided := firstUndecided(passedOver); undecided != nil && demand.Select != SelectAny {
+		return undecided
 	}
 	if len(trusted) == 0 {
 		return untrusted(task, demand, passedOver)
@@ -60,7 +60,7 @@ func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (truste
 	for _, candidate := range candidates {
 		finding := candidate.Foreign
 		if finding == nil {
-			finding = unsatisfied(candidate.Signature, ref.Pinned(candidate.Digest), now)
+			finding = unsigned(candidate, ref, now)
 		}
 		if finding == nil {
 			trusted = append(trusted, candidate)
@@ -71,9 +71,18 @@ func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (truste
 	return trusted, passedOver
 }
 
+// unsigned is unsatisfied for an attestation, which the reason names: the image has signatures of its own.
+func unsigned(candidate AttestationFact, ref Reference, now time.Time) *Finding {
+	finding := unsatisfied(candidate.Signature, ref.Pinned(candidate.Digest), now)
+	if finding == nil || finding.Code == NoSignature {
+		return finding
+	}
+	return &Finding{finding.Code, fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
+}
+
 func untrusted(task Task, demand AttestationType, passedOver []Finding) *Finding {
-	if transient := firstTransient(passedOver); transient != nil {
-		return transient
+	if undecided := firstUndecided(passedOver); undecided != nil {
+		return undecided
 	}
 	if task.Statement.Level == LevelSkip {
 		return &Finding{AttestationUntrusted, fmt.Sprintf("statement %q of trust policy %q has level skip, under which no attestation of type %q can be trusted; raise the level", task.Statement.Name, task.Policy, demand.Name)}
@@ -96,7 +105,7 @@ func Decisive(by Select, trusted []AttestationFact) []AttestationFact {
 }
 
 // meets holds the conditions against the decisive attestations: each of them must meet, or one of them for
-// SelectAny. What was passed over for a reason that may pass could be that one.
+// SelectAny. What was passed over without being decided could be that one.
 func meets(demand AttestationType, decisive []AttestationFact, passedOver []Finding, clock *clock) *Finding {
 	var unmet []Finding
 	for _, attestation := range decisive {
@@ -113,8 +122,8 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 	if len(unmet) == 0 {
 		return nil
 	}
-	if transient := firstTransient(slices.Concat(unmet, passedOver)); transient != nil {
-		return transient
+	if undecided := firstUndecided(slices.Concat(unmet, passedOver)); undecided != nil {
+		return undecided
 	}
 	return &Finding{unmet[0].Code, reasons(unmet)}
 }

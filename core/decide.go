@@ -149,17 +149,23 @@ func outlived(signature SignatureFact, now time.Time) *Finding {
 }
 
 // rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, that
-// reason counts: the signature may well be good.
+// reason counts: the signature may well be good. So does revocation that could not be looked up.
 func rejected(signature SignatureFact) *Finding {
 	if transient := firstTransient(signature.Rejected); transient != nil {
 		return transient
 	}
-	n, text := len(signature.Rejected), reasons(signature.Rejected)
+	n, text, code := len(signature.Rejected), reasons(signature.Rejected), signature.Rejected[0].Code
+	switch {
+	case first(RevocationUnknown, signature.Rejected) != nil:
+		code = RevocationUnknown
+	case signature.Limited:
+		code = TooManySignatures
+	}
 	switch {
 	case signature.Limited:
-		return &Finding{TooManySignatures, fmt.Sprintf("the first %d of its signatures do not satisfy the trust policy and the rest were not tried: %s", n, text)}
+		return &Finding{code, fmt.Sprintf("the first %d of its signatures do not satisfy the trust policy and the rest were not tried: %s", n, text)}
 	case n > 1:
-		return &Finding{signature.Rejected[0].Code, fmt.Sprintf("none of its %d signatures satisfies the trust policy: %s", n, text)}
+		return &Finding{code, fmt.Sprintf("none of its %d signatures satisfies the trust policy: %s", n, text)}
 	}
 	return &signature.Rejected[0]
 }
@@ -180,9 +186,31 @@ func reasons(findings []Finding) string {
 	return text
 }
 
+// firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, revocation that
+// could not be looked up, or signatures of which not all were tried. The one that counts may be among what anyone may
+// attach to bury it.
+func firstUndecided(findings []Finding) *Finding {
+	if transient := firstTransient(findings); transient != nil {
+		return transient
+	}
+	if unknown := first(RevocationUnknown, findings); unknown != nil {
+		return unknown
+	}
+	return first(TooManySignatures, findings)
+}
+
 // firstTransient finds a reason that may pass: with it, the facts are not all in hand.
 func firstTransient(findings []Finding) *Finding {
-	found, ok := lo.Find(findings, func(f Finding) bool { return f.Code.Class() != Denied })
+	return firstOf(findings, func(f Finding) bool { return f.Code.Class() != Denied })
+}
+
+// first finds a finding with a code.
+func first(code Code, findings []Finding) *Finding {
+	return firstOf(findings, func(f Finding) bool { return f.Code == code })
+}
+
+func firstOf(findings []Finding, is func(Finding) bool) *Finding {
+	found, ok := lo.Find(findings, is)
 	if !ok {
 		return nil
 	}

@@ -299,6 +299,9 @@ func matrix() map[string]matrixCase {
 		"replayed from another image":        {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
 		"listed as of another type":          {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
 		"beside one with a broken signature": {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: core.Verified},
+		"latest: a newer bad one, buried":    {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: core.TooManySignatures, says: "the first 30 of its signatures"},
+		"all: a bad one, buried":             {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: core.TooManySignatures, says: "the first 30 of its signatures"},
+		"any: a bad one, buried":             {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: core.Verified},
 		"listed with another size":           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.RegistryInvalid},
 		"listed with another media type":     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.RegistryInvalid},
 		"listed with a digest of nothing":    {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.RegistryInvalid},
@@ -386,6 +389,17 @@ func replay(x *target) registry.Fault {
 func brokenSignature(x *target) {
 	unsigned := x.attach(attestation{payload: bad, unsigned: true})
 	x.attach(attestation{artifactType: "application/vnd.cncf.notary.signature", noLayers: true, layers: []signing.Layer{{MediaType: signing.JWS, Content: []byte("a")}, {MediaType: signing.JWS, Content: []byte("b")}}, unsigned: true, subject: &unsigned})
+}
+
+// buried attaches a bad attestation under more worthless signatures than are tried. Whether a good one is among them
+// is not found out.
+func buried(x *target) {
+	pushed := x.attach(attestation{payload: bad, unsigned: true})
+	for i := range 31 {
+		if err := x.scenario.Sign(x.Context(), x.name, pushed, x.foreign, signing.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
+			x.Fatal(err)
+		}
+	}
 }
 
 // otherSubject names the image by its digest, and lies about the rest.
