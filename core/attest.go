@@ -23,21 +23,29 @@ func attested(task Task, fact Fact, now time.Time) *Finding {
 }
 
 // Settle judges the attestations of one type as [Decide] would, so that the outcome can be kept without their
-// payloads. What depends on the moment it leaves as it is: failures, and conditions that read the clock or chance.
+// payloads. Where conditions read the clock or chance, the outcome is that of this moment, and the attestations stay
+// beside it, to be judged anew.
 func Settle(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) AttestationsFact {
 	clock := &clock{now: now}
 	finding := attestedType(task, demand, found, digest, clock)
-	if clock.read || finding != nil && !finding.Code.Lasting() {
-		return found
+	settled := AttestationsFact{Settled: &Settlement{
+		Finding:   finding,
+		Clocked:   clock.read,
+		Lasting:   (finding == nil || finding.Code.Lasting()) && !found.revocationOpen(),
+		KeepUntil: found.KeepUntil(),
+		Logged:    found.logged(),
+	}}
+	if clock.read {
+		settled.Candidates = found.Candidates
 	}
-	return AttestationsFact{Settled: &Settlement{Finding: finding, KeepUntil: found.KeepUntil(), Logged: found.logged()}}
+	return settled
 }
 
 func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, clock *clock) *Finding {
 	switch {
 	case found.Failure != nil:
 		return found.Failure
-	case found.Settled != nil:
+	case found.Settled != nil && !found.Settled.Clocked:
 		return found.Settled.Finding
 	case len(found.Candidates) == 0:
 		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}

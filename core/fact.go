@@ -25,18 +25,24 @@ type SignatureFact struct {
 	Logged     []string  // failures that the level only logs; empty for a clean verification
 	Rejected   []Finding // a finding per signature that was tried and did not satisfy
 	Limited    bool      // more signatures exist than may be tried
+
+	// RevocationOpen tells that revocation could not be looked up and that the level only logs so; false when it could
+	// be, or when nothing asks for it.
+	RevocationOpen bool
 }
 
 // AttestationsFact is what was found out about the attestations of one type.
 type AttestationsFact struct {
 	Candidates []AttestationFact // referrers of the image's digest with the artifact type; empty when there are none
 	Failure    *Finding          // why they could not be gathered; nil when they were
-	Settled    *Settlement       // what Settle made of the candidates, which are gone then; nil when it was not asked
+	Settled    *Settlement       // what Settle made of the candidates, which are gone then unless it is clocked; nil when it was not asked
 }
 
 // Settlement is the outcome of one attestation type, without what it was made from.
 type Settlement struct {
 	Finding   *Finding  // why the demand is not met; nil when it is
+	Clocked   bool      // conditions read the clock or chance, so that it is of its moment only
+	Lasting   bool      // nothing stood in the way of finding it out
 	KeepUntil time.Time // from then on it may be another; zero means no such bound
 	Logged    []string  // failures that the level only logs
 }
@@ -53,17 +59,28 @@ type AttestationFact struct {
 // Lasting tells whether a signature's outcome would be the same in a moment, and so may be kept: it verified, or
 // nothing stood in the way of finding out that it does not.
 func (s SignatureFact) Lasting() bool {
-	return s.Verified || !s.Skipped && lasting(s.Rejected)
+	if s.Verified {
+		return !s.RevocationOpen
+	}
+	return !s.Skipped && lasting(s.Rejected)
 }
 
-// Lasting tells the same of attestations. They need not have been settled.
+// Lasting tells the same of attestations that were settled, or could not be gathered.
 func (found AttestationsFact) Lasting() bool {
-	if found.Failure != nil {
+	switch {
+	case found.Settled != nil:
+		return found.Settled.Lasting
+	case found.Failure != nil:
 		return found.Failure.Code.Lasting()
 	}
-	return !slices.ContainsFunc(found.Candidates, func(c AttestationFact) bool {
-		return !c.Signature.Verified && !lasting(c.Signature.Rejected) || !lasting(present(c.Foreign, c.Unusable))
-	})
+	return false
+}
+
+// Met tells that attestations were settled and met the demand, if they are clocked at the moment at which they were.
+func (found AttestationsFact) Met() bool { return found.Settled != nil && found.Settled.Finding == nil }
+
+func (found AttestationsFact) revocationOpen() bool {
+	return slices.ContainsFunc(found.Candidates, func(c AttestationFact) bool { return c.Signature.RevocationOpen })
 }
 
 // KeepUntil is the first moment at which the outcome may be another without anyone having changed anything; zero where
@@ -92,14 +109,4 @@ func earlier(a, b time.Time) time.Time {
 
 func lasting(findings []Finding) bool {
 	return !slices.ContainsFunc(findings, func(f Finding) bool { return !f.Code.Lasting() })
-}
-
-func present(findings ...*Finding) []Finding {
-	var there []Finding
-	for _, finding := range findings {
-		if finding != nil {
-			there = append(there, *finding)
-		}
-	}
-	return there
 }

@@ -22,7 +22,7 @@ func (c goldenCase) settled(plan core.Plan) (facts []core.Fact, n int) {
 				break
 			}
 			settled := core.Settle(plan.Tasks[i], demand, fact.Attestations[j], fact.Digest, c.clock)
-			if settled.Settled != nil {
+			if !settled.Settled.Clocked {
 				n++
 			}
 			found = append(found, settled)
@@ -120,10 +120,12 @@ func TestWhatLasts(t *testing.T) {
 		want      bool
 	}{
 		"a good signature":                      {core.SignatureFact{Verified: true}, true},
+		"a good one of open revocation":         {core.SignatureFact{Verified: true, RevocationOpen: true}, false},
 		"no signature":                          {core.SignatureFact{}, true},
 		"a foreign signature":                   {rejected(core.SignatureUntrusted), true},
 		"one that could not be fetched":         {rejected(core.SignatureUntrusted, core.RegistryUnavailable), false},
 		"one whose revocation is unknown":       {rejected(core.RevocationUnknown), false},
+		"one such beside a foreign one":         {rejected(core.SignatureUntrusted, core.RevocationUnknown), false},
 		"one that a plugin had no time for":     {rejected(core.PluginTimeout), false},
 		"none that was looked at":               {core.SignatureFact{Skipped: true}, false},
 		"a good one beside one out of reach":    {core.SignatureFact{Verified: true, Rejected: rejected(core.Timeout).Rejected}, true},
@@ -134,8 +136,29 @@ func TestWhatLasts(t *testing.T) {
 			t.Errorf("%s: lasting is %t", sentence, got)
 		}
 		attested := core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: test.signature}}}
-		if got := attested.Lasting(); got != test.want && !test.signature.Skipped {
+		if got := core.Settle(core.Task{}, core.AttestationType{}, attested, "", time.Time{}).Lasting(); got != test.want && !test.signature.Skipped {
 			t.Errorf("%s, of an attestation: lasting is %t", sentence, got)
+		}
+	}
+}
+
+// TestWhatIsMetLater settles a condition on the clock again and again.
+func TestWhatIsMetLater(t *testing.T) {
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ time_since('', at, '') }}","operator":"DurationLessThan","value":"24h"}]}`))
+	fact := attestedFact(`{"at":"2026-03-01T00:00:00Z"}`)
+	demand, found := plan.Tasks[0].Attestations[0], fact.Attestations[0]
+	for _, test := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {24 * time.Hour, false}, {time.Hour, true}} {
+		found = core.Settle(plan.Tasks[0], demand, found, fact.Digest, noon.Add(test.after))
+		if found.Met() != test.want || !found.Settled.Clocked || !found.Lasting() {
+			t.Errorf("after %s: %+v", test.after, found.Settled)
+		}
+		fact.Attestations[0] = found
+		if got := core.Decide(plan, []core.Fact{fact}, noon.Add(test.after)).Verified; got != test.want {
+			t.Errorf("after %s: verified is %t", test.after, got)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descr
 		}
 		defer g.gate.Leave(a.task.Policy)
 		found := g.attestationsOfType(ctx, a, image, demand)
-		keep := g.keep(found.Settled == nil || found.Settled.Finding == nil, found.Lasting(), found.KeepUntil())
+		keep := g.keep(found.Met(), found.Lasting(), found.KeepUntil())
 		keep.Bytes = len(key.Demand)
 		for _, candidate := range found.Candidates {
 			keep.Bytes += len(candidate.Payload)

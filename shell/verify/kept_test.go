@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -119,6 +121,89 @@ func TestDenialsAreForgottenSoon(t *testing.T) {
 	deny(core.SignatureUntrusted)
 	k.ahead.Store(int64(11 * time.Second))
 	deny(core.Verified)
+}
+
+// young asks that the latest scan is of today.
+func young() []core.AttestationType {
+	return []core.AttestationType{{Name: sbomType, Select: core.SelectLatest, Conditions: core.Conditions{All: []core.Condition{
+		{Key: []byte(`"{{ time_since('', at, '') }}"`), Operator: "DurationLessThan", Value: []byte(`"24h"`)},
+	}}}}
+}
+
+func scannedAt(at time.Time) string { return fmt.Sprintf(`{"at": %q}`, at.Format(time.RFC3339)) }
+
+// TestAttestationsThatDenyAreForgottenSoon asks anew after ten seconds, when what denied was mended.
+func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
+	tests := map[string]struct {
+		attach  func(*target)
+		demands []core.AttestationType
+		want    core.Code
+		mend    func(*target)
+	}{
+		"a condition": {
+			func(x *target) { x.attach(attestation{payload: bad, signedAt: yesterday}) }, demanding(core.SelectLatest, licence), core.ConditionUnmet,
+			func(x *target) { x.attach(attestation{payload: good}) },
+		},
+		"a condition on the clock": {
+			func(x *target) {
+				x.attach(attestation{payload: scannedAt(yesterday.Add(-time.Hour)), signedAt: yesterday})
+			}, young(), core.ConditionUnmet,
+			func(x *target) { x.attach(attestation{payload: scannedAt(today)}) },
+		},
+		"too many": {
+			func(x *target) {
+				for i := range 11 {
+					x.attach(attestation{payload: good, annotations: map[string]string{"number": fmt.Sprint(i)}})
+				}
+			}, demanding(core.SelectAll, licence), core.TooManyReferrers,
+			func(x *target) {
+				x.registry.SetFault(x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return list[:2] }))
+			},
+		},
+	}
+	b := newBed(t, registry.Options{}, 10)
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			defer b.registry.SetFault(nil)
+			k, x := b.newKeeper(100, nil), b.target("mended-"+strings.ReplaceAll(sentence, " ", "-"))
+			test.attach(x)
+			if got := x.decide(k.Gatherer, "", test.demands); got.Code != test.want {
+				t.Fatalf("%s: %s; want %s", got.Code, got.Reason, test.want)
+			}
+			test.mend(x)
+			if got := x.decide(k.Gatherer, "", test.demands); got.Code != test.want {
+				t.Errorf("at once: %s, %s; want %s", got.Code, got.Reason, test.want)
+			}
+			k.ahead.Store(int64(11 * time.Second))
+			if got := x.decide(k.Gatherer, "", test.demands); !got.Verified {
+				t.Errorf("after eleven seconds: %s, %s", got.Code, got.Reason)
+			}
+		})
+	}
+}
+
+// TestOpenRevocationIsNotKept looks revocation up again, where the level admits what could not be looked up.
+func TestOpenRevocationIsNotKept(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+	defer responder.Close()
+	signer := must(b.scenario.Trusted.Issue(signing.LeafOptions{CommonName: "Checked", OCSPURL: responder.OCSPURL()}))
+	checked := &target{bed: b, name: "checked", image: must(b.scenario.PushSigned(t.Context(), "checked", signer, &signing.SignRequest{}))}
+	attested := b.target("attested")
+	attested.attach(attestation{payload: good, signer: signer})
+	for _, x := range []*target{checked, attested} {
+		k := b.newKeeper(100, nil)
+		var demands []core.AttestationType
+		if x == attested {
+			demands = demanding(core.SelectAll, licence)
+		}
+		for _, step := range []struct{ down, warns bool }{{true, true}, {false, false}, {true, false}} { // the second answer is kept
+			responder.SetDown(step.down)
+			if got := x.decide(k.Gatherer, "permissive", demands); !got.Verified || step.warns != (len(got.Warnings) > 0) {
+				t.Errorf("%s, down is %t: %s, warnings %q", x.name, step.down, got.Code, got.Warnings)
+			}
+		}
+	}
 }
 
 // TestARegistryThatIsDown does not take back what was verified, but gives no digest for a tag, unless that is wanted.

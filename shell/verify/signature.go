@@ -48,6 +48,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
 	}
 	fact := satisfied(outcome, statement)
+	fact.RevocationOpen = (&rejection{outcome: outcome, stores: stores, plugins: plugins}).logged(core.RevocationUnknown)
 	fact.FreshUntil = horizon.bound()
 	return fact, nil
 }
@@ -162,6 +163,13 @@ func (r *rejection) enforced() *notation.ValidationResult {
 		return nil
 	}
 	return r.outcome.VerificationResults[i]
+}
+
+// logged tells whether a validation failed with a code that the level does not enforce.
+func (r *rejection) logged(code core.Code) bool {
+	return slices.ContainsFunc(r.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
+		return result.Error != nil && r.codeOf(result) == code
+	})
 }
 
 func (r *rejection) codeOf(result *notation.ValidationResult) core.Code {
