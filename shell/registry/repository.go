@@ -82,7 +82,9 @@ func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, 
 func (r *Repository) list(ctx context.Context, from *remote.Repository, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, limited bool, err error) {
 	most := r.client.options.MaxReferrers
 	err = from.Referrers(ctx, subject, artifactType, func(page []ocispec.Descriptor) error {
-		found = append(found, page...)
+		for _, d := range page { // without annotations, which may be large
+			found = append(found, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType})
+		}
 		if len(found) > most {
 			return errEnough
 		}

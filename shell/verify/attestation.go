@@ -68,10 +68,12 @@ func (g *Gatherer) each(n int, do func(i int)) {
 	}
 }
 
-// candidate is a referrer under examination.
+// candidate is a referrer under examination. Of its manifest, which anyone may make large, it has only what leads to
+// the payload.
 type candidate struct {
-	fact     core.AttestationFact
-	manifest ocispec.Manifest
+	fact  core.AttestationFact
+	layer ocispec.Descriptor // the payload's
+	unfit *core.Finding      // why there is no such layer; nil where there is one
 }
 
 // candidate verifies a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name
@@ -79,19 +81,20 @@ type candidate struct {
 // whatever the registry lists.
 func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer ocispec.Descriptor, artifactType string) candidate {
 	c := candidate{fact: core.AttestationFact{Digest: referrer.Digest.String()}}
-	var err error
-	if c.manifest, err = a.repository.Manifest(ctx, referrer); err != nil {
+	manifest, err := a.repository.Manifest(ctx, referrer)
+	if err != nil {
 		c.fact.Foreign = findingOn(ctx, err, core.AttestationInvalid)
 		return c
 	}
-	if c.manifest.Subject == nil || c.manifest.Subject.Digest != image.Digest {
+	if manifest.Subject == nil || manifest.Subject.Digest != image.Digest {
 		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
 		return c
 	}
-	if declared := typeOf(c.manifest); declared != artifactType {
-		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, declared)}
+	if declared := typeOf(manifest); declared != artifactType {
+		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %s, whatever the registry says", referrer.Digest, quoted(declared))}
 		return c
 	}
+	c.layer, c.unfit = payloadLayer(manifest.Layers)
 	if a.task.Statement.Level == core.LevelSkip {
 		return c
 	}
@@ -124,7 +127,7 @@ func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select,
 		if !decisive[c.fact.Digest] {
 			return 0
 		}
-		return sizeOf(c.manifest)
+		return sizeOf(c.layer)
 	}))
 	if err := g.payloads.Acquire(ctx, room); err != nil {
 		return nil, err
@@ -132,20 +135,18 @@ func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select,
 	g.each(len(candidates), func(i int) {
 		c := &candidates[i]
 		if decisive[c.fact.Digest] {
-			c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.manifest)
+			if c.fact.Unusable = c.unfit; c.unfit == nil {
+				c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.layer)
+			}
 		}
 	})
 	return func() { g.payloads.Release(room) }, nil
 }
 
-// sizeOf is what an attestation's payload takes, as far as its manifest tells; compressed, it may be anything. What is
-// over its bound is not read.
-func sizeOf(manifest ocispec.Manifest) int64 {
-	size := lo.SumBy(manifest.Layers, func(layer ocispec.Descriptor) int64 {
-		if strings.HasSuffix(layer.MediaType, "+gzip") || strings.HasSuffix(layer.MediaType, "+zstd") {
-			return maxPayload
-		}
-		return max(0, layer.Size)
-	})
-	return min(size, maxPayload)
+// sizeOf is what an attestation's payload takes, as far as its manifest tells; compressed, it may be anything.
+func sizeOf(layer ocispec.Descriptor) int64 {
+	if strings.HasSuffix(layer.MediaType, "+gzip") || strings.HasSuffix(layer.MediaType, "+zstd") {
+		return maxPayload
+	}
+	return max(0, layer.Size)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -330,6 +331,7 @@ func matrix() map[string]matrixCase {
 		"two layers":                         {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
 		"no layers, but the empty one":       {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
 		"XML":                                {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
+		"a media type without end":           {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx"...; attach the document as application/json`},
 		"no media type that is one":          {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
 		"CycloneDX":                          {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
 		"in-toto statement":                  {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
@@ -511,6 +513,61 @@ func TestManyReferrers(t *testing.T) {
 				t.Errorf("%d requests; want at most 5 for each attestation", n)
 			}
 		})
+	}
+}
+
+// held lets requests wait before they are answered, and tells when one arrives.
+func held(match func(*http.Request) bool) (fault registry.Fault, arrived <-chan struct{}, release func()) {
+	arrivals, let := make(chan struct{}, 1000), make(chan struct{})
+	return registry.Only(match, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		arrivals <- struct{}{}
+		select {
+		case <-let:
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}), arrivals, sync.OnceFunc(func() { close(let) })
+}
+
+// heap is what is in use after all that is not has been freed; bytes.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // the first one frees what pools held
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// TestLargeManifestsAreNotHeld looks at the memory while the payload of the one attestation that counts is on its way.
+func TestLargeManifestsAreNotHeld(t *testing.T) {
+	const number, size = 8, 2 << 20
+	b := newBed(t, registry.Options{}, 200)
+	x := b.target("large")
+	x.attach(attestation{payload: good})
+	for i := range number {
+		filler := map[string]string{"x": fmt.Sprint(i) + strings.Repeat("x", size)}
+		x.attach(attestation{payload: bad, unsigned: true, annotations: filler})
+	}
+	hold, arrived, release := held(registry.PathContains("/blobs/" + digest.FromString(good).String()))
+	defer release()
+	listed := x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+		for i := range list {
+			list[i].Annotations = nil // no registry gives a list as long as that
+		}
+		return list
+	})
+	b.registry.SetFault(registry.Chain(hold, listed))
+	x.attached = nil // of which the descriptors have the annotations too
+	before := heap()
+	answer := make(chan core.Result, 1)
+	go func() { answer <- x.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	<-arrived
+	if grown := heap() - before; grown > number*size/4 {
+		t.Errorf("%d bytes more than before are in use, of manifests of %d", grown, number*size)
+	}
+	release()
+	if got := <-answer; !got.Verified {
+		t.Errorf("%s: %s", got.Code, got.Reason)
 	}
 }
 

@@ -20,18 +20,37 @@ import (
 // maxPayload bounds an attestation's payload, compressed and not; bytes.
 const maxPayload = 32 << 20
 
-// payload reads the one JSON layer of an attestation. The finding says why it cannot be used.
-func payload(ctx context.Context, repository *registry.Repository, manifest ocispec.Manifest) ([]byte, *core.Finding) {
-	if len(manifest.Layers) != 1 {
-		return nil, unusable("it has %d layers; an attestation is one JSON document in one layer", len(manifest.Layers))
+// maxMediaType bounds a media type with its parameters; bytes. RFC 6838 section 4.2 allows names of 127 each.
+const maxMediaType = 512
+
+// payloadLayer finds the one JSON layer of an attestation. The finding says why there is none.
+func payloadLayer(layers []ocispec.Descriptor) (ocispec.Descriptor, *core.Finding) {
+	if len(layers) != 1 {
+		return ocispec.Descriptor{}, unusable("it has %d layers; an attestation is one JSON document in one layer", len(layers))
 	}
-	layer := manifest.Layers[0]
-	if !isJSON(layer.MediaType) {
-		return nil, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", layer.MediaType)
+	layer := ocispec.Descriptor{MediaType: layers[0].MediaType, Digest: layers[0].Digest, Size: layers[0].Size}
+	switch {
+	case len(layer.MediaType) > maxMediaType || !isJSON(layer.MediaType):
+		return ocispec.Descriptor{}, unusable("its layer has the media type %s; attach the document as application/json, or as another JSON type", quoted(layer.MediaType))
+	case layer.Digest.Validate() != nil:
+		return ocispec.Descriptor{}, unusable("its layer has the digest %s, which is none", quoted(layer.Digest.String()))
+	case layer.Size > maxPayload || layer.Size < 0:
+		return ocispec.Descriptor{}, unusable("its payload is %d bytes; at most %d are read", layer.Size, maxPayload)
 	}
-	if layer.Size > maxPayload {
-		return nil, unusable("its payload is %d bytes; at most %d are read", layer.Size, maxPayload)
+	return layer, nil
+}
+
+// quoted shows the beginning of a text that strangers wrote.
+func quoted(text string) string {
+	const most = 200
+	if len(text) > most {
+		return fmt.Sprintf("%q...", text[:most])
 	}
+	return fmt.Sprintf("%q", text)
+}
+
+// payload reads the payload in a layer. The finding says why it cannot be used.
+func payload(ctx context.Context, repository *registry.Repository, layer ocispec.Descriptor) ([]byte, *core.Finding) {
 	data, err := repository.Blob(ctx, layer, maxPayload)
 	if err != nil {
 		return nil, findingOf(ctx, err)
