@@ -45,7 +45,7 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 	switch {
 	case found.Failure != nil:
 		return found.Failure
-	case found.Settled != nil && !found.Settled.Clocked:
+	case found.Settled != nil && len(found.Candidates) == 0:
 		return found.Settled.Finding
 	case len(found.Candidates) == 0:
 		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
@@ -139,10 +139,34 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Finding {
 	finding := attestation.Unusable
 	if finding == nil {
-		finding = evaluate(demand.Conditions, attestation.Payload, clock)
+		judged := attestation.judged(demand, clock.now)
+		finding, clock.read = judged.Finding, clock.read || judged.Clocked
 	}
 	if finding == nil {
 		return nil
 	}
 	return &Finding{finding.Code, fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
+}
+
+// Judgement is what holding a demand's conditions against one payload gave.
+type Judgement struct {
+	Finding *Finding  // why they are not met; nil when they are
+	At      time.Time // the moment
+	Clocked bool      // they read the clock or chance, so that it is of that moment only
+}
+
+// Judge holds a demand's conditions against a payload, so that attestations can be settled without having all of their
+// payloads at once.
+func Judge(demand AttestationType, payload []byte, now time.Time) Judgement {
+	clock := &clock{now: now}
+	finding := evaluate(demand.Conditions, payload, clock)
+	return Judgement{Finding: finding, At: now, Clocked: clock.read}
+}
+
+// judged gives the judgement of a moment: that which is there, if it holds, or else a new one.
+func (a AttestationFact) judged(demand AttestationType, now time.Time) Judgement {
+	if a.Judged != nil && (!a.Judged.Clocked || a.Judged.At.Equal(now)) {
+		return *a.Judged
+	}
+	return Judge(demand, a.Payload, now)
 }

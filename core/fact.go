@@ -35,7 +35,7 @@ type SignatureFact struct {
 type AttestationsFact struct {
 	Candidates []AttestationFact // referrers of the image's digest with the artifact type; empty when there are none
 	Failure    *Finding          // why they could not be gathered; nil when they were
-	Settled    *Settlement       // what Settle made of the candidates, which are gone then unless it is clocked; nil when it was not asked
+	Settled    *Settlement       // what Settle made of the candidates, which are gone then or are judged anew; nil when it was not asked
 }
 
 // Settlement is the outcome of one attestation type, without what it was made from.
@@ -53,6 +53,7 @@ type AttestationFact struct {
 	Foreign   *Finding      // why it is no attestation of this image, or could not be looked at; nil when it is one
 	Signature SignatureFact // of the referrer as an artifact of its own
 	Payload   []byte        // its JSON document; nil where no condition asks for it
+	Judged    *Judgement    // what Judge made of Payload, which may be gone then; nil when it was not asked
 	Unusable  *Finding      // why Payload could not be had; nil when it could, or no condition asks for it
 }
 
@@ -76,7 +77,7 @@ func (found AttestationsFact) Lasting() bool {
 	return false
 }
 
-// Met tells that attestations were settled and met the demand, if they are clocked at the moment at which they were.
+// Met tells that attestations were settled, and met the demand at the moment at which they were.
 func (found AttestationsFact) Met() bool { return found.Settled != nil && found.Settled.Finding == nil }
 
 func (found AttestationsFact) revocationOpen() bool {

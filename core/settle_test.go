@@ -53,6 +53,37 @@ func TestSettlingChangesNoVerdict(t *testing.T) {
 	}
 }
 
+// TestJudgingChangesNoVerdict holds every golden case against itself with its payloads judged beforehand, and gone.
+func TestJudgingChangesNoVerdict(t *testing.T) {
+	judged := 0
+	for _, path := range goldenPaths(t) {
+		c := readGolden(t, path)
+		plan, want, err := c.run()
+		if err != nil {
+			continue
+		}
+		for i, fact := range c.facts {
+			for j, found := range fact.Attestations {
+				for k, candidate := range found.Candidates {
+					if i >= len(plan.Tasks) || j >= len(plan.Tasks[i].Attestations) || candidate.Payload == nil {
+						continue
+					}
+					judgement := core.Judge(plan.Tasks[i].Attestations[j], candidate.Payload, c.clock)
+					candidate.Payload, candidate.Judged = nil, &judgement
+					found.Candidates[k] = candidate
+					judged++
+				}
+			}
+		}
+		if got := core.Decide(plan, c.facts, c.clock); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v\nwant %+v", path, got, want)
+		}
+	}
+	if judged < 20 {
+		t.Errorf("only %d payloads were judged", judged)
+	}
+}
+
 // TestWhatIsNotSettled is what another moment may judge otherwise.
 func TestWhatIsNotSettled(t *testing.T) {
 	for _, path := range goldenPaths(t) {

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,8 +15,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// attestationsOfType looks at every referrer of the type, in parallel, reads the payloads of those that the core holds
-// conditions against, and lets it do so.
+// attestationsOfType looks at every referrer of the type, in parallel, and has the core judge the payloads of those that
+// decide. Where that may be another judgement at another moment, what it was made from comes with it, unless it is too
+// much.
 func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	referrers, limited, err := a.repository.Referrers(ctx, image, demand.Name)
 	if err != nil {
@@ -30,15 +32,17 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 	referrers = lo.UniqBy(referrers, func(d ocispec.Descriptor) string { return d.Digest.String() })
 	candidates := make([]candidate, len(referrers))
 	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i], demand.Name) })
+	now := g.options.Now()
 	if !demand.Conditions.Empty() {
-		release, err := g.readPayloads(ctx, a, demand.Select, candidates)
-		if err != nil {
-			return core.AttestationsFact{Failure: &core.Finding{Code: core.Overloaded, Reason: "time ran out while other attestations were read; try again"}}
-		}
-		defer release()
+		defer g.forgetPayloads(candidates)
+		g.judgeDecisive(ctx, a, demand, candidates, now)
 	}
 	found := core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
-	return core.Settle(a.task, demand, found, image.Digest.String(), time.Now())
+	settled := core.Settle(a.task, demand, found, image.Digest.String(), now)
+	if slices.ContainsFunc(settled.Candidates, gone) {
+		settled.Candidates = nil
+	}
+	return settled
 }
 
 // each calls a function for every index, a bounded number at once. A panic of one becomes one of the caller, whose
@@ -113,34 +117,76 @@ func typeOf(manifest ocispec.Manifest) string {
 	return manifest.Config.MediaType
 }
 
-// payloadsAtOnce bounds the payloads that are in memory at once, bytes: as JSON values they take several times that.
-const payloadsAtOnce = maxPayload
+// payloadsAtOnce bounds the payloads that are in memory at once to be judged, bytes: as JSON values they take several
+// times that. retainedAtOnce bounds those that stay longer.
+const (
+	payloadsAtOnce = maxPayload
+	retainedAtOnce = 32 << 20
+)
 
-// readPayloads reads the payloads of the trusted attestations that decide. It waits until there is room for them; the
-// error is that of ctx. release gives the room back.
-func (g *Gatherer) readPayloads(ctx context.Context, a artifact, by core.Select, candidates []candidate) (release func(), err error) {
+// judgeDecisive judges the trusted attestations that decide, each as soon as it is read.
+func (g *Gatherer) judgeDecisive(ctx context.Context, a artifact, demand core.AttestationType, candidates []candidate, now time.Time) {
 	trusted := lo.FilterMap(candidates, func(c candidate, _ int) (core.AttestationFact, bool) {
 		return c.fact, c.fact.Foreign == nil && c.fact.Signature.Verified
 	})
-	decisive := lo.SliceToMap(core.Decisive(by, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
-	room := min(payloadsAtOnce, lo.SumBy(candidates, func(c candidate) int64 {
-		if !decisive[c.fact.Digest] {
-			return 0
-		}
-		return sizeOf(c.layer)
-	}))
-	if err := g.payloads.Acquire(ctx, room); err != nil {
-		return nil, err
-	}
+	decisive := lo.SliceToMap(core.Decisive(demand.Select, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
 	g.each(len(candidates), func(i int) {
-		c := &candidates[i]
-		if decisive[c.fact.Digest] {
-			if c.fact.Unusable = c.unfit; c.unfit == nil {
-				c.fact.Payload, c.fact.Unusable = payload(ctx, a.repository, c.layer)
-			}
+		if c := &candidates[i]; decisive[c.fact.Digest] {
+			g.judge(ctx, a, demand, c, now)
 		}
 	})
-	return func() { g.payloads.Release(room) }, nil
+}
+
+// judge reads a payload and has it judged. It waits until there is room for it. Only a payload that has to be judged
+// anew later stays, if there is room for that.
+func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.AttestationType, c *candidate, now time.Time) {
+	if c.fact.Unusable = c.unfit; c.unfit != nil {
+		return
+	}
+	room := sizeOf(c.layer)
+	if g.payloads.Acquire(ctx, room) != nil {
+		c.fact.Unusable = noRoom()
+		return
+	}
+	defer g.payloads.Release(room)
+	data, unusable := payload(ctx, a.repository, c.layer)
+	if unusable != nil {
+		c.fact.Unusable = unusable
+		return
+	}
+	judged := core.Judge(demand, data, now)
+	c.fact.Judged = &judged
+	if judged.Clocked && g.retained.TryAcquire(int64(len(data))) {
+		c.fact.Payload = data
+	}
+}
+
+// forgetPayloads gives back the room of those that stayed: they are kept, or not, from here on.
+func (g *Gatherer) forgetPayloads(candidates []candidate) {
+	g.retained.Release(lo.SumBy(candidates, func(c candidate) int64 { return int64(len(c.fact.Payload)) }))
+}
+
+// gone tells that an attestation cannot be judged at another moment.
+func gone(attestation core.AttestationFact) bool {
+	return attestation.Judged != nil && attestation.Judged.Clocked && attestation.Payload == nil
+}
+
+// settledAnew judges attestations that were gathered before, as of now.
+func (g *Gatherer) settledAnew(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType, found core.AttestationsFact) core.AttestationsFact {
+	room := min(payloadsAtOnce, sizeOfPayloads(found))
+	if g.payloads.Acquire(ctx, room) != nil {
+		return core.AttestationsFact{Failure: noRoom()}
+	}
+	defer g.payloads.Release(room)
+	return core.Settle(a.task, demand, found, image.Digest.String(), g.options.Now())
+}
+
+func sizeOfPayloads(found core.AttestationsFact) int64 {
+	return lo.SumBy(found.Candidates, func(c core.AttestationFact) int64 { return int64(len(c.Payload)) })
+}
+
+func noRoom() *core.Finding {
+	return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other attestations were read; try again"}
 }
 
 // sizeOf is what an attestation's payload takes, as far as its manifest tells; compressed, it may be anything.

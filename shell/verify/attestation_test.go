@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -564,6 +565,39 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 	<-arrived
 	if grown := heap() - before; grown > number*size/4 {
 		t.Errorf("%d bytes more than before are in use, of manifests of %d", grown, number*size)
+	}
+	release()
+	if got := <-answer; !got.Verified {
+		t.Errorf("%s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestPayloadsAreNotHeldTogether looks at the memory while one of many payloads is on its way, and the others were read.
+func TestPayloadsAreNotHeldTogether(t *testing.T) {
+	const number, size = 6, 4 << 20
+	b := newBed(t, registry.Options{}, 200)
+	x := b.target("payloads")
+	var paths []string // the last part of those of the payloads
+	for i := range number {
+		x.attach(attestation{payload: padded(size + i)})
+		paths = append(paths, digest.FromString(padded(size+i)).String())
+	}
+	hold, arrived, release := held(registry.PathContains("/blobs/" + paths[0]))
+	defer release()
+	b.registry.SetFault(hold)
+	b.registry.Reset()
+	before := heap()
+	answer := make(chan core.Result, 1)
+	go func() { answer <- x.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	<-arrived
+	all := func() bool {
+		blobs := slices.DeleteFunc(b.registry.Requests(), func(r registry.Request) bool { return !slices.Contains(paths, path.Base(r.Path)) })
+		return len(blobs) == number
+	}
+	for deadline := time.Now().Add(30 * time.Second); !all() || heap()-before > 2*size; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes more than before are in use, of payloads of %d", heap()-before, number*size)
+		}
 	}
 	release()
 	if got := <-answer; !got.Verified {

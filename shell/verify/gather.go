@@ -30,6 +30,8 @@ type Options struct {
 	MaxVerifications     int           // of images and attestation types at once, for all requests
 	MaxQueued            int           // of those, how many wait their turn
 	PluginsEvery         time.Duration // how often the installed plugins are looked at; 0 for at every request
+
+	Now func() time.Time // that conditions see; nil is time.Now
 }
 
 // keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
@@ -44,7 +46,8 @@ type Gatherer struct {
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
 	gate       *fair.Gate          // shares verifications between trust policies
-	payloads   *semaphore.Weighted // bytes
+	payloads   *semaphore.Weighted // bytes that are judged
+	retained   *semaphore.Weighted // bytes that stay until all of a type are judged, since they are judged anew later
 	revocation revocationCheck
 }
 
@@ -54,10 +57,14 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	if err != nil {
 		return nil, err
 	}
+	if options.Now == nil {
+		options.Now = time.Now
+	}
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
 		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
 		payloads:   semaphore.NewWeighted(payloadsAtOnce),
+		retained:   semaphore.NewWeighted(retainedAtOnce),
 		revocation: revocation,
 	}, nil
 }

@@ -111,7 +111,8 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 	return found
 }
 
-// attested gathers the attestations of one type, and settles whether they meet the demand.
+// attested gathers the attestations of one type, and settles whether they meet the demand. What was kept and depends on
+// the moment is settled anew. Where it does not meet the demand any more, others may have been attached since.
 func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	key := a.key(cache.Attestation, image)
 	text, err := json.Marshal(demand)
@@ -119,17 +120,33 @@ func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descr
 		return core.AttestationsFact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("conditions cannot be written as JSON: %v", err)}}
 	}
 	key.Demand = string(text)
+	found, kept := cache.Peek[core.AttestationsFact](g.outcomes, key)
+	if !kept {
+		found = g.attestations(ctx, a, image, demand, key)
+	} else if len(found.Candidates) > 0 {
+		met := found.Met()
+		if found = g.settledAnew(ctx, a, image, demand, found); met && found.Settled != nil && !found.Met() {
+			g.outcomes.Forget(key)
+			found = g.attestations(ctx, a, image, demand, key)
+		}
+	}
+	found.Candidates = nil // they are settled, and payloads may be large
+	return found
+}
+
+// attestations gathers those of one type, or waits for someone who does.
+func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType, key cache.Key) core.AttestationsFact {
 	found, ok := cache.Do(ctx, g.outcomes, key, func(ctx context.Context) (core.AttestationsFact, cache.Keep) {
 		if busy := g.enter(ctx, a); busy != nil {
 			return core.AttestationsFact{Failure: busy}, cache.Keep{}
 		}
 		defer g.gate.Leave(a.task.Policy)
 		found := g.attestationsOfType(ctx, a, image, demand)
-		keep := g.keep(found.Met(), found.Lasting(), found.KeepUntil())
-		keep.Bytes = len(key.Demand)
-		for _, candidate := range found.Candidates {
-			keep.Bytes += len(candidate.Payload)
+		if found.Settled != nil && found.Settled.Clocked && len(found.Candidates) == 0 {
+			return found, cache.Keep{} // it cannot be settled anew
 		}
+		keep := g.keep(found.Met(), found.Lasting(), found.KeepUntil())
+		keep.Bytes = len(key.Demand) + int(sizeOfPayloads(found))
 		return found, keep
 	})
 	if !ok {

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -35,8 +39,8 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	k.config.Store(&map[string]string{})
 	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
-	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: func() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }})
-	options := verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
+	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now})
+	options := verify.Options{Now: k.now, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
 	if change != nil {
 		change(&options)
 	}
@@ -44,6 +48,8 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	b.Cleanup(k.Close)
 	return k
 }
+
+func (k *keeper) now() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }
 
 // requests counts what the registry is asked by a function.
 func (b *bed) requests(do func()) int {
@@ -179,6 +185,71 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 				t.Errorf("after eleven seconds: %s, %s", got.Code, got.Reason)
 			}
 		})
+	}
+}
+
+// TestARescanCountsWhenTheKeptScanHasAged keeps a scan for an hour that is too old after a minute.
+func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	k, x := b.newKeeper(100, nil), b.target("aged")
+	x.attach(attestation{payload: scannedAt(time.Now().Add(-24*time.Hour + time.Minute)), signedAt: yesterday})
+	ask := func(when string, want core.Code, listed int) {
+		t.Helper()
+		b.registry.Reset()
+		if got := x.decide(k.Gatherer, "", young()); got.Code != want {
+			t.Errorf("%s: %s, %s; want %s", when, got.Code, got.Reason, want)
+		}
+		lists := lo.CountBy(b.registry.Requests(), func(r registry.Request) bool {
+			return strings.HasSuffix(r.Path, "/referrers/"+x.image.Digest.String())
+		})
+		if lists != listed {
+			t.Errorf("%s: referrers were listed %d times; want %d", when, lists, listed)
+		}
+	}
+	ask("at first", core.Verified, 2) // the image's signatures too
+	ask("again", core.Verified, 0)
+	k.ahead.Store(int64(2 * time.Minute))
+	ask("when it has aged", core.ConditionUnmet, 1)
+	ask("at once after that", core.ConditionUnmet, 0)
+	x.attach(attestation{payload: scannedAt(today)})
+	k.ahead.Store(int64(3 * time.Minute))
+	ask("after a rescan", core.Verified, 1)
+}
+
+// TestWaitersShareAnEvaluation lets many ask at once about a condition on the clock, and counts the memory it takes.
+func TestWaitersShareAnEvaluation(t *testing.T) {
+	const waiters = 20
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("shared")
+	document := fmt.Sprintf(`{"at": %q, "filler": [%s1]}`, today.Format(time.RFC3339), strings.Repeat("1,", 2<<20))
+	x.attach(attestation{payload: document})
+	ask := func(waiters int) (allocated uint64) {
+		k := b.newKeeper(100, nil)
+		hold, arrived, release := held(registry.PathContains("/blobs/" + digest.FromString(document).String()))
+		b.registry.SetFault(hold)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var running sync.WaitGroup
+		for range waiters {
+			running.Go(func() {
+				if got := x.decide(k.Gatherer, "", young()); !got.Verified {
+					t.Errorf("%s: %s", got.Code, got.Reason)
+				}
+			})
+		}
+		<-arrived
+		for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[cache.Attestation] < int64(waiters-1); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("they do not wait")
+			}
+		}
+		release()
+		running.Wait()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if one, many := ask(1), ask(waiters); many > 3*one {
+		t.Errorf("%d waiters took %d bytes, one took %d", waiters, many, one)
 	}
 }
 
