@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -117,10 +116,12 @@ func typeOf(manifest ocispec.Manifest) string {
 	return manifest.Config.MediaType
 }
 
-// payloadsAtOnce bounds the payloads that are in memory at once to be judged, bytes: as JSON values they take several
-// times that. retainedAtOnce bounds those that stay longer.
+// Bounds on the payloads that are in memory at once, bytes: of those that are read, as they come, which a registry may
+// draw out, and of those that are judged, which takes no longer than computing does but several times the memory.
+// retainedAtOnce bounds those that stay longer.
 const (
-	payloadsAtOnce = maxPayload
+	readAtOnce     = 3 * maxPayload
+	judgedAtOnce   = maxPayload
 	retainedAtOnce = 32 << 20
 )
 
@@ -137,27 +138,43 @@ func (g *Gatherer) judgeDecisive(ctx context.Context, a artifact, demand core.At
 	})
 }
 
-// judge reads a payload and has it judged. It waits until there is room for it. Only a payload that has to be judged
-// anew later stays, if there is room for that.
+// judge reads a payload and has it judged. It waits until there is room for it; of what is common to all, it has what
+// is needed to compute only while it does.
 func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.AttestationType, c *candidate, now time.Time) {
 	if c.fact.Unusable = c.unfit; c.unfit != nil {
 		return
 	}
-	room := sizeOf(c.layer)
-	if g.payloads.Acquire(ctx, room) != nil {
+	give, err := g.reading.Take(ctx, a.task.Policy, c.layer.Size)
+	if err != nil {
 		c.fact.Unusable = noRoom()
 		return
 	}
-	defer g.payloads.Release(room)
-	data, unusable := payload(ctx, a.repository, c.layer)
-	if unusable != nil {
-		c.fact.Unusable = unusable
+	defer give()
+	data, err := a.repository.Blob(ctx, c.layer, maxPayload)
+	if err != nil {
+		c.fact.Unusable = findingOf(ctx, err)
 		return
 	}
-	judged := core.Judge(demand, data, now)
+	give, err = g.judging.Take(ctx, a.task.Policy, unpackedSize(data))
+	if err != nil {
+		c.fact.Unusable = noRoom()
+		return
+	}
+	defer give()
+	g.judgeData(demand, data, c, now)
+}
+
+// judgeData has a payload judged as it came. Only one that has to be judged anew later stays, if there is room for that.
+func (g *Gatherer) judgeData(demand core.AttestationType, data []byte, c *candidate, now time.Time) {
+	document, err := decompress(data)
+	if err != nil {
+		c.fact.Unusable = unusable("its payload cannot be used: %v", err)
+		return
+	}
+	judged := core.Judge(demand, document, now)
 	c.fact.Judged = &judged
-	if judged.Clocked && g.retained.TryAcquire(int64(len(data))) {
-		c.fact.Payload = data
+	if judged.Clocked && g.retained.TryAcquire(int64(len(document))) {
+		c.fact.Payload = document
 	}
 }
 
@@ -173,11 +190,11 @@ func gone(attestation core.AttestationFact) bool {
 
 // settledAnew judges attestations that were gathered before, as of now.
 func (g *Gatherer) settledAnew(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType, found core.AttestationsFact) core.AttestationsFact {
-	room := min(payloadsAtOnce, sizeOfPayloads(found))
-	if g.payloads.Acquire(ctx, room) != nil {
+	give, err := g.judging.Take(ctx, a.task.Policy, sizeOfPayloads(found))
+	if err != nil {
 		return core.AttestationsFact{Failure: noRoom()}
 	}
-	defer g.payloads.Release(room)
+	defer give()
 	return core.Settle(a.task, demand, found, image.Digest.String(), g.options.Now())
 }
 
@@ -187,12 +204,4 @@ func sizeOfPayloads(found core.AttestationsFact) int64 {
 
 func noRoom() *core.Finding {
 	return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other attestations were read; try again"}
-}
-
-// sizeOf is what an attestation's payload takes, as far as its manifest tells; compressed, it may be anything.
-func sizeOf(layer ocispec.Descriptor) int64 {
-	if strings.HasSuffix(layer.MediaType, "+gzip") || strings.HasSuffix(layer.MediaType, "+zstd") {
-		return maxPayload
-	}
-	return max(0, layer.Size)
 }

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -602,6 +603,37 @@ func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	release()
 	if got := <-answer; !got.Verified {
 		t.Errorf("%s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestASlowRegistryHoldsUpNoOtherPolicy asks about an attestation while payloads of another trust policy are on their way,
+// as large as one policy may have at once, and one that is compressed.
+func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
+	b := newBed(t, registry.Options{}, 200)
+	slow, quick := b.target("slow"), b.target("quick")
+	payloads := []string{padded(maxPayload - 1<<10), zipped(good)}
+	for i, mediaType := range []string{"application/json", "application/json+gzip"} {
+		slow.attach(attestation{payload: payloads[i], mediaType: mediaType})
+	}
+	quick.attach(attestation{payload: good})
+	blobs := []string{digest.FromString(payloads[0]).String(), digest.FromString(payloads[1]).String()}
+	hold, arrived, release := held(func(r *http.Request) bool { return slices.Contains(blobs, path.Base(r.URL.Path)) })
+	defer release()
+	b.registry.SetFault(hold)
+	answer := make(chan core.Result, 1)
+	go func() { answer <- slow.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	<-arrived
+	<-arrived
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	plan, snapshot := quick.plan("", demanding(core.SelectAll, licence))
+	plan.Tasks[0].Policy = "other"
+	if got := core.Decide(plan, b.gatherer.Gather(ctx, plan.Tasks, snapshot), time.Now()).Results[0]; !got.Verified {
+		t.Errorf("%s: %s", got.Code, got.Reason)
+	}
+	release()
+	if got := <-answer; !got.Verified {
+		t.Errorf("the slow one: %s: %s", got.Code, got.Reason)
 	}
 }
 

@@ -46,7 +46,8 @@ type Gatherer struct {
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
 	gate       *fair.Gate          // shares verifications between trust policies
-	payloads   *semaphore.Weighted // bytes that are judged
+	reading    *fair.Room          // payloads from when they are asked for until they are judged
+	judging    *fair.Room          // payloads that are decoded
 	retained   *semaphore.Weighted // bytes that stay until all of a type are judged, since they are judged anew later
 	revocation revocationCheck
 }
@@ -63,7 +64,8 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
 		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
-		payloads:   semaphore.NewWeighted(payloadsAtOnce),
+		reading:    fair.NewRoom(readAtOnce, maxPayload),
+		judging:    fair.NewRoom(judgedAtOnce, maxPayload),
 		retained:   semaphore.NewWeighted(retainedAtOnce),
 		revocation: revocation,
 	}, nil

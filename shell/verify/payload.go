@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
 // maxPayload bounds an attestation's payload, compressed and not; bytes.
@@ -49,19 +47,6 @@ func quoted(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// payload reads the payload in a layer. The finding says why it cannot be used.
-func payload(ctx context.Context, repository *registry.Repository, layer ocispec.Descriptor) ([]byte, *core.Finding) {
-	data, err := repository.Blob(ctx, layer, maxPayload)
-	if err != nil {
-		return nil, findingOf(ctx, err)
-	}
-	data, err = decompress(data)
-	if err != nil {
-		return nil, unusable("its payload cannot be used: %v", err)
-	}
-	return data, nil
-}
-
 func unusable(format string, args ...any) *core.Finding {
 	return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf(format, args...)}
 }
@@ -76,17 +61,30 @@ func isJSON(mediaType string) bool {
 	return strings.HasSuffix(essence, "/json") || strings.HasSuffix(essence, "+json") || strings.HasSuffix(essence, ".json")
 }
 
-// decompress undoes gzip or zstd, told by their first bytes, with which no JSON starts. The bound holds for what
-// comes out.
+// The first bytes of what is compressed, with which no JSON starts.
+const (
+	gzipMagic = "\x1f\x8b"
+	zstdMagic = "\x28\xb5\x2f\xfd"
+)
+
+// unpackedSize is what a payload may take when it is decompressed, bytes.
+func unpackedSize(data []byte) int64 {
+	if bytes.HasPrefix(data, []byte(gzipMagic)) || bytes.HasPrefix(data, []byte(zstdMagic)) {
+		return maxPayload
+	}
+	return int64(len(data))
+}
+
+// decompress undoes gzip or zstd. The bound holds for what comes out.
 func decompress(data []byte) ([]byte, error) {
 	switch {
-	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+	case bytes.HasPrefix(data, []byte(gzipMagic)):
 		reader, err := gzip.NewReader(bytes.NewReader(data))
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
 		return readAll(reader)
-	case bytes.HasPrefix(data, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(data, []byte(zstdMagic)):
 		reader, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxPayload))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
