@@ -113,18 +113,12 @@ func rootOf(request *plugin.VerifySignatureRequest) string {
 	return ""
 }
 
-// maxText bounds what is told of a plugin's words, bytes.
-const maxText = 1000
-
 // says makes one line of text, since a plugin may say anything.
 func (p *process) says(format string, args ...any) string {
 	text := strings.Join(strings.FieldsFunc(fmt.Sprintf(format, args...), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")
-	text = p.manager.redacted(text)
-	if len(text) > maxText {
-		text = text[:maxText] + "..."
-	}
+	text = core.Clip(p.manager.redacted(text), core.MaxWords)
 	return fmt.Sprintf("the plugin %q ", p.name) + strings.ToValidUTF8(text, "")
 }
 

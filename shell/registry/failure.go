@@ -33,7 +33,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // lie reports an answer that no honest registry gives, or one over its bound.
 func lie(format string, args ...any) error {
-	return &Error{Code: core.RegistryInvalid, Text: "the registry's answer cannot be used: " + fmt.Sprintf(format, args...)}
+	return &Error{Code: core.RegistryInvalid, Text: "the registry's answer cannot be used: " + core.Clip(fmt.Sprintf(format, args...), core.MaxWords)}
 }
 
 // ErrUnusable is an artifact whose content, for which its digest vouches, is not what the specifications want. An
@@ -42,7 +42,7 @@ var ErrUnusable = errors.New("the artifact cannot be used")
 
 // unusable reports an artifact that is at fault itself.
 func unusable(format string, args ...any) error {
-	return &Error{Code: core.RegistryInvalid, Text: fmt.Sprintf(format, args...), cause: ErrUnusable}
+	return &Error{Code: core.RegistryInvalid, Text: core.Clip(fmt.Sprintf(format, args...), core.MaxWords), cause: ErrUnusable}
 }
 
 // What was under way when something failed.
@@ -110,9 +110,6 @@ var (
 	token    = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
 )
 
-// maxText bounds the text of an error, bytes.
-const maxText = 1000
-
 // described is the text of an error without secrets, and without the details that registries add to their errors:
 // they are for programs.
 func described(err error) string {
@@ -127,9 +124,5 @@ func described(err error) string {
 	}
 	text = userInfo.ReplaceAllString(text, "://")
 	text = query.ReplaceAllString(text, "$1")
-	text = token.ReplaceAllString(text, "$1 ***")
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "..."
-	}
-	return text
+	return core.Clip(token.ReplaceAllString(text, "$1 ***"), core.MaxWords)
 }

@@ -132,7 +132,7 @@ func TestFailures(t *testing.T) {
 					t.Errorf("the text holds %q: %s", secret, failure.Text)
 				}
 			}
-			if len(failure.Text) > 2*maxText {
+			if len(failure.Text) > 2*core.MaxWords {
 				t.Errorf("the text has %d bytes", len(failure.Text))
 			}
 		})

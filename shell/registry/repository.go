@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/jellydator/ttlcache/v3"
+	"github.com/notaryproject/notation-core-go/signature/cose"
+	"github.com/notaryproject/notation-core-go/signature/jws"
 	notation "github.com/notaryproject/notation-go/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -170,6 +172,11 @@ func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor)
 	if len(manifest.Layers) != 1 {
 		return nil, "", unusable("signature manifest %s has %d layers; want one", signature.Digest, len(manifest.Layers))
 	}
-	envelope, err := r.Blob(ctx, manifest.Layers[0], maxEnvelope)
-	return envelope, manifest.Layers[0].MediaType, err
+	layer := manifest.Layers[0]
+	if layer.MediaType != jws.MediaTypeEnvelope && layer.MediaType != cose.MediaTypeEnvelope {
+		return nil, "", unusable("signature manifest %s has an envelope of the media type %q; want %q or %q", signature.Digest,
+			core.Clip(layer.MediaType, core.MaxName), jws.MediaTypeEnvelope, cose.MediaTypeEnvelope)
+	}
+	envelope, err := r.Blob(ctx, layer, maxEnvelope)
+	return envelope, layer.MediaType, err
 }

@@ -94,7 +94,7 @@ func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer oc
 		return c
 	}
 	if declared := typeOf(manifest); declared != artifactType {
-		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %s, whatever the registry says", referrer.Digest, quoted(declared))}
+		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, core.Clip(declared, core.MaxName))}
 		return c
 	}
 	c.layer, c.unfit = payloadLayer(manifest.Layers)

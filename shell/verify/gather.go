@@ -114,7 +114,7 @@ func (g *Gatherer) pluginsRevision() string {
 func (g *Gatherer) guarded(ctx context.Context, a artifact) (fact core.Fact) {
 	defer func() {
 		if r := recover(); r != nil {
-			fact = core.Fact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("an internal error occurred: %v", r)}}
+			fact = core.Fact{Failure: &core.Finding{Code: core.NotGathered, Reason: core.Clip(fmt.Sprintf("an internal error occurred: %v", r), core.MaxWords)}}
 		}
 	}()
 	return g.gather(ctx, a)
@@ -167,7 +167,8 @@ func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.D
 		if rejected == nil {
 			return verified, nil
 		}
-		fact.Rejected = append(fact.Rejected, core.Finding{Code: rejected.Code, Reason: fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason)})
+		reason := core.Clip(fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason), 2*core.MaxWords)
+		fact.Rejected = append(fact.Rejected, core.Finding{Code: rejected.Code, Reason: reason})
 		if ctx.Err() != nil {
 			break
 		}
@@ -187,7 +188,7 @@ func findingOf(ctx context.Context, err error) *core.Finding {
 	case ctx.Err() != nil:
 		return &core.Finding{Code: core.Timeout, Reason: "time ran out"}
 	}
-	return &core.Finding{Code: core.NotGathered, Reason: err.Error()}
+	return &core.Finding{Code: core.NotGathered, Reason: sentence(err)}
 }
 
 // findingOn is findingOf for an artifact that may be at fault itself, which is definitive and has the code given.

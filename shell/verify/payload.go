@@ -29,26 +29,17 @@ func payloadLayer(layers []ocispec.Descriptor) (ocispec.Descriptor, *core.Findin
 	layer := ocispec.Descriptor{MediaType: layers[0].MediaType, Digest: layers[0].Digest, Size: layers[0].Size}
 	switch {
 	case len(layer.MediaType) > maxMediaType || !isJSON(layer.MediaType):
-		return ocispec.Descriptor{}, unusable("its layer has the media type %s; attach the document as application/json, or as another JSON type", quoted(layer.MediaType))
+		return ocispec.Descriptor{}, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", core.Clip(layer.MediaType, core.MaxName))
 	case layer.Digest.Validate() != nil:
-		return ocispec.Descriptor{}, unusable("its layer has the digest %s, which is none", quoted(layer.Digest.String()))
+		return ocispec.Descriptor{}, unusable("its layer has the digest %q, which is none", core.Clip(layer.Digest.String(), core.MaxName))
 	case layer.Size > maxPayload || layer.Size < 0:
 		return ocispec.Descriptor{}, unusable("its payload is %d bytes; at most %d are read", layer.Size, maxPayload)
 	}
 	return layer, nil
 }
 
-// quoted shows the beginning of a text that strangers wrote.
-func quoted(text string) string {
-	const most = 200
-	if len(text) > most {
-		return fmt.Sprintf("%q...", text[:most])
-	}
-	return fmt.Sprintf("%q", text)
-}
-
 func unusable(format string, args ...any) *core.Finding {
-	return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf(format, args...)}
+	return &core.Finding{Code: core.AttestationInvalid, Reason: core.Clip(fmt.Sprintf(format, args...), 2*core.MaxWords)}
 }
 
 // isJSON accepts JSON media types, also with the structured syntax suffixes of compression.

@@ -217,9 +217,9 @@ func (r *rejection) codeOfTimestamp(err error) core.Code {
 	return core.TimestampInvalid
 }
 
-// sentence is an error's text on one line.
+// sentence is an error's text on one line, cut where a stranger's words make it long.
 func sentence(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return strings.Join(strings.Fields(core.Clip(err.Error(), core.MaxWords)), " ")
 }
 
 // attributeOf reads a signed extended attribute; "" where the signature has none of that name.

@@ -1,13 +1,18 @@
 package verify_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/notaryproject/notation-core-go/signature"
+	notation "github.com/notaryproject/notation-go/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -82,4 +87,73 @@ func TestCriticalAttributes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestReasonsAreShort whatever strangers write: they are kept, joined and logged.
+func TestReasonsAreShort(t *testing.T) {
+	long := strings.Repeat("\x7f", 100_000) // %q makes four bytes of each
+	tests := map[string]struct {
+		prepare func(x *target)
+		list    func(d *ocispec.Descriptor) // changes how the first attestation is listed; nil leaves it
+		want    core.Code
+		says    string
+	}{
+		"the media type of an envelope": {
+			prepare: func(x *target) {
+				unsignedImage(x)
+				for range 5 {
+					x.attach(attestation{artifactType: notation.ArtifactTypeNotation, mediaType: long, unsigned: true})
+					long += "\x7f" // for another digest
+				}
+			},
+			want: core.SignatureInvalid, says: "and 2 more",
+		},
+		"the media type of a payload": {
+			prepare: func(x *target) { x.attach(attestation{payload: good, mediaType: long}) },
+			want:    core.AttestationInvalid, says: "attach the document as application/json",
+		},
+		"the type of an attestation": {
+			prepare: func(x *target) { x.push(ocispec.Manifest{ArtifactType: long, Subject: &x.image}) },
+			list:    func(d *ocispec.Descriptor) { d.ArtifactType = sbomType },
+			want:    core.AttestationUntrusted, says: "is of type",
+		},
+		"the digest in a list": {
+			prepare: func(x *target) { x.attach(attestation{payload: good}) },
+			list:    func(d *ocispec.Descriptor) { d.Digest = digest.Digest(long) },
+			want:    core.RegistryInvalid, says: "cannot be used",
+		},
+	}
+	b := newBed(t, registry.Options{}, 10)
+	number := 0
+	for sentence, test := range tests {
+		number++
+		name := fmt.Sprintf("long-%d", number)
+		t.Run(sentence, func(t *testing.T) {
+			on := *b
+			on.T = t
+			x := on.target(name)
+			test.prepare(x)
+			if test.list != nil {
+				b.registry.SetFault(editAttestation(test.list)(x))
+				defer b.registry.SetFault(nil)
+			}
+			got := x.decide(b.gatherer, "", demanding(core.SelectAll, licence))
+			if got.Code != test.want || !strings.Contains(got.Reason, test.says) || len(got.Reason) > 10_000 {
+				t.Errorf("%s in %d bytes: %.2000s", got.Code, len(got.Reason), got.Reason)
+			}
+		})
+	}
+}
+
+// push pushes an attestation's manifest as it is, unsigned.
+func (x *target) push(manifest ocispec.Manifest) {
+	x.Helper()
+	manifest.SchemaVersion, manifest.MediaType, manifest.Config = 2, ocispec.MediaTypeImageManifest, ocispec.DescriptorEmptyJSON
+	text := must(json.Marshal(manifest))
+	pushed := ocispec.Descriptor{MediaType: manifest.MediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
+	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	if err := repository.Push(x.Context(), pushed, bytes.NewReader(text)); err != nil {
+		x.Fatal(err)
+	}
+	x.attached = append(x.attached, pushed)
 }
