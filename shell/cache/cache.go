@@ -183,11 +183,14 @@ func (c *Cache) Stats() Stats {
 }
 
 // Do gives the outcome for a key: kept, or from work that someone is doing, or by doing it. The work goes on when its
-// caller gives up, for as long as anyone waits for it; ok is false when ctx ended first. A panic of the work is one of
-// every caller.
+// caller gives up, for as long as anyone waits for it; ok is false when ctx ended first. None begins for a caller whose
+// ctx has ended. A panic of the work is one of every caller.
 func Do[T any](ctx context.Context, c *Cache, key Key, work func(context.Context) (T, Keep)) (value T, ok bool) {
 	if found, hit := c.lookup(key); hit {
 		return found.(T), true
+	}
+	if ctx.Err() != nil {
+		return value, false
 	}
 	for {
 		f, started := c.join(ctx, key, func(ctx context.Context) (any, Keep) { return work(ctx) })

@@ -257,6 +257,32 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
+// TestNothingBeginsPastTheEnd of a caller: it is told that its time ran out, unless the outcome is there.
+func TestNothingBeginsPastTheEnd(t *testing.T) {
+	past, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	gone, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	for sentence, ctx := range map[string]context.Context{"its time ran out": past, "it gave up": gone} {
+		t.Run(sentence, func(t *testing.T) {
+			c := open(t, cache.Options{Size: 10})
+			ask(t, c, "kept", cache.Keep{For: time.Hour})
+			for i := range 10 {
+				_, ok := cache.Do(ctx, c, key(fmt.Sprint(i)), func(context.Context) (string, cache.Keep) { return "worked", cache.Keep{} })
+				if ok {
+					t.Error("it got an outcome")
+				}
+			}
+			if misses := c.Stats().Misses[cache.Signature]; misses != 1 { // that of the one who asked in time
+				t.Errorf("work began %d times", misses)
+			}
+			if value, ok := cache.Do(ctx, c, key("kept"), func(context.Context) (string, cache.Keep) { return "anew", cache.Keep{} }); !ok || value != "outcome of kept" {
+				t.Errorf("of what is kept it got %q, %t", value, ok)
+			}
+		})
+	}
+}
+
 // TestALateJoiner does not run out of the time of the one who began.
 func TestALateJoiner(t *testing.T) {
 	c := open(t, cache.Options{Timeout: 50 * time.Millisecond})

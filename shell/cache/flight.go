@@ -76,7 +76,7 @@ func (c *Cache) fly(ctx context.Context, key Key, f *flight, work func(context.C
 	close(f.landed)
 }
 
-// grace is how long the one who began work waits past its deadline: the work has run out of time too, and will say at
+// grace is how long the one who began work before its deadline waits past it: the work has run out of time too, and will say at
 // what.
 const grace = 250 * time.Millisecond
 
