@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/samber/lo"
@@ -11,7 +12,10 @@ import (
 // imagesOfObject finds the image fields of a Kubernetes object: a Pod's own, and those of every pod template in
 // it at whatever depth, which is where workloads, CronJobs and custom workloads have theirs.
 func imagesOfObject(object map[string]any) ([]Image, error) {
-	specs := findPodSpecs(object)
+	specs, err := findPodSpecs(object)
+	if err != nil {
+		return nil, err
+	}
 	if len(specs) == 0 {
 		return nil, invalid("object", "has no pod spec and no pod template; send a Pod or a workload, or limit the policy's match to them")
 	}
@@ -35,44 +39,66 @@ type podSpec struct {
 	fields  map[string]any
 }
 
-func findPodSpecs(object map[string]any) []podSpec {
-	var found []podSpec
+// findPodSpecs finds the pod specs of an object. That none is overlooked, it fails where there are too many, or one is
+// in a place that it would take too long to name.
+func findPodSpecs(object map[string]any) ([]podSpec, error) {
+	var found search
 	if spec, ok := object["spec"].(map[string]any); ok && object["kind"] == "Pod" {
-		found = append(found, podSpec{"/spec", spec})
+		found.specs = append(found.specs, podSpec{"/spec", spec})
 	}
 	for _, key := range sortedKeys(object) {
 		if key != "metadata" && key != "status" {
-			found = append(found, findTemplates(Pointer("").Field(key), object[key])...)
+			found.templates([]string{key}, object[key])
 		}
 	}
-	return found
+	return found.specs, found.err
 }
 
-// findTemplates walks a value to its end: a template may have another beside its spec, which a custom resource
-// may well run. A pod template is known by its spec, whatever name it has.
-func findTemplates(at Pointer, value any) []podSpec {
-	var found []podSpec
+// search is a walk through an object.
+type search struct {
+	specs []podSpec
+	err   error // of a pod template that cannot be taken in; nil when all were
+}
+
+// templates walks a value to its end: a template may have another beside its spec, which a custom resource may well
+// run. A pod template is known by its spec, whatever name it has. path has the keys and indices that lead to the value;
+// a pointer is made of them only where a template is found.
+func (s *search) templates(path []string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
 		if spec, ok := v["spec"].(map[string]any); ok && listsContainers(spec) {
-			found = append(found, podSpec{at.Field("spec"), spec})
+			s.add(append(path, "spec"), spec)
 		}
 		for _, name := range sortedKeys(v) {
 			if nests(v[name]) {
-				found = append(found, findTemplates(at.Field(name), v[name])...)
+				s.templates(append(path, name), v[name])
 			}
 		}
 	case []any:
 		for i, element := range v {
 			if nests(element) {
-				found = append(found, findTemplates(at.Index(i), element)...)
+				s.templates(append(path, strconv.Itoa(i)), element)
 			}
 		}
 	}
-	return found
 }
 
-// nests tells a value that may hold a template, so that no pointer is made to the many that cannot.
+func (s *search) add(path []string, spec map[string]any) {
+	var at Pointer
+	for _, name := range path {
+		if at = at.Field(name); len(at) > maxPointer {
+			s.err = invalid("object", "has a pod template in a place whose pointer is over %d bytes", maxPointer)
+			return
+		}
+	}
+	if len(s.specs) == maxTemplates {
+		s.err = invalid("object", "has over %d pod templates", maxTemplates)
+		return
+	}
+	s.specs = append(s.specs, podSpec{at, spec})
+}
+
+// nests tells a value that may hold a template from the many that cannot.
 func nests(value any) bool {
 	switch value.(type) {
 	case map[string]any, []any:

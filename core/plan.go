@@ -64,15 +64,15 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 	}
 	plan := Plan{Policy: name}
 	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
-	revisions := map[int]string{}        // by statement, since a request may have very many images under one
+	p := planner{request: request, snapshot: snapshot, policy: name, revisions: map[int]string{}, demands: map[string][]AttestationType{}}
 	for _, image := range request.Images {
-		p, ok := planned[image.Ref.String()]
+		entry, ok := planned[image.Ref.String()]
 		if !ok {
-			p = plan.add(planImage(image.Ref, request, snapshot, name, revisions))
-			planned[image.Ref.String()] = p
+			entry = plan.add(p.image(image.Ref))
+			planned[image.Ref.String()] = entry
 		}
-		p.Image = image
-		plan.Images = append(plan.Images, p)
+		entry.Image = image
+		plan.Images = append(plan.Images, entry)
 	}
 	return plan, nil
 }
@@ -86,13 +86,23 @@ func (p *Plan) add(task Task, early *Finding) PlannedImage {
 	return PlannedImage{Task: len(p.Tasks) - 1}
 }
 
-func planImage(ref Reference, request Request, snapshot Snapshot, name string, revisions map[int]string) (Task, *Finding) {
-	if !selected(ref, request.ImageReferences) {
+// planner plans the images of one request. What many of them have in common it makes once.
+type planner struct {
+	request   Request
+	snapshot  Snapshot
+	policy    string                       // its name
+	revisions map[int]string               // by statement
+	demands   map[string][]AttestationType // by the rules that add up to them
+}
+
+func (p *planner) image(ref Reference) (Task, *Finding) {
+	name := p.policy
+	if !selected(ref, p.request.ImageReferences) {
 		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
 	}
-	policy, ok := snapshot.Policies[name]
+	policy, ok := p.snapshot.Policies[name]
 	if !ok {
-		return Task{}, &Finding{TrustPolicyNotFound, fmt.Sprintf("trust policy %q does not exist; known are: %s", name, names(snapshot))}
+		return Task{}, &Finding{TrustPolicyNotFound, fmt.Sprintf("trust policy %q does not exist; known are: %s", name, names(p.snapshot))}
 	}
 	if policy.Problem != "" {
 		return Task{}, &Finding{TrustPolicyInvalid, fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
@@ -102,15 +112,15 @@ func planImage(ref Reference, request Request, snapshot Snapshot, name string, r
 		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", name, ref.Name())}
 	}
 	statement := policy.Statements[i]
-	if _, ok := revisions[i]; !ok {
-		revisions[i] = snapshot.revision(policy, i)
+	if _, ok := p.revisions[i]; !ok {
+		p.revisions[i] = p.snapshot.revision(policy, i)
 	}
 	return Task{
 		Ref:          ref,
 		Policy:       name,
 		Statement:    statement,
-		Revision:     revisions[i],
-		Attestations: attestationsFor(ref, request.Attestations),
+		Revision:     p.revisions[i],
+		Attestations: p.attestations(ref),
 	}, nil
 }
 
@@ -124,14 +134,24 @@ func matches(pattern string, ref Reference) bool {
 	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return wildcard(pattern, s) })
 }
 
-// attestationsFor adds up the types of every rule whose pattern matches.
-func attestationsFor(ref Reference, rules []AttestationRule) []AttestationType {
-	var types []AttestationType
-	for _, rule := range rules {
+// attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
+func (p *planner) attestations(ref Reference) []AttestationType {
+	matching := make([]byte, len(p.request.Attestations)) // a key, with a byte per rule
+	for i, rule := range p.request.Attestations {
 		if matches(rule.ImageReference, ref) {
+			matching[i] = 1
+		}
+	}
+	types, known := p.demands[string(matching)]
+	if known {
+		return types
+	}
+	for i, rule := range p.request.Attestations {
+		if matching[i] == 1 {
 			types = append(types, rule.Types...)
 		}
 	}
+	p.demands[string(matching)] = types
 	return types
 }
 

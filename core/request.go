@@ -127,6 +127,9 @@ func ParseRequest(data []byte) (Request, error) {
 	if !utf8.Valid(data) {
 		return Request{}, invalid("", "the body is not UTF-8")
 	}
+	if err := boundShape(data); err != nil {
+		return Request{}, err
+	}
 	var b body
 	strict, err := kjson.UnmarshalStrict(data, &b)
 	if err != nil {
@@ -189,6 +192,9 @@ func refuseNull(field string, value any) error {
 }
 
 func (b body) request() (Request, error) {
+	if err := boundName("trustPolicy", b.TrustPolicy); err != nil {
+		return Request{}, err
+	}
 	images, err := b.images()
 	if err != nil {
 		return Request{}, err
@@ -237,6 +243,8 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 	var images []Image
 	for _, group := range sortedKeys(groups) {
 		switch {
+		case len(group) > MaxName:
+			return nil, invalid("images", "has a group with a name of over %d bytes", MaxName)
 		case group == "":
 			return nil, invalid("images", "has a group with an empty name")
 		case groups[group] == nil:
@@ -340,6 +348,7 @@ func kindOfGroup(group string) string {
 
 func parseAttestations(entries []attestation) ([]AttestationRule, error) {
 	var rules []AttestationRule
+	count := 0
 	for i, entry := range entries {
 		field := fmt.Sprintf("attestations[%d]", i)
 		if entry.ImageReference == "" {
@@ -347,6 +356,9 @@ func parseAttestations(entries []attestation) ([]AttestationRule, error) {
 		}
 		if len(entry.Type) == 0 {
 			return nil, invalid(field+".type", "is empty; list the attestation types that the image must carry")
+		}
+		if count += len(entry.Type); count > maxTypes {
+			return nil, invalid(field+".type", "brings the request's attestation types to over %d; demand fewer of one image", maxTypes)
 		}
 		types := slices.Clone(entry.Type)
 		for j := range types {
@@ -362,6 +374,9 @@ func parseAttestations(entries []attestation) ([]AttestationRule, error) {
 func (t *AttestationType) normalise(field string) error {
 	if t.Name == "" {
 		return invalid(field+".name", "is empty; name the attestation's artifact type")
+	}
+	if err := boundName(field+".name", t.Name); err != nil {
+		return err
 	}
 	switch t.Select {
 	case "":

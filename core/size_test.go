@@ -3,6 +3,7 @@ package core_test
 import (
 	"crypto/x509"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,28 @@ func TestLargestRequestEnds(t *testing.T) {
 		}
 	case <-time.After(bound):
 		t.Errorf("%d bytes took over %s", len(body), bound)
+	}
+}
+
+// TestImagesShareTheirDemands holds that what a request demands is not copied for every image of it.
+func TestImagesShareTheirDemands(t *testing.T) {
+	request := core.Request{Attestations: []core.AttestationRule{
+		{ImageReference: "*", Types: make([]core.AttestationType, 50)}, {ImageReference: "*/other:*", Types: make([]core.AttestationType, 50)},
+	}}
+	const n = 20000
+	for i := range n {
+		at := core.Pointer("/x").Index(i)
+		request.Images = append(request.Images, core.Image{Pointer: at, Ref: core.Reference{Registry: "ghcr.io", Repository: fmt.Sprint("app", i), Tag: "v1"}})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	plan, err := core.NewPlan(request, everything(), "default")
+	runtime.ReadMemStats(&after)
+	if err != nil || len(plan.Tasks) != n || len(plan.Tasks[n-1].Attestations) != 50 {
+		t.Fatalf("%d tasks, %v", len(plan.Tasks), err)
+	}
+	if each := (after.TotalAlloc - before.TotalAlloc) / n; each > 4000 { // the demands alone are that
+		t.Errorf("%d bytes for each image", each)
 	}
 }
 

@@ -1,0 +1,47 @@
+package core
+
+// Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
+// image, a pointer for every pod template.
+const (
+	maxDepth     = 100  // of lists and objects in each other
+	maxKey       = 1024 // bytes, of an object's key
+	maxTemplates = 1000 // pod templates in an object
+	maxPointer   = 512  // bytes, of a pointer to a pod template
+	maxTypes     = 100  // attestation types
+)
+
+// boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys. It looks at
+// the text, before anything is made of it; that it is JSON is for the decoder to say.
+func boundShape(data []byte) error {
+	depth, start := 0, -1 // start of the text under way; -1 outside of one
+	var text int          // length of the last text, which a colon makes a key
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case start >= 0 && c == '\\':
+			i++
+		case start >= 0 && c == '"':
+			text, start = i-start-1, -1
+		case start >= 0:
+		case c == '"':
+			start = i
+		case c == '{', c == '[':
+			depth++
+		case c == '}', c == ']':
+			depth--
+		case c == ':' && text > maxKey:
+			return invalid("", "the body has a key of %d bytes; at most %d are read", text, maxKey)
+		}
+		if depth > maxDepth {
+			return invalid("", "the body nests lists and objects over a depth of %d; send the object as it is admitted", maxDepth)
+		}
+	}
+	return nil
+}
+
+// boundName refuses a name that is too long to be told for every image.
+func boundName(field, name string) error {
+	if len(name) > MaxName {
+		return invalid(field, "is %d bytes; a name has at most %d", len(name), MaxName)
+	}
+	return nil
+}
