@@ -28,8 +28,16 @@ func evaluate(conditions Conditions, payload []byte, clock *clock) *Finding {
 		return &Finding{AttestationInvalid, fmt.Sprintf("its payload is not JSON: %v", err)}
 	}
 	e := evaluation{data: visible(document), functions: functionsAt(clock)}
-	return e.conditions(conditions)
+	e.given.add(e.data)
+	finding := e.conditions(conditions)
+	if finding != nil {
+		finding.Reason = Clip(finding.Reason, maxReason)
+	}
+	return finding
 }
+
+// maxReason bounds what is told of conditions that are not met, bytes.
+const maxReason = 10 * MaxWords
 
 // visible is what expressions see: the payload's members, and the whole payload as "element".
 func visible(document any) map[string]any {
@@ -133,14 +141,14 @@ func unmet(c Condition, found string, wanted any) *Finding {
 func offending(handler operator.OperatorHandler, name string, found, wanted any) string {
 	list, ok := found.([]any)
 	eachCounts := strings.EqualFold(name, "AllIn") || strings.EqualFold(name, "AllNotIn")
-	if !ok || !eachCounts || len([]rune(encoded(found))) <= maxShown {
+	if !ok || !eachCounts || !strings.HasSuffix(shown(found), "...") {
 		return shown(found)
 	}
 	failing := lo.Filter(list, func(element any, _ int) bool { return !handler.Evaluate([]any{element}, wanted) })
 	if len(failing) == 0 || len(failing) == len(list) {
 		return shown(found)
 	}
-	distinct := lo.UniqBy(failing, encoded)
+	distinct := lo.UniqBy(failing, shown)
 	return fmt.Sprintf("%s among %d values", shown(distinct), len(list))
 }
 
@@ -149,10 +157,13 @@ func offending(handler operator.OperatorHandler, name string, found, wanted any)
 type evaluation struct {
 	data      map[string]any
 	functions *gojmespath.FunctionCaller
+	given     size // of data
 
 	// Of the key or value under way.
 	whole   map[string]bool // the expressions that stand alone, so that their result is not text in a text
 	queries int
+	results size  // of all expressions together
+	texts   int   // bytes and values that they put into texts
 	failure error // of the last query
 }
 
@@ -167,7 +178,7 @@ func (e *evaluation) substitute(raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.queries, e.failure, e.whole = 0, nil, map[string]bool{}
+	e.queries, e.results, e.texts, e.failure, e.whole = 0, size{}, 0, nil, map[string]bool{}
 	e.findWhole(document)
 	result, err := variables.SubstituteAllInPreconditions(logr.Discard(), e, document)
 	if err != nil && e.failure != nil {
@@ -248,24 +259,48 @@ func (e *evaluation) query(query string) (any, error) {
 	case len(query) > maxExpression:
 		return nil, fmt.Errorf("the expression is %d bytes; at most %d are read", len(query), maxExpression)
 	}
-	compiled, err := gojmespath.Compile(query)
+	compiled, err := gojmespath.NewParser().Parse(query)
 	if err != nil {
-		return nil, fmt.Errorf("the expression %q does not compile: %s", query, strings.TrimPrefix(err.Error(), "SyntaxError: "))
+		return nil, fmt.Errorf("the expression %q does not compile: %s", told(query), strings.TrimPrefix(err.Error(), "SyntaxError: "))
 	}
-	result, err := compiled.Search(e.data, gojmespath.WithFunctionCaller(e.functions))
+	// Before it is made: the library has no bounds.
+	if n := copies(compiled); n > fewTimes && n > maxMultiple/e.given.values {
+		return nil, fmt.Errorf("the expression %q names the payload too often; select what it needs of it first", told(query))
+	}
+	result, err := gojmespath.NewInterpreter().Execute(compiled, e.data, gojmespath.WithFunctionCaller(e.functions))
 	if err != nil {
 		return nil, searchError(query, err)
 	}
+	if err := e.bound(query, result); err != nil {
+		return nil, err
+	}
 	// Kyverno resolves what an expression gave once more when it stands inside a text. Here that would let the
 	// payload, which strangers may have a hand in, write expressions; see sealed.
-	if !e.whole[query] && strings.Contains(encoded(result), "{{") {
-		return nil, fmt.Errorf("the expression %q gives text with {{ in it; let the expression be the whole key or value", query)
+	if !e.whole[query] && mentions(result, "{{") {
+		return nil, fmt.Errorf("the expression %q gives text with {{ in it; let the expression be the whole key or value", told(query))
 	}
 	switch result.(type) {
 	case []any, map[string]any:
 		return sealed{result}, nil
 	}
 	return result, nil
+}
+
+// bound takes account of an expression's result.
+func (e *evaluation) bound(query string, result any) error {
+	var s size
+	s.add(result)
+	e.results = size{e.results.values + s.values, e.results.bytes + s.bytes}
+	if e.results.over() {
+		return fmt.Errorf("the expression %q gives too much; select a part of it", told(query))
+	}
+	if e.whole[query] {
+		return nil
+	}
+	if e.texts += s.values + s.bytes; e.texts > maxInText {
+		return fmt.Errorf("the expression %q gives what is too large to stand inside a text; let it be the whole key or value", told(query))
+	}
+	return nil
 }
 
 // How the library words what it cannot do.
@@ -278,13 +313,16 @@ var (
 func searchError(query string, err error) error {
 	var missing gojmespath.NotFoundError
 	if match := missingPattern.FindStringSubmatch(err.Error()); match != nil && errors.As(err, &missing) {
-		return fmt.Errorf("the expression %q asks for %s, which the payload does not have there", query, match[1])
+		return fmt.Errorf("the expression %q asks for %s, which the payload does not have there", told(query), match[1])
 	}
 	if match := typePattern.FindStringSubmatch(err.Error()); match != nil {
-		return fmt.Errorf("the expression %q gives a function %s, which takes %s", query, cut(strings.ReplaceAll(match[1], "<nil>", "null")), match[2])
+		return fmt.Errorf("the expression %q gives a function %s, which takes %s", told(query), cut(strings.ReplaceAll(match[1], "<nil>", "null")), match[2])
 	}
-	return fmt.Errorf("the expression %q fails: %s", query, cut(err.Error()))
+	return fmt.Errorf("the expression %q fails: %s", told(query), cut(err.Error()))
 }
+
+// told is an expression as errors tell it.
+func told(query string) string { return Clip(query, MaxWords) }
 
 // QueryOperation is part of Kyverno's interface: no admission operation is known here.
 func (e *evaluation) QueryOperation() string { return "" }
@@ -329,6 +367,10 @@ func functionsAt(clock *clock) *gojmespath.FunctionCaller {
 				return nil, errors.New("is_external_url asks the network and is not available here")
 			}
 		}
+		entry.Handler = measured(entry.Name, entry.Handler)
+		caller.Register(entry)
+	}
+	for _, entry := range builtIn() {
 		caller.Register(entry)
 	}
 	return caller
@@ -354,13 +396,17 @@ func sinceAt(now time.Time, since gojmespath.JpFunction) gojmespath.JpFunction {
 func written(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
-		return text
+		return Clip(text, MaxWords)
 	}
 	return cut(string(raw))
 }
 
 // shown shows a value found or wanted.
-func shown(value any) string { return cut(encoded(value)) }
+func shown(value any) string {
+	var e excerpt
+	e.write(value)
+	return cut(e.text.String())
+}
 
 func encoded(value any) string {
 	var text strings.Builder

@@ -422,6 +422,28 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 			`{"all": [{"key": "{{ ` + strings.Repeat("(", maxExpression+1) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"at most 65536 are read"}},
 		"an expression of the greatest depth is survived": {
 			`{"all": [{"key": "{{ ` + strings.Repeat("(", maxExpression-1) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"does not compile"}},
+		"what an expression doubles again and again is not made": {
+			`{"all": [{"key": "{{ [element,element]` + strings.Repeat("|[@,@]", 40) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"nor within a text": {
+			`{"all": [{"key": "x{{ [element,element]` + strings.Repeat("|[@,@]", 40) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"nor as a list that grows": {
+			`{"all": [{"key": "{{ texts` + strings.Repeat("|[@,@][]", 40) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"nor as a text": {
+			`{"all": [{"key": "{{ name` + strings.Repeat("|join('',[@,@])", 40) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"nor as an argument": {
+			`{"all": [{"key": "{{ length(to_string(element` + strings.Repeat("|{a:@,b:@}", 40) + `)) }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"nor by a comparison": {
+			`{"all": [{"key": "{{ (element` + strings.Repeat("|[@,@]", 40) + `) == name }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"names the payload too often"}},
+		"a text that replaces its own parts does not grow without end": {
+			`{"all": [{"key": "{{ name` + strings.Repeat("|replace_all(@,'p',@)", 40) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"arguments are too large"}},
+		"a value that is doubled a few times is shown in part": {
+			`{"all": [{"key": "{{ texts` + strings.Repeat("|[@,@]", 18) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionUnmet, []string{`found [[[[[[[[[[[[[[[[[[["{{ name }}",`}},
+		"a long value is not put into a text": {
+			`{"all": [{"key": "x{{ texts[1]` + strings.Repeat("|[@,@]", 18) + ` }}", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"too large to stand inside a text"}},
+		"many large values do not add up": {
+			`{"all": [{"key": [` + strings.Repeat(`"{{ name`+strings.Repeat("|[@,@]", 18)+` }}",`, 65) + `1], "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"gives too much"}},
+		"an author's long texts are cut": {
+			`{"all": [{"key": "{{ name }}", "operator": "Equals", "value": "x", "message": "` + strings.Repeat("no ", 50000) + `"}]}`, ConditionUnmet, []string{"..."}},
 		"a key of very many expressions is not resolved": {
 			`{"all": [{"key": "` + strings.Repeat("{{name}} ", maxQueries+1) + `", "operator": "Equals", "value": 1}]}`, ConditionInvalid, []string{"more than 100 expressions"}},
 	}
@@ -431,7 +453,11 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 			if err := json.Unmarshal([]byte(test.conditions), &conditions); err != nil {
 				t.Fatal(err)
 			}
-			expect(t, evaluate(conditions, []byte(sbom), &clock{now: time.Now()}), test.code, test.says...)
+			finding := evaluate(conditions, []byte(sbom), &clock{now: time.Now()})
+			expect(t, finding, test.code, test.says...)
+			if finding != nil && len(finding.Reason) > 11_000 {
+				t.Errorf("the reason has %d bytes", len(finding.Reason))
+			}
 		})
 	}
 }
