@@ -17,16 +17,22 @@ import (
 // door bounds the requests that are worked on at once, so that a burst is answered in part and at once rather than
 // wholly and late. What it holds back is told to try again.
 type door struct {
-	maxBody  int64                          // bytes
-	requests map[string]*semaphore.Weighted // that are being read, by path, since not all paths ask who comes
-	large    *semaphore.Weighted            // of those, with a body over usualBody
-	inside   *fair.Gate                     // that are being judged, by trust policy
+	maxBody int64           // bytes
+	paths   map[string]path // since not all of them ask who comes
+	inside  *fair.Gate      // that are being judged, by trust policy
+}
+
+// path bounds the requests of one path that are read and planned.
+type path struct {
+	requests *semaphore.Weighted
+	large    *semaphore.Weighted // of those, with a body over usualBody
 }
 
 const (
 	// usualBody is what a request for a pod takes; bytes.
 	usualBody = 64 << 10
-	// largeBodies is how many requests with more than that are read at once: each may take maxBody.
+	// largeBodies is how many requests of a path with more than that are read at once: each may take maxBody, and
+	// what is made of it several times that.
 	largeBodies = 16
 )
 
@@ -34,42 +40,52 @@ const (
 var errOverloaded = errors.New("the service has too many requests to answer; try again")
 
 func newDoor(settings Settings) *door {
+	bounded := func() path {
+		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies)}
+	}
 	return &door{
 		maxBody: int64(settings.MaxBodyBytes),
-		requests: map[string]*semaphore.Weighted{
-			pathCheck: semaphore.NewWeighted(int64(settings.MaxRequests)), pathVerify: semaphore.NewWeighted(int64(settings.MaxRequests)),
-		},
-		large:  semaphore.NewWeighted(largeBodies),
-		inside: fair.New(settings.MaxRequests, 0),
+		paths:   map[string]path{pathCheck: bounded(), pathVerify: bounded()},
+		inside:  fair.New(settings.MaxRequests, 0),
 	}
 }
 
-// read reads a request's body.
-func (d *door) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	places := d.requests[r.URL.Path]
-	if places == nil || !places.TryAcquire(1) {
-		return nil, errOverloaded
+// read reads a request's body. leave ends that, when the request is planned.
+func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
+	at, known := d.paths[r.URL.Path]
+	if !known || !at.requests.TryAcquire(1) {
+		return nil, nil, errOverloaded
 	}
-	defer places.Release(1)
-	body := http.MaxBytesReader(w, r.Body, d.maxBody)
+	leave = func() { at.requests.Release(1) }
+	source := http.MaxBytesReader(w, r.Body, d.maxBody)
 	var text bytes.Buffer
 	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
-	read, err := io.CopyN(&text, body, usualBody)
+	read, err := io.CopyN(&text, source, usualBody)
 	if err == nil && read == usualBody {
-		if !d.large.TryAcquire(1) {
-			return nil, errOverloaded
+		if !at.large.TryAcquire(1) {
+			leave()
+			return nil, nil, errOverloaded
 		}
-		defer d.large.Release(1)
-		_, err = io.Copy(&text, body)
+		leave = func() { at.large.Release(1); at.requests.Release(1) }
+		_, err = io.Copy(&text, source)
 	}
+	if err := unreadable(err); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return text.Bytes(), leave, nil
+}
+
+// unreadable says why a body could not be read; nil when it was.
+func unreadable(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
+		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
 	case err != nil && !errors.Is(err, io.EOF):
-		return nil, &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
+		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
 	}
-	return text.Bytes(), nil
+	return nil
 }
 
 // admit lets a request be judged under a trust policy; leave ends that. No trust policy gets all places.

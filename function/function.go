@@ -128,24 +128,41 @@ func (f *Function) Drain() { f.draining.Store(true) }
 // Check judges one request. Errors are about the request as a whole, a *core.RequestError among them; what is
 // wrong with an image is in the verdict.
 func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error) {
+	asked, err := f.understand(body)
+	if err != nil {
+		return core.Verdict{}, err
+	}
+	return f.verdict(ctx, asked)
+}
+
+// planned is a request with what has to be found out for it, under the trust of a moment.
+type planned struct {
+	request  core.Request
+	plan     core.Plan
+	snapshot core.Snapshot
+}
+
+func (f *Function) understand(body []byte) (planned, error) {
 	request, err := core.ParseRequest(body)
 	if err != nil {
-		return core.Verdict{}, err
+		return planned{}, err
 	}
 	plan, snapshot, err := f.plan(request)
-	if err != nil {
-		return core.Verdict{}, err
-	}
-	leave, err := f.door.admit(ctx, plan.Policy)
+	return planned{request, plan, snapshot}, err
+}
+
+// verdict gathers the facts for a request and decides.
+func (f *Function) verdict(ctx context.Context, asked planned) (core.Verdict, error) {
+	leave, err := f.door.admit(ctx, asked.plan.Policy)
 	if err != nil {
 		return core.Verdict{}, err
 	}
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()
-	facts := f.gatherer.Gather(ctx, plan.Tasks, snapshot)
-	verdict := core.Decide(plan, facts, time.Now())
-	f.prewarm.remember(request, plan.Policy, verdict)
+	facts := f.gatherer.Gather(ctx, asked.plan.Tasks, asked.snapshot)
+	verdict := core.Decide(asked.plan, facts, time.Now())
+	f.prewarm.remember(asked.request, asked.plan.Policy, verdict)
 	return verdict, nil
 }
 

@@ -71,11 +71,22 @@ func (f *Function) judge(w http.ResponseWriter, r *http.Request, admit admission
 	if err := admit(r); err != nil {
 		return core.Verdict{}, err
 	}
-	body, err := f.door.read(w, r)
+	asked, err := f.understood(w, r)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	return f.Check(r.Context(), body)
+	return f.verdict(r.Context(), asked)
+}
+
+// understood reads and plans a request. It keeps its places at the door until then: what is made of a body takes more
+// memory than the body.
+func (f *Function) understood(w http.ResponseWriter, r *http.Request) (planned, error) {
+	body, leave, err := f.door.read(w, r)
+	if err != nil {
+		return planned{}, err
+	}
+	defer leave()
+	return f.understand(body)
 }
 
 // authenticated asks who the caller is. The token is in the header and goes nowhere else.
