@@ -16,7 +16,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Bounds on what is asked of the API server. Token reviews are the only requests whose number depends on callers.
+// Bounds on what is asked of the API server. Token reviews, the only requests whose number depends on callers, have their
+// own; see Reviewer.
 const (
 	requestsPerSecond = 50
 	requestsBurst     = 100
@@ -29,6 +30,7 @@ type Client struct {
 	Namespace string // of the service's pod, else of the kubeconfig's context, else "default"
 
 	dynamic dynamic.Interface
+	reviews dynamic.Interface // without bounds of its own: a Reviewer has some, which hold up nothing else
 	leases  coordination.CoordinationV1Interface
 	http    *http.Client
 }
@@ -64,11 +66,17 @@ func newClient(config *rest.Config, namespace string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
+	unbounded := rest.CopyConfig(config)
+	unbounded.QPS = -1
+	reviews, err := dynamic.NewForConfigAndClient(unbounded, transport)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
 	leases, err := coordination.NewForConfigAndClient(config, transport)
 	if err != nil {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
-	return &Client{Namespace: namespace, dynamic: resources, leases: leases, http: transport}, nil
+	return &Client{Namespace: namespace, dynamic: resources, reviews: reviews, leases: leases, http: transport}, nil
 }
 
 // Close ends idle connections. Watches end with their contexts.

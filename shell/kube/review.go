@@ -3,20 +3,21 @@ package kube
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	authentication "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // Why a caller is refused. Any other error of a review means that the API server could not be asked.
@@ -30,8 +31,13 @@ const (
 	reviewTimeout = 3 * time.Second
 	acceptedFor   = time.Minute // at most; less when the token expires before
 	refusedFor    = 5 * time.Second
-	reviewsKept   = 1024     // of accepted and of refused tokens each, so that bad ones do not push out good ones
-	maxToken      = 16 << 10 // bytes
+	renewalAgain  = 5 * time.Second // while that fails
+	reviewsKept   = 1024            // of accepted and of refused tokens each, so that bad ones do not push out good ones
+	maxToken      = 16 << 10        // bytes
+
+	reviewsPerSecond = 50 // of a lane
+	reviewsBurst     = 100
+	reviewsAtOnce    = 16
 )
 
 // ReviewerOptions say whom to let in. Their zero value lets nobody in.
@@ -45,14 +51,43 @@ type Reviewer struct {
 	options  ReviewerOptions
 	review   func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error)
 	flights  singleflight.Group
-	accepted *ttlcache.Cache[tokenHash, string] // the user
+	accepted *ttlcache.Cache[tokenHash, *acceptance]
 	refused  *ttlcache.Cache[tokenHash, error]
+
+	likely, others lane // of tokens that are not known, by what they say of themselves
 }
+
+// acceptance is a token that was let in. In use, it is reviewed again before it lapses, so that those who are known do
+// not depend on how many strangers come.
+type acceptance struct {
+	user  string
+	renew atomic.Int64 // when to review it again; nanoseconds since 1970
+}
+
+// lane bounds how often and how often at once the API server is asked.
+type lane struct {
+	rate   flowcontrol.RateLimiter
+	places *semaphore.Weighted
+}
+
+func newLane() lane {
+	return lane{flowcontrol.NewTokenBucketRateLimiter(reviewsPerSecond, reviewsBurst), semaphore.NewWeighted(reviewsAtOnce)}
+}
+
+// enter waits for a turn, but not where it would come too late.
+func (l lane) enter(ctx context.Context) error {
+	if err := l.rate.Wait(ctx); err != nil {
+		return fmt.Errorf("too many tokens wait for it: %w", err)
+	}
+	return l.places.Acquire(ctx, 1)
+}
+
+func (l lane) leave() { l.places.Release(1) }
 
 // tokenHash stands for a token, so that no token is kept.
 type tokenHash [sha256.Size]byte
 
-// NewReviewer makes a reviewer. Nothing runs in the background.
+// NewReviewer makes a reviewer. Nothing runs in the background but a review that is under way.
 func NewReviewer(client *Client, options ReviewerOptions) *Reviewer {
 	return newReviewer(client.reviewToken, options)
 }
@@ -60,8 +95,10 @@ func NewReviewer(client *Client, options ReviewerOptions) *Reviewer {
 func newReviewer(review func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error), options ReviewerOptions) *Reviewer {
 	return &Reviewer{
 		options: options, review: review,
-		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, string](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, string]()),
+		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, *acceptance](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, *acceptance]()),
 		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
+		likely:   newLane(),
+		others:   newLane(),
 	}
 }
 
@@ -75,15 +112,19 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 	}
 	key := tokenHash(sha256.Sum256([]byte(token)))
 	if known := r.accepted.Get(key); known != nil {
-		return known.Value(), nil
+		r.renew(ctx, key, token, known.Value())
+		return known.Value().user, nil
 	}
 	if known := r.refused.Get(key); known != nil {
 		return "", known.Value()
 	}
+	if err := r.options.hopeless(token, time.Now()); err != nil {
+		return "", err
+	}
 	flight := r.flights.DoChan(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
 		defer cancel()
-		return r.ask(ctx, key, token)
+		return r.askInTurn(ctx, key, token)
 	})
 	select {
 	case <-ctx.Done():
@@ -92,6 +133,33 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 		user, _ := result.Val.(string)
 		return user, result.Err
 	}
+}
+
+// renew reviews an accepted token again, when it is time to. Nobody waits for it. Accepted tokens are few, so they need no
+// turn.
+func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known *acceptance) {
+	now, due := time.Now(), known.renew.Load()
+	if now.UnixNano() < due || !known.renew.CompareAndSwap(due, now.Add(renewalAgain).UnixNano()) {
+		return
+	}
+	r.flights.DoChan(string(key[:]), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
+		defer cancel()
+		return r.ask(ctx, key, token)
+	})
+}
+
+// askInTurn asks about a token that is not known. Those that are likely good do not wait behind others.
+func (r *Reviewer) askInTurn(ctx context.Context, key tokenHash, token string) (string, error) {
+	turn := r.others
+	if r.options.likely(token) {
+		turn = r.likely
+	}
+	if err := turn.enter(ctx); err != nil {
+		return "", fmt.Errorf("token review: %w", err)
+	}
+	defer turn.leave()
+	return r.ask(ctx, key, token)
 }
 
 // bearerToken takes the token out of an Authorization header (RFC 6750, section 2.1).
@@ -119,12 +187,24 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 	}
 	if err := r.judge(answer.Status); err != nil {
 		r.refused.Set(key, err, refusedFor)
+		r.accepted.Delete(key)
 		return "", err
 	}
-	if lasts := min(acceptedFor, expiresIn(token, time.Now())); lasts > 0 {
-		r.accepted.Set(key, answer.Status.User.Username, lasts)
-	}
+	r.accept(key, token, answer.Status.User.Username)
 	return answer.Status.User.Username, nil
+}
+
+func (r *Reviewer) accept(key tokenHash, token, user string) {
+	now, lasts := time.Now(), acceptedFor
+	if c, ok := claimsOf(token); ok {
+		lasts = c.expiresIn(now)
+	}
+	if lasts <= 0 {
+		return
+	}
+	accepted := &acceptance{user: user}
+	accepted.renew.Store(now.Add(lasts * 3 / 4).UnixNano())
+	r.accepted.Set(key, accepted, lasts)
 }
 
 // judge decides on the API server's answer. An API server that knows nothing of audiences leaves them out of the
@@ -151,24 +231,6 @@ func (o ReviewerOptions) allows(user string) bool {
 	})
 }
 
-// expiresIn reads how long a JWT lasts. It is not verified here: the API server did that. A token that is no JWT
-// or has no expiry lasts for as long as we care.
-func expiresIn(token string, now time.Time) time.Duration {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return acceptedFor
-	}
-	var claims struct {
-		Expires *float64 `json:"exp"` // seconds (RFC 7519, section 2, NumericDate)
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Expires == nil {
-		return acceptedFor
-	}
-	seconds := *claims.Expires - float64(now.Unix())
-	return time.Duration(max(0, min(seconds, acceptedFor.Seconds()))) * time.Second // whole seconds, downwards
-}
-
 // reviewToken creates a TokenReview and gives the API server's answer to it.
 func (c *Client) reviewToken(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(review)
@@ -177,7 +239,7 @@ func (c *Client) reviewToken(ctx context.Context, review *authentication.TokenRe
 	}
 	request := &unstructured.Unstructured{Object: object}
 	request.SetGroupVersionKind(authentication.SchemeGroupVersion.WithKind("TokenReview"))
-	answer, err := c.dynamic.Resource(authentication.SchemeGroupVersion.WithResource("tokenreviews")).Create(ctx, request, metav1.CreateOptions{})
+	answer, err := c.reviews.Resource(authentication.SchemeGroupVersion.WithResource("tokenreviews")).Create(ctx, request, metav1.CreateOptions{})
 	if err != nil {
 		return nil, err
 	}

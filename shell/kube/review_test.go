@@ -50,6 +50,14 @@ func TestReviewOverTheWire(t *testing.T) {
 		"a token over the bound":             {"Bearer " + strings.Repeat("a", maxToken+1), nil, ErrUnauthenticated},
 		"a token alone, without its scheme":  {"good", nil, ErrUnauthenticated},
 		"a header that is only a blank":      {" ", nil, ErrUnauthenticated},
+		"a service account's token for us":   {"Bearer " + jwt(`{"sub":"`+kyverno+`","aud":["other","`+audience+`"]}`), accepted(kyverno, audience), nil},
+		"one that names us alone":            {"Bearer " + jwt(`{"sub":"`+kyverno+`","aud":"`+audience+`"}`), accepted(kyverno, audience), nil},
+		"one for somebody else":              {"Bearer " + jwt(`{"sub":"`+kyverno+`","aud":["https://kubernetes.default.svc"]}`), nil, ErrUnauthenticated},
+		"one for somebody else alone":        {"Bearer " + jwt(`{"sub":"`+kyverno+`","aud":"other"}`), nil, ErrUnauthenticated},
+		"one of the older kind, for anybody": {"Bearer " + jwt(`{"sub":"`+kyverno+`"}`), accepted(kyverno, audience), nil},
+		"an identity provider's token":       {"Bearer " + jwt(`{"sub":"kyverno","aud":"client"}`), accepted(kyverno, audience), nil},
+		"an audience that is a number":       {"Bearer " + jwt(`{"sub":"`+kyverno+`","aud":1}`), accepted(kyverno, audience), nil},
+		"a token that expired long ago":      {"Bearer " + jwt(`{"sub":"`+kyverno+`","exp":1000000000}`), nil, ErrUnauthenticated},
 		"an expiry that is no number":        {"Bearer " + jwt(`{"exp":"soon"}`), accepted(kyverno, audience), nil},
 		"a payload that is not base64":       {"Bearer a.*.c", accepted(kyverno, audience), nil},
 		"an expiry beyond every calendar":    {"Bearer " + jwt(`{"exp":1e300}`), accepted(kyverno, audience), nil},
@@ -128,12 +136,12 @@ func TestReviewsAreRemembered(t *testing.T) {
 				}, ours())
 				_, _ = reviewer.Review(t.Context(), "Bearer "+c.token)
 				if c.lasts > 0 {
-					time.Sleep(c.lasts - time.Millisecond)
+					time.Sleep(c.lasts / 2)
 					_, _ = reviewer.Review(t.Context(), "Bearer "+c.token)
 					if asked != 1 {
 						t.Errorf("asked %d times while it is remembered", asked)
 					}
-					time.Sleep(2 * time.Millisecond)
+					time.Sleep(c.lasts/2 + time.Millisecond)
 				}
 				_, err := reviewer.Review(t.Context(), "Bearer "+c.token)
 				if asked != 2 || (err == nil) != c.ok {
@@ -142,6 +150,78 @@ func TestReviewsAreRemembered(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestATokenInUseIsReviewedBeforeItLapses so that its callers need not wait, nor fail with an API server that is slow.
+func TestATokenInUseIsReviewedBeforeItLapses(t *testing.T) {
+	tests := map[string]struct {
+		then  func() (*authentication.TokenReview, error) // every answer but the first
+		after time.Duration                               // from then on the token is not let in any more; 0 for never
+		asked int                                         // within two minutes
+	}{
+		"it is good still":               {func() (*authentication.TokenReview, error) { return answered(true), nil }, 0, 3},
+		"it was taken back":              {func() (*authentication.TokenReview, error) { return answered(false), nil }, 45 * time.Second, 14},
+		"the API server cannot be asked": {func() (*authentication.TokenReview, error) { return nil, errors.New("down") }, time.Minute, 64},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				reviewer := newReviewer(func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error) {
+					if asked++; asked == 1 {
+						return answered(true), nil
+					}
+					return test.then()
+				}, ours())
+				start := time.Now()
+				for ; time.Since(start) < 2*time.Minute; time.Sleep(time.Second) {
+					_, err := reviewer.Review(t.Context(), "Bearer good")
+					synctest.Wait()
+					late := test.after > 0 && time.Since(start) > test.after+time.Second
+					if in := test.after == 0 || time.Since(start) < test.after; in && err != nil || late && err == nil {
+						t.Errorf("after %s: %v", time.Since(start), err)
+					}
+				}
+				if asked != test.asked {
+					t.Errorf("asked %d times; want %d", asked, test.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestAFloodOfTokens does not keep out those who are known, nor one that may well be good, and is not passed on.
+func TestAFloodOfTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, now, most atomic.Int32
+		good := func(i int) string { return jwt(fmt.Sprintf(`{"sub":%q,"aud":%q,"jti":"%d"}`, kyverno, audience, i)) }
+		reviewer := newReviewer(func(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+			asked.Add(1)
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+			return answered(!strings.HasPrefix(review.Spec.Token, "bad")), ctx.Err()
+		}, ours())
+		const seconds, flood = 100, 300
+		var callers sync.WaitGroup
+		for second := range seconds {
+			for i := range flood {
+				callers.Go(func() { _, _ = reviewer.Review(t.Context(), fmt.Sprintf("Bearer bad%d-%d", second, i)) })
+			}
+			for _, token := range []string{good(0), good(second)} {
+				callers.Go(func() {
+					if _, err := reviewer.Review(t.Context(), "Bearer "+token); err != nil {
+						t.Errorf("in second %d: %v", second, err)
+					}
+				})
+			}
+			time.Sleep(time.Second)
+		}
+		callers.Wait()
+		if asked.Load() > 60*seconds || most.Load() > 40 {
+			t.Errorf("the API server was asked %d times in %d seconds, %d times at once", asked.Load(), seconds, most.Load())
+		}
+	})
 }
 
 func answered(ok bool) *authentication.TokenReview {
