@@ -29,6 +29,7 @@ type Files struct {
 	dir      string
 	log      *slog.Logger
 	changed  func()
+	read     func(path string) ([]byte, error)
 	snapshot atomic.Pointer[core.Snapshot]
 	seen     string // fingerprint of what snapshot was made from; of the goroutine that runs Watch
 }
@@ -36,7 +37,7 @@ type Files struct {
 // OpenFiles reads the directory once, and calls changed after every new snapshot. It fails when the directory cannot be read; a broken file in it is logged
 // and breaks itself only.
 func OpenFiles(dir string, log *slog.Logger, changed func()) (*Files, error) {
-	f := &Files{dir: dir, log: log, changed: changed, seen: "nothing yet"}
+	f := &Files{dir: dir, log: log, changed: changed, read: readBounded, seen: "nothing yet"}
 	if err := f.reload(); err != nil {
 		return nil, fmt.Errorf("trust directory %s: %w", dir, err)
 	}
@@ -75,15 +76,26 @@ func (f *Files) reload() error {
 	}
 	var found resources
 	for _, name := range names {
-		data, err := readBounded(filepath.Join(f.dir, name))
+		data, err := f.read(filepath.Join(f.dir, name))
 		if err != nil {
 			found.problems = append(found.problems, Problem{Kind: "file", Name: name, Reason: err.Error()})
+			fingerprint += unread(err)
 			continue
 		}
 		found.add(parseFile(name, data))
 	}
 	f.publish(found, fingerprint)
 	return nil
+}
+
+// unread makes the fingerprint of what could not be read, which the same files do not have when they are listed again: so
+// they are read again, and published when that makes a difference. What is too long to be read stays so.
+func unread(err error) string {
+	var failed *fs.PathError
+	if !errors.As(err, &failed) {
+		return ""
+	}
+	return failed.Error() + "\n"
 }
 
 func (f *Files) publish(found resources, fingerprint string) {
