@@ -333,7 +333,7 @@ func matrix() map[string]matrixCase {
 		"two layers":                         {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
 		"no layers, but the empty one":       {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
 		"XML":                                {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
-		"a media type without end":           {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx"...; attach the document as application/json`},
+		"a media type without end":           {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
 		"no media type that is one":          {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
 		"CycloneDX":                          {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
 		"in-toto statement":                  {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
