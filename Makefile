@@ -56,7 +56,7 @@ cluster-down: ## ends it and puts the machine back
 
 e2e-knative: cluster-up ## the service in pods of that node, installed in each way and called by a Kyverno in a pod
 	go run ./e2e/cmd/cluster world
-	go test -tags e2e_knative -count=1 -timeout 45m -v ./e2e/knative
+	go test -tags e2e_knative -count=1 -timeout 60m -v ./e2e/knative
 
 build:
 	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi
