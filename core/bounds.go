@@ -1,5 +1,7 @@
 package core
 
+import "strings"
+
 // Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
 // image, a pointer for every pod template.
 const (
@@ -44,4 +46,18 @@ func boundName(field, name string) error {
 		return invalid(field, "is %d bytes; a name has at most %d", len(name), MaxName)
 	}
 	return nil
+}
+
+// Bounds on what a finding tells of a stranger's words, bytes: findings are kept, joined and logged.
+const (
+	MaxWords = 1000
+	MaxName  = 255 // of a media type, which is two names of at most 127 (RFC 6838, section 4.2)
+)
+
+// Clip keeps the first bytes of a text that is over a bound.
+func Clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }

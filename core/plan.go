@@ -28,20 +28,6 @@ type Finding struct {
 	Reason string
 }
 
-// Bounds on what a finding tells of a stranger's words, bytes: findings are kept, joined and logged.
-const (
-	MaxWords = 1000
-	MaxName  = 255 // of a media type, which is two names of at most 127 (RFC 6838, section 4.2)
-)
-
-// Clip keeps the first bytes of a text that is over a bound.
-func Clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "..."
-}
-
 // Task asks the shell for one Fact.
 type Task struct {
 	Ref          Reference

@@ -274,6 +274,14 @@ func (c *Cluster) Command(ctx context.Context, program string, args ...string) *
 	return exec.CommandContext(ctx, "nsenter", append([]string{fmt.Sprintf("--net=/proc/%d/ns/net", c.holder.PID), "--", program}, args...)...)
 }
 
+// finish runs a command to its end. An error names what it was for and holds what it wrote.
+func finish(cmd *exec.Cmd, subject string) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", subject, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
 // Apply applies YAML or JSON manifests, which may be there already.
 func (c *Cluster) Apply(ctx context.Context, manifests string) error {
 	_, err := c.Kubectl(ctx, manifests, "apply", "--server-side", "--force-conflicts", "-f", "-")

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -80,8 +79,8 @@ func (c *Cluster) ImportProduct(ctx context.Context) error {
 	out := c.ownDir() + "/"
 	build := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(r.build, outFolder, out))
 	build.Dir, build.Env = root, append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH)
-	if said, err := build.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("the Dockerfile's %s: %w: %s", r.build, err, strings.TrimSpace(string(said))), ctx.Err())
+	if err := finish(build, "the Dockerfile's "+r.build); err != nil {
+		return err
 	}
 	plugin, err := c.buildOwn(ctx, "notation-venafi-csp", "testdata/standin")
 	if err != nil {

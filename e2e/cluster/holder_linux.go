@@ -78,8 +78,8 @@ func makeNetwork() error {
 		"link set " + nodeBridge + " up",
 		"route add " + services + " dev " + nodeBridge + " src " + nodeAddress,
 	} {
-		if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %w: %s", command, err, out)
+		if err := finish(exec.Command("ip", strings.Fields(command)...), "ip "+command); err != nil {
+			return err
 		}
 	}
 	// These belong to the network namespace.

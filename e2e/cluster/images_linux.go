@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 )
 
 // image is made of static programs and nothing else: one layer, no base.
@@ -192,9 +191,8 @@ func (c *Cluster) importImage(ctx context.Context, i image) error {
 	go func() { write.CloseWithError(i.write(write)) }()
 	cmd := c.enter(ctx, "ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import", "-")
 	cmd.Stdin = read
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("import image %s: %w: %s", i.Name, err, strings.TrimSpace(string(out)))
+	if err := finish(cmd, "import image "+i.Name); err != nil {
+		return err
 	}
 	return writeConfig(marker, string(key))
 }

@@ -38,10 +38,7 @@ func (c *Cluster) buildOwn(ctx context.Context, name, pkg string) (string, error
 	path := filepath.Join(c.ownDir(), name)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, productModule+"/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w: %s", name, err, strings.TrimSpace(string(out)))
-	}
-	return path, nil
+	return path, finish(cmd, "build "+name)
 }
 
 // InstallProduct installs the product in one of its ways, as the README says, only the image's name changed, and waits
@@ -142,10 +139,7 @@ func (c *Cluster) helm(ctx context.Context, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, kubectlTime)
 	defer cancel()
 	cmd := c.Command(ctx, program, append(args, "--kubeconfig="+c.kubeconfig("admin"))...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("helm %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
-	}
-	return nil
+	return finish(cmd, "helm "+args[0])
 }
 
 // BuildHelm builds Helm once, in the version that config/validate names, and gives its path.
@@ -162,15 +156,13 @@ func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 	}
 	version := strings.TrimSpace(string(found))
 	dir := filepath.Join(c.ownDir(), version)
-	if _, err := os.Stat(filepath.Join(dir, "helm")); err == nil {
-		return filepath.Join(dir, "helm"), nil
+	program := filepath.Join(dir, "helm")
+	if _, err := os.Stat(program); err == nil {
+		return program, nil
 	}
 	cmd := exec.CommandContext(ctx, "go", "install", helmModule+"/cmd/helm@"+version)
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build Helm: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return filepath.Join(dir, "helm"), nil
+	return program, finish(cmd, "build Helm")
 }
 
 // Send has the program e2e/cmd/sender send requests from inside the cluster's network, and returns what it prints.
@@ -215,10 +207,7 @@ func (c *Cluster) nft(ctx context.Context, commands string) error {
 	defer cancel()
 	cmd := c.enter(ctx, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(commands)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return nil
+	return finish(cmd, "nft")
 }
 
 // InstallRegistry runs a registry with images under RegistryHost.

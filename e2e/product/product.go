@@ -181,13 +181,18 @@ func (p *Process) Ready(ctx context.Context) error {
 	return err
 }
 
-// Get gives the answer to a question on the plain address. Any status but 200 is an error.
-func (p *Process) Get(ctx context.Context, path string) (string, error) {
+// Ask gives the status and the text of the answer to a question on the plain address.
+func (p *Process) Ask(ctx context.Context, path string) (int, string, error) {
 	request, err := http.NewRequest(http.MethodGet, p.URL+path, nil)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
-	status, text, err := Do(ctx, request)
+	return Do(ctx, request)
+}
+
+// Get is Ask where any status but 200 is an error.
+func (p *Process) Get(ctx context.Context, path string) (string, error) {
+	status, text, err := p.Ask(ctx, path)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("%d %s", status, text)
 	}

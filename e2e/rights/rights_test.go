@@ -234,11 +234,7 @@ func says(ctx context.Context, p *product.Process, line string) error {
 
 var (
 	notReady = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
-		request, err := http.NewRequest(http.MethodGet, p.URL+"/health/readiness", nil)
-		if err != nil {
-			return err
-		}
-		return want(http.StatusServiceUnavailable)(product.Do(t.Context(), request))
+		return want(http.StatusServiceUnavailable)(p.Ask(t.Context(), "/health/readiness"))
 	}}
 	notConnected = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
 		return says(t.Context(), p, "kyverno_notation_venafi_apiserver_connected 0\n")
