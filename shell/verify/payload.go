@@ -42,14 +42,15 @@ func unusable(format string, args ...any) *core.Finding {
 	return &core.Finding{Code: core.AttestationInvalid, Reason: core.Clip(fmt.Sprintf(format, args...), 2*core.MaxWords)}
 }
 
-// isJSON accepts JSON media types, also with the structured syntax suffixes of compression.
+// isJSON accepts JSON media types, also with the structured syntax suffixes of compression, and the type that oras gives a
+// file whose type nobody named. What a layer is called is the pusher's word: the document itself has to be JSON.
 func isJSON(mediaType string) bool {
 	essence, _, err := mime.ParseMediaType(mediaType)
 	if err != nil {
 		return false
 	}
 	essence = strings.TrimSuffix(strings.TrimSuffix(essence, "+gzip"), "+zstd")
-	return strings.HasSuffix(essence, "/json") || strings.HasSuffix(essence, "+json") || strings.HasSuffix(essence, ".json")
+	return essence == ocispec.MediaTypeImageLayer || strings.HasSuffix(essence, "/json") || strings.HasSuffix(essence, "+json") || strings.HasSuffix(essence, ".json")
 }
 
 // The first bytes of what is compressed, with which no JSON starts.
