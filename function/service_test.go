@@ -79,7 +79,7 @@ func (b *bench) serve(t testing.TB, change setting) {
 	t.Helper()
 	settings, _, err := function.LoadSettings("test", []string{
 		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenario.PolicyName, "--pluginDir", b.pluginDir,
-		"--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
+		"--allowLoopback", "--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
 	}, noEnvironment, nil)
 	if err != nil {
 		t.Fatal(err)

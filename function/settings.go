@@ -65,6 +65,7 @@ type Settings struct {
 	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
 	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
 	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
+	AllowLoopback         bool     `flag:"allowLoopback" env:"ALLOW_LOOPBACK" default:"false" help:"Connect to this machine itself: to registries that are named localhost or by a loopback address, and to revocation and timestamping services there. For development: whoever names an image or signs one chooses the port."`
 	ImagePullSecrets      []string `flag:"imagePullSecrets" env:"IMAGE_PULL_SECRETS" help:"With a cluster: Secrets in the service's namespace with registry credentials, comma-separated; watched."`
 	CloudKeychains        []string `flag:"cloudKeychains" env:"CLOUD_KEYCHAINS" help:"Clouds whose registry credentials the pod's own identity gives: ecr, gcr, acr, comma-separated."`
 	DockerConfig          string   `flag:"dockerConfig" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`

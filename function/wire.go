@@ -67,6 +67,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		CAFile:        settings.RegistryCAFile,
 		InsecureHosts: settings.InsecureRegistries,
 		AllowInsecure: settings.AllowInsecureRegistry,
+		AllowLoopback: settings.AllowLoopback,
 		MaxReferrers:  settings.MaxReferrers,
 		MaxRequests:   settings.MaxRegistryRequests,
 		UserAgent:     userAgent,

@@ -141,7 +141,7 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
 	return w.product.Serve(ctx, append([]string{
-		"--pluginDir", w.plugins, "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
+		"--pluginDir", w.plugins, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
 	}, args...)...)
 }
 

@@ -190,7 +190,7 @@ func unrefused(p *product.Process) error {
 // serve starts the service with the flags of the manifests that name objects.
 func (w *world) serve(t *testing.T) *product.Process {
 	t.Helper()
-	return product.Kept(t)(w.product.Serve(t.Context(), "--insecureRegistries", w.registry.Host(),
+	return product.Kept(t)(w.product.Serve(t.Context(), "--allowLoopback", "--insecureRegistries", w.registry.Host(),
 		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config"))
 }
 

@@ -33,6 +33,7 @@ type Options struct {
 	CAFile        string              // PEM with further roots beside the system's; "" for none
 	InsecureHosts []string            // hosts spoken to over plain HTTP
 	AllowInsecure bool                // any registry that does not speak TLS is spoken to over plain HTTP
+	AllowLoopback bool                // registries that are named as this machine itself are connected to
 	MaxReferrers  int                 // of one artifact and type that are looked at
 	MaxRequests   int                 // reads from one registry that are under way at once; 0 is 64
 	UserAgent     string

@@ -25,7 +25,7 @@ func served(t *testing.T, handler http.HandlerFunc, options Options) (*Repositor
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
-	options.InsecureHosts, options.MaxReferrers = []string{host}, 10
+	options.InsecureHosts, options.MaxReferrers, options.AllowLoopback = []string{host}, 10, true
 	client, err := New(options)
 	if err != nil {
 		t.Fatal(err)

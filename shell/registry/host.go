@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,11 +16,13 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
 // Bounds on what is kept of registries, since whoever names an image names a host.
 const (
 	maxHosts        = 128              // of which connections are kept
+	connecting      = 5 * time.Second  // for a connection's start, also one that nobody waits for any more
 	idleConnection  = 60 * time.Second // before it is closed
 	maxRepositories = 1000             // of a host that are known to have no referrers API
 	tagsOnlyFor     = 5 * time.Minute  // before the referrers API is asked for again
@@ -113,10 +117,8 @@ func (h *hosts) close() {
 
 // open makes a host of which nothing is known.
 func (c *Client) open(name string) *host {
-	dial := &dialer{own: name}
 	transport := &http.Transport{
-		Proxy:                  dial.proxy,
-		DialContext:            dial.dial,
+		Proxy:                  http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:      true, // a TLS configuration of one's own would switch it off
 		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    connecting,
@@ -128,7 +130,11 @@ func (c *Client) open(name string) *host {
 		DisableCompression:     true, // what arrives is what is read, and what bounds and digests are held against
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: connecting},
 	}
-	var base http.RoundTripper = &counting{next: transport, counts: c.counts}
+	// Whoever names an image chooses the registry, and the registry chooses where it leads: only one that is itself named
+	// as this machine may lead to it.
+	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
+	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
+	base = &counting{next: base, counts: c.counts}
 	if c.options.AllowInsecure {
 		base = &plainFallback{next: base}
 	}
@@ -139,10 +145,12 @@ func (c *Client) open(name string) *host {
 		tagsOnly: ttlcache.New(ttlcache.WithTTL[string, struct{}](tagsOnlyFor), ttlcache.WithCapacity[string, struct{}](maxRepositories),
 			ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 		auth: &auth.Client{
-			Client:     &http.Client{Transport: base, CheckRedirect: c.options.redirects(dial)},
+			Client:     &http.Client{Transport: base, CheckRedirect: c.options.followRedirect},
 			Header:     http.Header{"User-Agent": {c.options.UserAgent}},
 			Cache:      newTokens(),
 			Credential: inTime(c.options.Credential),
+
+			BlockedRealmPrefixes: []netip.Prefix{}, // the rule is the one above, for all requests
 		},
 	}
 }
@@ -170,17 +178,14 @@ func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) 
 	}, nil
 }
 
-// redirects keeps a registry from sending the request on over plain HTTP if it was spoken to over TLS, where who sits
-// on the network can answer, unless the host is one that may be spoken to so; and from sending it to where no
-// registry is.
-func (o Options) redirects(dial *dialer) func(*http.Request, []*http.Request) error {
-	return func(next *http.Request, via []*http.Request) error {
-		switch secure := via[len(via)-1].URL.Scheme == "https"; {
-		case len(via) >= maxRedirects:
-			return fmt.Errorf("it redirects more than %d times", maxRedirects)
-		case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
-			return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
-		}
-		return dial.mayLeadTo(next.URL.Host)
+// followRedirect keeps a registry from sending a request on over plain HTTP if it was spoken to over TLS, where who sits
+// on the network can answer, unless the host is one that may be spoken to so.
+func (o Options) followRedirect(next *http.Request, via []*http.Request) error {
+	switch secure := via[len(via)-1].URL.Scheme == "https"; {
+	case len(via) >= maxRedirects:
+		return fmt.Errorf("it redirects more than %d times", maxRedirects)
+	case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
+		return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
 	}
+	return nil
 }

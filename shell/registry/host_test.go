@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +16,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
 )
@@ -336,42 +337,43 @@ func TestTokensAreBounded(t *testing.T) {
 	}
 }
 
-// TestWhereARegistryMayLead is to other registries, and not into this machine's own network.
+// TestWhereARegistryMayLead is to this machine itself only where it is named so and the operator allows that, and never to
+// a metadata service.
 func TestWhereARegistryMayLead(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	here := strings.TrimPrefix(server.URL, "http://")
 	tests := map[string]struct {
 		own, to string
+		allow   bool
 		refused bool
 	}{
-		"a registry's own address":        {"10.0.0.1:5000", "10.0.0.1:5000", false},
-		"storage in a private network":    {"registry.example.com", "10.0.0.2:9000", false},
-		"storage elsewhere":               {"registry.example.com", "8.8.8.8:443", false},
-		"metadata":                        {"registry.example.com", "169.254.169.254:80", true},
-		"metadata by IPv6":                {"registry.example.com", "[fd00:ec2::254]:80", true},
-		"metadata, as an IPv6 address":    {"registry.example.com", "[::ffff:169.254.169.254]:80", true},
-		"metadata that is named an image": {"169.254.169.254", "169.254.169.254:443", true},
-		"link-local with a zone":          {"registry.example.com", "[fe80::1%eth0]:80", true},
-		"loopback":                        {"registry.example.com", "127.0.0.1:8080", true},
-		"loopback by IPv6":                {"registry.example.com", "[::1]:8080", true},
-		"all addresses":                   {"registry.example.com", "0.0.0.0:8080", true},
-		"multicast":                       {"registry.example.com", "239.1.1.1:80", true},
-		"loopback from loopback":          {"127.0.0.1:5000", "127.0.0.1:9000", false},
-		"loopback from localhost":         {"localhost:5000", "127.0.0.1:9000", false},
-		"metadata from loopback":          {"localhost:5000", "169.254.169.254:80", true},
+		"loopback from another registry":                        {"registry.example.com", here, false, true},
+		"loopback from another registry, though it is allowed":  {"registry.example.com", here, true, true},
+		"loopback from a private address, though it is allowed": {"10.0.0.1:5000", here, true, true},
+		"loopback from loopback":                                {here, here, false, true},
+		"loopback from loopback where that is allowed":          {here, here, true, false},
+		"loopback from localhost where that is allowed":         {"localhost:5000", here, true, false},
+		"metadata from loopback":                                {here, "169.254.169.254", true, true},
+		"metadata in another spelling":                          {"registry.example.com", "[64:ff9b::a9fe:a9fe]", false, true},
+		"metadata that is named as a registry":                  {"169.254.169.254", "169.254.169.254", true, true},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			d := &dialer{own: test.own}
-			if err := d.check(test.to, d.isOwn(test.to)); (err != nil) != test.refused {
-				t.Errorf("connecting: %v; refused should be %t", err, test.refused)
+			client, err := New(Options{AllowLoopback: test.allow})
+			if err != nil {
+				t.Fatal(err)
 			}
-			own := netip.MustParseAddrPort(test.to)
-			if err := d.mayLeadTo(own.String()); (err != nil) != test.refused {
-				t.Errorf("redirected: %v; refused should be %t", err, test.refused)
+			h := client.open(test.own)
+			t.Cleanup(h.transport.CloseIdleConnections)
+			response, err := h.auth.Client.Get("http://" + test.to + "/")
+			if err == nil {
+				response.Body.Close()
+			}
+			var refused *egress.Error
+			if errors.As(err, &refused) != test.refused || !test.refused && err != nil {
+				t.Errorf("%v; refused should be %t", err, test.refused)
 			}
 		})
-	}
-	d := &dialer{own: "registry.internal:5000"}
-	if err := d.check("127.0.0.1:5000", d.isOwn("registry.internal:5000")); err != nil {
-		t.Errorf("a registry whose name is loopback's here: %v", err)
 	}
 }

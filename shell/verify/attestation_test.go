@@ -72,7 +72,7 @@ func (b *bed) newGatherer(maxReferrers int) *verify.Gatherer {
 
 func (b *bed) newGathererWith(maxReferrers int, config plugin.Config) *verify.Gatherer {
 	b.Helper()
-	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
+	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: config, Timeout: time.Second})
 	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000}))
 	b.Cleanup(gatherer.Close)

@@ -37,7 +37,7 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	b.Helper()
 	k := &keeper{}
 	k.config.Store(&map[string]string{})
-	client := must(shellregistry.New(shellregistry.Options{InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
+	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
 	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now})
 	options := verify.Options{Now: k.now, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}

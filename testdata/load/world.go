@@ -96,7 +96,7 @@ type process struct {
 func (w *world) serve(ctx context.Context, flags ...string) (*process, error) {
 	return start(ctx, w.options.service, func(address string) []string {
 		return append([]string{"serve", "--plainAddress", address, "--trustDir", w.dir, "--defaultTrustPolicy", scenario.PolicyName,
-			"--pluginDir", w.options.plugins, "--insecureRegistries", w.registry.Host(), "--drainDelay", "0s",
+			"--pluginDir", w.options.plugins, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--drainDelay", "0s",
 			"--dockerConfig", filepath.Join(w.dir, "none.json"), "--logLevel", "error"}, flags...)
 	}, "/health/readiness")
 }

@@ -50,7 +50,7 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenario.PolicyName
-	settings.InsecureRegistries, settings.DrainDelay = []string{images.Host()}, 0
+	settings.InsecureRegistries, settings.AllowLoopback, settings.DrainDelay = []string{images.Host()}, true, 0
 	return demonstrate(ctx, settings, images.Host(), once, stdout)
 }
 

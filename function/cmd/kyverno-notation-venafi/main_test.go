@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REGISTRY", images.Host())
 			env.Setenv("INSECURE_REGISTRIES", images.Host())
+			env.Setenv("ALLOW_LOOPBACK", "true")
 			env.Setenv("TRUST", filepath.Join(shared, "trust"))
 			env.Setenv("PLUGINS", filepath.Join(shared, "plugins"))
 			env.Setenv("PLUGINS_DIR", filepath.Join(shared, "plugins"))
