@@ -13,6 +13,7 @@ const (
 	TrustPolicyInvalid    Code = "TrustPolicyInvalid"
 	TrustStoreUnavailable Code = "TrustStoreUnavailable"
 	ScopeNotCovered       Code = "ScopeNotCovered"
+	NotPinned             Code = "NotPinned"
 
 	ImageNotFound        Code = "ImageNotFound"
 	NoSignature          Code = "NoSignature"
@@ -80,6 +81,7 @@ func Codes() []CodeInfo {
 		{TrustPolicyInvalid, "The TrustPolicy cannot be used.", "Correct the resource; the message says what is wrong with it."},
 		{TrustStoreUnavailable, "A TrustStore that the statement names is missing or cannot be used.", "Create or correct the TrustStore."},
 		{ScopeNotCovered, "No statement of the TrustPolicy covers the image's repository.", "Add the repository, or `*`, to a statement's `registryScopes`."},
+		{NotPinned, "The image is not named by digest, and the request says `requireDigest`.", "Name the image by digest, or have the policy that pins images run before this one."},
 		{ImageNotFound, "The registry has no such image.", "Check the name, the tag, and that the push went through."},
 		{NoSignature, "The image carries no Notation signature.", "Sign the image: `notation sign IMAGE@DIGEST`."},
 		{SignatureInvalid, "The envelope is malformed or was changed after signing.", "Sign the image anew."},

@@ -98,6 +98,9 @@ func (p *planner) image(ref Reference) (Task, *Finding) {
 		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", name, ref.Name())}
 	}
 	statement := policy.Statements[i]
+	if p.request.RequireDigest && ref.Digest == "" && statement.Level != LevelSkip {
+		return Task{}, &Finding{NotPinned, "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
+	}
 	if _, ok := p.revisions[i]; !ok {
 		p.revisions[i] = p.snapshot.revision(policy, i)
 	}

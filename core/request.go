@@ -20,6 +20,7 @@ type Request struct {
 	TrustPolicy     string            // "" when the request names none
 	ImageReferences []string          // wildcard patterns; empty selects every image
 	Attestations    []AttestationRule // what the images must carry beside a signature
+	RequireDigest   bool              // deny an image that would be verified and is not named by digest
 }
 
 // Image is an image field of the resource under admission.
@@ -100,6 +101,7 @@ type body struct {
 	ImageReferences []string                         `json:"imageReferences"`
 	TrustPolicy     string                           `json:"trustPolicy"`
 	Attestations    []attestation                    `json:"attestations"`
+	RequireDigest   bool                             `json:"requireDigest"`
 	Metadata        any                              `json:"metadata"`
 	Insecure        any                              `json:"insecure"`
 }
@@ -141,27 +143,32 @@ func ParseRequest(data []byte) (Request, error) {
 	if err := singleDocument(data); err != nil {
 		return Request{}, err
 	}
-	if err := nullDemand(data); err != nil {
+	if err := refuseNulls(data); err != nil {
 		return Request{}, err
 	}
 	return b.request()
 }
 
-// nullDemand refuses a null anywhere in attestations but in a condition's key and value: a list whose entries were
-// left out is null in YAML, and must not switch a check off.
-func nullDemand(data []byte) error {
+// refuseNulls refuses a null for a field of the request, and anywhere in attestations but in a condition's key and
+// value: a list whose entries were left out is null in YAML, and must not switch a check off.
+func refuseNulls(data []byte) error {
 	if !bytes.Contains(data, []byte("null")) {
 		return nil // and no need to decode it again
 	}
 	var fields map[string]json.RawMessage
-	var demands any
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return syntaxError(err)
+	}
+	for _, name := range sortedKeys(fields) {
+		if string(fields[name]) == "null" && name != "metadata" && name != "insecure" {
+			return refuseNull(name, nil)
+		}
 	}
 	raw, ok := fields["attestations"]
 	if !ok {
 		return nil
 	}
+	var demands any
 	if err := json.Unmarshal(raw, &demands); err != nil {
 		return syntaxError(err)
 	}
@@ -211,6 +218,7 @@ func (b body) request() (Request, error) {
 		TrustPolicy:     b.TrustPolicy,
 		ImageReferences: b.ImageReferences,
 		Attestations:    rules,
+		RequireDigest:   b.RequireDigest,
 	}, nil
 }
 
