@@ -72,9 +72,9 @@ func verified(image Image, fact Fact) Result {
 	r := result(image, Finding{Verified, "signed by " + fact.Signature.Signer})
 	r.Digest, r.Signer, r.Warnings = fact.Digest, fact.Signature.Signer, logged(fact)
 	if image.Ref.Digest == "" {
-		r.Image = image.Ref.Pinned(fact.Digest)
+		r.Image = image.pinned(fact.Digest)
+		r.Op, r.Value = "replace", r.Image
 	}
-	r.Op, r.Value = "replace", r.Image
 	return r
 }
 

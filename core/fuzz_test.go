@@ -72,12 +72,15 @@ func parses(s string) bool {
 	return err == nil
 }
 
-// FuzzReference holds that what a reference normalises to is a fixed point, and can be pinned.
+// FuzzReference holds that what a reference normalises to is a fixed point, can be pinned, and is what a container
+// runtime pulls by the name.
 func FuzzReference(f *testing.F) {
 	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{
 		"nginx", "nginx:1.27", "docker.io/nginx", "index.docker.io/library/nginx", "ghcr.io/acme/app:v1", "GHCR.IO/acme/app",
 		"localhost/app", "localhost:5000/app:v1@" + digest, "app@" + digest, "[::1]:5000/app", "a/b/c/d", "A", "a:b:c", "A/0", "LOCALHOST/app", "DOCKER.io/nginx", "", "@", ":", strings.Repeat("a", 64), "ghcr.io:443/acme/app",
+		"ghcr.io:0443/acme/app", "registry-1.docker.io/nginx", "registry.hub.docker.com:443/library/nginx", "[0:0::1]:05000/app", "[::ffff:a00:1]/app",
+		"10.0.0.1:5000/app", "127.1/app", "0x7f.1/app", "my_reg.example/app", "reg.example./app", "reg:443/app", "REG:0443/app", digest,
 	} {
 		f.Add(s)
 	}
@@ -92,6 +95,10 @@ func FuzzReference(f *testing.F) {
 		again, err := core.ParseReference(ref.String())
 		if err != nil || again != ref {
 			t.Fatalf("%q is %+v, and its normal form %q is %+v: %v", name, ref, ref.String(), again, err)
+		}
+		runtimeAgrees(t, name, ref)
+		if registry, err := core.CanonicalRegistry(ref.Registry); err != nil || registry != ref.Registry {
+			t.Fatalf("the registry of %q is %q, and its canonical name is %q: %v", name, ref.Registry, registry, err)
 		}
 		pinned, err := core.ParseReference(ref.Pinned(digest))
 		if err != nil || pinned.Name() != ref.Name() || pinned.Digest != digest || pinned.Tag != "" {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -10,29 +11,42 @@ import (
 // Reference is a normalised image reference: registry and repository are never empty, and at least one of
 // tag and digest is set.
 type Reference struct {
-	Registry   string // host[:port] in lower case; "docker.io" for Docker Hub
+	Registry   string // as CanonicalRegistry gives it; "docker.io" for Docker Hub
 	Repository string // without the registry; "library/nginx" for Docker Hub's nginx
 	Tag        string // "" when the reference has a digest only
 	Digest     string // "algorithm:hex"; "" when the reference has a tag only
 }
 
+// maxReference is in bytes, above what a registry, a repository (255), a tag (128) and a digest have.
+const maxReference = 1024
+
+// imageID is how container runtimes name an image that they have by the digest of its configuration. They look there
+// first, so that a repository of that name is not what they would run.
+var imageID = regexp.MustCompile(`^(?:(?:sha256|sha384|sha512|blake3):.*|[0-9a-f]{64})$`)
+
 // ParseReference normalises an image name as a container runtime does: docker.io when no registry is named,
-// library/ for its official images, the tag "latest" when there is neither tag nor digest. Hosts are compared
-// without regard to case, so they are kept in lower case: GHCR.IO must not slip past a pattern for ghcr.io.
+// library/ for its official images, the tag "latest" when there is neither tag nor digest. The registry has its
+// canonical name: GHCR.IO:0443 must not slip past a pattern for ghcr.io.
 func ParseReference(name string) (Reference, error) {
+	switch {
+	case len(name) > maxReference:
+		return Reference{}, fmt.Errorf("is %d bytes, and an image reference has at most %d", len(name), maxReference)
+	case imageID.MatchString(name):
+		return Reference{}, fmt.Errorf("%q is the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", name)
+	}
+	registry, err := registryOf(name)
+	if err != nil {
+		return Reference{}, err
+	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%q is not an image reference: %w", name, err)
 	}
-	registry := reference.Domain(named)
-	switch lower := strings.ToLower(registry); {
-	case lower != "localhost" && !strings.ContainsAny(lower, ".:"):
-		return Reference{}, fmt.Errorf("%q names a registry by capitals alone, and in lower case would be Docker Hub's; write the registry with its port", name)
-	case lower != registry:
-		return ParseReference(canonicalRegistry(name)) // DOCKER.IO/nginx is an official image, too
-	}
 	named = reference.TagNameOnly(named)
 	ref := Reference{Registry: registry, Repository: reference.Path(named)}
+	if registry == dockerHub && !strings.Contains(ref.Repository, "/") {
+		ref.Repository = "library/" + ref.Repository // DOCKER.IO/nginx is an official image, too
+	}
 	if tagged, ok := named.(reference.Tagged); ok {
 		ref.Tag = tagged.Tag()
 	}
@@ -40,6 +54,22 @@ func ParseReference(name string) (Reference, error) {
 		ref.Digest = digested.Digest().String()
 	}
 	return ref, nil
+}
+
+// registryOf gives the canonical registry of an image name.
+func registryOf(name string) (string, error) {
+	first, _, found := strings.Cut(name, "/")
+	switch lower := strings.ToLower(first); {
+	case !found || lower == first && !namesRegistry(first):
+		return dockerHub, nil
+	case !namesRegistry(lower):
+		return "", fmt.Errorf("%q names a registry by capitals alone, and in lower case would be Docker Hub's; write the registry with its port", name)
+	}
+	registry, err := CanonicalRegistry(first)
+	if err != nil {
+		return "", fmt.Errorf("%q does not name a registry before its first slash: %w", name, err)
+	}
+	return registry, nil
 }
 
 // Name is the repository with its registry, "ghcr.io/acme/app": what a registry scope is compared with.
@@ -59,9 +89,6 @@ func (r Reference) String() string {
 
 // Pinned names the digest and nothing else, "ghcr.io/acme/app@sha256:...".
 func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
-
-// defaultPort is the port of a registry that is named without one.
-const defaultPort = ":443"
 
 // canonicalRegistry writes the registry of a repository's name, or of a pattern for one, as references have it:
 // in lower case.

@@ -32,6 +32,16 @@ type Image struct {
 	Ref     Reference
 }
 
+// pinned names the image by digest. It keeps the registry's usual port where that was written, since a node finds its
+// credentials by what is written.
+func (i Image) pinned(digest string) string {
+	ref := i.Ref
+	if written, _, _ := strings.Cut(i.Written, "/"); ref.Registry != dockerHub && strings.EqualFold(written, ref.Registry+defaultPort) {
+		ref.Registry += defaultPort
+	}
+	return ref.Pinned(digest)
+}
+
 // AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
 type AttestationRule struct {
 	ImageReference string

@@ -1,0 +1,115 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// dockerHub is the canonical name of Docker Hub's registry.
+const dockerHub = "docker.io"
+
+// dockerHubNames are the names under which Docker Hub serves images.
+func dockerHubNames() []string {
+	return []string{dockerHub, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+}
+
+// defaultPort is the port of a registry that is named without one.
+const defaultPort = ":443"
+
+// CanonicalRegistry gives the one name of a registry under which it is compared and dialled, for any of the names
+// "host[:port]" that lead to it: in lower case, without the dot at its end and without the port that it has anyway,
+// addresses as RFC 5952 writes them and IPv4 where they are mapped, Docker Hub as docker.io. A host of one label keeps
+// its port, ":443" too, since without one it would be a part of Docker Hub ("localhost" would not). It fails where the
+// name is none of a registry.
+func CanonicalRegistry(name string) (string, error) {
+	host, port, err := cutPort(name)
+	if err != nil {
+		return "", err
+	}
+	if host, err = canonicalHost(host); err != nil {
+		return "", err
+	}
+	switch {
+	case port != defaultPort:
+		return host + port, nil
+	case slices.Contains(dockerHubNames(), host):
+		return dockerHub, nil
+	case namesRegistry(host):
+		return host, nil
+	}
+	return host + defaultPort, nil
+}
+
+// namesRegistry tells whether the first part of an image's name is its registry, and not a part of Docker Hub.
+func namesRegistry(first string) bool {
+	return strings.ContainsAny(first, ".:") || first == "localhost"
+}
+
+// cutPort cuts the port, such as ":5000", off a registry's name. A name without one has the default.
+func cutPort(name string) (host, port string, err error) {
+	end := strings.LastIndexByte(name, ':')
+	if end < 0 || strings.HasSuffix(name, "]") {
+		return name, defaultPort, nil
+	}
+	digits := strings.TrimLeft(name[end+1:], "0")
+	number, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || number == 0 || digits[0] == '+' {
+		return "", "", fmt.Errorf("%q is no port; a port is a number from 1 to 65535", Clip(name[end+1:], MaxName))
+	}
+	return name[:end], ":" + digits, nil
+}
+
+// Bounds on a host's name (RFC 1035, section 2.3.4), bytes.
+const (
+	maxHost  = 253
+	maxLabel = 63
+)
+
+// label is a part of a host's name; number is one that resolvers take for an address, or for a part of one.
+var (
+	label  = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$`)
+	number = regexp.MustCompile(`^(?:[0-9]+|0x[0-9a-f]*)$`)
+)
+
+func canonicalHost(written string) (string, error) {
+	if len(written) > maxHost+1 {
+		return "", fmt.Errorf("its host is %d bytes; a host's name has at most %d", len(written), maxHost)
+	}
+	host := strings.ToLower(written)
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return canonicalIPv6(host[1 : len(host)-1])
+	}
+	host = strings.TrimSuffix(host, ".")
+	labels := strings.Split(host, ".")
+	if number.MatchString(labels[len(labels)-1]) {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return "", fmt.Errorf("%q is no host: an address is written as four decimal numbers, such as 10.0.0.1", written)
+		}
+		return addr.String(), nil
+	}
+	for _, part := range labels {
+		if len(part) > maxLabel || !label.MatchString(part) {
+			return "", fmt.Errorf("%q is no host: its parts are of letters, digits and inner hyphens, at most %d; write other letters as xn--..., and an IPv6 address in brackets", written, maxLabel)
+		}
+	}
+	return host, nil
+}
+
+func canonicalIPv6(written string) (string, error) {
+	addr, err := netip.ParseAddr(written)
+	switch {
+	case err != nil || !addr.Is6():
+		return "", fmt.Errorf("%q is no IPv6 address, which alone stands in brackets", written)
+	case addr.Zone() != "":
+		return "", errors.New("its address has a zone, which means nothing on another machine")
+	case addr.Is4In6():
+		return addr.Unmap().String(), nil
+	}
+	return "[" + addr.String() + "]", nil
+}
