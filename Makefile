@@ -9,6 +9,8 @@ PACKAGES := ./... ./testdata/load/... ./testdata/registry/... ./testdata/scenari
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
 VALIDATE := config/validate
+# So does Kyverno's engine, against which conditions are held.
+DIFFERENTIAL := core/condition/differential
 
 .PHONY: run test race lint bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
 
@@ -18,6 +20,7 @@ run: build plugins ## images signed on the spot, a verdict on each, and the serv
 test: ## all tests that need nothing but Go
 	go test $(PACKAGES)
 	go -C $(VALIDATE) test -count=1 ./...
+	go -C $(DIFFERENTIAL) test -count=1 ./...
 
 race: ## the same under the race detector; the longest are left to make test
 	go test -race -short $(PACKAGES)
@@ -28,6 +31,8 @@ lint: ## formatting, vet and staticcheck
 	go tool staticcheck -tags e2e,e2e_knative $(PACKAGES)
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
+	go -C $(DIFFERENTIAL) vet ./...
+	go -C $(DIFFERENTIAL) tool -modfile=../../../go.mod staticcheck ./...
 
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 	@.ci/vulncheck

@@ -7,7 +7,16 @@ import (
 	"time"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
+
+// clock is the moment at which conditions are evaluated.
+type clock struct {
+	now   time.Time
+	ended func() bool // tells that the request has ended; nil where it never does
+	read  bool        // an expression asked for the time: its outcome does not hold for another moment
+}
 
 // attested demands every attestation type of the task.
 func attested(task Task, fact Fact, now time.Time) *Finding {
@@ -23,10 +32,10 @@ func attested(task Task, fact Fact, now time.Time) *Finding {
 }
 
 // Settle judges the attestations of one type as [Decide] would, so that the outcome can be kept without their
-// payloads. Where conditions read the clock or chance, the outcome is that of this moment, and the attestations stay
-// beside it, to be judged anew.
-func Settle(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) AttestationsFact {
-	clock := &clock{now: now}
+// payloads. Where conditions read the clock, the outcome is that of this moment, and the attestations stay beside it, to
+// be judged anew. Once ended tells that the request has ended, what is left to evaluate is a [Timeout].
+func Settle(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time, ended func() bool) AttestationsFact {
+	clock := &clock{now: now, ended: ended}
 	finding := attestedType(task, demand, found, digest, clock)
 	settled := AttestationsFact{Settled: &Settlement{
 		Finding:   finding,
@@ -139,7 +148,7 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Finding {
 	finding := attestation.Unusable
 	if finding == nil {
-		judged := attestation.judged(demand, clock.now)
+		judged := attestation.judged(demand, clock)
 		finding, clock.read = judged.Finding, clock.read || judged.Clocked
 	}
 	if finding == nil {
@@ -152,21 +161,32 @@ func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Fi
 type Judgement struct {
 	Finding *Finding  // why they are not met; nil when they are
 	At      time.Time // the moment
-	Clocked bool      // they read the clock or chance, so that it is of that moment only
+	Clocked bool      // they read the clock, so that it is of that moment only
 }
 
 // Judge holds a demand's conditions against a payload, so that attestations can be settled without having all of their
-// payloads at once.
-func Judge(demand AttestationType, payload []byte, now time.Time) Judgement {
-	clock := &clock{now: now}
-	finding := evaluate(demand.Conditions, payload, clock)
-	return Judgement{Finding: finding, At: now, Clocked: clock.read}
+// payloads at once. Once ended, where it is not nil, tells that the request has ended, the finding is a [Timeout].
+func Judge(demand AttestationType, payload []byte, now time.Time, ended func() bool) Judgement {
+	result := condition.Evaluate(demand.Conditions, payload, condition.Environment{Now: now, Ended: ended})
+	judged := Judgement{At: now, Clocked: result.TimeDependent}
+	switch result.Outcome {
+	case condition.Met:
+	case condition.Unmet:
+		judged.Finding = &Finding{ConditionUnmet, result.Reason}
+	case condition.DocumentInvalid:
+		judged.Finding = &Finding{AttestationInvalid, result.Reason}
+	case condition.Ended:
+		judged.Finding = &Finding{Timeout, result.Reason}
+	default:
+		judged.Finding = &Finding{ConditionInvalid, result.Reason}
+	}
+	return judged
 }
 
 // judged gives the judgement of a moment: that which is there, if it holds, or else a new one.
-func (a AttestationFact) judged(demand AttestationType, now time.Time) Judgement {
-	if a.Judged != nil && (!a.Judged.Clocked || a.Judged.At.Equal(now)) {
+func (a AttestationFact) judged(demand AttestationType, clock *clock) Judgement {
+	if a.Judged != nil && (!a.Judged.Clocked || a.Judged.At.Equal(clock.now)) {
 		return *a.Judged
 	}
-	return Judge(demand, a.Payload, now)
+	return Judge(demand, a.Payload, clock.now, clock.ended)
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // Decide judges every image of a plan by the facts, one per task and in the order of the tasks. now is the
-// request's clock.
+// request's clock. Attestations that [Settle] did not settle are evaluated here, with no end but that of the budget of
+// conditions: the shell settles all.
 func Decide(plan Plan, facts []Fact, now time.Time) Verdict {
 	results := make([]Result, 0, len(plan.Images))
 	for _, planned := range plan.Images {

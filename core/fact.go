@@ -41,7 +41,7 @@ type AttestationsFact struct {
 // Settlement is the outcome of one attestation type, without what it was made from.
 type Settlement struct {
 	Finding   *Finding  // why the demand is not met; nil when it is
-	Clocked   bool      // conditions read the clock or chance, so that it is of its moment only
+	Clocked   bool      // conditions read the clock, so that it is of its moment only
 	Lasting   bool      // nothing stood in the way of finding it out
 	KeepUntil time.Time // from then on it may be another; zero means no such bound
 	Logged    []string  // failures that the level only logs

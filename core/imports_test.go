@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,16 +18,13 @@ const module = "github.com/nirmata/kyverno-notation-venafi"
 
 // computation is what the core may import beside the standard library: code that turns values into values.
 var computation = []string{
+	"github.com/blang/semver/v4",
 	"github.com/distribution/reference",
-	"github.com/go-logr/logr", // the discarding logger that Kyverno's functions ask for
 	"github.com/kyverno/go-jmespath",
-	"github.com/kyverno/kyverno/api/kyverno/v1",
-	"github.com/kyverno/kyverno/pkg/config",
 	"github.com/kyverno/kyverno/pkg/engine/jmespath",
-	"github.com/kyverno/kyverno/pkg/engine/variables",
-	"github.com/kyverno/kyverno/pkg/engine/variables/operator",
-	"github.com/kyverno/kyverno/pkg/engine/variables/regex",
+	"github.com/nirmata/kyverno-notation-venafi/core/condition",
 	"github.com/samber/lo",
+	"k8s.io/apimachinery/pkg/api/resource",
 	"sigs.k8s.io/json",
 }
 
@@ -85,19 +83,21 @@ func TestForbiddenImports(t *testing.T) {
 		imported, file string
 		want           bool
 	}{
-		"the standard library computes":      {"strings", "plan.go", false},
-		"the network is an effect":           {"net", "plan.go", true},
-		"what is below the network is one":   {"net/http", "plan.go", true},
-		"addresses are values":               {"net/netip", "plan.go", false},
-		"randomness is an effect":            {"math/rand/v2", "plan.go", true},
-		"math is not":                        {"math", "plan.go", false},
-		"logging is an effect":               {"log/slog", "plan.go", true},
-		"a library off the list":             {"github.com/acme/library", "plan.go", true},
-		"a library on the list":              {"github.com/samber/lo", "plan.go", false},
-		"Kyverno's engine has its own file":  {"github.com/kyverno/kyverno/pkg/engine/variables", "plan.go", true},
-		"and may be imported there":          {"github.com/kyverno/kyverno/pkg/engine/variables", "condition.go", false},
-		"but not all of it":                  {"github.com/kyverno/kyverno/pkg/engine/context", "condition.go", true},
-		"its expression language is with it": {"github.com/kyverno/go-jmespath", "attest.go", true},
+		"the standard library computes":       {"strings", "plan.go", false},
+		"the network is an effect":            {"net", "plan.go", true},
+		"what is below the network is one":    {"net/http", "plan.go", true},
+		"addresses are values":                {"net/netip", "plan.go", false},
+		"randomness is an effect":             {"math/rand/v2", "plan.go", true},
+		"math is not":                         {"math", "plan.go", false},
+		"logging is an effect":                {"log/slog", "plan.go", true},
+		"a library off the list":              {"github.com/acme/library", "plan.go", true},
+		"a library on the list":               {"github.com/samber/lo", "plan.go", false},
+		"Kyverno's functions have a room":     {"github.com/kyverno/kyverno/pkg/engine/jmespath", "plan.go", true},
+		"and may be imported there":           {"github.com/kyverno/kyverno/pkg/engine/jmespath", "condition/function.go", false},
+		"but none of its engine":              {"github.com/kyverno/kyverno/pkg/engine/variables", "condition/function.go", true},
+		"nor of its types":                    {"github.com/kyverno/kyverno/api/kyverno/v1", "condition/types.go", true},
+		"its expression language is with it":  {"github.com/kyverno/go-jmespath", "attest.go", true},
+		"conditions know nothing of the core": {module + "/core", "condition/types.go", true},
 	}
 	for sentence, tt := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -148,8 +148,10 @@ func forbidden(imported, path string) string {
 		return ""
 	case !slices.Contains(computation, imported):
 		return "it is not on the list of computations"
-	case kyverno && filepath.Base(path) != "condition.go" && filepath.Base(path) != "measure.go":
-		return "Kyverno's engine belongs to condition.go and measure.go"
+	case kyverno && filepath.Dir(path) != "condition":
+		return "Kyverno's language belongs to the package condition"
+	case within(imported, module) && strings.Contains(path, "/"):
+		return "a leaf imports nothing of ours"
 	}
 	return ""
 }
@@ -196,6 +198,9 @@ func sources(t *testing.T, dir string) map[string]*ast.File {
 	t.Helper()
 	files := map[string]*ast.File{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if entry != nil && entry.IsDir() && path != dir && isModule(path) {
+			return filepath.SkipDir
+		}
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -219,4 +224,10 @@ func imports(t *testing.T, file *ast.File) []string {
 		paths[path] = true
 	}
 	return slices.Sorted(maps.Keys(paths))
+}
+
+// isModule tells that a folder is a module of its own.
+func isModule(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
 }

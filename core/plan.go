@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
 
 // Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
@@ -120,7 +122,7 @@ func selected(ref Reference, patterns []string) bool {
 // matches compares as Kyverno does, with each spelling of the reference.
 func matches(pattern string, ref Reference) bool {
 	pattern = canonicalRegistry(pattern)
-	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return wildcard(pattern, s) })
+	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return condition.Match(pattern, s) })
 }
 
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.

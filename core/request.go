@@ -12,6 +12,8 @@ import (
 
 	"github.com/samber/lo"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
 
 // Request is a parsed body of POST /checkimages or /verify.
@@ -65,24 +67,11 @@ const (
 	SelectAny    Select = "any"
 )
 
-// Conditions are Kyverno's any/all conditions. At least one of Any, where there are any, and each of All
-// must hold.
-type Conditions struct {
-	Any []Condition `json:"any,omitempty"`
-	All []Condition `json:"all,omitempty"`
-}
-
-// Condition is one of Kyverno's conditions. Key and Value are JSON, as Kyverno's are; a string in them may
-// hold {{ expressions }}.
-type Condition struct {
-	Key      json.RawMessage `json:"key"`
-	Operator string          `json:"operator"`
-	Value    json.RawMessage `json:"value,omitempty"`
-	Message  string          `json:"message,omitempty"`
-}
-
-// Empty tells that there is nothing to meet.
-func (c Conditions) Empty() bool { return len(c.Any) == 0 && len(c.All) == 0 }
+// Conditions and Condition are those that attestations have to meet.
+type (
+	Conditions = condition.Conditions
+	Condition  = condition.Condition
+)
 
 // RequestError says which field of a request is wrong, and what to do.
 type RequestError struct {
@@ -403,51 +392,14 @@ func (t *AttestationType) normalise(field string) error {
 	default:
 		return invalid(field+".select", "is %q; use all, latest or any", t.Select)
 	}
-	return t.Conditions.normalise(field + ".conditions")
-}
-
-func (c Conditions) normalise(field string) error {
-	if c.Any != nil && len(c.Any) == 0 {
-		return invalid(field+".any", "is empty; list a condition or leave it out")
+	if err := t.Conditions.Normalise(); err != nil {
+		return invalid(field+".conditions"+err.Field, "%s", err.Text)
 	}
-	if c.All != nil && len(c.All) == 0 {
-		return invalid(field+".all", "is empty; list a condition or leave it out")
-	}
-	for i := range c.Any {
-		if err := c.Any[i].normalise(fmt.Sprintf("%s.any[%d]", field, i)); err != nil {
-			return err
-		}
-	}
-	for i := range c.All {
-		if err := c.All[i].normalise(fmt.Sprintf("%s.all[%d]", field, i)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// normalise spells the operator as Kyverno does, some of whose operators know only that spelling.
-func (c *Condition) normalise(field string) error {
-	switch string(bytes.TrimSpace(c.Key)) {
-	case "", "null", `""`:
-		return invalid(field+".key", "is empty; name what the condition is about, such as {{ predicate.builder.id }}")
-	}
-	operator, ok := lo.Find(Operators(), func(op string) bool { return strings.EqualFold(op, c.Operator) })
-	if !ok {
-		return invalid(field+".operator", "is %q; use one of %s", c.Operator, strings.Join(Operators(), ", "))
-	}
-	c.Operator = operator
 	return nil
 }
 
 // Operators lists the condition operators of Kyverno. Their case does not matter.
-func Operators() []string {
-	return []string{
-		"Equal", "Equals", "NotEqual", "NotEquals", "In", "AnyIn", "AllIn", "NotIn", "AnyNotIn", "AllNotIn",
-		"GreaterThanOrEquals", "GreaterThan", "LessThanOrEquals", "LessThan",
-		"DurationGreaterThanOrEquals", "DurationGreaterThan", "DurationLessThanOrEquals", "DurationLessThan",
-	}
-}
+func Operators() []string { return condition.Operators() }
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := lo.Keys(m)

@@ -21,7 +21,7 @@ func (c goldenCase) settled(plan core.Plan) (facts []core.Fact, n int) {
 			if j >= len(fact.Attestations) {
 				break
 			}
-			settled := core.Settle(plan.Tasks[i], demand, fact.Attestations[j], fact.Digest, c.clock)
+			settled := core.Settle(plan.Tasks[i], demand, fact.Attestations[j], fact.Digest, c.clock, nil)
 			if !settled.Settled.Clocked {
 				n++
 			}
@@ -68,7 +68,7 @@ func TestJudgingChangesNoVerdict(t *testing.T) {
 					if i >= len(plan.Tasks) || j >= len(plan.Tasks[i].Attestations) || candidate.Payload == nil {
 						continue
 					}
-					judgement := core.Judge(plan.Tasks[i].Attestations[j], candidate.Payload, c.clock)
+					judgement := core.Judge(plan.Tasks[i].Attestations[j], candidate.Payload, c.clock, nil)
 					candidate.Payload, candidate.Judged = nil, &judgement
 					found.Candidates[k] = candidate
 					judged++
@@ -167,7 +167,7 @@ func TestWhatLasts(t *testing.T) {
 			t.Errorf("%s: lasting is %t", sentence, got)
 		}
 		attested := core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: test.signature}}}
-		if got := core.Settle(core.Task{}, core.AttestationType{}, attested, "", time.Time{}).Lasting(); got != test.want && !test.signature.Skipped {
+		if got := core.Settle(core.Task{}, core.AttestationType{}, attested, "", time.Time{}, nil).Lasting(); got != test.want && !test.signature.Skipped {
 			t.Errorf("%s, of an attestation: lasting is %t", sentence, got)
 		}
 	}
@@ -183,7 +183,7 @@ func TestWhatIsMetLater(t *testing.T) {
 		after time.Duration
 		want  bool
 	}{{0, true}, {24 * time.Hour, false}, {time.Hour, true}} {
-		found = core.Settle(plan.Tasks[0], demand, found, fact.Digest, noon.Add(test.after))
+		found = core.Settle(plan.Tasks[0], demand, found, fact.Digest, noon.Add(test.after), nil)
 		if found.Met() != test.want || !found.Settled.Clocked || !found.Lasting() {
 			t.Errorf("after %s: %+v", test.after, found.Settled)
 		}

@@ -37,7 +37,7 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 		g.judgeDecisive(ctx, a, demand, candidates, now)
 	}
 	found := core.AttestationsFact{Candidates: lo.Map(candidates, func(c candidate, _ int) core.AttestationFact { return c.fact })}
-	settled := core.Settle(a.task, demand, found, image.Digest.String(), now)
+	settled := core.Settle(a.task, demand, found, image.Digest.String(), now, endOf(ctx))
 	if slices.ContainsFunc(settled.Candidates, gone) {
 		settled.Candidates = nil
 	}
@@ -161,17 +161,17 @@ func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.Attestatio
 		return
 	}
 	defer give()
-	g.judgeData(demand, data, c, now)
+	g.judgeData(ctx, demand, data, c, now)
 }
 
 // judgeData has a payload judged as it came. Only one that has to be judged anew later stays, if there is room for that.
-func (g *Gatherer) judgeData(demand core.AttestationType, data []byte, c *candidate, now time.Time) {
+func (g *Gatherer) judgeData(ctx context.Context, demand core.AttestationType, data []byte, c *candidate, now time.Time) {
 	document, err := decompress(data)
 	if err != nil {
 		c.fact.Unusable = unusable("its payload cannot be used: %v", err)
 		return
 	}
-	judged := core.Judge(demand, document, now)
+	judged := core.Judge(demand, document, now, endOf(ctx))
 	c.fact.Judged = &judged
 	if judged.Clocked && g.retained.TryAcquire(int64(len(document))) {
 		c.fact.Payload = document
@@ -195,8 +195,11 @@ func (g *Gatherer) settledAnew(ctx context.Context, a artifact, image ocispec.De
 		return core.AttestationsFact{Failure: noRoom()}
 	}
 	defer give()
-	return core.Settle(a.task, demand, found, image.Digest.String(), g.options.Now())
+	return core.Settle(a.task, demand, found, image.Digest.String(), g.options.Now(), endOf(ctx))
 }
+
+// endOf tells that a context has ended.
+func endOf(ctx context.Context) func() bool { return func() bool { return ctx.Err() != nil } }
 
 func sizeOfPayloads(found core.AttestationsFact) int64 {
 	return lo.SumBy(found.Candidates, func(c core.AttestationFact) int64 { return int64(len(c.Payload)) })

@@ -125,7 +125,7 @@ func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descr
 		found = g.attestations(ctx, a, image, demand, key)
 	} else if len(found.Candidates) > 0 {
 		met := found.Met()
-		if found = g.settledAnew(ctx, a, image, demand, found); met && found.Settled != nil && !found.Met() {
+		if found = g.settledAnew(ctx, a, image, demand, found); met && found.Lasting() && !found.Met() {
 			g.outcomes.Forget(key)
 			found = g.attestations(ctx, a, image, demand, key)
 		}

@@ -1,0 +1,100 @@
+package condition
+
+import "fmt"
+
+// The budget of an evaluation.
+const (
+	StepsAtLeast  = 64 << 20 // about half a second
+	StepsPerByte  = 8
+	BytesPerByte  = 16
+	SmallDocument = 1 << 20 // bytes
+
+	maxCall = 10 << 20 // steps of one call that nothing can interrupt: well under 100 ms
+	lookAt  = 4096     // steps after which the request's end is looked at again
+)
+
+// stop ends an evaluation from any depth: a budget is spent, the request has ended, or something too large is refused.
+// It is a panic, since JMESPath takes some errors for null, which must not make a condition hold.
+type stop struct {
+	outcome Outcome
+	reason  string
+}
+
+func refuse(format string, args ...any) {
+	panic(stop{Invalid, fmt.Sprintf(format, args...)})
+}
+
+// budget is what is left to an evaluation. A nil budget is without bounds.
+type budget struct {
+	steps, bytes int
+	look         int // steps until the end is looked at
+	ended        func() bool
+	spent        bool
+}
+
+func newBudget(document int, ended func() bool) *budget {
+	return &budget{
+		steps: StepsAtLeast + StepsPerByte*document, bytes: BytesPerByte * max(document, SmallDocument),
+		look: lookAt, ended: ended,
+	}
+}
+
+// step pays for work.
+func (b *budget) step(n int) {
+	if b == nil {
+		return
+	}
+	if n > b.steps {
+		b.spent = true
+		refuse("it takes more work than a document of its size is given; select a part of the document first, or compare with fewer values")
+	}
+	b.steps -= n
+	if b.look -= n; b.look <= 0 {
+		b.look = lookAt
+		if b.ended != nil && b.ended() {
+			panic(stop{Ended, "time ran out while its conditions were evaluated; try again"})
+		}
+	}
+}
+
+// grow pays for memory, and for the work of filling it.
+func (b *budget) grow(n int) {
+	if b == nil {
+		return
+	}
+	if n > b.bytes {
+		b.spent = true
+		refuse("it takes more memory than a document of its size is given; select a part of the document first")
+	}
+	b.bytes -= n
+	b.step(n / 32)
+}
+
+// What values take in memory, bytes.
+const (
+	slotBytes   = 16 // of a list's element
+	listBytes   = 24
+	numberBytes = 8
+	textBytes   = 16 // beside its characters
+	mapBytes    = 48
+	memberBytes = 40 // room for one, of which at least eight are made
+)
+
+// list, text and object pay for a value with so many elements, bytes or members.
+func (b *budget) list(n int)   { b.grow(listBytes + n*slotBytes) }
+func (b *budget) text(n int)   { b.grow(textBytes + n) }
+func (b *budget) object(n int) { b.grow(mapBytes + objectRoom(n)*memberBytes) }
+
+func objectRoom(n int) int {
+	room := 8
+	switch {
+	case n == 0:
+		return 0
+	case n <= room:
+		return room
+	}
+	for room*7/8 < n {
+		room *= 2
+	}
+	return room
+}

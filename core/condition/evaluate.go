@@ -1,0 +1,254 @@
+package condition
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/samber/lo"
+)
+
+// Evaluate holds conditions against a JSON document. Every call has its own data, so that nothing is shared between
+// requests, and the same arguments give the same result unless the request ends.
+func Evaluate(conditions Conditions, document []byte, env Environment) (result Result) {
+	e := &evaluation{budget: newBudget(len(document), env.Ended), now: env.Now, functions: library}
+	steps, bytes := e.steps, e.bytes
+	found := e.evaluate(conditions, document)
+	result = Result{Outcome: Met, TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
+	if found != nil {
+		result.Outcome, result.Reason = found.outcome, clip(found.reason, maxReason)
+	}
+	return result
+}
+
+// finding is why conditions are not met; nil where they are.
+type finding = stop
+
+// evaluation is under way for one document.
+type evaluation struct {
+	*budget
+	now           time.Time
+	timeDependent bool
+	data          map[string]any // what expressions see
+
+	functions map[string]function
+
+	// Of the key or value under way.
+	expression string
+	queries    int
+	inTexts    int // bytes that expressions put into texts
+}
+
+func (e *evaluation) evaluate(conditions Conditions, document []byte) (found *finding) {
+	defer func() {
+		if stopped, ok := recovered(recover()); ok {
+			stopped.reason = "its payload cannot be read: " + stopped.reason
+			found = &stopped
+		}
+	}()
+	decoded, err := decodeDocument(document, e.budget)
+	if err != nil {
+		return &finding{DocumentInvalid, fmt.Sprintf("its payload is not JSON: %v", err)}
+	}
+	e.see(decoded)
+	return e.conditions(conditions)
+}
+
+// recovered is the stop that a panic was; that of a library is an error of the condition.
+func recovered(panicked any) (stop, bool) {
+	if panicked == nil {
+		return stop{}, false
+	}
+	if stopped, ok := panicked.(stop); ok {
+		return stopped, true
+	}
+	return stop{Invalid, cut(fmt.Sprint(panicked))}, true
+}
+
+// see lets expressions see the document's members, and the whole document as "element".
+func (e *evaluation) see(document any) {
+	object, _ := document.(map[string]any)
+	e.object(len(object) + 1)
+	e.step(10 * len(object))
+	e.data = make(map[string]any, len(object)+1)
+	maps.Copy(e.data, object)
+	e.data["element"] = document
+}
+
+// conditions demands one of Any, where there are any, and each of All. It lists every condition that fails, up to what
+// a reason may tell. An expression that cannot be evaluated is an error, unless a condition before it in All has decided
+// already.
+func (e *evaluation) conditions(c Conditions) *finding {
+	some := e.oneOf(c.Any)
+	if some != nil && some.outcome != Unmet {
+		return some
+	}
+	each := e.each(c.All)
+	switch {
+	case some == nil:
+		return each
+	case each == nil:
+		return some
+	case each.outcome == Ended:
+		return each
+	}
+	return &finding{each.outcome, some.reason + "; and " + each.reason}
+}
+
+// oneOf demands one of the conditions, where there are any.
+func (e *evaluation) oneOf(conditions []Condition) *finding {
+	var unmet reasons
+	for _, condition := range conditions {
+		found := e.condition(condition)
+		if found == nil || found.outcome != Unmet {
+			return found
+		}
+		unmet.add(found.reason)
+	}
+	switch len(conditions) {
+	case 0:
+		return nil
+	case 1:
+		return &finding{Unmet, unmet.String()}
+	}
+	return &finding{Unmet, fmt.Sprintf("none of the %d conditions under any is met: %s", len(conditions), unmet.String())}
+}
+
+// each demands all of the conditions.
+func (e *evaluation) each(conditions []Condition) *finding {
+	var first *finding
+	var failed reasons
+	for _, condition := range conditions {
+		found := e.condition(condition)
+		if found == nil {
+			continue
+		}
+		if found.outcome == Ended {
+			return found
+		}
+		if first == nil {
+			first = found
+		}
+		if failed.add(found.reason); e.spent || failed.Len() > maxReason {
+			break
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return &finding{first.outcome, failed.String()}
+}
+
+// reasons joins what is told of several conditions, as far as it is told.
+type reasons struct{ strings.Builder }
+
+func (r *reasons) add(reason string) {
+	if r.Len() > maxReason {
+		return
+	}
+	if r.Len() > 0 {
+		r.WriteString("; ")
+	}
+	r.WriteString(clip(reason, maxReason))
+}
+
+func (e *evaluation) condition(c Condition) (found *finding) {
+	side := ""
+	defer func() {
+		if stopped, ok := recovered(recover()); ok {
+			if found = &stopped; stopped.outcome == Invalid {
+				stopped.reason = fmt.Sprintf("the condition on %s cannot be evaluated%s: %s", written(c.Key), side, stopped.reason)
+			}
+		}
+	}()
+	e.step(1000)
+	operator, ok := spelled(c.Operator)
+	if !ok {
+		return &finding{Invalid, fmt.Sprintf("the condition on %s has the unknown operator %q", written(c.Key), clip(c.Operator, maxShown))}
+	}
+	key := e.side(c.Key)
+	side = ", because of its value " + written(c.Value)
+	value := e.side(c.Value)
+	side = ""
+	comparison := comparison{e.budget, key.value, value.value, key.isPattern, value.isPattern}
+	if comparison.holds(operator) {
+		return nil
+	}
+	return unmet(c, comparison.offending(operator), value.value)
+}
+
+// side is a condition's key or value, as written and with its expressions resolved.
+type side struct{ written, value any }
+
+func (e *evaluation) side(raw json.RawMessage) side {
+	if len(raw) == 0 {
+		return side{}
+	}
+	written, err := decode(raw, e.budget)
+	if err != nil {
+		refuse("%v", err)
+	}
+	e.queries, e.inTexts = 0, 0
+	return side{written, e.resolve(written)}
+}
+
+// isPattern tells whether the author wrote the element i, or the whole where that is -1 or no list, without an expression.
+func (s side) isPattern(i int) bool {
+	if list, ok := s.written.([]any); ok && i >= 0 && i < len(list) {
+		return !hasExpression(list[i])
+	}
+	return !hasExpression(s.written)
+}
+
+func hasExpression(written any) bool {
+	switch w := written.(type) {
+	case string:
+		return strings.Contains(w, "{{") && expressionShape.MatchString(w)
+	case []any:
+		return lo.ContainsBy(w, hasExpression)
+	case map[string]any:
+		return lo.SomeBy(lo.Entries(w), func(member lo.Entry[string, any]) bool {
+			return hasExpression(member.Key) || hasExpression(member.Value)
+		})
+	}
+	return false
+}
+
+func unmet(c Condition, found string, wanted any) *finding {
+	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, shown(wanted))
+	if c.Message != "" {
+		reason += ": " + clip(c.Message, maxReason)
+	}
+	return &finding{Unmet, reason}
+}
+
+// maxDistinct bounds how many different elements are looked for to be shown.
+const maxDistinct = 100
+
+// offending shows the value found. Of a list that is too long to be shown, where each element is held against
+// the value, it shows the elements that fail: the one licence of a thousand is what the reader looks for.
+func (c comparison) offending(operator string) string {
+	list, ok := c.key.([]any)
+	if !ok || operator != "AllIn" && operator != "AllNotIn" || !strings.HasSuffix(shown(list), "...") {
+		return shown(c.key)
+	}
+	failing, distinct, known := 0, []any{}, map[string]bool{}
+	for i, element := range list {
+		one := comparison{c.budget, []any{element}, c.value, func(int) bool { return c.patternOfKey(i) }, c.patternOfValue}
+		if one.holds(operator) {
+			continue
+		}
+		failing++
+		if text := shown(element); len(known) < maxDistinct && !known[text] {
+			c.grow(len(text))
+			known[text] = true
+			distinct = append(distinct, element)
+		}
+	}
+	if failing == 0 || failing == len(list) {
+		return shown(list)
+	}
+	return fmt.Sprintf("%s among %d values", shown(distinct), len(list))
+}

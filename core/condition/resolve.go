@@ -1,0 +1,153 @@
+package condition
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Bounds on what one key or value may ask for.
+const (
+	maxQueries    = 100
+	maxExpression = 64 << 10  // bytes
+	maxTemplate   = 128 << 10 // bytes, of a text with expressions
+	maxInText     = 1 << 20   // bytes that expressions put into a text
+)
+
+// What stands in texts: {{ expressions }} and $(references), unless a backslash stands before them.
+var (
+	expressionShape = regexp.MustCompile(`(^|[^\\])(\{\{(?:\{[^{}]*\}|[^{}])*\}\})`)
+	referenceShape  = regexp.MustCompile(`(?:^|[^\\])(\$\(.[^ ]*\))`)
+	escapedShape    = regexp.MustCompile(`\\(\$\(.[^ )]*\))`)
+)
+
+// resolve is a key or value with what its expressions give.
+func (e *evaluation) resolve(written any) any {
+	switch w := written.(type) {
+	case string:
+		return e.template(w)
+	case []any:
+		e.list(len(w))
+		resolved := make([]any, len(w))
+		for i, element := range w {
+			resolved[i] = e.resolve(element)
+		}
+		return resolved
+	case map[string]any:
+		e.object(len(w))
+		resolved := make(map[string]any, len(w))
+		for _, name := range e.names(w) {
+			as, ok := e.template(name).(string)
+			if !ok {
+				refuse("the member name %s does not give a text", cut(name))
+			}
+			if _, ok := resolved[as]; ok {
+				refuse("it has two members of the name %s", cut(as))
+			}
+			resolved[as] = e.resolve(w[name])
+		}
+		return resolved
+	}
+	return written
+}
+
+// template resolves the expressions of a text. One that is the whole text gives its value, others text. In the place of
+// what they give stands a mark until the end, so that nothing in it is taken for an expression; an expression around
+// another gets to see it.
+func (e *evaluation) template(text string) any {
+	if !strings.Contains(text, "{{") && !strings.Contains(text, "$(") {
+		return text
+	}
+	if len(text) > maxTemplate {
+		refuse("a text with expressions is %d bytes; at most %d are read", len(text), maxTemplate)
+	}
+	e.step(10 * len(text))
+	if match := referenceShape.FindStringSubmatch(text); match != nil {
+		refuse("%s is a reference, which conditions on attestations do not have", cut(match[1]))
+	}
+	text = escapedShape.ReplaceAllString(text, "$1")
+	var given []string
+	for {
+		e.step(10 * len(text))
+		match := expressionShape.FindStringSubmatchIndex(text)
+		if match == nil {
+			break
+		}
+		if strings.Contains(text, mark) && len(given) == 0 {
+			refuse("a text with expressions holds the character U+0000")
+		}
+		from, to := match[4], match[5]
+		expression := strings.TrimSpace(strings.NewReplacer("{{", "", "}}", "").Replace(text[from:to]))
+		expression, asText := strings.CutPrefix(expression, "-")
+		value := e.query(strings.TrimSpace(unmarked(expression, given)))
+		if from == 0 && to == len(text) {
+			return value
+		}
+		given = append(given, e.inText(expression, value, asText))
+		text = text[:from] + mark + strconv.Itoa(len(given)-1) + mark + text[to:]
+	}
+	return unmarked(strings.ReplaceAll(text, `\{{`, "{{"), given)
+}
+
+// mark stands around the number of what an expression gave.
+const mark = "\x00"
+
+// unmarked is a text with what expressions gave in the place of their marks.
+func unmarked(text string, given []string) string {
+	for i, what := range given {
+		text = strings.Replace(text, mark+strconv.Itoa(i)+mark, what, 1)
+	}
+	return text
+}
+
+// inText is a value as it stands inside a text.
+func (e *evaluation) inText(expression string, value any, asText bool) string {
+	// Kyverno resolves what an expression gave once more when it stands inside a text. Here that would let the
+	// payload, which strangers may have a hand in, write expressions.
+	if e.mentions(value, "{{") {
+		refuse("the expression %q gives text with {{ in it; let the expression be the whole key or value", told(expression))
+	}
+	text, ok := value.(string)
+	switch {
+	case ok:
+	case asText && value != nil:
+		refuse("the expression %q gives %s, and {{- }} takes a text", told(expression), shown(value))
+	default:
+		var written strings.Builder
+		e.writeJSON(&written, value)
+		text = written.String()
+	}
+	if e.inTexts += len(text); e.inTexts > maxInText {
+		refuse("the expression %q gives what is too large to stand inside a text; let it be the whole key or value", told(expression))
+	}
+	e.grow(2 * len(text))
+	return text
+}
+
+// told is an expression as errors tell it.
+func told(expression string) string { return clip(expression, maxWords) }
+
+// query evaluates a JMESPath expression.
+func (e *evaluation) query(expression string) any {
+	if e.queries++; e.queries > maxQueries {
+		refuse("it holds more than %d expressions", maxQueries)
+	}
+	switch {
+	case expression == "":
+		refuse("the expression is empty")
+	case expression == "@":
+		refuse("the expression @ stands alone; write element for the whole payload")
+	case len(expression) > maxExpression:
+		refuse("the expression is %d bytes; at most %d are read", len(expression), maxExpression)
+	}
+	e.expression = expression
+	node := e.parse(expression)
+	value, err := e.walk(&node, e.data, 0)
+	if missing, ok := err.(missing); ok {
+		refuse(`the expression %q asks for "%s", which the payload does not have there`, told(expression), cut(missing.name))
+	}
+	if err != nil {
+		refuse("the expression %q %v", told(expression), err)
+	}
+	return value
+}
