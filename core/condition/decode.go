@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -74,6 +75,7 @@ func (d *decoder) space() byte {
 }
 
 func (d *decoder) value() (any, error) {
+	d.budget.step(8)
 	switch c := d.space(); {
 	case c == '{' || c == '[':
 		if d.depth++; d.depth > maxDepth {
@@ -125,13 +127,13 @@ func (d *decoder) composite(open byte) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			d.names = append(d.names, name)
+			d.names = push(d.budget, d.names, name)
 		}
 		value, err := d.value()
 		if err != nil {
 			return nil, err
 		}
-		d.values = append(d.values, value)
+		d.values = push(d.budget, d.values, value)
 		switch d.space() {
 		case ',':
 			d.at++
@@ -144,12 +146,22 @@ func (d *decoder) composite(open byte) (any, error) {
 	}
 }
 
+// push appends to a list that is under way, and pays for making it anew when it grows.
+func push[T any](b *budget, list []T, element T) []T {
+	if len(list) == cap(list) {
+		b.list(2 * cap(list))
+		list = slices.Grow(list, max(16, cap(list)))
+	}
+	return append(list, element)
+}
+
 func (d *decoder) made(object bool, names []string, values []any) (any, error) {
 	if !object {
-		d.budget.list(2 * len(values)) // once more while under way
+		d.budget.list(len(values))
 		return append(make([]any, 0, len(values)), values...), nil
 	}
 	d.budget.object(len(names))
+	d.budget.step(16 + 8*len(names))
 	made := make(map[string]any, len(names))
 	for i, name := range names {
 		made[name] = values[i]
@@ -181,6 +193,7 @@ func (d *decoder) name() (string, error) {
 // text reads a string.
 func (d *decoder) text() (string, error) {
 	from, plain := d.at+1, true
+	paid := from
 	for d.at++; ; d.at++ {
 		if d.at >= len(d.data) {
 			return "", d.syntax("")
@@ -205,8 +218,9 @@ func (d *decoder) text() (string, error) {
 				d.at += n - 1
 			}
 		}
-		if (d.at-from)%lookAt == 0 {
-			d.budget.step(lookAt / 4)
+		if d.at-paid >= lookAt {
+			d.budget.step((d.at - paid) / 2)
+			paid = d.at
 		}
 	}
 }
@@ -217,6 +231,7 @@ func (d *decoder) shared(raw []byte) string {
 		return text
 	}
 	d.budget.grow(len(raw))
+	d.budget.step(len(raw) % lookAt / 2)
 	text := string(raw)
 	if len(text) <= 32 && len(d.known) < maxKnown {
 		d.known[text] = text

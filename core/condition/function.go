@@ -162,10 +162,13 @@ func costs() map[string]cost {
 		"lookup": func(*evaluation, []any) (int, int) { return 1, 0 },
 		"items":  itemsCost, "object_from_lists": listsCost, "sum": sumCost, "round": small,
 		"regex_match": regexCost, "regex_replace_all": regexCost, "regex_replace_all_literal": regexCost,
-		"semver_compare": short(4096, 100, 100), "x509_decode": short(32<<10, 100, 50), "parse_yaml": yamlCost,
+		"semver_compare": short(4096, 100, 800), "x509_decode": short(32<<10, 100, 50), "parse_yaml": yamlCost,
 	}
-	for _, name := range []string{"compare", "equal_fold", "to_upper", "to_lower", "trim_prefix", "to_boolean", "base64_decode", "base64_encode", "path_canonicalize", "truncate", "sha256", "sha1", "md5"} {
+	for _, name := range []string{"compare", "equal_fold", "to_upper", "to_lower", "trim_prefix", "to_boolean", "base64_decode", "base64_encode", "path_canonicalize", "truncate"} {
 		costs[name] = func(_ *evaluation, a []any) (int, int) { return 4 * lengths(a), 4 * lengths(a) }
+	}
+	for _, name := range []string{"sha256", "sha1", "md5"} {
+		costs[name] = func(_ *evaluation, a []any) (int, int) { return 4 * lengths(a), lengths(a) }
 	}
 	for _, name := range []string{"add", "subtract", "multiply", "divide", "modulo"} {
 		costs[name] = small

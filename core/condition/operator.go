@@ -79,10 +79,25 @@ func (c comparison) equalsText(key string, pattern bool) bool {
 
 // matches holds a text against another that is a pattern, or is not.
 func (c comparison) matches(pattern, text string, isPattern bool) bool {
-	if c.step(len(pattern) / 4); !isPattern || !strings.ContainsAny(pattern, "*?") {
-		return c.same(pattern, text)
+	return c.prepared(pattern, isPattern).matches(c.budget, text)
+}
+
+// expected is a text that others are held against, in which * and ? may be a pattern's.
+type expected struct {
+	text      string
+	isPattern bool
+}
+
+func (c comparison) prepared(text string, isPattern bool) expected {
+	c.step(2 + len(text)/4)
+	return expected{text, isPattern && strings.ContainsAny(text, "*?")}
+}
+
+func (e expected) matches(b *budget, text string) bool {
+	if e.isPattern {
+		return b.match(e.text, text)
 	}
-	return c.match(pattern, text)
+	return b.same(e.text, text)
 }
 
 // orders compares durations, quantities, numbers or versions.
@@ -239,8 +254,9 @@ func (c comparison) member(operator string) bool {
 func (c comparison) contains(text string, pattern, not, ranges bool) (found, ok bool) {
 	switch value := c.value.(type) {
 	case []any:
+		key := c.prepared(text, pattern)
 		for i, element := range value {
-			if c.meet(text, c.printed(element), pattern, c.patternOfValue(i) || not) {
+			if c.meet(key, c.prepared(c.printed(element), c.patternOfValue(i) || not)) {
 				return true, true
 			}
 		}
@@ -259,8 +275,8 @@ func (c comparison) contains(text string, pattern, not, ranges bool) (found, ok 
 }
 
 // meet tells whether one of two texts matches the other.
-func (c comparison) meet(key, value string, keyIsPattern, valueIsPattern bool) bool {
-	return c.matches(value, key, valueIsPattern) || keyIsPattern && c.matches(key, value, true)
+func (c comparison) meet(key, value expected) bool {
+	return value.matches(c.budget, key.text) || key.isPattern && key.matches(c.budget, value.text)
 }
 
 // listed reads a text as a JSON list of texts. Where single is set, a text that is no JSON is the only one of its list.
@@ -330,11 +346,11 @@ func (c comparison) elements(operator string, key []any) bool {
 // test gives what tells of a text of the key whether it is in the value.
 func (c comparison) test(operator string, key []string, not bool) (is func(i int) bool, ok bool) {
 	var values []string
-	isPattern := c.patternOfValue
+	whole := -1 // what is asked of patterns in a value that is no list
 	switch value := c.value.(type) {
 	case []any:
-		c.list(len(value))
-		values = lo.Map(value, func(element any, _ int) string { return c.printed(element) })
+		c.list(2 * len(value))
+		values, whole = lo.Map(value, func(element any, _ int) string { return c.printed(element) }), 0
 	case float64, bool:
 		if strings.HasPrefix(operator, "All") {
 			return nil, false
@@ -353,17 +369,16 @@ func (c comparison) test(operator string, key []string, not bool) (is func(i int
 		if values, ok = c.listed(value, true); !ok {
 			return nil, false
 		}
-		isPattern = func(int) bool { return c.patternOfValue(-1) }
 	default:
 		return nil, false
 	}
+	c.list(2 * len(values))
+	prepared := lo.Map(values, func(value string, i int) expected {
+		return c.prepared(value, not || c.patternOfValue(lo.Ternary(whole < 0, whole, i)))
+	})
 	return func(i int) bool {
-		for j, value := range values {
-			if c.meet(key[i], value, c.patternOfKey(i) || not, isPattern(j) || not) {
-				return true
-			}
-		}
-		return false
+		one := c.prepared(key[i], not || c.patternOfKey(i))
+		return lo.ContainsBy(prepared, func(value expected) bool { return c.meet(one, value) })
 	}, true
 }
 

@@ -8,12 +8,12 @@ import "unicode/utf8"
 func Match(pattern, text string) bool { return (*budget)(nil).match(pattern, text) }
 
 func (b *budget) match(pattern, text string) bool {
-	b.step(1)
 	i, j := 0, 0
 	star, resume := -1, 0 // the last star, and where the text goes on if that star takes one character more
+	b.step(8)
 	for n := 0; j < len(text); n++ {
-		if n%256 == 255 {
-			b.step(256)
+		if n%8 == 7 {
+			b.step(8)
 		}
 		p, wide := rune(-1), 0
 		if i < len(pattern) {
