@@ -193,3 +193,37 @@ func TestWhatIsMetLater(t *testing.T) {
 		}
 	}
 }
+
+// TestAnEndedRequestIsATimeout settles conditions whose evaluation the request's end cuts off: neither an admission, nor a
+// denial that lasts, whichever attestations count.
+func TestAnEndedRequestIsATimeout(t *testing.T) {
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	ended := func() bool { return true }
+	for _, by := range []core.Select{core.SelectAll, core.SelectLatest, core.SelectAny} {
+		for _, condition := range []string{
+			`{"key":"{{ list }}","operator":"AllNotIn","value":["x"]}`,
+			`{"key":"{{ list }}","operator":"AnyIn","value":["x"]}`,
+		} {
+			plan := planOf(t, withType(`"name":"scan","select":"`+string(by)+`","conditions":{"all":[`+condition+`]}`))
+			fact := attestedFact(`{"list":["x",` + strings.Repeat(`1,`, 10000) + `1]}`)
+			found := core.Settle(plan.Tasks[0], plan.Tasks[0].Attestations[0], fact.Attestations[0], fact.Digest, noon, ended)
+			if found.Met() || found.Lasting() || found.Settled.Finding.Code != core.Timeout || !strings.Contains(found.Settled.Finding.Reason, "time ran out while its conditions were evaluated; try again") {
+				t.Errorf("select %s, %s: %+v", by, condition, found.Settled.Finding)
+			}
+			judged := core.Judge(plan.Tasks[0].Attestations[0], fact.Attestations[0].Candidates[0].Payload, noon, ended)
+			if judged.Finding == nil || judged.Finding.Code.Class() != core.TimedOut {
+				t.Errorf("select %s, %s: %+v", by, condition, judged.Finding)
+			}
+		}
+	}
+}
+
+// TestABudgetThatIsSpentDenies settles conditions that take more than their document is given: that lasts.
+func TestABudgetThatIsSpentDenies(t *testing.T) {
+	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ list`+strings.Repeat(`|[@,@][]`, 40)+` }}","operator":"AllNotIn","value":["x"]}]}`))
+	fact := attestedFact(`{"list":["y","z"]}`)
+	found := core.Settle(plan.Tasks[0], plan.Tasks[0].Attestations[0], fact.Attestations[0], fact.Digest, time.Time{}, nil)
+	if finding := found.Settled.Finding; !found.Lasting() || finding == nil || finding.Code != core.ConditionInvalid || !strings.Contains(finding.Reason, "select a part of the document first") {
+		t.Errorf("%+v", finding)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
 
 // attestationsOfType looks at every referrer of the type, in parallel, and has the core judge the payloads of those that
@@ -118,7 +119,8 @@ func typeOf(manifest ocispec.Manifest) string {
 
 // Bounds on the payloads that are in memory at once, bytes: of those that are read, as they come, which a registry may
 // draw out, and of those that are judged, which takes no longer than computing does but several times the memory.
-// retainedAtOnce bounds those that stay longer.
+// retainedAtOnce bounds those that stay longer. An evaluation makes at most [condition.BytesPerByte] for each byte that it is
+// given room for, so that all together make 512 MiB at most.
 const (
 	readAtOnce     = 3 * maxPayload
 	judgedAtOnce   = maxPayload
@@ -155,7 +157,7 @@ func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.Attestatio
 		c.fact.Unusable = findingOf(ctx, err)
 		return
 	}
-	give, err = g.judging.Take(ctx, a.task.Policy, unpackedSize(data))
+	give, err = g.judging.Take(ctx, a.task.Policy, evaluatedSize(unpackedSize(data)))
 	if err != nil {
 		c.fact.Unusable = noRoom()
 		return
@@ -166,8 +168,12 @@ func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.Attestatio
 
 // judgeData has a payload judged as it came. Only one that has to be judged anew later stays, if there is room for that.
 func (g *Gatherer) judgeData(ctx context.Context, demand core.AttestationType, data []byte, c *candidate, now time.Time) {
-	document, err := decompress(data)
-	if err != nil {
+	document, err := decompress(data, endOf(ctx))
+	switch {
+	case ctx.Err() != nil:
+		c.fact.Unusable = timeout()
+		return
+	case err != nil:
 		c.fact.Unusable = unusable("its payload cannot be used: %v", err)
 		return
 	}
@@ -190,13 +196,16 @@ func gone(attestation core.AttestationFact) bool {
 
 // settledAnew judges attestations that were gathered before, as of now.
 func (g *Gatherer) settledAnew(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType, found core.AttestationsFact) core.AttestationsFact {
-	give, err := g.judging.Take(ctx, a.task.Policy, sizeOfPayloads(found))
+	give, err := g.judging.Take(ctx, a.task.Policy, evaluatedSize(sizeOfPayloads(found)))
 	if err != nil {
 		return core.AttestationsFact{Failure: noRoom()}
 	}
 	defer give()
 	return core.Settle(a.task, demand, found, image.Digest.String(), g.options.Now(), endOf(ctx))
 }
+
+// evaluatedSize is the room that an evaluation of so many bytes takes: small ones may make as much as a larger one.
+func evaluatedSize(payload int64) int64 { return max(payload, condition.SmallDocument) }
 
 // endOf tells that a context has ended.
 func endOf(ctx context.Context) func() bool { return func() bool { return ctx.Err() != nil } }

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
@@ -424,5 +425,53 @@ func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
 	hits := k.outcomes.Stats().Hits
 	if answers[true] == 0 || answers[false] == 0 || hits[cache.Signature] == 0 || hits[cache.Attestation] == 0 {
 		t.Errorf("the walk saw too little: answers %v, hits %v", answers, hits)
+	}
+}
+
+// TestAnEvaluationEndsWithItsRequest lets the caller leave as soon as the payload has been served: the evaluation, which
+// takes long, must not go on, and what it came to must not be kept.
+func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	k := b.newKeeper(100, nil)
+	x := b.target("long")
+	payload := `{"list": [` + strings.Repeat(`"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",`, 300_000) + `"b"]}`
+	x.attach(attestation{payload: payload})
+	patterns := `["` + strings.Repeat(`*a*a*a*a*b","`, 1000) + `b"]`
+	demands := []core.AttestationType{{Name: sbomType, Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{
+		{Key: []byte(`"{{ list }}"`), Operator: "AllNotIn", Value: []byte(patterns)},
+	}}}}
+	began := time.Now()
+	if got := x.decide(k.Gatherer, "", demands); got.Code != core.ConditionInvalid || !strings.Contains(got.Reason, "takes more work") {
+		t.Fatalf("%s: %.300s", got.Code, got.Reason)
+	}
+	whole := time.Since(began)
+	k.outcomes.Flush()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	blob := "/blobs/" + digest.FromString(payload).String()
+	b.registry.SetFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(w, r)
+		if strings.HasSuffix(r.URL.Path, blob) {
+			time.AfterFunc(whole/10, leave)
+		}
+	})
+	plan, snapshot := x.plan("", demands)
+	facts := k.Gather(ctx, plan.Tasks, snapshot)
+	left := time.Now()
+	for k.Turns().Inside > 0 && time.Since(left) < whole {
+		runtime.Gosched()
+	}
+	if took := time.Since(left); took > whole/2 {
+		t.Errorf("the evaluation went on for %s of the %s that it takes", took, whole)
+	}
+	if got := core.Decide(plan, facts, time.Now()).Results[0]; got.Code != core.Timeout {
+		t.Errorf("%s: %.300s", got.Code, got.Reason)
+	}
+	b.registry.SetFault(nil)
+	if again := b.requests(func() { x.decide(k.Gatherer, "", demands) }); again == 0 {
+		t.Error("an outcome that was cut off was kept")
+	}
+	if again := b.requests(func() { x.decide(k.Gatherer, "", demands) }); again != 0 {
+		t.Errorf("%d requests for an outcome that is kept", again)
 	}
 }

@@ -67,24 +67,38 @@ func unpackedSize(data []byte) int64 {
 	return int64(len(data))
 }
 
-// decompress undoes gzip or zstd. The bound holds for what comes out.
-func decompress(data []byte) ([]byte, error) {
+// decompress undoes gzip or zstd, until the request has ended. The bound holds for what comes out.
+func decompress(data []byte, ended func() bool) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte(gzipMagic)):
 		reader, err := gzip.NewReader(bytes.NewReader(data))
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		return readAll(reader)
+		return readAll(untilEnd{ended, reader})
 	case bytes.HasPrefix(data, []byte(zstdMagic)):
 		reader, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxPayload))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
 		defer reader.Close()
-		return readAll(reader)
+		return readAll(untilEnd{ended, reader})
 	}
 	return data, nil
+}
+
+// untilEnd reads until the request has ended.
+type untilEnd struct {
+	ended  func() bool
+	reader io.Reader
+}
+
+// Read reads no more than a piece that is decompressed at once.
+func (r untilEnd) Read(into []byte) (int, error) {
+	if r.ended() {
+		return 0, errors.New("time ran out")
+	}
+	return r.reader.Read(into[:min(len(into), 1<<20)])
 }
 
 func readAll(reader io.Reader) ([]byte, error) {
