@@ -166,7 +166,7 @@ func (d *decoder) made(object bool, names []string, values []any) (any, error) {
 	for i, name := range names {
 		made[name] = values[i]
 		if len(made) <= i {
-			return nil, fmt.Errorf("an object names %q twice", clip(name, maxShown))
+			return nil, fmt.Errorf("an object names %q twice; attach a document that names it once", clip(name, maxShown))
 		}
 	}
 	return made, nil

@@ -2,6 +2,7 @@ package condition
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -49,8 +50,12 @@ func (e *evaluation) evaluate(conditions Conditions, document []byte) (found *fi
 		}
 	}()
 	decoded, err := decodeDocument(document, e.budget)
-	if err != nil {
+	var syntax errSyntax
+	switch {
+	case errors.As(err, &syntax):
 		return &finding{DocumentInvalid, fmt.Sprintf("its payload is not JSON: %v", err)}
+	case err != nil:
+		return &finding{DocumentInvalid, fmt.Sprintf("its payload cannot be relied on: %v", err)}
 	}
 	e.see(decoded)
 	return e.conditions(conditions)
