@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,11 +167,13 @@ func merged(e *evaluation, a []any, _ int) (any, error) {
 	for _, argument := range a {
 		object, ok := argument.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("gives a function %s, which takes %q", asGiven(argument), "object")
+			return nil, fmt.Errorf("gives a function %s, which takes %q", e.asGiven(argument), "object")
 		}
-		e.step(10 * len(object))
 		e.object(2 * len(object))
-		maps.Copy(made, object)
+		for name, member := range object {
+			e.step(10)
+			made[name] = member
+		}
 	}
 	return made, nil
 }

@@ -161,9 +161,9 @@ func (d *decoder) made(object bool, names []string, values []any) (any, error) {
 		return append(make([]any, 0, len(values)), values...), nil
 	}
 	d.budget.object(len(names))
-	d.budget.step(16 + 8*len(names))
 	made := make(map[string]any, len(names))
 	for i, name := range names {
+		d.budget.step(10)
 		made[name] = values[i]
 		if len(made) <= i {
 			return nil, fmt.Errorf("an object names %q twice; attach a document that names it once", clip(name, maxShown))

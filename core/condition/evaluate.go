@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -13,11 +12,15 @@ import (
 
 // Evaluate holds conditions against a JSON document. Every call has its own data, so that nothing is shared between
 // requests, and the same arguments give the same result unless the request ends.
-func Evaluate(conditions Conditions, document []byte, env Environment) (result Result) {
-	e := &evaluation{budget: newBudget(len(document), env.Ended), now: env.Now, functions: library}
+func Evaluate(conditions Conditions, document []byte, env Environment) Result {
+	return newBudget(len(document), env.Ended).evaluate(conditions, document, env.Now)
+}
+
+func (b *budget) evaluate(conditions Conditions, document []byte, now time.Time) Result {
+	e := &evaluation{budget: b, now: now, functions: library}
 	steps, bytes := e.steps, e.bytes
 	found := e.evaluate(conditions, document)
-	result = Result{Outcome: Met, TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
+	result := Result{Outcome: Met, TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
 	if found != nil {
 		result.Outcome, result.Reason = found.outcome, clip(found.reason, maxReason)
 	}
@@ -35,6 +38,7 @@ type evaluation struct {
 	data          map[string]any // what expressions see
 
 	functions map[string]function
+	program   program // the regular expression of the last call
 
 	// Of the key or value under way.
 	expression string
@@ -76,9 +80,11 @@ func recovered(panicked any) (stop, bool) {
 func (e *evaluation) see(document any) {
 	object, _ := document.(map[string]any)
 	e.object(len(object) + 1)
-	e.step(10 * len(object))
 	e.data = make(map[string]any, len(object)+1)
-	maps.Copy(e.data, object)
+	for name, member := range object {
+		e.step(10)
+		e.data[name] = member
+	}
 	e.data["element"] = document
 }
 
@@ -181,11 +187,16 @@ func (e *evaluation) condition(c Condition) (found *finding) {
 	if comparison.holds(operator) {
 		return nil
 	}
-	return unmet(c, comparison.offending(operator), value.value)
+	return e.unmet(c, comparison.offending(operator), value.value)
 }
 
-// side is a condition's key or value, as written and with its expressions resolved.
-type side struct{ written, value any }
+// side is a condition's key or value with its expressions resolved, and whether the author wrote it and its elements without
+// an expression.
+type side struct {
+	value    any
+	plain    bool
+	elements []bool // nil where the author wrote no list
+}
 
 func (e *evaluation) side(raw json.RawMessage) side {
 	if len(raw) == 0 {
@@ -196,15 +207,19 @@ func (e *evaluation) side(raw json.RawMessage) side {
 		refuse("%v", err)
 	}
 	e.queries, e.inTexts = 0, 0
-	return side{written, e.resolve(written)}
+	s := side{value: e.resolve(written), plain: !hasExpression(written)}
+	if list, ok := written.([]any); ok {
+		s.elements = lo.Map(list, func(element any, _ int) bool { return !hasExpression(element) })
+	}
+	return s
 }
 
-// isPattern tells whether the author wrote the element i, or the whole where that is -1 or no list, without an expression.
+// isPattern tells whether * and ? are a pattern's in the element i, or in the whole where that is -1 or no list.
 func (s side) isPattern(i int) bool {
-	if list, ok := s.written.([]any); ok && i >= 0 && i < len(list) {
-		return !hasExpression(list[i])
+	if i >= 0 && i < len(s.elements) {
+		return s.elements[i]
 	}
-	return !hasExpression(s.written)
+	return s.plain
 }
 
 func hasExpression(written any) bool {
@@ -221,8 +236,8 @@ func hasExpression(written any) bool {
 	return false
 }
 
-func unmet(c Condition, found string, wanted any) *finding {
-	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, shown(wanted))
+func (b *budget) unmet(c Condition, found string, wanted any) *finding {
+	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, b.shown(wanted))
 	if c.Message != "" {
 		reason += ": " + clip(c.Message, maxReason)
 	}
@@ -236,8 +251,8 @@ const maxDistinct = 100
 // the value, it shows the elements that fail: the one licence of a thousand is what the reader looks for.
 func (c comparison) offending(operator string) string {
 	list, ok := c.key.([]any)
-	if !ok || operator != "AllIn" && operator != "AllNotIn" || !strings.HasSuffix(shown(list), "...") {
-		return shown(c.key)
+	if !ok || operator != "AllIn" && operator != "AllNotIn" || !strings.HasSuffix(c.shown(list), "...") {
+		return c.shown(c.key)
 	}
 	failing, distinct, known := 0, []any{}, map[string]bool{}
 	for i, element := range list {
@@ -246,14 +261,14 @@ func (c comparison) offending(operator string) string {
 			continue
 		}
 		failing++
-		if text := shown(element); len(known) < maxDistinct && !known[text] {
+		if text := c.shown(element); len(known) < maxDistinct && !known[text] {
 			c.grow(len(text))
 			known[text] = true
 			distinct = append(distinct, element)
 		}
 	}
 	if failing == 0 || failing == len(list) {
-		return shown(list)
+		return c.shown(list)
 	}
-	return fmt.Sprintf("%s among %d values", shown(distinct), len(list))
+	return fmt.Sprintf("%s among %d values", c.shown(distinct), len(list))
 }

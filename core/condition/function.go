@@ -93,18 +93,18 @@ func (f function) check(e *evaluation, arguments []any) error {
 	for i, spec := range f.takes {
 		if !lo.ContainsBy(spec.Types, func(t gojmespath.JpType) bool { return e.is(t, arguments[i]) }) {
 			types := lo.Map(spec.Types, func(t gojmespath.JpType, _ int) string { return fmt.Sprintf("%q", t) })
-			return fmt.Errorf("gives a function %s, which takes %s", asGiven(arguments[i]), strings.Join(types, ", "))
+			return fmt.Errorf("gives a function %s, which takes %s", e.asGiven(arguments[i]), strings.Join(types, ", "))
 		}
 	}
 	return nil
 }
 
 // asGiven shows an argument.
-func asGiven(argument any) string {
+func (b *budget) asGiven(argument any) string {
 	if text, ok := argument.(string); ok {
 		return cut(text)
 	}
-	return shown(argument)
+	return b.shown(argument)
 }
 
 // is tells whether an argument is of a type.
@@ -161,7 +161,6 @@ func costs() map[string]cost {
 		"split": splitCost, "replace": replaceCost, "replace_all": replaceCost,
 		"lookup": func(*evaluation, []any) (int, int) { return 1, 0 },
 		"items":  itemsCost, "object_from_lists": listsCost, "sum": sumCost, "round": small,
-		"regex_match": regexCost, "regex_replace_all": regexCost, "regex_replace_all_literal": regexCost,
 		"semver_compare": short(4096, 100, 800), "x509_decode": short(32<<10, 100, 50), "parse_yaml": yamlCost,
 	}
 	for _, name := range []string{"compare", "equal_fold", "to_upper", "to_lower", "trim_prefix", "to_boolean", "base64_decode", "base64_encode", "path_canonicalize", "truncate"} {

@@ -24,7 +24,16 @@ func replaced() map[string]func(e *evaluation, a []any, depth int) (any, error) 
 		"label_match":     labelMatch,
 		"image_normalize": imageNormalize,
 		"is_external_url": unavailable("is_external_url asks the network and is not available here"),
-		"random":          unavailable("random gives another text each time and is not available here"),
+		"regex_match": func(e *evaluation, a []any, _ int) (any, error) {
+			return e.regex("regex_match", a, func(r *regexp.Regexp, text, _ string) any { return r.MatchString(text) })
+		},
+		"regex_replace_all": func(e *evaluation, a []any, _ int) (any, error) {
+			return e.regex("regex_replace_all", a, func(r *regexp.Regexp, text, by string) any { return r.ReplaceAllString(text, by) })
+		},
+		"regex_replace_all_literal": func(e *evaluation, a []any, _ int) (any, error) {
+			return e.regex("regex_replace_all_literal", a, func(r *regexp.Regexp, text, by string) any { return r.ReplaceAllLiteralString(text, by) })
+		},
+		"random": unavailable("random gives another text each time and is not available here"),
 	}
 }
 
@@ -132,10 +141,18 @@ const (
 	maxInstructions = 10000 // of its program
 )
 
-// regexCost is that of holding a text against a regular expression, which grows with the product of the text and of what
-// the expression is compiled to, and of the text that comes out.
-func regexCost(e *evaluation, a []any) (steps, bytes int) {
-	pattern := textOf(a, 0)
+// program is a regular expression that was compiled.
+type program struct {
+	pattern string
+	*regexp.Regexp
+	size int // at most, in instructions
+}
+
+// compile compiles a regular expression, unless it is the one before.
+func (e *evaluation) compile(pattern string) error {
+	if e.program.Regexp != nil && e.program.pattern == pattern {
+		return nil
+	}
 	if len(pattern) > maxRegex {
 		refuse("the expression %q has a regular expression of %d bytes; at most %d are read", told(e.expression), len(pattern), maxRegex)
 	}
@@ -143,18 +160,32 @@ func regexCost(e *evaluation, a []any) (steps, bytes int) {
 	e.grow(200 * len(pattern))
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
-		return 100, 100 // the function says so
+		return err
 	}
 	size := instructions(parsed)
 	if size > maxInstructions {
 		refuse("the expression %q has a regular expression that repeats too much", told(e.expression))
 	}
-	text, by := len(number(a[1])), 0
-	if len(a) > 2 {
-		replacement := number(a[2])
-		by = (text+1)*len(replacement) + strings.Count(replacement, "$")*text
+	e.step(50 * size)
+	e.grow(400 * size)
+	compiled, err := regexp.Compile(pattern)
+	e.program = program{pattern, compiled, size}
+	return err
+}
+
+// regex applies a regular expression to a text. What that takes grows with the product of the text and of what the expression
+// is compiled to, and with the text that comes out.
+func (e *evaluation) regex(name string, a []any, apply func(r *regexp.Regexp, text, by string) any) (any, error) {
+	if err := e.compile(textOf(a, 0)); err != nil {
+		return nil, fmt.Errorf("fails: %s", cut(err.Error()))
 	}
-	return 50*size + (text+1)*(8+2*size) + by/8, 400*size + text + 2*by
+	text, by, made := number(a[1]), "", 0
+	if len(a) > 2 {
+		by = number(a[2])
+		made = (len(text)+1)*len(by) + strings.Count(by, "$")*len(text)
+	}
+	e.pay(name, (len(text)+1)*(8+2*e.program.size)+made/8, len(text)+2*made)
+	return apply(e.program.Regexp, text, by), nil
 }
 
 // instructions bounds the program that a regular expression is compiled to.

@@ -281,12 +281,13 @@ func (c comparison) meet(key, value expected) bool {
 
 // listed reads a text as a JSON list of texts. Where single is set, a text that is no JSON is the only one of its list.
 func (c comparison) listed(text string, single bool) ([]string, bool) {
+	c.grow(len(text))
 	value, err := decode([]byte(text), c.budget)
 	var syntax errSyntax
 	switch {
 	case err == nil:
 	case !errors.As(err, &syntax):
-		refuse("the value %s cannot be read: %v", shown(text), err)
+		refuse("the value %s cannot be read: %v", c.shown(text), err)
 	case single:
 		return []string{text}, true
 	default:
@@ -387,7 +388,7 @@ func (c comparison) subset(operator string, key []any) bool {
 	none := func(any) bool { return false }
 	texts, ok := c.texts(key, none)
 	if !ok {
-		refuse("%s takes a list of texts, and found %s; use AnyIn, AllIn, AnyNotIn or AllNotIn", operator, shown(key))
+		refuse("%s takes a list of texts, and found %s; use AnyIn, AllIn, AnyNotIn or AllNotIn", operator, c.shown(key))
 	}
 	var values []string
 	switch value := c.value.(type) {

@@ -79,25 +79,34 @@ func (e *evaluation) template(text string) any {
 		from, to := match[4], match[5]
 		expression := strings.TrimSpace(strings.NewReplacer("{{", "", "}}", "").Replace(text[from:to]))
 		expression, asText := strings.CutPrefix(expression, "-")
-		value := e.query(strings.TrimSpace(unmarked(expression, given)))
+		value := e.query(strings.TrimSpace(e.unmarked(expression, given)))
 		if from == 0 && to == len(text) {
 			return value
 		}
+		e.grow(len(text))
 		given = append(given, e.inText(expression, value, asText))
 		text = text[:from] + mark + strconv.Itoa(len(given)-1) + mark + text[to:]
 	}
-	return unmarked(strings.ReplaceAll(text, `\{{`, "{{"), given)
+	return e.unmarked(strings.ReplaceAll(text, `\{{`, "{{"), given)
 }
 
 // mark stands around the number of what an expression gave.
 const mark = "\x00"
 
 // unmarked is a text with what expressions gave in the place of their marks.
-func unmarked(text string, given []string) string {
-	for i, what := range given {
-		text = strings.Replace(text, mark+strconv.Itoa(i)+mark, what, 1)
+func (b *budget) unmarked(text string, given []string) string {
+	if len(given) == 0 {
+		return text
 	}
-	return text
+	var pairs []string
+	n := len(text)
+	for i, what := range given {
+		pairs = append(pairs, mark+strconv.Itoa(i)+mark, what)
+		n += len(what)
+	}
+	b.grow(2 * n)
+	b.step(4 * n)
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 // inText is a value as it stands inside a text.
@@ -111,7 +120,7 @@ func (e *evaluation) inText(expression string, value any, asText bool) string {
 	switch {
 	case ok:
 	case asText && value != nil:
-		refuse("the expression %q gives %s, and {{- }} takes a text", told(expression), shown(value))
+		refuse("the expression %q gives %s, and {{- }} takes a text", told(expression), e.shown(value))
 	default:
 		var written strings.Builder
 		e.writeJSON(&written, value)

@@ -48,14 +48,15 @@ func written(raw json.RawMessage) string {
 }
 
 // shown shows a value, of which no more is looked at than is shown.
-func shown(value any) string {
-	var e excerpt
+func (b *budget) shown(value any) string {
+	e := excerpt{budget: b}
 	e.write(value)
 	return cut(e.text.String())
 }
 
 // excerpt is the beginning of a value's JSON.
 type excerpt struct {
+	*budget
 	text  strings.Builder
 	depth int
 }
@@ -72,10 +73,10 @@ func (e *excerpt) write(value any) {
 	case string:
 		e.text.WriteString(encoded(v[:min(len(v), 2*maxExcerpt)]))
 	case []any:
-		e.list(len(v), "[]", func(i int) { e.write(v[i]) })
+		e.part(len(v), "[]", func(i int) { e.write(v[i]) })
 	case map[string]any:
-		names := firstNames(v)
-		e.list(len(names), "{}", func(i int) {
+		names := e.firstNames(v)
+		e.part(len(names), "{}", func(i int) {
 			e.write(names[i])
 			e.text.WriteString(":")
 			e.write(v[names[i]])
@@ -87,7 +88,7 @@ func (e *excerpt) write(value any) {
 	}
 }
 
-func (e *excerpt) list(n int, brackets string, part func(i int)) {
+func (e *excerpt) part(n int, brackets string, part func(i int)) {
 	e.text.WriteString(brackets[:1])
 	for i := range n {
 		if e.full() {
@@ -102,9 +103,17 @@ func (e *excerpt) list(n int, brackets string, part func(i int)) {
 }
 
 // firstNames are the first of an object's names in order, as many as can be shown.
-func firstNames(object map[string]any) []string {
-	names := sortedNames(object)
-	return names[:min(len(names), maxExcerpt)]
+func (b *budget) firstNames(object map[string]any) []string {
+	var first []string
+	for name := range object {
+		b.step(8)
+		at, _ := slices.BinarySearch(first, name)
+		if at == maxExcerpt {
+			continue
+		}
+		first = slices.Insert(first, at, name)[:min(len(first)+1, maxExcerpt)]
+	}
+	return first
 }
 
 func encoded(value any) string {
@@ -149,7 +158,7 @@ func (b *budget) writeJSON(text *strings.Builder, value any) {
 	default:
 		encoded, err := json.Marshal(v)
 		if err != nil {
-			refuse("%s cannot be written as JSON", shown(v))
+			refuse("%s cannot be written as JSON", b.shown(v))
 		}
 		text.Write(encoded)
 	}
@@ -234,13 +243,15 @@ func digits(n float64) string {
 // names are an object's names in order.
 func (b *budget) names(object map[string]any) []string {
 	b.grow(len(object) * textBytes)
-	b.step(20 * len(object))
-	return sortedNames(object)
-}
-
-func sortedNames(object map[string]any) []string {
-	names := lo.Keys(object)
-	slices.Sort(names)
+	names := make([]string, 0, len(object))
+	for name := range object {
+		b.step(4)
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(x, y string) int {
+		b.step(4 + min(len(x), len(y))/16)
+		return strings.Compare(x, y)
+	})
 	return names
 }
 

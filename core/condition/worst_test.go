@@ -26,6 +26,13 @@ func worstInputs() map[string]worst {
 	a := strings.Repeat("a", 30)
 	big := func(n int) string { return `{"text":"` + strings.Repeat("a", n) + `"}` }
 	numbers := func(n int) string { return `{"list":[` + strings.Repeat("1,", n) + `1]}` }
+	members := func(n int) string {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, `,"%d":0`, (i*7919)%n)
+		}
+		return "{" + text.String()[1:] + "}"
+	}
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
 	pem := "-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(make([]byte, 64<<10)) + "\n-----END CERTIFICATE-----\n"
 	const memory, work, arguments = "takes more memory", "takes more work", "arguments that are too large"
@@ -80,6 +87,10 @@ func worstInputs() map[string]worst {
 		"many empty objects":                 {"[" + strings.Repeat(`{},`, 10<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
 		"many empty lists":                   {"[" + strings.Repeat(`[],`, 10<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
 		"many numbers":                       {"[" + strings.Repeat(`1,`, 16<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
+		"an object of many members":          {members(500_000), "element", "Equals", 1, Unmet, `found {"0":0,"1":0,"10":0,`},
+		"the names of many members":          {members(500_000), "keys(element)", "AnyIn", []string{"499999"}, Met, ""},
+		"a pattern for each of many":         {numbers(50000), "list[?regex_match('^(a|b)*c$', to_string(@))]", "Equals", 1, Unmet, "found []"},
+		"texts with many expressions":        {big(9000), strings.Repeat("text }} {{ ", 99) + "text", "Equals", 1, Unmet, ""},
 		"a document of space":                {strings.Repeat(" ", 32<<20), "element", "Equals", 1, DocumentInvalid, "unexpected end"},
 		"an unfinished text":                 {`"` + strings.Repeat("a", 32<<20), "element", "Equals", 1, DocumentInvalid, "unexpected end"},
 		"a text of escapes":                  {`"` + strings.Repeat(`\u0041`, 5<<20) + `"`, "element", "Equals", 1, DocumentInvalid, "text with escapes"},
