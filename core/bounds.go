@@ -3,13 +3,14 @@ package core
 import "strings"
 
 // Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
-// image, a pointer for every pod template.
+// image, a pointer for every pod spec.
 const (
-	maxDepth     = 100  // of lists and objects in each other
-	maxKey       = 1024 // bytes, of an object's key
-	maxTemplates = 1000 // pod templates in an object
-	maxPointer   = 512  // bytes, of a pointer to a pod template
-	maxTypes     = 100  // attestation types
+	maxDepth   = 100  // of lists and objects in each other
+	maxKey     = 1024 // bytes, of an object's key
+	maxImages  = 1000 // images
+	maxSpecs   = 1000 // pod specs in an object
+	maxPointer = 512  // bytes, of a pointer to a pod spec or to an image
+	maxTypes   = 100  // attestation types
 )
 
 // boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys. It looks at

@@ -9,23 +9,26 @@ import (
 	"github.com/samber/lo"
 )
 
-// imagesOfObject finds the image fields of a Kubernetes object: a Pod's own, and those of every pod template in
-// it at whatever depth, which is where workloads, CronJobs and custom workloads have theirs.
+// imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it at whatever depth and
+// under whatever name, which is where Pods, workloads, CronJobs, lists and custom workloads have theirs.
 func imagesOfObject(object map[string]any) ([]Image, error) {
-	specs, err := findPodSpecs(object)
-	if err != nil {
-		return nil, err
-	}
-	if len(specs) == 0 {
+	var found search
+	found.podSpecs(nil, lo.OmitByKeys(object, []string{"metadata", "status"})) // nothing runs what they say
+	switch {
+	case found.err != nil:
+		return nil, found.err
+	case len(found.specs) == 0:
 		return nil, invalid("object", "has no pod spec and no pod template; send a Pod or a workload, or limit the policy's match to them")
 	}
 	var images []Image
-	for _, spec := range specs {
+	for _, spec := range found.specs {
 		found, err := spec.images()
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, found...)
+		if images = append(images, found...); len(images) > maxImages {
+			return nil, invalid("object", "has over %d images", maxImages)
+		}
 	}
 	if len(images) == 0 {
 		return nil, invalid("object", "has a pod spec without containers; send the object as it is admitted")
@@ -39,45 +42,33 @@ type podSpec struct {
 	fields  map[string]any
 }
 
-// findPodSpecs finds the pod specs of an object. That none is overlooked, it fails where there are too many, or one is
-// in a place that it would take too long to name.
-func findPodSpecs(object map[string]any) ([]podSpec, error) {
-	var found search
-	if spec, ok := object["spec"].(map[string]any); ok && object["kind"] == "Pod" {
-		found.specs = append(found.specs, podSpec{"/spec", spec})
-	}
-	for _, key := range sortedKeys(object) {
-		if key != "metadata" && key != "status" {
-			found.templates([]string{key}, object[key])
-		}
-	}
-	return found.specs, found.err
-}
-
 // search is a walk through an object.
 type search struct {
 	specs []podSpec
-	err   error // of a pod template that cannot be taken in; nil when all were
+	err   error // of a pod spec that cannot be taken in, so that none is overlooked; nil when all were
 }
 
-// templates walks a value to its end: a template may have another beside its spec, which a custom resource may well
-// run. A pod template is known by its spec, whatever name it has. path has the keys and indices that lead to the value;
-// a pointer is made of them only where a template is found.
-func (s *search) templates(path []string, value any) {
+// podSpecs walks a value to its end: a pod spec may stand beside another, or in one, and a custom resource may well run
+// both. It is known by its fields, whatever name it has. path has the keys and indices that lead to the value; a pointer
+// is made of them only where a pod spec is found.
+func (s *search) podSpecs(path []string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
-		if spec, ok := v["spec"].(map[string]any); ok && listsContainers(spec) {
-			s.add(append(path, "spec"), spec)
+		if isPodSpec(v) {
+			s.add(path, v)
+		}
+		if other := inOtherCase(v, containerGroups()...); s.err == nil && other != "" && nests(v[other]) {
+			s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other)
 		}
 		for _, name := range sortedKeys(v) {
 			if nests(v[name]) {
-				s.templates(append(path, name), v[name])
+				s.podSpecs(append(path, name), v[name])
 			}
 		}
 	case []any:
 		for i, element := range v {
 			if nests(element) {
-				s.templates(append(path, strconv.Itoa(i)), element)
+				s.podSpecs(append(path, strconv.Itoa(i)), element)
 			}
 		}
 	}
@@ -87,12 +78,12 @@ func (s *search) add(path []string, spec map[string]any) {
 	var at Pointer
 	for _, name := range path {
 		if at = at.Field(name); len(at) > maxPointer {
-			s.err = invalid("object", "has a pod template in a place whose pointer is over %d bytes", maxPointer)
+			s.err = invalid("object", "has a pod spec in a place whose pointer is over %d bytes", maxPointer)
 			return
 		}
 	}
-	if len(s.specs) == maxTemplates {
-		s.err = invalid("object", "has over %d pod templates", maxTemplates)
+	if len(s.specs) == maxSpecs {
+		s.err = invalid("object", "has over %d pod specs", maxSpecs)
 		return
 	}
 	s.specs = append(s.specs, podSpec{at, spec})
@@ -112,12 +103,30 @@ func containerGroups() []string {
 	return []string{"initContainers", "containers", "ephemeralContainers"}
 }
 
-// listsContainers tells a pod spec from other specs.
-func listsContainers(spec map[string]any) bool {
-	return slices.ContainsFunc(containerGroups(), func(group string) bool {
-		_, ok := spec[group].([]any)
-		return ok
+// isPodSpec tells a pod spec by its containers, or by an image volume where it has none. Containers that are an object are
+// no pod spec's, and are refused when they are read.
+func isPodSpec(fields map[string]any) bool {
+	if slices.ContainsFunc(containerGroups(), func(group string) bool { return nests(fields[group]) }) {
+		return true
+	}
+	volumes, _ := fields["volumes"].([]any)
+	return slices.ContainsFunc(volumes, func(volume any) bool {
+		source, _ := volume.(map[string]any)
+		return nests(source["image"])
 	})
+}
+
+// inOtherCase gives a key that is a field of Kubernetes but for its case; "" where there is none. Kubernetes reads such a
+// key as another field, but much that is written in Go does not.
+func inOtherCase(fields map[string]any, names ...string) string {
+	first := ""
+	for key := range fields {
+		other := slices.ContainsFunc(names, func(name string) bool { return key != name && strings.EqualFold(key, name) })
+		if other && (first == "" || key < first) {
+			first = key
+		}
+	}
+	return first
 }
 
 // images lists the image fields of a pod spec: containers of all three groups, then image volumes
@@ -161,17 +170,26 @@ func (s podSpec) list(name string) ([]map[string]any, error) {
 }
 
 func (s podSpec) imageVolumes() ([]Image, error) {
+	if other := inOtherCase(s.fields, "volumes"); other != "" {
+		return nil, invalid(objectField(s.pointer.Field(other)), "would be read by some as volumes; spell it as Kubernetes does")
+	}
 	volumes, err := s.list("volumes")
 	if err != nil {
 		return nil, err
 	}
 	var images []Image
 	for i, volume := range volumes {
-		source, ok := volume["image"].(map[string]any)
-		if !ok {
-			continue
-		}
 		at := s.pointer.Field("volumes").Index(i).Field("image")
+		source, ok := volume["image"].(map[string]any)
+		other := inOtherCase(volume, "image")
+		switch {
+		case other != "":
+			return nil, invalid(objectField(s.pointer.Field("volumes").Index(i).Field(other)), "would be read by some as image; spell it as Kubernetes does")
+		case volume["image"] == nil:
+			continue
+		case !ok:
+			return nil, invalid(objectField(at), "is not an object")
+		}
 		image, err := imageAt("image volume", lo.Assign(source, map[string]any{"name": volume["name"]}), "reference", at)
 		if err != nil {
 			return nil, err
@@ -185,6 +203,9 @@ func (s podSpec) imageVolumes() ([]Image, error) {
 // webhook that runs later could fill it in unverified.
 func imageAt(kind string, holder map[string]any, field string, at Pointer) (Image, error) {
 	pointer := at.Field(field)
+	if other := inOtherCase(holder, field); other != "" {
+		return Image{}, invalid(objectField(at.Field(other)), "would be read by some as %s; spell it as Kubernetes does", field)
+	}
 	written, ok := holder[field].(string)
 	if !ok || written == "" {
 		return Image{}, invalid(objectField(pointer), "is not a name; every container and image volume must name its image")
@@ -197,7 +218,7 @@ func imageAt(kind string, holder map[string]any, field string, at Pointer) (Imag
 	if name == "" {
 		name = fmt.Sprint(pointer)
 	}
-	return Image{Kind: kind, Name: name, Pointer: pointer, Written: written, Ref: ref}, nil
+	return Image{Kind: kind, Name: Clip(name, MaxName), Pointer: pointer, Written: written, Ref: ref}, nil
 }
 
 // objectField writes a pointer inside the object as the field of the request that it is.

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/samber/lo"
-
-	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
 
 // Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
@@ -52,17 +50,43 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 	}
 	plan := Plan{Policy: name}
 	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
-	p := planner{request: request, snapshot: snapshot, policy: name, revisions: map[int]string{}, demands: map[string][]AttestationType{}}
+	policy, unusable := snapshot.usable(name)
+	p := planner{
+		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
+		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]AttestationType{}, left: maxMatching,
+	}
 	for _, image := range request.Images {
 		entry, ok := planned[image.Ref.String()]
 		if !ok {
 			entry = plan.add(p.image(image.Ref))
 			planned[image.Ref.String()] = entry
 		}
+		if p.left < 0 {
+			return Plan{}, invalid("imageReferences", "and the patterns of attestations have too many wildcards for so many images; use fewer and shorter patterns")
+		}
 		entry.Image = image
 		plan.Images = append(plan.Images, entry)
 	}
 	return plan, nil
+}
+
+// usable gives a trust policy with its scopes read, or says why no image can be verified under it.
+func (s Snapshot) usable(name string) (TrustPolicy, *Finding) {
+	policy, ok := s.Policies[name]
+	if !ok {
+		return policy, &Finding{TrustPolicyNotFound, fmt.Sprintf("trust policy %q does not exist; known are: %s", name, names(s))}
+	}
+	if policy.Problem == "" && policy.scopes == nil {
+		scopes, err := policy.ReadScopes()
+		if err != nil {
+			policy.Problem = err.Error()
+		}
+		policy.scopes = scopes
+	}
+	if policy.Problem != "" {
+		return policy, &Finding{TrustPolicyInvalid, fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
+	}
+	return policy, nil
 }
 
 // add takes in the task for a reference, unless it was decided early.
@@ -78,58 +102,47 @@ func (p *Plan) add(task Task, early *Finding) PlannedImage {
 type planner struct {
 	request   Request
 	snapshot  Snapshot
-	policy    string                       // its name
+	policy    TrustPolicy
+	unusable  *Finding                     // why the policy cannot be used; nil when it can
+	patterns  []string                     // of imageReferences
 	revisions map[int]string               // by statement
 	demands   map[string][]AttestationType // by the rules that add up to them
+	left      effort
 }
 
 func (p *planner) image(ref Reference) (Task, *Finding) {
-	name := p.policy
-	if !selected(ref, p.request.ImageReferences) {
+	spellings := ref.spellings()
+	switch {
+	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return matches(pattern, spellings, &p.left) }):
 		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
+	case p.unusable != nil:
+		return Task{}, p.unusable
 	}
-	policy, ok := p.snapshot.Policies[name]
-	if !ok {
-		return Task{}, &Finding{TrustPolicyNotFound, fmt.Sprintf("trust policy %q does not exist; known are: %s", name, names(p.snapshot))}
-	}
-	if policy.Problem != "" {
-		return Task{}, &Finding{TrustPolicyInvalid, fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
-	}
-	i := policy.statementFor(ref)
+	i := p.policy.statementFor(ref)
 	if i < 0 {
-		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", name, ref.Name())}
+		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", p.policy.Name, ref.Name())}
 	}
-	statement := policy.Statements[i]
+	statement := p.policy.Statements[i]
 	if p.request.RequireDigest && ref.Digest == "" && statement.Level != LevelSkip {
 		return Task{}, &Finding{NotPinned, "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
 	}
 	if _, ok := p.revisions[i]; !ok {
-		p.revisions[i] = p.snapshot.revision(policy, i)
+		p.revisions[i] = p.snapshot.revision(p.policy, i)
 	}
 	return Task{
 		Ref:          ref,
-		Policy:       name,
+		Policy:       p.policy.Name,
 		Statement:    statement,
 		Revision:     p.revisions[i],
-		Attestations: p.attestations(ref),
+		Attestations: p.attestations(spellings),
 	}, nil
 }
 
-func selected(ref Reference, patterns []string) bool {
-	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, ref) })
-}
-
-// matches compares as Kyverno does, with each spelling of the reference.
-func matches(pattern string, ref Reference) bool {
-	pattern = canonicalRegistry(pattern)
-	return slices.ContainsFunc(ref.spellings(), func(s string) bool { return condition.Match(pattern, s) })
-}
-
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
-func (p *planner) attestations(ref Reference) []AttestationType {
+func (p *planner) attestations(spellings []string) []AttestationType {
 	matching := make([]byte, len(p.request.Attestations)) // a key, with a byte per rule
 	for i, rule := range p.request.Attestations {
-		if matches(rule.ImageReference, ref) {
+		if matches(rule.ImageReference, spellings, &p.left) {
 			matching[i] = 1
 		}
 	}

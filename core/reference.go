@@ -90,41 +90,37 @@ func (r Reference) String() string {
 // Pinned names the digest and nothing else, "ghcr.io/acme/app@sha256:...".
 func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
 
-// canonicalRegistry writes the registry of a repository's name, or of a pattern for one, as references have it:
-// in lower case.
-func canonicalRegistry(name string) string {
-	registry, repository, found := strings.Cut(name, "/")
-	if !found {
-		return name
-	}
-	return strings.ToLower(registry) + "/" + repository
-}
-
 // spellings lists the ways in which a policy's author may have written the reference, for wildcard patterns:
 // with tag, with digest, with both, with neither (which Kyverno would match with nothing, and so drop a check
-// without a word), Docker Hub's official images without "library/", and the registry with and
-// without the port that it has anyway.
+// without a word), Docker Hub's official images without "library/", Docker Hub under each of its names, and the
+// registry with and without the port that it has anyway.
 func (r Reference) spellings() []string {
-	names := []string{r.Name()}
-	if short, ok := strings.CutPrefix(r.Name(), "docker.io/library/"); ok {
-		names = append(names, "docker.io/"+short)
+	registries, repositories := []string{r.Registry}, []string{r.Repository}
+	if r.Registry == dockerHub {
+		registries = dockerHubNames()
+		if short, ok := strings.CutPrefix(r.Repository, "library/"); ok {
+			repositories = append(repositories, short)
+		}
 	}
-	if host, ok := strings.CutSuffix(r.Registry, defaultPort); ok {
-		names = append(names, host+"/"+r.Repository)
-	} else if !strings.Contains(r.Registry, ":") {
-		names = append(names, r.Registry+defaultPort+"/"+r.Repository)
+	if _, port, err := cutPort(r.Registry); err == nil && port == defaultPort && !strings.HasSuffix(r.Registry, defaultPort) {
+		for _, registry := range registries {
+			registries = append(registries, registry+defaultPort)
+		}
 	}
 	var all []string
-	for _, name := range names {
-		all = append(all, name)
-		if r.Tag != "" {
-			all = append(all, name+":"+r.Tag)
-		}
-		if r.Digest != "" {
-			all = append(all, name+"@"+r.Digest)
-		}
-		if r.Tag != "" && r.Digest != "" {
-			all = append(all, name+":"+r.Tag+"@"+r.Digest)
+	for _, registry := range registries {
+		for _, repository := range repositories {
+			name := registry + "/" + repository
+			all = append(all, name)
+			if r.Tag != "" {
+				all = append(all, name+":"+r.Tag)
+			}
+			if r.Digest != "" {
+				all = append(all, name+"@"+r.Digest)
+			}
+			if r.Tag != "" && r.Digest != "" {
+				all = append(all, name+":"+r.Tag+"@"+r.Digest)
+			}
 		}
 	}
 	return all

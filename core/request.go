@@ -89,7 +89,7 @@ func (e *RequestError) Error() string {
 }
 
 func invalid(field, format string, args ...any) error {
-	return &RequestError{Code: RequestInvalid, Field: field, Text: fmt.Sprintf(format, args...)}
+	return &RequestError{Code: RequestInvalid, Field: Clip(field, 2*MaxWords), Text: Clip(fmt.Sprintf(format, args...), 2*MaxWords)}
 }
 
 // body is the wire form of a request. Metadata and Insecure come from policies written for older services:
@@ -205,17 +205,19 @@ func (b body) request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	if i := slices.Index(b.ImageReferences, ""); i >= 0 {
-		return Request{}, invalid(fmt.Sprintf("imageReferences[%d]", i), "is empty; name a pattern such as ghcr.io/acme/*")
+	reader := patterns{left: maxSearch}
+	selecting, err := reader.all(b.ImageReferences)
+	if err != nil {
+		return Request{}, err
 	}
-	rules, err := parseAttestations(b.Attestations)
+	rules, err := parseAttestations(b.Attestations, &reader)
 	if err != nil {
 		return Request{}, err
 	}
 	return Request{
 		Images:          images,
 		TrustPolicy:     b.TrustPolicy,
-		ImageReferences: b.ImageReferences,
+		ImageReferences: selecting,
 		Attestations:    rules,
 		RequireDigest:   b.RequireDigest,
 	}, nil
@@ -236,6 +238,9 @@ func (b body) images() ([]Image, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(images) == 0 {
+		return nil, invalid("images", "names no image; send {{ images }} of an object that has containers, or limit the policy's match to such objects")
 	}
 	slices.SortFunc(images, func(a, b Image) int { return a.Pointer.Compare(b.Pointer) })
 	for i := 1; i < len(images); i++ {
@@ -266,8 +271,10 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			image.Kind, image.Name = kindOfGroup(group), name
-			images = append(images, image)
+			image.Kind, image.Name = kindOfGroup(group), Clip(name, MaxName)
+			if images = append(images, image); len(images) > maxImages {
+				return nil, invalid("images", "names over %d images", maxImages)
+			}
 		}
 	}
 	return images, nil
@@ -294,6 +301,9 @@ func (info imageInfo) image(field string) (Image, error) {
 	}
 	if info.JSONPointer == "" {
 		return Image{}, invalid(field+".jsonPointer", "is empty; send the pointer to the image field")
+	}
+	if len(info.JSONPointer) > maxPointer {
+		return Image{}, invalid(field+".jsonPointer", "is %d bytes; a pointer has at most %d", len(info.JSONPointer), maxPointer)
 	}
 	pointer, err := ParsePointer(info.JSONPointer)
 	if err != nil {
@@ -353,13 +363,14 @@ func kindOfGroup(group string) string {
 	return group
 }
 
-func parseAttestations(entries []attestation) ([]AttestationRule, error) {
+func parseAttestations(entries []attestation, reader *patterns) ([]AttestationRule, error) {
 	var rules []AttestationRule
 	count := 0
 	for i, entry := range entries {
 		field := fmt.Sprintf("attestations[%d]", i)
-		if entry.ImageReference == "" {
-			return nil, invalid(field+".imageReference", `is empty; name a pattern, "*" for every image`)
+		pattern, err := reader.parse(field+".imageReference", entry.ImageReference)
+		if err != nil {
+			return nil, err
 		}
 		if len(entry.Type) == 0 {
 			return nil, invalid(field+".type", "is empty; list the attestation types that the image must carry")
@@ -373,7 +384,7 @@ func parseAttestations(entries []attestation) ([]AttestationRule, error) {
 				return nil, err
 			}
 		}
-		rules = append(rules, AttestationRule{ImageReference: entry.ImageReference, Types: types})
+		rules = append(rules, AttestationRule{ImageReference: pattern, Types: types})
 	}
 	return rules, nil
 }

@@ -17,6 +17,9 @@ func withImage(fields string) string { return `{"images":{"containers":{"web":{`
 func withField(field string) string {
 	return `{"images":{"containers":{"web":{` + image + `}}},` + field + `}`
 }
+func withPatterns(patterns string) string {
+	return withField(`"imageReferences":["` + patterns + `"]`)
+}
 func withType(fields string) string {
 	return withField(`"attestations":[{"imageReference":"*","type":[{` + fields + `}]}]`)
 }
@@ -24,6 +27,15 @@ func withCondition(fields string) string {
 	return withType(`"name":"sbom","conditions":{"all":[{` + fields + `}]}`)
 }
 func withPod(spec string) string { return `{"object":{"kind":"Pod","spec":{` + spec + `}}}` }
+
+// manyEntries are n entries of a group.
+func manyEntries(n int) string {
+	var entries []string
+	for i := range n {
+		entries = append(entries, fmt.Sprintf(`"c%d":{"reference":"a","jsonPointer":"/%d"}`, i, i))
+	}
+	return strings.Join(entries, ",")
+}
 
 const condition = `"key":"{{ a }}","operator":"Equals","value":1`
 
@@ -50,7 +62,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a group of a very long name":        {`{"images":{"` + strings.Repeat("n", 256) + `":{"web":{` + image + `}}}}`, "images", "over 255"},
 		"a type of a very long name":         {withType(`"name":"` + strings.Repeat("n", 256) + `"`), "attestations[0].type[0].name", "at most 255"},
 		"too many attestation types":         {withField(`"attestations":[{"imageReference":"*","type":[{"name":"a"}]},{"imageReference":"*","type":[` + strings.Repeat(`{"name":"a"},`, 99) + `{"name":"a"}]}]`), "attestations[1].type", "over 100"},
-		"too many pod templates":             {`{"object":{"items":[` + strings.Repeat(`{"spec":{"containers":[]}},`, 1001) + `{}]}}`, "object", "over 1000 pod templates"},
+		"too many pod templates":             {`{"object":{"items":[` + strings.Repeat(`{"spec":{"containers":[]}},`, 1001) + `{}]}}`, "object", "over 1000 pod specs"},
 		"a pod template under long keys":     {`{"object":{"` + strings.Repeat("k", 300) + `":{"` + strings.Repeat("k", 300) + `":{"spec":{"containers":[]}}}}}`, "object", "over 512 bytes"},
 
 		"an unknown field":                      {withField(`"attestation":[]`), "attestation", "not a field"},
@@ -75,6 +87,24 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a demand for digests that is null":     {withField(`"requireDigest":null`), "requireDigest", "is null"},
 		"a demand for digests that is text":     {withField(`"requireDigest":"true"`), "", "requireDigest: holds a JSON string"},
 		"a demand for digests that is a number": {withField(`"requireDigest":1`), "", "requireDigest: holds a JSON number"},
+
+		"a pattern without a registry":                    {withPatterns("nginx"), "imageReferences[0]", `write "docker.io/nginx"`},
+		"a pattern without a registry, with a tag":        {withPatterns("library/nginx:*"), "imageReferences[0]", `write "docker.io/library/nginx:*"`},
+		"a pattern that is a URL":                         {withPatterns("https://reg.example/*"), "imageReferences[0]", `no scheme; write "reg.example/*"`},
+		"a pattern that is a URL of a name without a dot": {withPatterns("https://reg/*"), "imageReferences[0]", "no scheme; write the registry"},
+		"a pattern with space before it":                  {withPatterns(" reg.example/*"), "imageReferences[0]", `space around it; write "reg.example/*"`},
+		"a pattern with a line break after it":            {withPatterns(`reg.example/*\n`), "imageReferences[0]", `space around it; write "reg.example/*"`},
+		"a pattern with capitals":                         {withPatterns("ghcr.io/Acme/*"), "imageReferences[0]", "matches no image"},
+		"a pattern with other letters":                    {withPatterns("ghcr.io/bücher/*"), "imageReferences[0]", "matches no image"},
+		"a pattern of a host that is none":                {withPatterns("my_reg.example/*"), "imageReferences[0]", `"my_reg.example" is no host`},
+		"a pattern with a port that is none":              {withPatterns("reg.example:65536/*"), "imageReferences[0]", "is no port"},
+		"a pattern with half a digest":                    {withPatterns("ghcr.io/*@sha256:abc"), "imageReferences[0]", "matches no image"},
+		"a pattern with a tag that is too long":           {withPatterns("ghcr.io/*:" + strings.Repeat("a", 129)), "imageReferences[0]", "matches no image"},
+		"a second pattern that matches nothing":           {withPatterns(`*","nginx`), "imageReferences[1]", "matches no image"},
+		"a pattern that is too long":                      {withPatterns("ghcr.io/" + strings.Repeat("a", 505)), "imageReferences[0]", "at most 512"},
+		"too many patterns":                               {withPatterns(strings.Repeat(`*","`, 1000) + "*"), "imageReferences", "at most 1000"},
+		"patterns with too many wildcards":                {withPatterns(strings.Repeat(strings.Repeat("*a", 200)+`","`, 100) + "*"), "imageReferences[3]", "too many wildcards"},
+		"a rule whose pattern matches nothing":            {withField(`"attestations":[{"imageReference":"nginx","type":[{"name":"sbom"}]}]`), "attestations[0].imageReference", "matches no image"},
 
 		"a trust policy that is a number":         {withField(`"trustPolicy":1`), "", "trustPolicy: holds a JSON number"},
 		"a trust policy that is a list":           {withField(`"trustPolicy":["a"]`), "", "trustPolicy: holds a JSON array"},
@@ -133,6 +163,33 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a pointer with ~ at its end":             {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"/a~"`), "images.containers.web.jsonPointer", "~"},
 		"one pointer for two containers":          {`{"images":{"containers":{"a":{` + image + `},"b":{` + image + `}}}}`, "images", "/spec/containers/0/image twice"},
 
+		"images without a group":                   {`{"images":{}}`, "images", "names no image"},
+		"groups without images":                    {`{"images":{"containers":{},"initContainers":{}}}`, "images", "names no image"},
+		"more images than are read":                {`{"images":{"containers":{` + manyEntries(1001) + `}}}`, "images", "over 1000 images"},
+		"an object with more images than are read": {withPod(`"containers":[` + strings.Repeat(`{"image":"a"},`, 1000) + `{"image":"a"}]`), "object", "over 1000 images"},
+		"a pointer of a very long name":            {withImage(`"reference":"a","jsonPointer":"/` + strings.Repeat("n", 512) + `"`), "images.containers.web.jsonPointer", "at most 512"},
+		"an image of a very long name":             {withPod(`"containers":[{"image":"` + strings.Repeat("n", 1<<20) + `"}]`), "object.spec.containers.0.image", "at most 1024"},
+		"the ID of an image on the node":           {withPod(`"containers":[{"image":"` + digest + `"}]`), "object.spec.containers.0.image", "ID of an image on a node"},
+		"a host with an underscore":                {withPod(`"containers":[{"image":"my_reg.example/x"}]`), "object.spec.containers.0.image", "\"my_reg.example\" is no host"},
+
+		"a Pod whose containers are null":                 {withPod(`"containers":null`), "object", "no pod spec"},
+		"a Pod whose containers are text":                 {withPod(`"containers":"web"`), "object", "no pod spec"},
+		"an image volume that is a list":                  {withPod(`"containers":[{"image":"a"}],"volumes":[{"name":"v","image":[{"reference":"b"}]}]`), "object.spec.volumes.0.image", "not an object"},
+		"an image volume that is a list, and nothing":     {withPod(`"volumes":[{"name":"v","image":[{"reference":"b"}]}]`), "object.spec.volumes.0.image", "not an object"},
+		"an image volume that is text":                    {withPod(`"containers":[{"image":"a"}],"volumes":[{"name":"v","image":"b"}]`), "object.spec.volumes.0.image", "not an object"},
+		"volumes that are an object":                      {withPod(`"containers":[{"image":"a"}],"volumes":{"v":{"image":{"reference":"b"}}}`), "object.spec.volumes", "not a list"},
+		"containers that are an object beside a template": {`{"object":{"kind":"SidecarSet","spec":{"containers":{"a":{"image":"b"}},"template":{"spec":{"containers":[{"image":"a"}]}}}}}`, "object.spec.containers", "not a list"},
+		"init containers that are an object":              {`{"object":{"spec":{"template":{"spec":{"initContainers":{},"containers":[{"image":"a"}]}}}}}`, "object.spec.template.spec.initContainers", "not a list"},
+		"a template whose lists have no element":          {`{"object":{"spec":{"template":{"spec":{"containers":[],"volumes":[]}}}}}`, "object", "without containers"},
+
+		"containers in other case":            {withPod(`"containers":[{"image":"a"}],"Containers":[{"image":"b"}]`), "object", `"Containers"`},
+		"containers in other case, alone":     {withPod(`"CONTAINERS":[{"image":"b"}]`), "object", `"CONTAINERS"`},
+		"containers under a letter like an s": {withPod(`"containers":[{"image":"a"}],"initContainerſ":[{"image":"b"}]`), "object", "initContainer"},
+		"an image in other case":              {withPod(`"containers":[{"image":"a","Image":"b"}]`), "object.spec.containers.0.Image", "read by some as image"},
+		"an image volume in other case":       {withPod(`"containers":[{"image":"a"}],"volumes":[{"name":"v","Image":{"reference":"b"}}]`), "object.spec.volumes.0.Image", "read by some as image"},
+		"volumes in other case":               {withPod(`"containers":[{"image":"a"}],"Volumes":[{"name":"v","image":{"reference":"b"}}]`), "object.spec.Volumes", "read by some as volumes"},
+		"a volume's reference in other case":  {withPod(`"volumes":[{"name":"v","image":{"reference":"a","Reference":"b"}}]`), "object.spec.volumes.0.image.Reference", "read by some as reference"},
+
 		"an empty object":                         {`{"object":{}}`, "object", "no pod spec"},
 		"a Pod without a spec":                    {`{"object":{"kind":"Pod"}}`, "object", "no pod spec"},
 		"a Pod with no containers":                {withPod(`"containers":[]`), "object", "without containers"},
@@ -167,8 +224,7 @@ func TestParseRequestAccepts(t *testing.T) {
 		"a request with space around it":            " \n" + withImage(image) + "\n ",
 		"what older policies send":                  withField(`"metadata":{"a":null},"insecure":"yes"`),
 		"a demand for digests":                      withField(`"requireDigest":true`),
-		"no images":                                 `{"images":{}}`,
-		"a group without containers":                `{"images":{"initContainers":{}}}`,
+		"a group without containers beside one":     `{"images":{"initContainers":{},"containers":{"a":{` + image + `}}}}`,
 		"a type without conditions":                 withType(`"name":"sbom"`),
 		"a condition whose value is null":           withCondition(`"key":"{{ a }}","operator":"NotEquals","value":null`),
 		"a condition without a value":               withCondition(`"key":"{{ a }}","operator":"Equals"`),

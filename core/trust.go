@@ -25,7 +25,8 @@ type TrustPolicy struct {
 	Statements []Statement
 	Problem    string // why the policy cannot be used; "" when it can
 
-	revisions []string // of the statements, by [Snapshot.Sealed]; nil has them worked out for every request
+	revisions []string       // of the statements, by [Snapshot.Sealed]; nil has them worked out for every request
+	scopes    map[string]int // as ReadScopes gives them, by [Snapshot.Sealed]; nil has them read for every request
 }
 
 // Statement is a trust policy statement.
@@ -62,28 +63,53 @@ const LevelSkip = "skip"
 // (specification, section "Selecting a trust policy based on artifact URI").
 // It gives the statement's index, -1 where none does.
 func (p TrustPolicy) statementFor(ref Reference) int {
-	for _, scope := range []string{canonicalScope(ref.Name()), "*"} {
-		i := slices.IndexFunc(p.Statements, func(s Statement) bool {
-			return slices.ContainsFunc(s.RegistryScopes, func(have string) bool { return canonicalScope(have) == scope })
-		})
-		if i >= 0 {
+	for _, scope := range []string{ref.Name(), "*"} {
+		if i, ok := p.scopes[scope]; ok {
 			return i
 		}
 	}
 	return -1
 }
 
-// canonicalScope writes a scope as references are: the registry in lower case and without the port that it has
-// anyway, Docker Hub's official images in full.
-func canonicalScope(scope string) string {
-	scope = canonicalRegistry(scope)
-	if host, repository, ok := strings.Cut(scope, defaultPort+"/"); ok {
-		scope = host + "/" + repository
+// ReadScopes gives the index of the statement that each canonical registry scope belongs to. It fails where a scope can
+// match no image, and where one repository is the scope of two.
+func (p TrustPolicy) ReadScopes() (map[string]int, error) {
+	scopes, written := map[string]int{}, map[string]string{}
+	for i, statement := range p.Statements {
+		for j, scope := range statement.RegistryScopes {
+			name, err := canonicalScope(scope)
+			if err != nil {
+				return nil, fmt.Errorf("registryScopes[%d] of statement %q: %w", j, statement.Name, err)
+			}
+			if other, ok := scopes[name]; ok {
+				return nil, fmt.Errorf("registryScopes[%d] of statement %q: %q is %s, which statement %q has as %q; one repository belongs to one statement, once",
+					j, statement.Name, scope, name, p.Statements[other].Name, written[name])
+			}
+			scopes[name], written[name] = i, scope
+		}
 	}
-	if name, ok := strings.CutPrefix(scope, "docker.io/"); ok && !strings.Contains(name, "/") {
-		return "docker.io/library/" + name
+	return scopes, nil
+}
+
+// canonicalScope writes a registry scope as references are. It fails where no image has such a repository.
+func canonicalScope(scope string) (string, error) {
+	if scope == "*" {
+		return scope, nil
 	}
-	return scope
+	first, repository, found := strings.Cut(scope, "/")
+	switch {
+	case strings.Contains(scope, "*"):
+		return "", fmt.Errorf(`%q has a wildcard; a scope is a whole repository, or "*" for all`, Clip(scope, MaxName))
+	case !found || !namesRegistry(strings.ToLower(first)):
+		return "", fmt.Errorf("%q matches no image, since it does not begin with a registry; write it in full, such as docker.io/library/nginx", Clip(scope, MaxName))
+	case strings.ContainsAny(repository, ":@"):
+		return "", fmt.Errorf("%q matches no image, since a scope is a repository; leave out its tag or digest", Clip(scope, MaxName))
+	}
+	ref, err := ParseReference(scope)
+	if err != nil {
+		return "", fmt.Errorf("matches no image: %w", err)
+	}
+	return ref.Name(), nil
 }
 
 // Sealed works out beforehand what every request would have to. The snapshot must not be changed from then on.
@@ -92,6 +118,11 @@ func (s Snapshot) Sealed() Snapshot {
 		policy.revisions = make([]string, len(policy.Statements))
 		for i, statement := range policy.Statements {
 			policy.revisions[i] = s.hash(policy, statement)
+		}
+		if scopes, err := policy.ReadScopes(); err == nil {
+			policy.scopes = scopes
+		} else if policy.Problem == "" {
+			policy.Problem = err.Error()
 		}
 		s.Policies[name] = policy
 	}
