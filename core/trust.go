@@ -53,7 +53,8 @@ func (r StoreRef) String() string { return r.Type + ":" + r.Name }
 type TrustStore struct {
 	Ref          StoreRef
 	Certificates []*x509.Certificate
-	Problem      string // why the store cannot be used; "" when it can
+	Problem      string   // why the store cannot be used; "" when it can
+	Unused       []string // what of the store is not used, and why; empty when all of it is
 }
 
 // LevelSkip is the verification level that admits without looking at signatures.
@@ -76,6 +77,12 @@ func (p TrustPolicy) statementFor(ref Reference) int {
 func (p TrustPolicy) ReadScopes() (map[string]int, error) {
 	scopes, written := map[string]int{}, map[string]string{}
 	for i, statement := range p.Statements {
+		switch n := len(statement.RegistryScopes); {
+		case n == 0:
+			return nil, fmt.Errorf(`statement %q has no registryScopes; list repositories, or "*" for all others`, statement.Name)
+		case n > 1 && slices.Contains(statement.RegistryScopes, "*"):
+			return nil, fmt.Errorf(`statement %q has the scope "*" beside others; it stands alone`, statement.Name)
+		}
 		for j, scope := range statement.RegistryScopes {
 			name, err := canonicalScope(scope)
 			if err != nil {

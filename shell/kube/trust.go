@@ -68,7 +68,7 @@ func (t *Trust) publish() {
 	snapshot, problems := trust.Compile(policies, stores)
 	for _, p := range problems {
 		if !slices.Contains(t.problems, p) {
-			t.log.Error("trust resource cannot be used", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
+			p.Log(t.log)
 		}
 	}
 	t.problems = problems

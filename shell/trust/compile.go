@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,11 +22,21 @@ type Problem struct {
 	Kind   string // TrustPolicy or TrustStore
 	Name   string // the resource's own name, for a file with its path
 	Reason string
+	Usable bool // the resource is used all the same, but for a part of it
+}
+
+// Log tells of the problem.
+func (p Problem) Log(log *slog.Logger) {
+	if p.Usable {
+		log.Warn("trust resource is used but for a part of it", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
+		return
+	}
+	log.Error("trust resource cannot be used", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
 }
 
 // Compile builds a snapshot. A resource that cannot be used stays in it under its name with its Problem, so that
 // its users are told; names that several resources claim are unusable for all of them. The problems are
-// returned as well, for the log.
+// returned as well, for the log, with those of resources that are used but for a part.
 func Compile(policies []PolicyResource, stores []StoreResource) (core.Snapshot, []Problem) {
 	snapshot := core.Snapshot{
 		Policies: make(map[string]core.TrustPolicy, len(policies)),
@@ -41,6 +52,9 @@ func Compile(policies []PolicyResource, stores []StoreResource) (core.Snapshot, 
 		store := compileStore(ref, claimants)
 		snapshot.Stores[ref] = store
 		problems = append(problems, problemOf("TrustStore", store.Problem, storeNames(claimants))...)
+		if len(store.Unused) > 0 {
+			problems = append(problems, Problem{Kind: "TrustStore", Name: claimants[0].Name, Reason: unused(store), Usable: true})
+		}
 	}
 	delete(snapshot.Policies, "") // nobody can ask for it
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Kind+a.Name, b.Kind+b.Name) })
@@ -114,7 +128,8 @@ func overrides(written map[string]string) map[trustpolicy.ValidationType]trustpo
 	})
 }
 
-// validate applies the rules of the Notary Project's trust policy specification.
+// validate applies the rules of the Notary Project's trust policy specification. Scopes are held against how images are
+// named here, and not against the specification's pattern for them: notation-go compiles that for each scope.
 func (r PolicyResource) validate() error {
 	if r.Unreadable != "" {
 		return errors.New(r.Unreadable)
@@ -123,8 +138,14 @@ func (r PolicyResource) validate() error {
 		return errors.New("spec.trustPolicyName is empty")
 	}
 	statements := lo.Map(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) core.Statement { return s.statement() })
+	if _, err := (core.TrustPolicy{Statements: statements}).ReadScopes(); err != nil {
+		return err
+	}
 	document := Document(statements...)
 	document.Version = r.Spec.Version
+	for i := range document.TrustPolicies {
+		document.TrustPolicies[i].RegistryScopes = []string{fmt.Sprintf("registry.example/%d", i)}
+	}
 	return document.Validate()
 }
 
@@ -134,71 +155,82 @@ func compileStore(ref core.StoreRef, claimants []StoreResource) core.TrustStore 
 		store.Problem = claimed("TrustStore", ref.String(), storeNames(claimants))
 		return store
 	}
-	certificates, err := claimants[0].certificates()
+	certificates, unused, err := claimants[0].certificates()
 	if err != nil {
 		store.Problem = err.Error()
 		return store
 	}
-	store.Certificates = certificates
+	store.Certificates, store.Unused = certificates, unused
 	return store
+}
+
+// unused tells what of a store is not used.
+func unused(store core.TrustStore) string {
+	return bounded("not used: " + strings.Join(store.Unused, "; "))
 }
 
 // storeName is what the specification allows in a named store.
 var storeName = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 
-// certificates applies the rules of the specification, section "Trust Store", to the resource.
-func (r StoreResource) certificates() ([]*x509.Certificate, error) {
+// certificates applies the rules of the specification, section "Trust Store", to the resource. What of the bundle cannot be
+// used is left out and told of, since it takes nothing from the trust in the rest; it fails where nothing can.
+func (r StoreResource) certificates() (certificates []*x509.Certificate, unused []string, err error) {
 	if r.Unreadable != "" {
-		return nil, errors.New(r.Unreadable)
+		return nil, nil, errors.New(r.Unreadable)
 	}
 	if !storeName.MatchString(r.Spec.TrustStoreName) {
-		return nil, fmt.Errorf("spec.trustStoreName %q may hold only letters, digits, _, . and -", r.Spec.TrustStoreName)
+		return nil, nil, fmt.Errorf("spec.trustStoreName %q may hold only letters, digits, _, . and -", r.Spec.TrustStoreName)
 	}
-	if !slices.Contains(truststore.Types, truststore.Type(r.Spec.Type)) {
-		return nil, fmt.Errorf("spec.type is %q; use ca, signingAuthority or tsa", r.Spec.Type)
+	kind := truststore.Type(r.Spec.Type)
+	if !slices.Contains(truststore.Types, kind) {
+		return nil, nil, fmt.Errorf("spec.type is %q; use ca, signingAuthority or tsa", r.Spec.Type)
 	}
-	certificates, err := parsePEM(r.Spec.CABundle)
-	if err != nil {
-		return nil, err
-	}
-	if err := truststore.ValidateCertificates(certificates); err != nil {
-		return nil, fmt.Errorf("spec.caBundle: %w", err)
-	}
-	if truststore.Type(r.Spec.Type) == truststore.TypeTSA {
-		return certificates, rootsOnly(certificates)
-	}
-	return certificates, nil
-}
-
-func parsePEM(text string) ([]*x509.Certificate, error) {
-	var certificates []*x509.Certificate
-	rest := []byte(text)
-	for len(strings.TrimSpace(string(rest))) > 0 {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, fmt.Errorf("spec.caBundle is not PEM after certificate %d", len(certificates))
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("spec.caBundle holds a %s; only certificates belong there", block.Type)
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
+	blocks, broken := pemBlocks(r.Spec.CABundle)
+	for i, block := range blocks {
+		certificate, err := parseCertificate(kind, block)
 		if err != nil {
-			return nil, fmt.Errorf("spec.caBundle: certificate %d: %w", len(certificates)+1, err)
+			unused = append(unused, fmt.Sprintf("certificate %d: %v", i+1, err))
+			continue
 		}
 		certificates = append(certificates, certificate)
 	}
-	if len(certificates) == 0 {
-		return nil, errors.New("spec.caBundle holds no certificate")
+	if broken > 0 {
+		unused = append(unused, fmt.Sprintf("%d that begin as PEM blocks and are none", broken))
 	}
-	return certificates, nil
+	switch {
+	case len(certificates) > 0:
+		return certificates, unused, nil
+	case len(unused) > 0:
+		return nil, nil, errors.New(bounded("spec.caBundle holds no certificate that can be used: " + strings.Join(unused, "; ")))
+	}
+	return nil, nil, errors.New("spec.caBundle is not PEM: it holds no certificate")
 }
 
-// rootsOnly is the specification's rule for tsa stores.
-func rootsOnly(certificates []*x509.Certificate) error {
-	for _, certificate := range certificates {
-		if certificate.CheckSignatureFrom(certificate) != nil {
-			return fmt.Errorf("spec.caBundle: %q is not a root certificate, which a tsa store must hold", certificate.Subject)
-		}
+// pemBlocks gives the PEM blocks of a text, in which other text may stand between them (RFC 7468, section 2), and the
+// number of those that are broken. Byte order marks are what editors leave at the start of files that were put together.
+func pemBlocks(text string) (blocks []*pem.Block, broken int) {
+	text = strings.ReplaceAll(text, "\ufeff", "")
+	block, rest := pem.Decode([]byte(text))
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		blocks = append(blocks, block)
 	}
-	return nil
+	return blocks, strings.Count(text, "-----BEGIN ") - len(blocks)
+}
+
+// parseCertificate reads a certificate that may stand in a store of a type.
+func parseCertificate(kind truststore.Type, block *pem.Block) (*x509.Certificate, error) {
+	if block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("is a %s; only certificates belong there", core.Clip(block.Type, core.MaxName))
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if err := truststore.ValidateCertificates([]*x509.Certificate{certificate}); err != nil {
+		return nil, err
+	}
+	if kind == truststore.TypeTSA && certificate.CheckSignatureFrom(certificate) != nil {
+		return nil, fmt.Errorf("%q is not a root certificate, which a tsa store must hold", certificate.Subject)
+	}
+	return certificate, nil
 }

@@ -104,7 +104,7 @@ func (f *Files) publish(found resources, fingerprint string) {
 	}
 	snapshot, problems := Compile(found.policies, found.stores)
 	for _, p := range append(found.problems, problems...) {
-		f.log.Error("trust resource cannot be used", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
+		p.Log(f.log)
 	}
 	f.log.Info("trust loaded", "dir", f.dir, "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
 	f.seen = fingerprint

@@ -5,11 +5,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/samber/lo"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -46,8 +49,22 @@ func TestFiles(t *testing.T) {
 		"a level that does not exist":             {map[string]string{"p.yaml": strings.Replace(good, "strict", "lax", 1)}, "good!", "", "lax"},
 		"a doubled key":                           {map[string]string{"p.yaml": good + "  version: \"1.0\"\n"}, "", "", ""},
 		"one name in two files":                   {map[string]string{"a.yaml": good, "b.yaml": good}, "good!", "", "all claim the name"},
-		"a private key in a bundle":               {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"))}, "", "ca:acme!", "only certificates belong there"},
-		"text behind the certificates":            {map[string]string{"s.yaml": scenario.TrustStore("acme", append(pem, "trailing"...))}, "", "ca:acme!", "is not PEM after certificate 1"},
+		"a private key for a bundle":              {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"))}, "", "ca:acme!", "only certificates belong there"},
+		"no certificate in a bundle":              {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte("certificates"))}, "", "ca:acme!", "is not PEM"},
+		"broken certificates only":                {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte(brokenBlock+brokenBlock))}, "", "ca:acme!", "certificate 2: "},
+		"a block that does not end":               {map[string]string{"s.yaml": scenario.TrustStore("acme", pem[:len(pem)-20])}, "", "ca:acme!", "1 that begin as PEM blocks"},
+		"text behind the certificates":            {map[string]string{"s.yaml": scenario.TrustStore("acme", append(slices.Clone(pem), "trailing"...))}, "", "ca:acme", ""},
+		"a file with a byte order mark":           {map[string]string{"p.yaml": "\ufeff" + good, "s.json": "\ufeff" + asJSON(store)}, "good", "ca:acme", ""},
+		"one repository in two statements":        {map[string]string{"p.yaml": withScopes(good, "docker.io/nginx", "docker.io/library/nginx")}, "good!", "", "one repository belongs to one statement"},
+		"one repository twice in a statement":     {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["reg.example/app", "REG.EXAMPLE:443/app"]`, 1)}, "good!", "", "one repository belongs to one statement"},
+		"a scope without a registry":              {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["library/nginx"]`, 1)}, "good!", "", "write it in full"},
+		"a scope with a tag":                      {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["reg.example/app:v1"]`, 1)}, "good!", "", "leave out its tag"},
+		"a scope with a wildcard":                 {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["reg.example/*"]`, 1)}, "good!", "", "has a wildcard"},
+		"a scope with capitals":                   {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["reg.example/App"]`, 1)}, "good!", "", "matches no image"},
+		"a scope with a scheme":                   {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["https://reg.example/app"]`, 1)}, "good!", "", "matches no image"},
+		"all repositories beside one":             {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["*", "reg.example/app"]`, 1)}, "good!", "", "stands alone"},
+		"no scope":                                {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `[]`, 1)}, "good!", "", "has no registryScopes"},
+		"a scope that is an IPv6 address":         {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["[::1]:5000/app"]`, 1)}, "good", "", ""},
 		"a store's name that is a path":           {map[string]string{"s.yaml": strings.Replace(store, "trustStoreName: acme", "trustStoreName: ../acme", 1)}, "", "ca:../acme!", "letters, digits"},
 		"an empty directory":                      {nil, "", "", ""},
 		"a file over the bound":                   {map[string]string{"p.yaml": good, "big.yaml": strings.Repeat("# comment\n", 500_000)}, "good", "", ""},
@@ -73,6 +90,85 @@ func TestFiles(t *testing.T) {
 				t.Errorf("policies %q, stores %q; want %q, %q", policies, stores, test.policies, test.stores)
 			}
 		})
+	}
+}
+
+// brokenBlock is PEM, but no certificate.
+const brokenBlock = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+// withScopes gives a policy's only statement a scope, and a second statement another.
+func withScopes(policy, first, second string) string {
+	head, statement, _ := strings.Cut(strings.Replace(policy, `"*"`, `"`+first+`"`, 1), "- ")
+	return head + "- " + statement + "  - " + strings.Replace(strings.Replace(statement, first, second, 1), "name: ", "name: second-", 1)
+}
+
+// TestBundles reads bundles as they come: what can be used of them is.
+func TestBundles(t *testing.T) {
+	one, two := bundle(t, time.Now().AddDate(1, 0, 0)), bundle(t, time.Now().AddDate(2, 0, 0))
+	tests := map[string]struct {
+		text   string
+		want   int    // certificates
+		unused string // in what is told; "" where all is used
+	}{
+		"one after the other":            {one + two, 2, ""},
+		"text around and between":        {"# Acme\n" + one + "subject=CN = Acme\n" + two + "\nthe end", 2, ""},
+		"line ends of Windows":           {strings.ReplaceAll(one+two, "\n", "\r\n"), 2, ""},
+		"a byte order mark":              {"\ufeff" + one + two, 2, ""},
+		"files with marks, put together": {"\ufeff" + one + "\ufeff" + two, 2, ""},
+		"a broken certificate between":   {one + brokenBlock + two, 2, "certificate 2: "},
+		"a block of another kind":        {one + strings.ReplaceAll(brokenBlock, "CERTIFICATE", "PRIVATE KEY") + two, 2, "certificate 2: is a PRIVATE KEY"},
+		"a block that is no base64":      {one + strings.Replace(brokenBlock, "AAAA", "!!!!", 1) + two, 2, "1 that begin as PEM blocks"},
+		"a block that is cut off":        {one + two[:len(two)-30], 1, "1 that begin as PEM blocks"},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			resource := trust.StoreResource{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: trust.StoreSpec{TrustStoreName: "acme", Type: "ca", CABundle: tt.text}}
+			snapshot, problems := trust.Compile(nil, []trust.StoreResource{resource})
+			store := snapshot.Stores[core.StoreRef{Type: "ca", Name: "acme"}]
+			if store.Problem != "" || len(store.Certificates) != tt.want {
+				t.Fatalf("%d certificates, %s", len(store.Certificates), store.Problem)
+			}
+			ready := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{resource}, time.Now()).Stores["r"].Conditions, trust.ConditionReady)
+			if tt.unused == "" {
+				if len(problems) > 0 || strings.Contains(ready.Message, "not used") {
+					t.Errorf("told of %+v, status %s", problems, ready.Message)
+				}
+				return
+			}
+			if len(problems) != 1 || !problems[0].Usable || !strings.Contains(problems[0].Reason, tt.unused) {
+				t.Errorf("told of %+v", problems)
+			}
+			if ready.Status != metav1.ConditionTrue || !strings.Contains(ready.Message, tt.unused) {
+				t.Errorf("the status says %s, %s", ready.Status, ready.Message)
+			}
+		})
+	}
+}
+
+// TestManyScopes compiles and plans under as many scopes as a resource may hold, which takes no time to speak of.
+func TestManyScopes(t *testing.T) {
+	spec := trust.PolicySpec{Version: "1.0", TrustPolicyName: "many"}
+	for i := range 128 {
+		statement := trust.PolicyStatement{Name: fmt.Sprint("s", i), SignatureVerification: trust.SignatureVerification{Level: "skip"}}
+		for j := range 256 {
+			statement.RegistryScopes = append(statement.RegistryScopes, fmt.Sprintf("reg.example/team-%d/app-%d", i, j))
+		}
+		spec.TrustPolicies = append(spec.TrustPolicies, statement)
+	}
+	start := time.Now()
+	snapshot, problems := trust.Compile([]trust.PolicyResource{{Spec: spec}}, nil)
+	if took := time.Since(start); len(problems) > 0 || took > 5*time.Second { // some 0.1 s; notation-go alone takes 10
+		t.Errorf("compiled in %s: %+v", took, problems)
+	}
+	request := core.Request{TrustPolicy: "many"}
+	for i := range 1000 {
+		ref := core.Reference{Registry: "reg.example", Repository: fmt.Sprintf("team-127/app-%d", i), Tag: "v1"}
+		request.Images = append(request.Images, core.Image{Pointer: core.Pointer("").Index(i), Ref: ref})
+	}
+	start = time.Now()
+	plan, err := core.NewPlan(request, snapshot, "")
+	if took := time.Since(start); err != nil || len(plan.Tasks) != 256 || took > time.Second {
+		t.Errorf("planned %d tasks in %s: %v", len(plan.Tasks), took, err)
 	}
 }
 

@@ -70,7 +70,11 @@ func assessStore(store core.TrustStore, claimants int, now time.Time) (reason, m
 	if len(expired) == len(store.Certificates) {
 		return ReasonCertificateExpired, text
 	}
-	return ReasonValid, text + daysLeft(store.NotAfter(), now)
+	text += daysLeft(store.NotAfter(), now)
+	if len(store.Unused) > 0 {
+		text += "; " + unused(store)
+	}
+	return ReasonValid, text
 }
 
 // daysLeft is an addition to a message; nothing where there is no certificate, or an expired one.
