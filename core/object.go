@@ -12,8 +12,7 @@ import (
 // imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it at whatever depth and
 // under whatever name, which is where Pods, workloads, CronJobs, lists and custom workloads have theirs.
 func imagesOfObject(object map[string]any) ([]Image, error) {
-	var found search
-	found.podSpecs(nil, lo.OmitByKeys(object, []string{"metadata", "status"})) // nothing runs what they say
+	found := searched(object)
 	switch {
 	case found.err != nil:
 		return nil, found.err
@@ -34,6 +33,17 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 		return nil, invalid("object", "has a pod spec without containers; send the object as it is admitted")
 	}
 	return images, nil
+}
+
+// HasPodSpec tells whether images are looked for in an object.
+func HasPodSpec(object map[string]any) bool {
+	found := searched(object)
+	return found.err != nil || len(found.specs) > 0
+}
+
+func searched(object map[string]any) (found search) {
+	found.podSpecs(nil, lo.OmitByKeys(object, []string{"metadata", "status"})) // nothing runs what they say
+	return found
 }
 
 // podSpec is a pod spec inside an object.

@@ -12,8 +12,8 @@ import (
 const (
 	maxPatterns = 1000    // of imageReferences
 	maxPattern  = 512     // bytes
-	maxSearch   = 1 << 20 // steps to find references for the patterns, some nanoseconds each
-	maxMatching = 8 << 20 // characters compared to hold the images against the patterns
+	maxSearch   = 1 << 19 // steps to find references for the patterns, some nanoseconds each
+	maxMatching = 4 << 20 // characters compared to hold the images against the patterns
 )
 
 // effort is what is left of a bound on work. Under 0 the work ended early, and its result means nothing.
@@ -124,7 +124,7 @@ const (
 	ipv4      = octet + `\.` + octet + `\.` + octet + `\.` + octet
 	octet     = `(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
 	ipv6      = `\[(?:` + group + `(?::` + group + `){7}|(?:` + group + `(?::` + group + `)*)?::(?:` + group + `(?::` + group + `)*)?)\]`
-	group     = `[1-9a-f][0-9a-f]{0,3}`
+	group     = `(?:0|[1-9a-f][0-9a-f]{0,3})`
 	path      = component + `(?:/` + component + `)*`
 	component = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
 	digests   = `(?:@sha(?:(?:512:[0-9a-f]{32}|384:)[0-9a-f]{32}|256:)[0-9a-f]{64})?`

@@ -56,15 +56,44 @@ func Patches(v Verdict) []Patch {
 	})
 }
 
-// newVerdict sums up results.
+// Bounds on what a verdict tells, bytes. What it repeats of the request is bounded by the request.
+const (
+	maxMessage = 32 << 10  // the message
+	maxTexts   = 512 << 10 // the reasons of all results; as much again the warnings, and the signers
+	maxText    = 4096      // the reason of one result; as much again its warnings
+	maxNames   = 10        // images named of those that share a reason; a number
+)
+
+// newVerdict sums up results. Of none of them nothing was verified, and nothing is admitted.
 func newVerdict(results []Result) Verdict {
+	if len(results) == 0 {
+		return Verdict{Message: "no image was asked about", Results: []Result{}, Class: Rejected}
+	}
 	class := Admitted
-	for _, r := range results {
+	most := min(maxText, maxTexts/len(results))
+	for i, r := range results {
 		class = worse(class, r.Code.Class())
+		results[i] = r.clipped(most)
 	}
 	v := Verdict{Verified: class == Admitted, Results: results, Class: class}
 	v.Message = v.summary()
 	return v
+}
+
+// clipped keeps of each kind of text what a bound allows.
+func (r Result) clipped(most int) Result {
+	r.Reason, r.Signer = Clip(r.Reason, most), Clip(r.Signer, most)
+	var warnings []string
+	for i, left := 0, most; i < len(r.Warnings); i++ {
+		if left <= 0 {
+			warnings = append(warnings, fmt.Sprintf("and %d more", len(r.Warnings)-i))
+			break
+		}
+		warnings = append(warnings, Clip(r.Warnings[i], left))
+		left -= len(r.Warnings[i])
+	}
+	r.Warnings = warnings
+	return r
 }
 
 // worse orders classes for a request of several images: a denial goes before a failure, since trying again
@@ -76,23 +105,89 @@ func worse(a, b Class) Class {
 
 func (v Verdict) summary() string {
 	if !v.Verified {
-		failed := lo.Filter(v.Results, func(r Result, _ int) bool { return !r.Verified })
-		return strings.Join(lo.Map(failed, func(r Result, _ int) string { return r.denial() }), "\n")
+		failed := telling{separator: "\n"}
+		for _, r := range v.Results {
+			if !r.Verified {
+				failed.add(r, r.Reason, r.denial())
+			}
+		}
+		return failed.text()
 	}
-	if len(v.Results) == 0 {
-		return "no images to verify"
-	}
-	count := lo.CountValuesBy(v.Results, func(r Result) Code { return r.Code })
-	parts := []string{fmt.Sprintf("verified %d of %d images", count[Verified], len(v.Results))}
+	told := telling{separator: "; "}
+	verified := 0
 	for _, r := range v.Results {
-		if r.Code == Skipped {
-			parts = append(parts, fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason))
+		if r.Code == Verified {
+			verified++
+		} else {
+			told.add(r, r.Reason, oneLine(fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason)))
 		}
 		for _, warning := range r.Warnings {
-			parts = append(parts, fmt.Sprintf("%s: only logged: %s", r.Requested, warning))
+			told.add(r, "only logged: "+warning, oneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
 		}
 	}
-	return oneLine(strings.Join(parts, "; "))
+	head := fmt.Sprintf("verified %d of %d images", verified, len(v.Results))
+	if verified == 0 {
+		head = fmt.Sprintf("admitted without verification: %d of %d images", len(v.Results), len(v.Results))
+	}
+	if len(told.lines) == 0 {
+		return head
+	}
+	return head + "; " + told.text()
+}
+
+// telling is what has to be told of images, each reason once.
+type telling struct {
+	separator string
+	lines     []line
+	known     map[string]int // index of a reason's line
+}
+
+type line struct {
+	text string   // of the first image
+	more []string // names of the others with the same reason
+}
+
+func (t *telling) add(r Result, reason, text string) {
+	if i, ok := t.known[reason]; ok {
+		t.lines[i].more = append(t.lines[i].more, r.Name)
+		return
+	}
+	if t.known == nil {
+		t.known = map[string]int{}
+	}
+	t.known[reason] = len(t.lines)
+	t.lines = append(t.lines, line{text: text})
+}
+
+// text joins the lines up to the bound on a message, and then says how many images it does not tell of.
+func (t *telling) text() string {
+	var text strings.Builder
+	for i, l := range t.lines {
+		next := l.String()
+		if i > 0 {
+			next = t.separator + next
+		}
+		if text.Len()+len(next) > maxMessage {
+			untold := lo.SumBy(t.lines[i:], func(l line) int { return 1 + len(l.more) })
+			return text.String() + t.separator + fmt.Sprintf("and %d more images", untold)
+		}
+		text.WriteString(next)
+	}
+	return text.String()
+}
+
+// String is the line, with the names of the first of the others.
+func (l line) String() string {
+	n := len(l.more)
+	switch {
+	case n == 0:
+		return l.text
+	case n == 1:
+		return l.text + oneLine(fmt.Sprintf(" (and 1 more image: %s)", l.more[0]))
+	case n > maxNames:
+		return l.text + oneLine(fmt.Sprintf(" (and %d more images: %s, ...)", n, strings.Join(l.more[:maxNames], ", ")))
+	}
+	return l.text + oneLine(fmt.Sprintf(" (and %d more images: %s)", n, strings.Join(l.more, ", ")))
 }
 
 // denial is the line that Kyverno prints to the person who was denied.

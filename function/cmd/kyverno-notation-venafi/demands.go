@@ -104,7 +104,7 @@ func readAttestations(name string) (any, error) {
 		return nil, err
 	}
 	var content any
-	if err := yaml.Unmarshal(data, &content); err != nil {
+	if err := yaml.UnmarshalStrict(data, &content); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if object, ok := content.(map[string]any); ok {

@@ -11,7 +11,7 @@ import (
 
 // Escape sequences, for terminals only.
 const (
-	green, red, plain = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+	green, yellow, red, plain = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 )
 
 // isTerminal tells whether people look at what is written.
@@ -26,10 +26,21 @@ func isTerminal(w io.Writer) bool {
 
 // mark is a verdict in a word, in colour on a terminal.
 func mark(w io.Writer, verified bool) string {
-	word, colour := "denied", red
 	if verified {
-		word, colour = "verified", green
+		return paint(w, "verified", green)
 	}
+	return paint(w, "denied", red)
+}
+
+// markResult does not let an image that is admitted without having been verified read like one that was.
+func markResult(w io.Writer, result core.Result) string {
+	if result.Verified && result.Code != core.Verified {
+		return paint(w, "unverified", yellow)
+	}
+	return mark(w, result.Verified)
+}
+
+func paint(w io.Writer, word, colour string) string {
 	if !isTerminal(w) {
 		return word
 	}
@@ -40,7 +51,7 @@ func printTable(w io.Writer, results []core.Result) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "IMAGE\tVERDICT\tCODE\tDIGEST\tREASON")
 	for _, r := range results {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Requested, mark(w, r.Verified), r.Code, dash(r.Digest), r.Reason)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Requested, markResult(w, r), r.Code, dash(r.Digest), r.Reason)
 	}
 	return table.Flush()
 }

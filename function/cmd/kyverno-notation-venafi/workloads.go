@@ -10,6 +10,8 @@ import (
 
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
 // maxManifest bounds a manifest file; bytes.
@@ -33,7 +35,7 @@ func readWorkloads(name string) ([]any, error) {
 			return nil, fmt.Errorf("%s, document %d: %w", name, n, err)
 		}
 		var object map[string]any
-		if err := yaml.Unmarshal(document, &object); err != nil {
+		if err := yaml.UnmarshalStrict(document, &object); err != nil {
 			return nil, fmt.Errorf("%s, document %d: %w", name, n, err)
 		}
 		workloads = append(workloads, workloadsIn(object)...)
@@ -73,30 +75,8 @@ func workloadsIn(object map[string]any) []any {
 		}
 		return workloads
 	}
-	if !hasPods(object) {
-		return nil
+	if object["kind"] == "Pod" || core.HasPodSpec(object) {
+		return []any{object}
 	}
-	return []any{object}
-}
-
-// hasPods tells whether something in the object is a pod spec: a list of containers.
-func hasPods(value any) bool {
-	switch v := value.(type) {
-	case map[string]any:
-		if _, ok := v["containers"].([]any); ok {
-			return true
-		}
-		for _, member := range v {
-			if hasPods(member) {
-				return true
-			}
-		}
-	case []any:
-		for _, element := range v {
-			if hasPods(element) {
-				return true
-			}
-		}
-	}
-	return false
+	return nil
 }

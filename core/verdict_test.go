@@ -1,0 +1,97 @@
+package core_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+)
+
+// failing is a verdict on images, each with a reason of its own making.
+func failing(n int, body string, reason func(i int) string) core.Verdict {
+	plan := core.Plan{}
+	var facts []core.Fact
+	for i := range n {
+		ref := core.Reference{Registry: "ghcr.io", Repository: "acme/app", Tag: "v1"}
+		image := core.Image{Kind: "container", Name: fmt.Sprint("c", i), Pointer: core.Pointer("/spec/containers").Index(i).Field("image"), Written: body, Ref: ref}
+		plan.Images = append(plan.Images, core.PlannedImage{Image: image, Task: i})
+		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref})
+		facts = append(facts, core.Fact{Failure: &core.Finding{Code: core.NoSignature, Reason: reason(i)}})
+	}
+	return core.Decide(plan, facts, time.Time{})
+}
+
+// TestOneReasonIsToldOnce holds that images which share a reason share its line, and are all in the results.
+func TestOneReasonIsToldOnce(t *testing.T) {
+	tests := map[string]struct {
+		images int
+		want   string
+	}{
+		"one":    {1, ""},
+		"two":    {2, " (and 1 more image: c1)"},
+		"eleven": {11, " (and 10 more images: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10)"},
+		"many":   {42, " (and 41 more images: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, ...)"},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			verdict := failing(tt.images, "ghcr.io/acme/app:v1", func(int) string { return "no signature" })
+			if want := "failed to verify container c0: failed to verify image ghcr.io/acme/app:v1: no signature" + tt.want; verdict.Message != want {
+				t.Errorf("got  %s\nwant %s", verdict.Message, want)
+			}
+			for i, r := range verdict.Results {
+				if r.Name != fmt.Sprint("c", i) || r.Path == "" || r.Image == "" || r.Code != core.NoSignature || r.Reason != "no signature" {
+					t.Errorf("result %d is %+v", i, r)
+				}
+			}
+		})
+	}
+}
+
+// TestTheMessageIsBounded holds that a message ends by its bound, and says of how many images it does not tell.
+func TestTheMessageIsBounded(t *testing.T) {
+	verdict := failing(1000, "ghcr.io/acme/app:v1", func(i int) string { return fmt.Sprint(i, strings.Repeat(" reason", 1000)) })
+	lines := strings.Split(verdict.Message, "\n")
+	if want := fmt.Sprintf("and %d more images", 1000-len(lines)+1); len(verdict.Message) > 33<<10 || len(lines) < 10 || lines[len(lines)-1] != want {
+		t.Errorf("%d bytes in %d lines, the last is %q; want %q", len(verdict.Message), len(lines), lines[len(lines)-1], want)
+	}
+}
+
+// TestTheAnswerIsBounded holds an answer to thrice its request and 2 MiB, whatever was found out.
+func TestTheAnswerIsBounded(t *testing.T) {
+	written := "ghcr.io/acme/" + strings.Repeat("a", 240) + ":" + strings.Repeat("t", 128)
+	plan, request := core.Plan{}, 0
+	var facts []core.Fact
+	for i := range 1000 {
+		ref, err := core.ParseReference(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := core.Image{Kind: "container", Name: strings.Repeat("n", 255), Pointer: core.Pointer("/spec/containers").Index(i).Field("image"), Written: written, Ref: ref}
+		request += len(written) + len(image.Name) + len(`{"name":"","image":""},`)
+		plan.Images = append(plan.Images, core.PlannedImage{Image: image, Task: i})
+		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref, Statement: core.Statement{Level: "audit"}})
+		fact := core.Fact{Digest: "sha256:" + strings.Repeat("a", 64), Logged: []string{fmt.Sprint(i, strings.Repeat("l", 100000)), "more", "more"}}
+		fact.Signature = core.SignatureFact{Verified: true, Signer: strings.Repeat("s", 100000)}
+		if i%2 == 0 {
+			fact.Signature = core.SignatureFact{Rejected: []core.Finding{{Code: core.SignatureInvalid, Reason: fmt.Sprint(i, strings.Repeat("r", 100000))}}}
+		}
+		facts = append(facts, fact)
+	}
+	text, err := json.Marshal(core.Decide(plan, facts, time.Time{}))
+	if bound := 3*request + 2<<20; err != nil || len(text) > bound {
+		t.Errorf("%d bytes, want at most %d: %v", len(text), bound, err)
+	}
+	if len(facts[1].Logged[0]) < 100000 {
+		t.Error("the facts, which are kept, were changed")
+	}
+}
+
+// TestNothingAskedIsNothingVerified holds that no image is no reason to admit.
+func TestNothingAskedIsNothingVerified(t *testing.T) {
+	if verdict := core.Decide(core.Plan{}, nil, time.Time{}); verdict.Verified || verdict.Class == core.Admitted || verdict.Results == nil || len(core.Patches(verdict)) > 0 {
+		t.Errorf("%+v", verdict)
+	}
+}
