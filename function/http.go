@@ -190,6 +190,18 @@ func sendJSON(w http.ResponseWriter, status int, value any) {
 	_ = encoder.Encode(value) // a caller that went away cannot be told
 }
 
+// maxLogged is how many images a request's line tells of.
+const maxLogged = 20
+
+// loggedResults are those that a request's line tells of, what was not admitted first.
+func loggedResults(results []core.Result) []core.Result {
+	if len(results) <= maxLogged {
+		return results
+	}
+	admitted, denied := lo.FilterReject(results, func(r core.Result, _ int) bool { return r.Verified })
+	return append(denied, admitted...)[:maxLogged]
+}
+
 // logRequest writes the request's line: what was asked about each image, and what came of it.
 func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
 	if !f.log.Enabled(r.Context(), slog.LevelInfo) {
@@ -204,12 +216,16 @@ func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict,
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}
-	attributes = append(attributes, slog.Any("images", lo.Map(verdict.Results, func(result core.Result, _ int) map[string]string {
-		line := map[string]string{"image": result.Requested, "digest": result.Digest, "code": string(result.Code)}
+	told := loggedResults(verdict.Results)
+	attributes = append(attributes, slog.Any("images", lo.Map(told, func(result core.Result, _ int) map[string]string {
+		line := map[string]string{"image": core.Clip(result.Requested, core.MaxName), "digest": result.Digest, "code": string(result.Code)}
 		if !result.Verified {
-			line["reason"] = result.Reason
+			line["reason"] = core.Clip(result.Reason, core.MaxWords)
 		}
 		return line
 	})))
+	if untold := len(verdict.Results) - len(told); untold > 0 {
+		attributes = append(attributes, slog.Int("imagesNotLogged", untold))
+	}
 	f.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
 }

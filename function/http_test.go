@@ -257,6 +257,40 @@ func TestOneLinePerRequest(t *testing.T) {
 	}
 }
 
+// TestTheLineOfALargeRequestIsBounded holds that a line tells of what was denied before it tells of the rest, and of how
+// many it tells nothing.
+func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
+	b := prepare(t, registry.Options{}, "")
+	var log lockedBuffer
+	b.log = slog.New(slog.NewJSONHandler(&log, nil))
+	b.serve(t, nil)
+	containers := strings.Repeat(`{"image":"reg.example/`+strings.Repeat("a", 200)+`:v1"},`, 999) + `{"image":"denied.example/app:v1"}`
+	b.post(t, "/checkimages", `{"trustPolicy":"absent","imageReferences":["denied.example/*"],"object":{"spec":{"containers":[`+containers+`]}}}`)
+	_, text, _ := strings.Cut(log.String(), `"msg":"request"`)
+	var line struct {
+		Images          []struct{ Code core.Code }
+		ImagesNotLogged int
+	}
+	if err := json.Unmarshal([]byte(`{"msg":"request"`+text), &line); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	if len(line.Images) != 20 || line.ImagesNotLogged != 980 || line.Images[0].Code != core.TrustPolicyNotFound || len(text) > 32<<10 {
+		t.Errorf("%d bytes, %d images, %d not logged, the first is %+v", len(text), len(line.Images), line.ImagesNotLogged, line.Images[0])
+	}
+}
+
+// TestARegistryUnderOtherNames verifies an image of a real registry under names that a policy may not know it by.
+func TestARegistryUnderOtherNames(t *testing.T) {
+	b := start(t, registry.Options{}, "", nil)
+	reference, digest := b.publish(t, "signed")
+	for _, name := range []string{"127.0.0.1:0", "[::ffff:7f00:1]:", "[0:0:0:0:0:ffff:7f00:1]:00"} {
+		other := strings.Replace(reference, "127.0.0.1:", name, 1)
+		if got := b.verdict(t, pod(other)).Results[0]; got.Code != core.Verified || got.Value != strings.TrimSuffix(reference, ":v1")+"@"+digest {
+			t.Errorf("%s: %+v", other, got)
+		}
+	}
+}
+
 // lockedBuffer is a buffer that a logger writes to while a test reads.
 type lockedBuffer struct {
 	mu   sync.Mutex

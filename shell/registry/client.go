@@ -60,6 +60,12 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.InsecureHosts = slices.Clone(options.InsecureHosts)
+	for i, host := range options.InsecureHosts { // as references name them
+		if options.InsecureHosts[i], err = core.CanonicalRegistry(host); err != nil {
+			return nil, fmt.Errorf("insecure registry: %w", err)
+		}
+	}
 	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}}, nil
 }
 

@@ -37,7 +37,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	}
 	ctx, horizon := withHorizon(ctx)
 	outcome, err := notary.Verify(ctx, subject, envelope, notation.VerifierVerifyOptions{
-		ArtifactReference:  a.task.Ref.Pinned(subject.Digest.String()),
+		ArtifactReference:  "registry.example/" + a.task.Ref.Repository + "@" + subject.Digest.String(), // for the choice of a statement only, and refused with an IPv6 address
 		SignatureMediaType: mediaType,
 		PluginConfig:       g.plugins.Config(),
 	})
