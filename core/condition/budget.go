@@ -80,9 +80,8 @@ const (
 	memberBytes = 40 // room for one, of which at least eight are made
 )
 
-// list, text and object pay for a value with so many elements, bytes or members.
+// list and object pay for a value with so many elements or members.
 func (b *budget) list(n int)   { b.grow(listBytes + n*slotBytes) }
-func (b *budget) text(n int)   { b.grow(textBytes + n) }
 func (b *budget) object(n int) { b.grow(mapBytes + objectRoom(n)*memberBytes) }
 
 func objectRoom(n int) int {

@@ -95,7 +95,7 @@ const mark = "\x00"
 
 // unmarked is a text with what expressions gave in the place of their marks.
 func (b *budget) unmarked(text string, given []string) string {
-	if len(given) == 0 {
+	if !strings.Contains(text, mark) {
 		return text
 	}
 	var pairs []string

@@ -29,7 +29,7 @@ func worstInputs() map[string]worst {
 	members := func(n int) string {
 		var text strings.Builder
 		for i := range n {
-			fmt.Fprintf(&text, `,"%d":0`, (i*7919)%n)
+			fmt.Fprintf(&text, `,"%d":"%040d"`, (i*7919)%n, i)
 		}
 		return "{" + text.String()[1:] + "}"
 	}
@@ -87,7 +87,7 @@ func worstInputs() map[string]worst {
 		"many empty objects":                 {"[" + strings.Repeat(`{},`, 10<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
 		"many empty lists":                   {"[" + strings.Repeat(`[],`, 10<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
 		"many numbers":                       {"[" + strings.Repeat(`1,`, 16<<20) + "0]", "element[0]", "Equals", 1, Invalid, memory},
-		"an object of many members":          {members(500_000), "element", "Equals", 1, Unmet, `found {"0":0,"1":0,"10":0,`},
+		"an object of many members":          {members(500_000), "element", "Equals", 1, Unmet, `found {"0":"000`},
 		"the names of many members":          {members(500_000), "keys(element)", "AnyIn", []string{"499999"}, Met, ""},
 		"a pattern for each of many":         {numbers(50000), "list[?regex_match('^(a|b)*c$', to_string(@))]", "Equals", 1, Unmet, "found []"},
 		"texts with many expressions":        {big(9000), strings.Repeat("text }} {{ ", 99) + "text", "Equals", 1, Unmet, ""},
