@@ -49,7 +49,9 @@ type evaluation struct {
 func (e *evaluation) evaluate(conditions Conditions, document []byte) (found *finding) {
 	defer func() {
 		if stopped, ok := recovered(recover()); ok {
-			stopped.reason = "its payload cannot be read: " + stopped.reason
+			if stopped.reason = "its payload cannot be read: " + stopped.reason; e.spent {
+				stopped = stop{DocumentInvalid, "its payload cannot be read: it has more values than a document of its size may have; attach the part of it that conditions need"}
+			}
 			found = &stopped
 		}
 	}()

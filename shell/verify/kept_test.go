@@ -222,7 +222,7 @@ func TestWaitersShareAnEvaluation(t *testing.T) {
 	const waiters = 20
 	b := newBed(t, registry.Options{}, 10)
 	x := b.target("shared")
-	document := fmt.Sprintf(`{"at": %q, "filler": [%s1]}`, today.Format(time.RFC3339), strings.Repeat("1,", 2<<20))
+	document := fmt.Sprintf(`{"at": %q, "filler": [%s1]}`, today.Format(time.RFC3339), strings.Repeat("1234567,", 512<<10))
 	x.attach(attestation{payload: document})
 	ask := func(waiters int) (allocated uint64) {
 		k := b.newKeeper(100, nil)
