@@ -2,7 +2,9 @@ package registry
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -51,6 +53,96 @@ func Only(match func(*http.Request) bool, fault Fault) Fault {
 // "/referrers/" or TokenPath.
 func PathContains(part string) func(*http.Request) bool {
 	return func(r *http.Request) bool { return strings.Contains(r.URL.Path, part) }
+}
+
+// Method matches requests by their method.
+func Method(method string) func(*http.Request) bool {
+	return func(r *http.Request) bool { return r.Method == method }
+}
+
+// All matches requests that every matcher matches.
+func All(matchers ...func(*http.Request) bool) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return !slices.ContainsFunc(matchers, func(match func(*http.Request) bool) bool { return !match(r) })
+	}
+}
+
+// LaterPage matches requests for the second and further pages of a list of referrers that PageReferrers made.
+func LaterPage(r *http.Request) bool {
+	_, _, isReferrers := splitReferrers(r.URL.Path)
+	return isReferrers && r.URL.Query().Has("last")
+}
+
+// Answer answers without asking the registry.
+func Answer(status int, header http.Header, body string) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		for key, values := range header {
+			w.Header()[http.CanonicalHeaderKey(key)] = values
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body) // fails if the caller is gone
+	}
+}
+
+// EditHeader changes the header of every answer.
+func EditHeader(edit func(http.Header)) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		answer := record(next, r)
+		edit(answer.header)
+		answer.replay(w)
+	}
+}
+
+// EditReferrers changes the lists of referrers, by the referrers API and by the fallback tag, whose digest is then that
+// of the changed list.
+func EditReferrers(edit func(*ocispec.Index)) Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		_, _, isReferrers := splitReferrers(r.URL.Path)
+		if !isReferrers && !strings.Contains(r.URL.Path, "/manifests/sha256-") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		answer := record(next, r)
+		editIndex(answer, edit)
+		if answer.header.Get("Docker-Content-Digest") != "" {
+			answer.header.Set("Docker-Content-Digest", digest.FromBytes(answer.body.Bytes()).String())
+		}
+		answer.replay(w)
+	}
+}
+
+// Pack compresses every answer, as careless proxies do, whatever the caller accepts.
+func Pack(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	answer := record(next, r)
+	var packed bytes.Buffer
+	writer := gzip.NewWriter(&packed)
+	_, _ = writer.Write(answer.body.Bytes()) // into memory
+	_ = writer.Close()
+	answer.setBody(packed.Bytes())
+	answer.header.Set("Content-Encoding", "gzip")
+	if r.Method == http.MethodHead {
+		answer.header.Del("Content-Length")
+	}
+	answer.replay(w)
+}
+
+// CutShort sends half of every body as if it were all of it.
+func CutShort(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	answer := record(next, r)
+	if r.Method != http.MethodHead {
+		answer.setBody(answer.body.Bytes()[:answer.body.Len()/2])
+	}
+	answer.replay(w)
+}
+
+// EndEarly sends half of every body in chunks, and closes the connection without the last one.
+func EndEarly(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	answer := record(next, r)
+	answer.header.Del("Content-Length")
+	answer.body.Truncate(answer.body.Len() / 2)
+	answer.replay(w)
+	_ = http.NewResponseController(w).Flush() // fails if the caller is gone
+	panic(http.ErrAbortHandler)
 }
 
 // FailTimes answers the first n requests with a status and headers, such as
