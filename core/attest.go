@@ -80,6 +80,9 @@ func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (truste
 			finding = unsigned(candidate, ref, now)
 		}
 		if finding == nil {
+			finding = candidate.Missing
+		}
+		if finding == nil {
 			trusted = append(trusted, candidate)
 		} else {
 			passedOver = append(passedOver, *finding)

@@ -96,7 +96,7 @@ func Codes() []CodeInfo {
 		{PluginMissing, "The signature demands a verification plugin that is not installed.", "Install the plugin in `--pluginDir` as `<name>/notation-<name>`."},
 		{PluginIncapable, "The installed plugin does not verify signatures, or is too old.", "Install a version with the capability; venafi-csp 0.3.0 to 0.3.2 have it, 0.3.3 has not."},
 		{PluginRefused, "The verification plugin does not accept the signature.", "Read the plugin's reason in the message."},
-		{AttestationMissing, "The image has no attestation of the type that the policy asks for.", "Attach and sign one: `oras attach`, `notation sign`."},
+		{AttestationMissing, "The image has no attestation of the type that the policy asks for, or one that is listed and signed is gone from the registry.", "Attach and sign one: `oras attach`, `notation sign`."},
 		{AttestationUntrusted, "Attestations of the type exist, but none is signed as the trust policy demands.", "Sign the attestation with a trusted key."},
 		{AttestationInvalid, "The attestation's payload cannot be used.", "Attach one JSON document as its only layer, within the size bound."},
 		{ConditionUnmet, "The attestation's content does not meet a condition.", "Read key, value found and value wanted in the message."},

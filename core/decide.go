@@ -188,16 +188,18 @@ func reasons(findings []Finding) string {
 }
 
 // firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, revocation that
-// could not be looked up, or signatures of which not all were tried. The one that counts may be among what anyone may
-// attach to bury it.
+// could not be looked up, signatures of which not all were tried, or that it is signed and cannot be had. The one that
+// counts may be among what anyone may attach to bury it.
 func firstUndecided(findings []Finding) *Finding {
 	if transient := firstTransient(findings); transient != nil {
 		return transient
 	}
-	if unknown := first(RevocationUnknown, findings); unknown != nil {
-		return unknown
+	for _, code := range []Code{RevocationUnknown, TooManySignatures, AttestationMissing} {
+		if found := first(code, findings); found != nil {
+			return found
+		}
 	}
-	return first(TooManySignatures, findings)
+	return nil
 }
 
 // firstTransient finds a reason that may pass: with it, the facts are not all in hand.

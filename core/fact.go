@@ -51,6 +51,7 @@ type Settlement struct {
 type AttestationFact struct {
 	Digest    string        // of the referrer's manifest
 	Foreign   *Finding      // why it is no attestation of this image, or could not be looked at; nil when it is one
+	Missing   *Finding      // why its manifest could not be had, so that nobody knows what it is; nil when it could
 	Signature SignatureFact // of the referrer as an artifact of its own
 	Payload   []byte        // its JSON document; nil where no condition asks for it
 	Judged    *Judgement    // what Judge made of Payload, which may be gone then; nil when it was not asked

@@ -280,6 +280,7 @@ type signatureFile struct {
 type candidateFile struct {
 	Digest    string          `json:"digest"`
 	Foreign   *findingFile    `json:"foreign"`
+	Missing   *findingFile    `json:"missing"`
 	Signature signatureFile   `json:"signature"`
 	Payload   json.RawMessage `json:"payload"` // the document itself
 	Text      string          `json:"text"`    // instead of payload: bytes that are no JSON
@@ -322,7 +323,7 @@ func (f candidateFile) fact() core.AttestationFact {
 		payload = []byte(f.Text)
 	}
 	return core.AttestationFact{
-		Digest: f.Digest, Foreign: f.Foreign.finding(), Signature: f.Signature.fact(),
+		Digest: f.Digest, Foreign: f.Foreign.finding(), Missing: f.Missing.finding(), Signature: f.Signature.fact(),
 		Payload: payload, Unusable: f.Unusable.finding(),
 	}
 }
