@@ -205,9 +205,9 @@ func connect(settings Settings) (*kube.Client, error) {
 
 // firstOf gives the first credentials that are not empty.
 func firstOf(sources ...registry.CredentialFunc) registry.CredentialFunc {
-	return func(ctx context.Context, host string) (auth.Credential, error) {
+	return func(ctx context.Context, host, repository string) (auth.Credential, error) {
 		for _, source := range sources {
-			if credential, err := source(ctx, host); err != nil || credential != auth.EmptyCredential {
+			if credential, err := source(ctx, host, repository); err != nil || credential != auth.EmptyCredential {
 				return credential, err
 			}
 		}

@@ -116,7 +116,7 @@ func testRealSecrets(t *testing.T, admin, service *Client) {
 	for _, user := range []string{"first", "rotated"} {
 		admin.make(t, secret("regcred"), "Secret", dockerConfigJSON("a.example.com", user))
 		eventually(t, user, func() bool {
-			credential, _ := secrets.Credential(t.Context(), "a.example.com")
+			credential, _ := secrets.Credential(t.Context(), "a.example.com", "acme/app")
 			return credential.Username == user && credential.Password == "hunter2"
 		})
 	}

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
 // one watches a single object by its name.
@@ -44,7 +46,7 @@ type PullSecrets struct {
 	client  *Client
 	log     *slog.Logger
 	link    *link
-	secrets []*one[keyring] // in the order in which they are asked
+	secrets []*one[registry.Keyring] // in the order in which they are asked
 }
 
 // NewPullSecrets prepares to watch the secrets of these names; Watch does the work. Each is watched by its own
@@ -84,29 +86,28 @@ func (p *PullSecrets) Synced() bool {
 // Connected tells whether changes of all secrets are being seen.
 func (p *PullSecrets) Connected() bool { return p.link.connected() }
 
-// Credential gives the credential for a registry host from the first secret that has one; else an empty one,
-// which is anonymous. It is for the client of registries, whose errors it never causes.
-func (p *PullSecrets) Credential(_ context.Context, host string) (auth.Credential, error) {
-	host = canonicalHost(host)
-	for _, secret := range p.secrets {
-		ring, _ := secret.get()
-		if credential, ok := ring.find(host); ok {
-			return credential, nil
-		}
+// Credential gives the credential for a repository of a registry that is the most specific one of all secrets, as the
+// kubelet prefers them; else an empty one, which is anonymous. It is for the client of registries, whose errors it never
+// causes.
+func (p *PullSecrets) Credential(_ context.Context, host, repository string) (auth.Credential, error) {
+	rings := make([]registry.Keyring, len(p.secrets))
+	for i, secret := range p.secrets {
+		rings[i], _ = secret.get()
 	}
-	return auth.EmptyCredential, nil
+	entry, _ := registry.FindIn(rings, host, repository)
+	return entry.Credential, nil
 }
 
-func (p *PullSecrets) tell(secret *one[keyring]) {
+func (p *PullSecrets) tell(secret *one[registry.Keyring]) {
 	ring, exists := secret.get()
 	if !exists {
 		p.log.Warn("image pull secret does not exist; registries are asked without it", "secret", secret.name, "namespace", secret.namespace)
 		return
 	}
-	for _, problem := range ring.problems {
+	for _, problem := range ring.Problems() {
 		p.log.Error("image pull secret cannot be used as it is", "secret", secret.name, "namespace", secret.namespace, "reason", problem)
 	}
-	p.log.Info("image pull secret loaded", "secret", secret.name, "namespace", secret.namespace, "registries", len(ring.entries))
+	p.log.Info("image pull secret loaded", "secret", secret.name, "namespace", secret.namespace, "registries", ring.Len())
 }
 
 // secretContent is what we need of a Secret.
@@ -122,15 +123,15 @@ func decodeSecret(object *unstructured.Unstructured) (secretContent, error) {
 
 // decodeKeyring reads the types of secrets that the kubelet pulls with (Kubernetes, "Secrets", section "Docker
 // config Secrets").
-func decodeKeyring(object *unstructured.Unstructured) keyring {
+func decodeKeyring(object *unstructured.Unstructured) registry.Keyring {
 	content, err := decodeSecret(object)
 	switch {
 	case err != nil:
-		return keyring{problems: []string{"its data cannot be decoded"}}
+		return registry.InvalidKeyring("its data cannot be decoded")
 	case content.Type == "kubernetes.io/dockerconfigjson":
-		return parseDockerConfig(content.Data[".dockerconfigjson"])
+		return registry.ParseDockerConfig(content.Data[".dockerconfigjson"])
 	case content.Type == "kubernetes.io/dockercfg":
-		return parseDockerCfg(content.Data[".dockercfg"])
+		return registry.ParseDockerCfg(content.Data[".dockercfg"])
 	}
-	return keyring{problems: []string{fmt.Sprintf("its type is %q; make it with kubectl create secret docker-registry", content.Type)}}
+	return registry.InvalidKeyring(fmt.Sprintf("its type is %q; make it with kubectl create secret docker-registry", content.Type))
 }

@@ -8,63 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 const (
 	secretsPath    = "/api/v1/namespaces/ours/secrets"
 	configMapsPath = "/api/v1/namespaces/ours/configmaps"
 )
-
-func TestCredentialsOfADockerConfig(t *testing.T) {
-	config := `{"auths":{
-		"https://index.docker.io/v1/":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("hub:p:w")) + `"},
-		"registry.example.com":{"username":"plain","password":"pw"},
-		"https://v2.example.com/v2/":{"identitytoken":"refresh","auth":"` + base64.StdEncoding.EncodeToString([]byte("<token>:")) + `"},
-		"port.example.com:5000":{"registrytoken":"access"},
-		"team.example.com/team":{"username":"team","password":"pw"},
-		"both.example.com/team":{"username":"team","password":"pw"},
-		"both.example.com":{"username":"all","password":"pw"},
-		"*.azurecr.io":{"username":"acr","password":"pw"},
-		"mine.azurecr.io":{"username":"mine","password":"pw"},
-		"bad.example.com":{"auth":"c2VjcmV0"},
-		"worse.example.com":{"auth":"%"},
-		"worst.example.com":7}}`
-	ring := parseDockerConfig([]byte(config))
-	tests := map[string]auth.Credential{
-		"docker.io":             {Username: "hub", Password: "p:w"},
-		"registry-1.docker.io":  {Username: "hub", Password: "p:w"},
-		"index.docker.io":       {Username: "hub", Password: "p:w"},
-		"registry.example.com":  {Username: "plain", Password: "pw"},
-		"Registry.Example.Com":  {Username: "plain", Password: "pw"},
-		"v2.example.com":        {Username: "<token>", RefreshToken: "refresh"},
-		"port.example.com:5000": {AccessToken: "access"},
-		"team.example.com":      {Username: "team", Password: "pw"},
-		"both.example.com":      {Username: "all", Password: "pw"},
-		"other.azurecr.io":      {Username: "acr", Password: "pw"},
-		"mine.azurecr.io":       {Username: "mine", Password: "pw"},
-		// No others get any.
-		"port.example.com":           {},
-		"registry.example.com:5000":  {},
-		"evil-registry.example.com":  {},
-		"registry.example.com.evil":  {},
-		"a.b.azurecr.io":             {},
-		"azurecr.io":                 {},
-		"bad.example.com":            {},
-		"docker.io.example.com":      {},
-		"worse.example.com":          {},
-		"v2.example.com.example.org": {},
-	}
-	for host, want := range tests {
-		if got, _ := ring.find(canonicalHost(host)); got != want {
-			t.Errorf("%s: %+v; want %+v", host, got, want)
-		}
-	}
-	if len(ring.problems) != 3 || strings.Contains(strings.Join(ring.problems, "\n"), "secret") {
-		t.Errorf("problems: %q", ring.problems)
-	}
-}
 
 func secretJSON(kind string, data map[string]string) string {
 	encoded := map[string]string{}
@@ -93,7 +42,7 @@ func TestPullSecretsAreFollowed(t *testing.T) {
 	running(t, secrets.Watch)
 	eventually(t, "synced", secrets.Synced)
 	user := func(host string) string {
-		credential, err := secrets.Credential(t.Context(), host)
+		credential, err := secrets.Credential(t.Context(), host, "acme/app")
 		if err != nil {
 			t.Error(err)
 		}

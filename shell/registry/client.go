@@ -1,10 +1,15 @@
 // Package registry reads images, signatures and attestations from OCI registries, with bounds on everything that
 // a registry may answer. It classifies failures, because a denial and a registry that is down are two things to
 // the one who waits.
+//
+// A [Client] keeps what is shared between requests: connections, tokens and room for reads, by registry. A [Repository]
+// resolves an image ([Repository.Resolve]: HEAD, or GET where that does not tell all), lists what refers to it
+// ([Repository.Referrers]: each page of the referrers API, or the fallback tag) and fetches manifests and blobs by the
+// digests that vouch for them. What a digest vouches for and is of no use is an [ErrUnusable], the artifact's fault; what
+// a registry answers against the specification is the registry's.
 package registry
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,28 +19,18 @@ import (
 	"slices"
 	"sync"
 
-	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
-
 	"github.com/nirmata/kyverno-notation-venafi/core"
-)
-
-// Bounds on answers, bytes. Manifests as the distribution specification recommends.
-const (
-	maxManifest = 4 << 20
-	maxEnvelope = 4 << 20
 )
 
 // Options of a Client. The zero value speaks TLS to everyone and knows no credentials.
 type Options struct {
-	Credential    auth.CredentialFunc // by registry host; nil is anonymous
-	CAFile        string              // PEM with further roots beside the system's; "" for none
-	InsecureHosts []string            // hosts spoken to over plain HTTP
-	AllowInsecure bool                // any registry that does not speak TLS is spoken to over plain HTTP
-	AllowLoopback bool                // registries that are named as this machine itself are connected to
-	MaxReferrers  int                 // of one artifact and type that are looked at
-	MaxRequests   int                 // reads from one registry that are under way at once; 0 is 64
+	Credential    CredentialFunc // nil is anonymous
+	CAFile        string         // PEM with further roots beside the system's; "" for none
+	InsecureHosts []string       // hosts spoken to over plain HTTP
+	AllowInsecure bool           // any registry that does not speak TLS is spoken to over plain HTTP
+	AllowLoopback bool           // registries that are named as this machine itself are connected to
+	MaxReferrers  int            // of one artifact and type that are looked at
+	MaxRequests   int            // reads from one registry that are under way at once; 0 is 64
 	UserAgent     string
 }
 
@@ -111,24 +106,19 @@ func (t *plainFallback) RoundTrip(request *http.Request) (*http.Response, error)
 	}
 	plain := request.Clone(request.Context())
 	plain.URL.Scheme = "http"
-	return t.next.RoundTrip(plain)
+	response, err := t.next.RoundTrip(plain)
+	if err == nil {
+		response.Request = request // it is the same registry
+	}
+	return response, err
 }
 
 // Repository opens the repository of a reference. It asks nothing of the registry yet.
 func (c *Client) Repository(ref core.Reference) *Repository {
-	return &Repository{client: c, ref: registry.Reference{Registry: ref.Registry, Repository: ref.Repository}}
+	return &Repository{client: c, ref: core.Reference{Registry: ref.Registry, Repository: ref.Repository}}
 }
 
-// remote speaks to a repository by what is kept of its registry.
-func (c *Client) remote(h *host, ref registry.Reference) *remote.Repository {
-	return &remote.Repository{
-		Client:               &sparing{h.auth},
-		Reference:            ref,
-		PlainHTTP:            slices.Contains(c.options.InsecureHosts, ref.Registry),
-		MaxMetadataBytes:     maxManifest + 1, // sparing tells that it is too much
-		ReferrerListMaxPages: max(10, c.options.MaxReferrers),
-	}
+// speaksPlain tells whether a registry is one that may be spoken to over plain HTTP, and trusted so with credentials.
+func (o Options) speaksPlain(name string) bool {
+	return slices.ContainsFunc(o.InsecureHosts, func(h string) bool { return canonicalHost(h) == canonicalHost(name) })
 }
-
-// CredentialFunc answers with the credentials for a registry host; an empty one is anonymous.
-type CredentialFunc = func(ctx context.Context, host string) (auth.Credential, error)

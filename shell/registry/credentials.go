@@ -2,30 +2,68 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"os/exec"
+	"slices"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
+// CredentialFunc answers with the credentials for a repository of a registry, whose host is as canonicalHost writes it;
+// an empty one is anonymous.
+type CredentialFunc = func(ctx context.Context, host, repository string) (auth.Credential, error)
+
 // DockerConfig gives the credentials of a Docker configuration file, its credential helpers included. The file
 // is read anew whenever a registry asks for credentials, so that a rotated one works. "" means the file that
 // Docker itself uses; where that does not exist, access is anonymous.
 func DockerConfig(path string) CredentialFunc {
-	return func(ctx context.Context, host string) (auth.Credential, error) {
+	return func(ctx context.Context, host, repository string) (auth.Credential, error) {
 		store, err := openStore(path)
 		if err != nil {
 			return auth.EmptyCredential, unreadable(err)
 		}
-		credential, err := credentials.Credential(store)(ctx, host)
-		if err != nil {
+		text, err := os.ReadFile(store.ConfigPath())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return auth.EmptyCredential, unreadable(err)
 		}
-		return credential, nil
+		match, found := ParseDockerConfig(text).Find(host, repository)
+		if server, ok := helped(text, host); ok && (!found || match.path == "") {
+			credential, err := store.Get(ctx, server)
+			if err != nil {
+				return auth.EmptyCredential, unreadable(err)
+			}
+			if credential != auth.EmptyCredential {
+				return credential, nil
+			}
+		}
+		if match.problem != nil {
+			return auth.EmptyCredential, &credentialError{fmt.Errorf("docker config: the entry for %s: %w", host, match.problem)}
+		}
+		return match.Credential, nil
 	}
+}
+
+// helped gives the name by which a credential helper of a Docker configuration knows a host; false where there is none.
+func helped(config []byte, host string) (server string, ok bool) {
+	var helpers struct {
+		CredHelpers map[string]string `json:"credHelpers"`
+		CredsStore  string            `json:"credsStore"`
+	}
+	if json.Unmarshal(config, &helpers) != nil {
+		return "", false
+	}
+	for _, server := range slices.Sorted(maps.Keys(helpers.CredHelpers)) {
+		if name, _ := splitServer(server); name == host {
+			return server, true
+		}
+	}
+	return credentials.ServerAddressFromHostname(host), helpers.CredsStore != ""
 }
 
 // credentialError is a failure of finding credentials, before the registry was asked again.
@@ -65,10 +103,10 @@ func inTime(ask CredentialFunc) CredentialFunc {
 		credential auth.Credential
 		err        error
 	}
-	return func(ctx context.Context, host string) (auth.Credential, error) {
+	return func(ctx context.Context, host, repository string) (auth.Credential, error) {
 		answered := make(chan answer, 1)
 		go func() {
-			credential, err := ask(ctx, host)
+			credential, err := ask(ctx, host, repository)
 			answered <- answer{credential, err}
 		}()
 		select {
@@ -80,7 +118,7 @@ func inTime(ask CredentialFunc) CredentialFunc {
 	}
 }
 
-func openStore(path string) (credentials.Store, error) {
+func openStore(path string) (*credentials.DynamicStore, error) {
 	if path == "" {
 		return credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	}

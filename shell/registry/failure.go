@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/samber/lo"
-	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
@@ -45,6 +44,18 @@ func unusable(format string, args ...any) error {
 	return &Error{Code: core.RegistryInvalid, Text: core.Clip(fmt.Sprintf(format, args...), core.MaxWords), cause: ErrUnusable}
 }
 
+// ErrAbsent is an artifact that is named and that the registry does not have, or one too large to be read. It is an
+// [ErrUnusable], but its content is not known.
+var ErrAbsent = fmt.Errorf("%w: it is not there", ErrUnusable)
+
+// absent reports an artifact that cannot be had.
+func absent(format string, args ...any) error {
+	return &Error{Code: core.RegistryInvalid, Text: core.Clip(fmt.Sprintf(format, args...), core.MaxWords), cause: ErrAbsent}
+}
+
+// errNotFound is the answer that there is no such tag or digest.
+var errNotFound = errors.New("not found")
+
 // What was under way when something failed.
 const (
 	resolving = "looking it up"
@@ -54,6 +65,10 @@ const (
 
 // classify finds the code of a failure.
 func classify(ctx context.Context, doing string, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
 	e := &Error{Code: codeOf(ctx, doing, err), cause: err}
 	switch e.Code {
 	case core.ImageNotFound:
@@ -84,7 +99,7 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 		return codeOfStatus(answered.StatusCode)
 	case ctx.Err() != nil:
 		return core.Timeout
-	case errors.Is(err, errdef.ErrNotFound) && doing == resolving:
+	case errors.Is(err, errNotFound):
 		return core.ImageNotFound
 	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &credential):
 		return core.RegistryUnauthorized
@@ -94,7 +109,7 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 	return core.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
 }
 
-// codeOfStatus never finds the image missing: that is [errdef.ErrNotFound], and another 404 is a token endpoint's.
+// codeOfStatus never finds the image missing: that is errNotFound, and another 404 is a token endpoint's.
 func codeOfStatus(status int) core.Code {
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		return core.RegistryUnauthorized

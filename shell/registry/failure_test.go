@@ -106,9 +106,9 @@ func TestFailures(t *testing.T) {
 		"a refusal that repeats a token":                     {answering(403, `{"errors":[{"code":"DENIED","message":"no: Bearer signed567890123456789012"}]}`), blob, core.RegistryUnauthorized, "no: Bearer ***", false},
 		"a refusal of its storage":                           {redirected(answering(403, "")), blob, core.RegistryUnauthorized, "/storage", false},
 		"a storage that hangs up":                            {redirected(hangUp), blob, core.RegistryUnavailable, "/storage", false},
-		"a storage that has another size":                    {redirected(answering(200, "too much")), blob, core.RegistryInvalid, "Content-Length", false},
+		"a storage that has another size":                    {redirected(answering(200, "too much")), blob, core.RegistryInvalid, "other content", false},
 		"a redirect to nowhere":                              {badLocation, blob, core.RegistryUnavailable, "Location", false},
-		"a signature manifest that is listed and not there":  {answering(404, ""), envelope, core.RegistryInvalid, "not found", false},
+		"a signature manifest that is listed and not there":  {answering(404, ""), envelope, core.RegistryInvalid, "not in the registry", true},
 		"a digest header that is no digest":                  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Docker-Content-Digest", "sha256:no") }, resolve, core.RegistryInvalid, "cannot be used", false},
 		"a manifest without media type, length and digest":   {answering(200, ""), resolve, core.RegistryInvalid, "cannot be used", false},
 		"content that is not that of its digest":             {answering(200, "y"), blob, core.RegistryInvalid, "cannot be used", false},
@@ -166,7 +166,7 @@ func TestRedirects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := client.open("a").auth.Client.CheckRedirect(request(test.to), via); (err != nil) != test.refused {
+			if err := client.open("a").web.CheckRedirect(request(test.to), via); (err != nil) != test.refused {
 				t.Errorf("error %v; refused should be %t", err, test.refused)
 			}
 		})

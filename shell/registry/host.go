@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,7 @@ const (
 	connecting      = 5 * time.Second  // for a connection's start, also one that nobody waits for any more
 	idleConnection  = 60 * time.Second // before it is closed
 	maxRepositories = 1000             // of a host that are known to have no referrers API
-	tagsOnlyFor     = 5 * time.Minute  // before the referrers API is asked for again
+	withoutAPIFor   = 5 * time.Minute  // that this counts
 	maxHeader       = 256 << 10        // bytes of an answer's header
 )
 
@@ -34,10 +33,14 @@ const (
 type host struct {
 	name      string
 	transport *http.Transport
-	auth      *auth.Client
-	room      chan struct{}                     // one element for each read that is under way
-	waiting   *atomic.Int64                     // reads that wait for room, of all hosts
-	tagsOnly  *ttlcache.Cache[string, struct{}] // repositories that were found to have no referrers API
+	web       *http.Client
+	userAgent string
+	tokens    *tokens
+	room      chan struct{} // one element for each read that is under way
+	waiting   *atomic.Int64 // reads that wait for room, of all hosts
+
+	// withoutAPI are the repositories that were found twice in a row to have no referrers API.
+	withoutAPI *ttlcache.Cache[string, struct{}]
 
 	users int    // guarded by hosts.mu, as is
 	used  uint64 // when it was used last, in uses of any host
@@ -134,24 +137,37 @@ func (c *Client) open(name string) *host {
 	// as this machine may lead to it.
 	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
 	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
-	base = &counting{next: base, counts: c.counts}
+	base = &secretive{next: &counting{next: base, counts: c.counts}, speaksPlain: c.options.speaksPlain}
 	if c.options.AllowInsecure {
 		base = &plainFallback{next: base}
 	}
-	base = &retrying{next: base, budget: newBudget(), counts: c.counts}
+	base = &challenged{next: &retrying{next: base, budget: newBudget(), counts: c.counts}}
 	return &host{
 		name: name, transport: transport,
 		room: make(chan struct{}, c.options.MaxRequests), waiting: &c.counts.waiting,
-		tagsOnly: ttlcache.New(ttlcache.WithTTL[string, struct{}](tagsOnlyFor), ttlcache.WithCapacity[string, struct{}](maxRepositories),
+		withoutAPI: ttlcache.New(ttlcache.WithTTL[string, struct{}](withoutAPIFor), ttlcache.WithCapacity[string, struct{}](maxRepositories),
 			ttlcache.WithDisableTouchOnHit[string, struct{}]()),
-		auth: &auth.Client{
-			Client:     &http.Client{Transport: base, CheckRedirect: c.options.followRedirect},
-			Header:     http.Header{"User-Agent": {c.options.UserAgent}},
-			Cache:      newTokens(),
-			Credential: inTime(c.options.Credential),
+		web:       &http.Client{Transport: base, CheckRedirect: c.options.followRedirect},
+		userAgent: c.options.UserAgent,
+		tokens:    newTokens(),
+	}
+}
 
-			BlockedRealmPrefixes: []netip.Prefix{}, // the rule is the one above, for all requests
+// authFor gives a client that proves to a registry who asks, with the credentials and tokens of one repository. They are
+// given to no other host, to wherever the registry leads.
+func (h *host) authFor(apiHost string, repository core.Reference, credential CredentialFunc) *auth.Client {
+	ask := inTime(credential)
+	return &auth.Client{
+		Client: h.web,
+		Header: http.Header{"User-Agent": {h.userAgent}},
+		Cache:  &repositoryTokens{h.tokens, repository.Repository},
+		Credential: func(ctx context.Context, host string) (auth.Credential, error) {
+			if ask == nil || host != apiHost {
+				return auth.EmptyCredential, nil
+			}
+			return ask(ctx, canonicalHost(repository.Registry), repository.Repository)
 		},
+		BlockedRealmPrefixes: []netip.Prefix{}, // the rule is that of open, for all requests
 	}
 }
 
@@ -184,7 +200,7 @@ func (o Options) followRedirect(next *http.Request, via []*http.Request) error {
 	switch secure := via[len(via)-1].URL.Scheme == "https"; {
 	case len(via) >= maxRedirects:
 		return fmt.Errorf("it redirects more than %d times", maxRedirects)
-	case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !slices.Contains(o.InsecureHosts, next.URL.Host):
+	case secure && next.URL.Scheme == "http" && !o.AllowInsecure && !o.speaksPlain(next.URL.Host):
 		return fmt.Errorf("it redirects from TLS to plain HTTP at %s", next.URL.Host)
 	}
 	return nil

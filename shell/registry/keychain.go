@@ -42,7 +42,7 @@ func CloudKeychains(names []string) (CredentialFunc, error) {
 		}
 		chosen = append(chosen, keychains()[i])
 	}
-	return func(ctx context.Context, host string) (auth.Credential, error) {
+	return func(ctx context.Context, host, _ string) (auth.Credential, error) {
 		for _, k := range chosen {
 			if k.serves(host) {
 				return k.credential(ctx, host)

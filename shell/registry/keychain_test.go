@@ -48,7 +48,7 @@ func TestCloudKeychains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := credentials(t.Context(), "registry.example.com"); err != nil || got != auth.EmptyCredential {
+	if got, err := credentials(t.Context(), "registry.example.com", "acme/app"); err != nil || got != auth.EmptyCredential {
 		t.Errorf("another registry gets %v, %v", got, err)
 	}
 }

@@ -1,20 +1,20 @@
 package registry
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 
-	"github.com/jellydator/ttlcache/v3"
 	"github.com/notaryproject/notation-core-go/signature/cose"
 	"github.com/notaryproject/notation-core-go/signature/jws"
 	notation "github.com/notaryproject/notation-go/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/content"
-	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote"
+	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
@@ -22,150 +22,246 @@ import (
 // Repository is one repository of a registry. Any number of requests may use it at once.
 type Repository struct {
 	client *Client
-	ref    registry.Reference // without tag or digest
+	ref    core.Reference // without tag or digest
+}
+
+// enter waits for room at the repository's registry. The caller leaves when it has read all.
+func (r *Repository) enter(ctx context.Context) (*reader, func(), error) {
+	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	if err != nil {
+		return nil, nil, err
+	}
+	root := &url.URL{Scheme: lo.Ternary(r.client.options.speaksPlain(r.ref.Registry), "http", "https"), Host: hostOf(r.ref.Registry)}
+	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root}, leave, nil
 }
 
 // Resolve gives the descriptor of a tag or digest. The registry is asked for digests too, since a signature is
 // held against media type and size as well.
 func (r *Repository) Resolve(ctx context.Context, ref core.Reference) (ocispec.Descriptor, error) {
-	wanted := ref.Digest
-	if wanted == "" {
-		wanted = ref.Tag
-	}
-	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	reader, leave, err := r.enter(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	defer leave()
-	descriptor, err := r.client.remote(host, r.ref).Manifests().Resolve(ctx, wanted)
+	at := reader.url("manifests", lo.CoalesceOrEmpty(ref.Digest, ref.Tag), nil)
+	descriptor, complete, err := reader.head(ctx, at, digest.Digest(ref.Digest))
+	if err == nil && !complete {
+		descriptor, err = reader.describe(ctx, at, digest.Digest(ref.Digest))
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, classify(ctx, resolving, err)
-	}
-	if err := descriptor.Digest.Validate(); err != nil {
-		return ocispec.Descriptor{}, lie("it gave the digest %q: %v", descriptor.Digest, err)
-	}
-	if ref.Digest != "" && descriptor.Digest != digest.Digest(ref.Digest) {
-		return ocispec.Descriptor{}, lie("it gave %s for %s", descriptor.Digest, ref.Digest)
 	}
 	return descriptor, nil
 }
 
-// errEnough ends a listing.
-var errEnough = errors.New("enough referrers")
+// head asks for a manifest's descriptor without the manifest. It tells whether the answer has all of it: proxies pack
+// answers and leave lengths out, and some registries answer HEAD with less than GET, or not at all.
+func (r *reader) head(ctx context.Context, at *url.URL, wanted digest.Digest) (descriptor ocispec.Descriptor, complete bool, err error) {
+	response, err := r.ask(ctx, http.MethodHead, at, acceptManifests)
+	if err != nil {
+		return descriptor, false, err
+	}
+	defer response.Body.Close()
+	switch status := response.StatusCode; {
+	case status == http.StatusOK:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusTooManyRequests,
+		status >= 500 && status != http.StatusNotImplemented:
+		return descriptor, false, refused(response)
+	default:
+		return descriptor, false, nil
+	}
+	said, err := headerDigest(response)
+	if err != nil {
+		return descriptor, false, err
+	}
+	if said != "" && wanted != "" && said != wanted {
+		return descriptor, false, lie("it gave %s for %s", said, wanted)
+	}
+	descriptor = ocispec.Descriptor{MediaType: mediaTypeOf(response), Digest: lo.CoalesceOrEmpty(said, wanted), Size: response.ContentLength}
+	complete = descriptor.Digest != "" && descriptor.Size > 0 && isManifestType(descriptor.MediaType) && response.Header.Get("Content-Encoding") == ""
+	return descriptor, complete, nil
+}
 
-// Referrers lists the manifests of an artifact type that refer to a subject, by the referrers API or by the
-// fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag Schema").
-// limited tells that there are more than are looked at.
-//
-// That a repository has no referrers API is remembered for some minutes, which saves a request. It is not taken for
-// granted that there are no referrers because the tag tells none.
-func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, limited bool, err error) {
-	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+// describe reads a manifest and makes its descriptor.
+func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest) (ocispec.Descriptor, error) {
+	response, err := r.ask(ctx, http.MethodGet, at, acceptManifests)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return ocispec.Descriptor{}, errNotFound
+	default:
+		return ocispec.Descriptor{}, refused(response)
+	}
+	text, err := readDocument(response)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	said, err := headerDigest(response)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	found := lo.CoalesceOrEmpty(wanted, said, digest.FromBytes(text))
+	if err := validate(found); err != nil {
+		return ocispec.Descriptor{}, lie("its digest is %q: %v", found, err)
+	}
+	for _, claimed := range []digest.Digest{wanted, said} {
+		if claimed != "" && claimed.Algorithm().FromBytes(text) != claimed {
+			return ocispec.Descriptor{}, lie("it gave content of %s for %s", digest.FromBytes(text), claimed)
+		}
+	}
+	shape, err := shapeOf(text)
+	if err != nil {
+		return ocispec.Descriptor{}, lie("manifest %s: %v", found, err)
+	}
+	mediaType, err := typed(mediaTypeOf(response), shape)
+	if err != nil {
+		return ocispec.Descriptor{}, lie("manifest %s: %v", found, err)
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: found, Size: int64(len(text))}, nil
+}
+
+// Signatures lists the signature manifests of an artifact. Where the list does not tell which they are, the manifests do:
+// what else is attached must not count as signatures that fail.
+func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor) (signatures []ocispec.Descriptor, truncated bool, err error) {
+	listed, truncated, err := r.Referrers(ctx, artifact, notation.ArtifactTypeNotation)
 	if err != nil {
 		return nil, false, err
 	}
-	defer leave()
-	if host.tagsOnly.Get(r.ref.Repository) != nil {
-		byTag := r.client.remote(host, r.ref)
-		_ = byTag.SetReferrersCapability(false) // it is new, so nothing else is set
-		if found, limited, err = r.list(ctx, byTag, subject, artifactType); err != nil || len(found) > 0 {
-			return found, limited, err
+	for _, d := range listed {
+		if d.ArtifactType != notation.ArtifactTypeNotation {
+			manifest, _, err := r.Manifest(ctx, d.Digest)
+			if err != nil && !errors.Is(err, ErrUnusable) {
+				return nil, false, err
+			}
+			if err != nil && !errors.Is(err, ErrAbsent) || err == nil && ArtifactType(manifest) != notation.ArtifactTypeNotation {
+				continue
+			}
 		}
-		host.tagsOnly.Delete(r.ref.Repository)
+		signatures = append(signatures, d)
 	}
-	unknown := r.client.remote(host, r.ref)
-	found, limited, err = r.list(ctx, unknown, subject, artifactType)
-	if err == nil && errors.Is(unknown.SetReferrersCapability(true), remote.ErrReferrersCapabilityAlreadySet) {
-		host.tagsOnly.Set(r.ref.Repository, struct{}{}, ttlcache.DefaultTTL)
-	}
-	return found, limited, err
+	return signatures, truncated, nil
 }
 
-func (r *Repository) list(ctx context.Context, from *remote.Repository, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, limited bool, err error) {
-	most := r.client.options.MaxReferrers
-	err = from.Referrers(ctx, subject, artifactType, func(page []ocispec.Descriptor) error {
-		for _, d := range page { // without annotations, which may be large
-			found = append(found, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType})
-		}
-		if len(found) > most {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		return found[:most], true, nil
-	}
+// Manifest fetches and decodes an image manifest; the blobs of an artifact manifest become its layers. The descriptor
+// that it gives is that of what was fetched: a list may have another size or media type for it, and who pushed the list
+// must not hide a manifest by that.
+func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error) {
+	text, header, err := r.fetchManifest(ctx, named)
 	if err != nil {
-		return nil, false, classify(ctx, listing, err)
+		return ocispec.Manifest{}, ocispec.Descriptor{}, err
 	}
-	return found, false, nil
-}
-
-// Signatures lists the signature manifests of an artifact.
-func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor) ([]ocispec.Descriptor, bool, error) {
-	return r.Referrers(ctx, artifact, notation.ArtifactTypeNotation)
-}
-
-// mediaTypeArtifactManifest is what early signers wrote; notation still verifies it.
-const mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
-
-// Manifest fetches and decodes an image manifest. The blobs of an artifact manifest become its layers.
-func (r *Repository) Manifest(ctx context.Context, descriptor ocispec.Descriptor) (ocispec.Manifest, error) {
-	if t := descriptor.MediaType; t != ocispec.MediaTypeImageManifest && t != mediaTypeArtifactManifest {
-		return ocispec.Manifest{}, lie("%s has the media type %q; want %q", descriptor.Digest, t, ocispec.MediaTypeImageManifest)
-	}
-	if descriptor.Size > maxManifest {
-		return ocispec.Manifest{}, lie("manifest %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, maxManifest)
-	}
-	if err := descriptor.Digest.Validate(); err != nil { // it becomes part of a path
-		return ocispec.Manifest{}, lie("it lists a manifest with the digest %q: %v", descriptor.Digest, err)
-	}
-	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	manifest, mediaType, err := decodeManifest(header, text)
 	if err != nil {
-		return ocispec.Manifest{}, err
+		return ocispec.Manifest{}, ocispec.Descriptor{}, unusable("manifest %s: %v", named, err)
+	}
+	return manifest, ocispec.Descriptor{MediaType: mediaType, Digest: named, Size: int64(len(text))}, nil
+}
+
+// fetchManifest gives a manifest as its digest vouches for it, and the media type that the answer has.
+func (r *Repository) fetchManifest(ctx context.Context, named digest.Digest) ([]byte, string, error) {
+	if err := validate(named); err != nil { // it becomes part of a path
+		return nil, "", lie("it lists a manifest with the digest %q: %v", named, err)
+	}
+	reader, leave, err := r.enter(ctx)
+	if err != nil {
+		return nil, "", err
 	}
 	defer leave()
-	text, err := content.FetchAll(ctx, r.client.remote(host, r.ref).Manifests(), descriptor)
+	response, err := reader.ask(ctx, http.MethodGet, reader.url("manifests", named.String(), nil), acceptManifests)
 	if err != nil {
-		return ocispec.Manifest{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", descriptor.Digest, err))
+		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
 	}
-	var manifest struct {
-		ocispec.Manifest
-		Blobs []ocispec.Descriptor `json:"blobs"`
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, "", absent("manifest %s is named and is not in the registry", named)
+	default:
+		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
 	}
-	if err := json.Unmarshal(text, &manifest); err != nil {
-		return ocispec.Manifest{}, unusable("manifest %s is not JSON: %v", descriptor.Digest, err)
+	text, err := readDocument(response)
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, "", absent("manifest %s cannot be read: %v", named, err)
+	case err != nil:
+		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+	case named.Algorithm().FromBytes(text) != named:
+		return nil, "", lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
 	}
-	if descriptor.MediaType == mediaTypeArtifactManifest {
-		manifest.Layers = manifest.Blobs
-	}
-	return manifest.Manifest, nil
+	return text, mediaTypeOf(response), nil
 }
 
-// Blob fetches a blob of at most limit bytes and holds it against its digest.
+// Blob fetches a blob of at most limit bytes and holds it against its digest and size.
 func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
-	if descriptor.Size > limit {
+	if descriptor.Size > limit || descriptor.Size < 0 {
 		return nil, unusable("blob %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, limit)
 	}
-	if err := descriptor.Digest.Validate(); err != nil { // it becomes part of a path
+	if err := validate(descriptor.Digest); err != nil { // it becomes part of a path
 		return nil, unusable("it names a blob with the digest %q: %v", descriptor.Digest, err)
 	}
-	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+	reader, leave, err := r.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	data, err := content.FetchAll(forBlob(ctx), r.client.remote(host, r.ref).Blobs(), descriptor)
+	response, err := reader.ask(ctx, http.MethodGet, reader.url("blobs", descriptor.Digest.String(), nil), "")
 	if err != nil {
 		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, err))
 	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, absent("blob %s is named and is not in the registry", descriptor.Digest)
+	default:
+		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, refused(response)))
+	}
+	data, err := readBlob(response, descriptor, limit)
+	if err != nil {
+		return nil, classify(ctx, fetching, err)
+	}
 	return data, nil
+}
+
+// readBlob reads as many bytes as a blob should have. Where it has another number of them, its digest tells whose fault
+// that is: what was pushed with a wrong size, or a registry that gives something else. The rest is read for that, up to
+// the limit, and not kept.
+func readBlob(response *http.Response, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
+	from, err := body(response, limit)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", descriptor.Digest, err)
+	}
+	verifier := descriptor.Digest.Verifier()
+	from = io.TeeReader(from, verifier)
+	var data bytes.Buffer
+	data.Grow(int(max(0, min(response.ContentLength, descriptor.Size))) + bytes.MinRead)
+	_, err = data.ReadFrom(io.LimitReader(from, descriptor.Size))
+	var rest int64
+	if err == nil {
+		rest, err = io.Copy(io.Discard, io.LimitReader(from, limit-descriptor.Size+1))
+	}
+	have := int64(data.Len()) + rest
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("blob %s: %w", descriptor.Digest, err)
+	case have > limit:
+		return nil, unusable("blob %s is said to have %d bytes, and has more than the %d that are read", descriptor.Digest, descriptor.Size, limit)
+	case !verifier.Verified():
+		return nil, lie("it gave other content for blob %s", descriptor.Digest)
+	case have != descriptor.Size:
+		return nil, unusable("blob %s has %d bytes, and its manifest says %d", descriptor.Digest, have, descriptor.Size)
+	}
+	return data.Bytes(), nil
 }
 
 // Envelope fetches the signature envelope that a signature manifest names as its only layer (Notary Project,
 // signature specification, section "Storage"), with its media type.
 func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor) ([]byte, string, error) {
-	manifest, err := r.Manifest(ctx, signature)
+	manifest, _, err := r.Manifest(ctx, signature.Digest)
 	if err != nil {
 		return nil, "", err
 	}

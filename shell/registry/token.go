@@ -27,6 +27,22 @@ type tokens struct {
 	fetches map[string]*fetch
 }
 
+// repositoryTokens are those of one repository: another one may have other credentials.
+type repositoryTokens struct {
+	*tokens
+	repository string
+}
+
+// GetToken gives a token that may still be good.
+func (t *repositoryTokens) GetToken(ctx context.Context, registry string, scheme auth.Scheme, scopes string) (string, error) {
+	return t.tokens.GetToken(ctx, registry+"/"+t.repository, scheme, scopes)
+}
+
+// Set fetches a token, once for all who ask for it at the same time.
+func (t *repositoryTokens) Set(ctx context.Context, registry string, scheme auth.Scheme, scopes string, get func(context.Context) (string, error)) (string, error) {
+	return t.tokens.Set(ctx, registry+"/"+t.repository, scheme, scopes, get)
+}
+
 // fetch is one that is under way.
 type fetch struct {
 	done    chan struct{} // closed when the rest is set

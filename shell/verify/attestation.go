@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
 // attestationsOfType looks at every referrer of the type, in parallel, and has the core judge the payloads of those that
@@ -21,7 +23,7 @@ import (
 func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	referrers, limited, err := a.repository.Referrers(ctx, image, demand.Name)
 	if err != nil {
-		return core.AttestationsFact{Failure: findingOf(ctx, err)}
+		return core.AttestationsFact{Failure: findingOn(ctx, err, core.AttestationInvalid)}
 	}
 	if limited {
 		return core.AttestationsFact{Failure: &core.Finding{
@@ -82,39 +84,40 @@ type candidate struct {
 
 // candidate verifies a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name
 // the image as subject and be of the type: what was made for another image, or as something else, does not count,
-// whatever the registry lists.
+// whatever the registry lists. One that is listed and cannot be had counts against the image only if it is signed, since
+// anyone may name what does not exist.
 func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer ocispec.Descriptor, artifactType string) candidate {
 	c := candidate{fact: core.AttestationFact{Digest: referrer.Digest.String()}}
-	manifest, err := a.repository.Manifest(ctx, referrer)
-	if err != nil {
+	manifest, fetched, err := a.repository.Manifest(ctx, referrer.Digest)
+	switch {
+	case errors.Is(err, registry.ErrAbsent):
+		c.fact.Missing = findingOn(ctx, err, core.AttestationMissing)
+		fetched = referrer
+	case err != nil:
 		c.fact.Foreign = findingOn(ctx, err, core.AttestationInvalid)
+	default:
+		c.fact.Foreign = foreign(manifest, image, referrer, artifactType)
+		c.layer, c.unfit = payloadLayer(manifest.Layers)
+	}
+	if c.fact.Foreign != nil || a.task.Statement.Level == core.LevelSkip {
 		return c
 	}
-	if manifest.Subject == nil || manifest.Subject.Digest != image.Digest {
-		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
-		return c
-	}
-	if declared := typeOf(manifest); declared != artifactType {
-		c.fact.Foreign = &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, core.Clip(declared, core.MaxName))}
-		return c
-	}
-	c.layer, c.unfit = payloadLayer(manifest.Layers)
-	if a.task.Statement.Level == core.LevelSkip {
-		return c
-	}
-	if c.fact.Signature, err = g.signatures(ctx, a, referrer); err != nil {
-		c.fact.Foreign = findingOf(ctx, err)
+	if c.fact.Signature, err = g.signatures(ctx, a, fetched); err != nil {
+		c.fact.Foreign = findingOn(ctx, err, core.AttestationMissing)
 	}
 	return c
 }
 
-// typeOf is a manifest's artifact type, or in the absence of that the media type of its config (OCI image
-// specification, section "Guidelines for Artifact Usage").
-func typeOf(manifest ocispec.Manifest) string {
-	if manifest.ArtifactType != "" {
-		return manifest.ArtifactType
+// foreign tells why a manifest is no attestation of the type for the image; nil where it is one.
+func foreign(manifest ocispec.Manifest, image, referrer ocispec.Descriptor, artifactType string) *core.Finding {
+	declared := registry.ArtifactType(manifest)
+	switch {
+	case manifest.Subject == nil || manifest.Subject.Digest != image.Digest:
+		return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
+	case declared != artifactType:
+		return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, core.Clip(declared, core.MaxName))}
 	}
-	return manifest.Config.MediaType
+	return nil
 }
 
 // Bounds on the payloads that are in memory at once, bytes: of those that are read, as they come, which a registry may
@@ -130,7 +133,7 @@ const (
 // judgeDecisive judges the trusted attestations that decide, each as soon as it is read.
 func (g *Gatherer) judgeDecisive(ctx context.Context, a artifact, demand core.AttestationType, candidates []candidate, now time.Time) {
 	trusted := lo.FilterMap(candidates, func(c candidate, _ int) (core.AttestationFact, bool) {
-		return c.fact, c.fact.Foreign == nil && c.fact.Signature.Verified
+		return c.fact, c.fact.Foreign == nil && c.fact.Missing == nil && c.fact.Signature.Verified
 	})
 	decisive := lo.SliceToMap(core.Decisive(demand.Select, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
 	g.each(len(candidates), func(i int) {
@@ -154,7 +157,7 @@ func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.Attestatio
 	defer give()
 	data, err := a.repository.Blob(ctx, c.layer, maxPayload)
 	if err != nil {
-		c.fact.Unusable = findingOf(ctx, err)
+		c.fact.Unusable = findingOn(ctx, err, core.AttestationInvalid)
 		return
 	}
 	give, err = g.judging.Take(ctx, a.task.Policy, evaluatedSize(unpackedSize(data)))

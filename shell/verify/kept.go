@@ -98,7 +98,7 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 		defer g.gate.Leave(a.task.Policy)
 		fact, err := g.signatures(ctx, a, image)
 		if err != nil {
-			return verification{failure: findingOf(ctx, err)}, cache.Keep{}
+			return verification{failure: findingOn(ctx, err, core.SignatureInvalid)}, cache.Keep{}
 		}
 		if slices.ContainsFunc(fact.Rejected, func(f core.Finding) bool { return f.Code == core.SignatureMismatch }) {
 			g.outcomes.Forget(a.resolution()) // size or media type may be what a proxy made of them

@@ -1,0 +1,189 @@
+package registry
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// Bounds on answers.
+const (
+	maxManifest    = 4 << 20 // bytes, as the distribution specification recommends
+	maxEnvelope    = 4 << 20 // bytes
+	maxExplanation = 8 << 10 // bytes of an error that are read
+	maxPacked      = 1 << 16 // bytes by which a packed answer may be longer than what is in it
+
+	// maxElements bounds the commas of a JSON document, and with them its elements: in four megabytes there is room for a
+	// million empty descriptors, each of which costs a hundred bytes of memory. Real ones are longer than that.
+	maxElements = 100_000
+)
+
+// Media types of manifests, and of Docker's config, that the OCI image specification does not have.
+const (
+	mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json" // what early signers wrote; notation still verifies it
+	mediaTypeDockerManifest   = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerConfig     = "application/vnd.docker.container.image.v1+json"
+	mediaTypeDockerList       = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+func isManifestType(mediaType string) bool {
+	switch mediaType {
+	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, mediaTypeDockerManifest, mediaTypeDockerList, mediaTypeArtifactManifest:
+		return true
+	}
+	return false
+}
+
+// acceptManifests asks for a manifest as it was pushed.
+var acceptManifests = strings.Join([]string{
+	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, mediaTypeDockerManifest, mediaTypeDockerList, mediaTypeArtifactManifest,
+}, ", ")
+
+// brokenOff is an answer that came to an end before its end, whatever protocol broke it.
+type brokenOff struct{ cause error }
+
+// Error is the cause's text.
+func (b *brokenOff) Error() string { return b.cause.Error() }
+
+// Unwrap gives the cause.
+func (b *brokenOff) Unwrap() error { return b.cause }
+
+// errTooLong is an answer of which there is more than is read.
+var errTooLong = errors.New("it is longer than what is read")
+
+// reader reads from one repository, with room at its registry.
+type reader struct {
+	client     *auth.Client
+	host       *host
+	repository string
+	root       *url.URL // of the registry
+}
+
+// url is the address of something in the repository.
+func (r *reader) url(kind, name string, query url.Values) *url.URL {
+	at := r.root.JoinPath("v2", r.repository, kind, name)
+	at.RawQuery = query.Encode()
+	return at
+}
+
+// ask sends a request with what the repository's registry wants to see of credentials. The caller closes the body.
+func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept string) (*http.Response, error) {
+	ctx = auth.AppendRepositoryScope(ctx, registry.Reference{Registry: r.root.Host, Repository: r.repository}, auth.ActionPull)
+	request, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept-Encoding", "identity") // digests and lengths are of what is not packed
+	if accept != "" {
+		request.Header.Set("Accept", accept)
+	}
+	return r.client.Do(request)
+}
+
+// refused is the error of an answer that is not what was asked for, with what the registry says of it.
+func refused(response *http.Response) error {
+	var explained struct {
+		Errors errcode.Errors `json:"errors"`
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxExplanation))
+	if err != nil || json.Unmarshal(text, &explained) != nil {
+		explained.Errors = nil
+	}
+	return &errcode.ErrorResponse{
+		Method: response.Request.Method, URL: response.Request.URL, StatusCode: response.StatusCode, Errors: explained.Errors,
+	}
+}
+
+// body is an answer's content, unpacked where a proxy packed it although it was asked not to.
+func body(response *http.Response, limit int64) (io.Reader, error) {
+	arriving := &arriving{response.Body}
+	switch encoding := strings.ToLower(strings.TrimSpace(strings.Join(response.Header.Values("Content-Encoding"), ","))); encoding {
+	case "", "identity":
+		return arriving, nil
+	case "gzip", "x-gzip":
+		unpacked, err := gzip.NewReader(io.LimitReader(arriving, limit+maxPacked))
+		if err != nil {
+			return nil, fmt.Errorf("it cannot be unpacked: %w", err)
+		}
+		return unpacked, nil
+	default:
+		return nil, fmt.Errorf("it is packed as %q", encoding)
+	}
+}
+
+// arriving marks what goes wrong while an answer comes as the connection's fault.
+type arriving struct{ next io.Reader }
+
+// Read is part of io.Reader.
+func (a *arriving) Read(data []byte) (int, error) {
+	n, err := a.next.Read(data)
+	if err != nil && err != io.EOF {
+		err = &brokenOff{err}
+	}
+	return n, err
+}
+
+// readDocument reads a JSON document, if it is not too long and does not cost much more memory than it has bytes; else
+// it gives errTooLong.
+func readDocument(response *http.Response) ([]byte, error) {
+	from, err := body(response, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(from, maxManifest+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxManifest:
+		return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, maxManifest)
+	case bytes.Count(text, []byte(",")) > maxElements:
+		return nil, fmt.Errorf("%w: more than %d elements", errTooLong, maxElements)
+	}
+	return text, nil
+}
+
+// mediaTypeOf reads Content-Type as RFC 9110 has it, without parameters; "" for none or nonsense.
+func mediaTypeOf(response *http.Response) string {
+	mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return ""
+	}
+	return mediaType
+}
+
+// validate refuses digests that cannot be part of a path or are of an algorithm that nobody should rely on.
+func validate(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if algorithm := d.Algorithm(); algorithm != digest.SHA256 && algorithm != digest.SHA512 {
+		return fmt.Errorf("the algorithm %s is not supported; use sha256 or sha512", algorithm)
+	}
+	return nil
+}
+
+// headerDigest is the digest that a registry says its answer has; "" where it says none.
+func headerDigest(response *http.Response) (digest.Digest, error) {
+	said := digest.Digest(response.Header.Get("Docker-Content-Digest"))
+	if said == "" {
+		return "", nil
+	}
+	if err := validate(said); err != nil {
+		return "", lie("it gave the digest %q: %v", said, err)
+	}
+	return said, nil
+}

@@ -1,0 +1,220 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+)
+
+// TestResolve finds media type, digest and length of an image, whatever a registry or proxy leaves out of its answer to
+// HEAD, and takes no answer that contradicts itself.
+func TestResolve(t *testing.T) {
+	header := func(key, value string) testregistry.Fault {
+		return testregistry.EditHeader(func(h http.Header) {
+			if h.Del(key); value != "" {
+				h.Set(key, value)
+			}
+		})
+	}
+	head := func(fault testregistry.Fault) testregistry.Fault {
+		return testregistry.Only(testregistry.Method(http.MethodHead), fault)
+	}
+	get := func(fault testregistry.Fault) testregistry.Fault {
+		return testregistry.Only(testregistry.Method(http.MethodGet), fault)
+	}
+	status := func(status int) testregistry.Fault { return testregistry.FailTimes(-1, status, nil) }
+	other := digest.FromString("other").String()
+	wrong := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		testregistry.SwapBody([]byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageManifest+`"}`), nil)(w, r, next)
+	}
+	tests := map[string]struct {
+		fault  testregistry.Fault
+		tag    core.Code // "" where all goes well in the end
+		digest core.Code
+		asked  int
+	}{
+		"all is well":                            {nil, "", "", 1},
+		"HEAD has no length":                     {head(header("Content-Length", "")), "", "", 2},
+		"HEAD has a length of 0":                 {head(header("Content-Length", "0")), "", "", 2},
+		"HEAD is packed":                         {head(header("Content-Encoding", "gzip")), "", "", 2},
+		"all is packed":                          {testregistry.Pack, "", "", 2},
+		"HEAD has a generic type":                {head(header("Content-Type", "application/octet-stream")), "", "", 2},
+		"all has a generic type":                 {header("Content-Type", "application/json; charset=utf-8"), "", "", 2},
+		"all has the type of text":               {header("Content-Type", "text/plain"), "", "", 2},
+		"a type with parameters":                 {header("Content-Type", strings.ToUpper(ocispec.MediaTypeImageManifest)+" ; charset=utf-8"), "", "", 1},
+		"HEAD is not allowed":                    {head(status(405)), "", "", 2},
+		"HEAD is not implemented":                {head(status(501)), "", "", 0},
+		"HEAD finds nothing":                     {head(status(404)), "", "", 2},
+		"HEAD is a bad request":                  {head(status(400)), "", "", 2},
+		"HEAD is refused":                        {head(status(403)), core.RegistryUnauthorized, core.RegistryUnauthorized, 1},
+		"nothing is there":                       {status(404), core.ImageNotFound, core.ImageNotFound, 2},
+		"no digest of HEAD":                      {head(header("Docker-Content-Digest", "")), "", "", 0},
+		"no digest at all":                       {header("Docker-Content-Digest", ""), "", "", 0},
+		"no digest, and nothing else":            {testregistry.Chain(header("Docker-Content-Digest", ""), header("Content-Type", ""), header("Content-Length", "")), "", "", 2},
+		"a wrong digest of HEAD, the rest left":  {head(testregistry.Chain(header("Docker-Content-Digest", other), header("Content-Type", ""))), "", core.RegistryInvalid, 0},
+		"a wrong digest of GET":                  {testregistry.Chain(head(status(405)), get(header("Docker-Content-Digest", other))), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"a digest that is none":                  {header("Docker-Content-Digest", "sha256:no"), core.RegistryInvalid, core.RegistryInvalid, 1},
+		"a digest by MD5":                        {header("Docker-Content-Digest", "md5:d41d8cd98f00b204e9800998ecf8427e"), core.RegistryInvalid, core.RegistryInvalid, 1},
+		"other content than the digest's":        {testregistry.Chain(head(status(405)), get(wrong)), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"half of it, as if it were all":          {testregistry.Chain(head(status(405)), get(testregistry.CutShort)), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"half of it, and a connection that ends": {testregistry.Chain(head(status(405)), get(testregistry.Truncate)), core.RegistryUnavailable, core.RegistryUnavailable, 2},
+		"half of it in chunks":                   {testregistry.Chain(head(status(405)), get(testregistry.EndEarly)), core.RegistryUnavailable, core.RegistryUnavailable, 2},
+		"a type that contradicts the content":    {testregistry.Chain(head(status(405)), get(header("Content-Type", ocispec.MediaTypeImageIndex))), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"packed in a way that nobody asked for":  {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "br"))), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"said to be packed, and not":             {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "gzip"))), core.RegistryInvalid, core.RegistryInvalid, 2},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			s := stocked(t, testregistry.Options{}, nil)
+			image := s.push(t, "other")
+			repository := s.client.Repository(core.Reference{Registry: s.registry.Host(), Repository: "acme/other"})
+			s.registry.Reset()
+			s.registry.SetFault(test.fault)
+			for want, ref := range map[*core.Code]core.Reference{&test.tag: {Tag: "v1"}, &test.digest: {Digest: image.Digest.String()}} {
+				s.registry.Reset()
+				got, err := repository.Resolve(t.Context(), ref)
+				faultCase{want: *want}.check(t, err)
+				if err == nil && (got.Digest != image.Digest || got.Size != image.Size || got.MediaType != image.MediaType) {
+					t.Errorf("%+v: %+v; want %+v", ref, got, image)
+				}
+				if n := len(s.registry.Requests()); test.asked != 0 && n != test.asked && *want == "" {
+					t.Errorf("%+v: %d requests; want %d", ref, n, test.asked)
+				}
+			}
+		})
+	}
+}
+
+// TestDocuments takes no manifest that could be taken for another one, and blames it on what was pushed, for which the
+// digest vouches.
+func TestDocuments(t *testing.T) {
+	layer := fmt.Sprintf(`{"mediaType":"application/json","digest":%q,"size":2}`, digest.FromString("{}"))
+	config := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":2}`, ocispec.MediaTypeEmptyJSON, digest.FromString("{}"))
+	good := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/y","config":%s,"layers":[%s],"subject":%s,"annotations":{"Layers":"1","layers":"2"}}`, ocispec.MediaTypeImageManifest, config, layer, layer)
+	with := func(fields string) string { return strings.Replace(good, "{", "{"+fields+",", 1) }
+	tests := map[string]struct {
+		text, contentType string
+		good              bool
+	}{
+		"a manifest":                            {good, ocispec.MediaTypeImageManifest, true},
+		"a type in capitals, with a parameter":  {good, "Application/vnd.oci.image.manifest.V1+json; charset=utf-8", true},
+		"a generic type":                        {good, "application/json", true},
+		"no type":                               {good, "", true},
+		"no media type inside":                  {strings.Replace(good, fmt.Sprintf(`"mediaType":%q,`, ocispec.MediaTypeImageManifest), "", 1), ocispec.MediaTypeImageManifest, true},
+		"no media type anywhere":                {strings.Replace(good, fmt.Sprintf(`"mediaType":%q,`, ocispec.MediaTypeImageManifest), "", 1), "application/json", false},
+		"data inside a descriptor":              {strings.Replace(good, `"size":2}`, `"size":2,"data":"e30="}`, 1), ocispec.MediaTypeImageManifest, true},
+		"an artifact manifest":                  {fmt.Sprintf(`{"mediaType":%q,"artifactType":"x/y","blobs":[%s]}`, mediaTypeArtifactManifest, layer), mediaTypeArtifactManifest, true},
+		"an index":                              {indexOf(), ocispec.MediaTypeImageIndex, false},
+		"an index, said to be a manifest":       {indexOf(), ocispec.MediaTypeImageManifest, false},
+		"a manifest, said to be an index":       {good, ocispec.MediaTypeImageIndex, false},
+		"a manifest that says it is an index":   {strings.Replace(good, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, 1), ocispec.MediaTypeImageManifest, false},
+		"the same, said so":                     {strings.Replace(good, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, 1), ocispec.MediaTypeImageIndex, false},
+		"a manifest of Docker":                  {strings.Replace(good, ocispec.MediaTypeImageManifest, mediaTypeDockerManifest, 1), mediaTypeDockerManifest, false},
+		"an index and a manifest in one":        {with(`"manifests":[]`), ocispec.MediaTypeImageManifest, false},
+		"layers and blobs":                      {with(`"blobs":[]`), ocispec.MediaTypeImageManifest, false},
+		"a field twice":                         {with(`"layers":[]`), ocispec.MediaTypeImageManifest, false},
+		"a field twice but for a letter":        {with(`"Layers":[]`), ocispec.MediaTypeImageManifest, false},
+		"a field twice, behind":                 {strings.TrimSuffix(good, "}") + `,"SUBJECT":` + config + `}`, ocispec.MediaTypeImageManifest, false},
+		"a field in letters that fold":          {with(`"ſubject":` + config), ocispec.MediaTypeImageManifest, false},
+		"a field of a descriptor twice":         {strings.Replace(good, `"size":2`, `"size":1,"size":2`, 1), ocispec.MediaTypeImageManifest, false},
+		"a descriptor's field but for a letter": {strings.Replace(good, `"size":2`, `"size":2,"Digest":"x"`, 1), ocispec.MediaTypeImageManifest, false},
+		"a negative size":                       {strings.ReplaceAll(good, `"size":2`, `"size":-2`), ocispec.MediaTypeImageManifest, false},
+		"a size that overflows":                 {strings.ReplaceAll(good, `"size":2`, `"size":18446744073709551618`), ocispec.MediaTypeImageManifest, false},
+		"two documents":                         {good + good, ocispec.MediaTypeImageManifest, false},
+		"something behind it":                   {good + "x", ocispec.MediaTypeImageManifest, false},
+		"a byte order mark":                     {"\ufeff" + good, ocispec.MediaTypeImageManifest, false},
+		"no JSON":                               {"x", ocispec.MediaTypeImageManifest, false},
+		"a list":                                {"[" + good + "]", ocispec.MediaTypeImageManifest, false},
+		"null":                                  {"null", ocispec.MediaTypeImageManifest, false},
+		"too deep":                              {with(`"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000)), ocispec.MediaTypeImageManifest, false},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			repository, _ := served(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header()["Content-Type"] = nil
+				if test.contentType != "" {
+					w.Header().Set("Content-Type", test.contentType)
+				}
+				fmt.Fprint(w, test.text)
+			}, Options{})
+			named := digest.FromString(test.text)
+			manifest, descriptor, err := repository.Manifest(t.Context(), named)
+			if (err == nil) != test.good || err != nil && !errors.Is(err, ErrUnusable) {
+				t.Fatalf("%v; good should be %t", err, test.good)
+			}
+			if err == nil && (descriptor.Size != int64(len(test.text)) || descriptor.Digest != named || !strings.Contains(test.text+test.contentType, descriptor.MediaType) || len(manifest.Layers) != 1) {
+				t.Errorf("%+v with %d layers", descriptor, len(manifest.Layers))
+			}
+		})
+	}
+}
+
+// TestBlobs blames what was pushed where that has another size than its manifest says, and the registry where it gives
+// something else.
+func TestBlobs(t *testing.T) {
+	const text = "the content"
+	content := digest.FromString(text)
+	tests := map[string]struct {
+		descriptor ocispec.Descriptor
+		fault      testregistry.Fault // before the content
+		code       core.Code          // "" where all goes well
+		unusable   bool
+		absent     bool
+	}{
+		"all is well":                         {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, nil, "", false, false},
+		"by SHA-512":                          {ocispec.Descriptor{Digest: digest.SHA512.FromString(text), Size: int64(len(text))}, nil, "", false, false},
+		"packed on the way":                   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Pack, "", false, false},
+		"data beside the digest":              {ocispec.Descriptor{Digest: content, Size: int64(len(text)), Data: []byte("other words")}, nil, "", false, false},
+		"said to be shorter":                  {ocispec.Descriptor{Digest: content, Size: 3}, nil, core.RegistryInvalid, true, false},
+		"said to be longer":                   {ocispec.Descriptor{Digest: content, Size: 90}, nil, core.RegistryInvalid, true, false},
+		"said to be of no size":               {ocispec.Descriptor{Digest: content}, nil, core.RegistryInvalid, true, false},
+		"said to be of a negative size":       {ocispec.Descriptor{Digest: content, Size: -1}, nil, core.RegistryInvalid, true, false},
+		"said to be too long":                 {ocispec.Descriptor{Digest: content, Size: 101}, nil, core.RegistryInvalid, true, false},
+		"too long, whatever is said":          {ocispec.Descriptor{Digest: content, Size: 3}, testregistry.SwapBody([]byte(strings.Repeat("x", 1000)), nil), core.RegistryInvalid, true, false},
+		"a digest by SHA-384":                 {ocispec.Descriptor{Digest: digest.SHA384.FromString(text), Size: int64(len(text))}, nil, core.RegistryInvalid, true, false},
+		"not there":                           {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 404, nil), core.RegistryInvalid, true, true},
+		"other content":                       {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte("the CONTENT"), nil), core.RegistryInvalid, false, false},
+		"shorter content":                     {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.CutShort, core.RegistryInvalid, false, false},
+		"longer content":                      {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte(text+"s"), nil), core.RegistryInvalid, false, false},
+		"content that breaks off":             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Truncate, core.RegistryUnavailable, false, false},
+		"content that breaks off in chunks":   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.EndEarly, core.RegistryUnavailable, false, false},
+		"refused":                             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 403, nil), core.RegistryUnauthorized, false, false},
+		"no content, though it is said to be": {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(204, nil, ""), core.RegistryUnavailable, false, false},
+		"a part of the content":               {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(206, nil, text), core.RegistryUnavailable, false, false},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			repository, _ := served(t, func(w http.ResponseWriter, r *http.Request) {
+				plain := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+					fmt.Fprint(w, text)
+				})
+				if test.fault == nil {
+					plain(w, r)
+					return
+				}
+				test.fault(w, r, plain)
+			}, Options{})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			data, err := repository.Blob(ctx, test.descriptor, 100)
+			faultCase{want: test.code}.check(t, err)
+			if err == nil && string(data) != text {
+				t.Errorf("%q", data)
+			}
+			if errors.Is(err, ErrUnusable) != test.unusable || errors.Is(err, ErrAbsent) != test.absent {
+				t.Errorf("%v: unusable should be %t, absent %t", err, test.unusable, test.absent)
+			}
+		})
+	}
+}

@@ -1,0 +1,219 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/jellydator/ttlcache/v3"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Bounds on the pages of a list, which may be as many as there are referrers that are looked at.
+const (
+	minPages  = 50
+	maxBarren = 10 // that bring nothing new
+)
+
+// referrerList is what was found of the referrers of one artifact type.
+type referrerList struct {
+	artifactType string
+	most         int // of the type that are looked at
+	found        []ocispec.Descriptor
+	seen         map[digest.Digest]bool // of any type
+	truncated    bool                   // there are more, or more than can be read
+}
+
+// add takes a page's entries. Registries need not filter, so they are filtered here whatever the registry says. One that
+// is listed twice counts if it is of the type once.
+func (l *referrerList) add(page []entry) (fresh bool) {
+	for _, e := range page {
+		fresh = fresh || !l.seen[e.Digest]
+		l.seen[e.Digest] = true
+		listed := slices.ContainsFunc(l.found, func(d ocispec.Descriptor) bool { return d.Digest == e.Digest })
+		if listed || e.ArtifactType != l.artifactType && !untold(e.ArtifactType) {
+			continue
+		}
+		if len(l.found) == l.most {
+			l.truncated = true
+			return fresh
+		}
+		l.found = append(l.found, ocispec.Descriptor{MediaType: e.MediaType, Digest: e.Digest, Size: e.Size, ArtifactType: e.ArtifactType})
+	}
+	return fresh
+}
+
+// untold tells that the artifact type that a list has for an entry says nothing of the artifact: there is none, or the
+// registry took it from a config that artifacts of all types have. Only its manifest will tell.
+func untold(artifactType string) bool {
+	switch artifactType {
+	case "", ocispec.MediaTypeEmptyJSON, ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
+		return true
+	}
+	return false
+}
+
+// ArtifactType is a manifest's artifact type, or in the absence of that the media type of its config (OCI image
+// specification, section "Guidelines for Artifact Usage").
+func ArtifactType(manifest ocispec.Manifest) string {
+	return cmp.Or(manifest.ArtifactType, manifest.Config.MediaType)
+}
+
+// Referrers lists the manifests of an artifact type that refer to a subject, by the referrers API or, where a registry
+// has none, by the fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag
+// Schema"). The list is complete or it is an error; truncated tells that there are more than are looked at.
+//
+// The tag is kept by those who push, and may be left over from a time at which the registry had no such API. So it
+// counts only where the API is found missing before and after it was read, unless that was found out lately: one answer
+// that goes wrong does not make an old list the current one.
+func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, truncated bool, err error) {
+	if err := validate(subject.Digest); err != nil {
+		return nil, false, lie("its digest is %q: %v", subject.Digest, err)
+	}
+	reader, leave, err := r.enter(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer leave()
+	fresh := func() *referrerList {
+		return &referrerList{artifactType: artifactType, most: r.client.options.MaxReferrers, seen: map[digest.Digest]bool{}}
+	}
+	list := fresh()
+	hasAPI, err := reader.listPages(ctx, subject, list)
+	if err == nil && !hasAPI {
+		var tagged bool
+		tagged, err = reader.listTag(ctx, subject, list)
+		if err == nil && tagged && reader.host.withoutAPI.Get(r.ref.Repository) == nil {
+			byAPI := fresh()
+			if hasAPI, err = reader.listPages(ctx, subject, byAPI); hasAPI {
+				list = byAPI
+			} else if err == nil {
+				reader.host.withoutAPI.Set(r.ref.Repository, struct{}{}, ttlcache.DefaultTTL)
+			}
+		}
+	}
+	if err != nil {
+		return nil, false, classify(ctx, listing, err)
+	}
+	return list.found, list.truncated, nil
+}
+
+// listPages reads the referrers API to its last page. It tells whether there is such an API.
+func (r *reader) listPages(ctx context.Context, subject ocispec.Descriptor, list *referrerList) (hasAPI bool, err error) {
+	page := r.url("referrers", subject.Digest.String(), url.Values{"artifactType": {list.artifactType}})
+	asked, barren := map[string]bool{}, 0
+	for first := true; page != nil && !list.truncated; first = false {
+		if asked[page.String()] {
+			return true, lie("its list goes in circles: page %s comes again", page.Redacted())
+		}
+		if len(asked) >= max(minPages, list.most) {
+			list.truncated = true
+			return true, nil
+		}
+		asked[page.String()] = true
+		entries, next, err := r.listPage(ctx, page)
+		switch {
+		case first && errors.Is(err, errNoAPI):
+			return false, nil
+		case errors.Is(err, errTooLong): // which is as long as those who may push make it
+			list.truncated = true
+			return true, nil
+		case err != nil:
+			return true, err
+		}
+		if !list.add(entries) && next != nil {
+			barren++
+		}
+		if barren > maxBarren {
+			return true, lie("its list has more than %d pages that bring nothing new", maxBarren)
+		}
+		page = next
+	}
+	return true, nil
+}
+
+// errNoAPI is an answer by which a registry says that it has no referrers API.
+var errNoAPI = errors.New("the registry's list has a page that is not there")
+
+// listPage reads one page, and finds the next one.
+func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL, error) {
+	response, err := r.ask(ctx, http.MethodGet, page, ocispec.MediaTypeImageIndex)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusGone, http.StatusNotImplemented:
+		return nil, nil, errNoAPI
+	default:
+		return nil, nil, refused(response)
+	}
+	if mediaType := mediaTypeOf(response); mediaType != ocispec.MediaTypeImageIndex {
+		return nil, nil, lie("its list has the media type %q; want %q", mediaType, ocispec.MediaTypeImageIndex)
+	}
+	text, err := readDocument(response)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := decodeList(text)
+	if err != nil {
+		return nil, nil, lie("its list cannot be read: %v", err)
+	}
+	next, err := nextPage(r.root, response.Request.URL, response.Header.Values("Link"))
+	if err != nil {
+		return nil, nil, lie("%v", err)
+	}
+	return entries, next, nil
+}
+
+// listTag reads the index under the fallback tag, if there is one. What is wrong with an index that was pushed is the
+// fault of who pushed it, not the registry's.
+func (r *reader) listTag(ctx context.Context, subject ocispec.Descriptor, list *referrerList) (exists bool, err error) {
+	tag := fmt.Sprintf("%s-%.64s", subject.Digest.Algorithm(), subject.Digest.Encoded()) // that of a long digest is cut
+	response, err := r.ask(ctx, http.MethodGet, r.url("manifests", tag, nil), ocispec.MediaTypeImageIndex)
+	if err != nil {
+		return false, err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return false, nil
+	default:
+		return false, refused(response)
+	}
+	text, err := readDocument(response)
+	if errors.Is(err, errTooLong) {
+		list.truncated = true
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	said, err := headerDigest(response)
+	if err != nil {
+		return false, err
+	}
+	wrong := lie // what is not vouched for by a digest may be no index that anyone pushed
+	if said != "" {
+		if have := said.Algorithm().FromBytes(text); have != said {
+			return false, lie("it gave %s for its fallback tag, and content of %s", said, have)
+		}
+		wrong = unusable
+	}
+	if mediaType := mediaTypeOf(response); mediaType != ocispec.MediaTypeImageIndex {
+		return false, wrong("its fallback tag %s has the media type %q; want %q", tag, mediaType, ocispec.MediaTypeImageIndex)
+	}
+	entries, err := decodeList(text)
+	if err != nil {
+		return false, wrong("its fallback tag %s is no list of referrers: %v", tag, err)
+	}
+	list.add(entries)
+	return true, nil
+}
