@@ -16,11 +16,11 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
     go build -trimpath -ldflags "-s -w" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
 
-# The verification plugin, from its release. 0.3.0 to 0.3.2 verify signatures; 0.3.3 does not. It is published for
-# linux/amd64 under this checksum; for other platforms give both arguments.
+# The verification plugin, from its release. The checksum has no default: give the one that the release publishes beside
+# the archive (its name with .sha256), read over a channel that you trust. For another platform give both arguments.
 FROM ${GO_IMAGE} AS plugin
-ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.0/notation-venafi-csp-linux-amd64.tar.gz
-ARG PLUGIN_SHA256=03771794643f18c286b6db3a25a4d0b8e7c401e685b1e95a19f03c9356344f5a
+ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3/notation-venafi-csp-linux-amd64.tar.gz
+ARG PLUGIN_SHA256
 WORKDIR /download
 ADD --checksum=sha256:${PLUGIN_SHA256} ${PLUGIN_URL} plugin.tar.gz
 RUN mkdir -p /out/plugins/venafi-csp && \

@@ -93,7 +93,7 @@ func TestLevels(t *testing.T) {
 		"audit with authenticity enforced denies a foreign one":   {"audit", override("authenticity", "enforce"), everyone, "foreign", core.SignatureUntrusted, ""},
 		"a trusted identity admits its signer":                    {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed", core.Verified, ""},
 		"a trusted identity denies another signer of the same CA": {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.SignatureUntrusted, ""},
-		"a plugin checks the trusted identity itself":             {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", core.PluginRefused, ""},
+		"a plugin does not decide on the trusted identity":        {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", core.SignatureUntrusted, ""},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -75,7 +75,9 @@ func TestPluginsThatFail(t *testing.T) {
 		"it writes 100 MiB to stderr":              {"verify-signature:flood-stderr", core.PluginFailed, 502, "wrote more than"},
 		"it is older than the signature demands":   {"wrong-version", core.PluginIncapable, 406, "version 0.1.0"},
 		"its version is none":                      {"not-semver", core.PluginIncapable, 406, "semver"},
-		"it does not verify signatures, as 0.3.3":  {"no-capability", core.PluginIncapable, 406, "0.3.0 to 0.3.2"},
+		"it does not say that it verifies":         {"no-capability", core.PluginIncapable, 406, "install venafi-csp 0.3.3"},
+		"it verifies without saying so, as 0.3.3":  {"0.3.3", core.Verified, 200, ""},
+		"it looks up revocation too, as 0.3.0":     {"0.3.0", core.Verified, 200, ""},
 		"it does not accept the signature":         {"refuse", core.PluginRefused, 406, "failed with reason"},
 		"it hangs when asked what it is":           {"get-plugin-metadata:hang", core.PluginTimeout, 504, "get-plugin-metadata in time"},
 		"it answers garbage when asked what it is": {"get-plugin-metadata:garbage", core.PluginFailed, 502, "not the protocol's JSON"},
@@ -110,7 +112,9 @@ func TestAPluginSignatureOfAnotherImage(t *testing.T) {
 	}
 	other := image
 	other.Digest = digest.FromString("another image")
-	envelope, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: other, Plugin: signing.Venafi()})
+	attributes := signing.Venafi()
+	attributes.X5U = b.scenario.Platform.X5U(b.scenario.Signer().Certificate)
+	envelope, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: other, Plugin: attributes})
 	if err != nil {
 		t.Fatal(err)
 	}

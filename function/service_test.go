@@ -19,6 +19,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
 
@@ -26,6 +27,8 @@ import (
 type bench struct {
 	registry  *registry.Registry
 	scenario  *scenario.Scenario
+	config    string // the plugin's configuration file
+	ca        string // of the signing platform
 	trustDir  string
 	pluginDir string
 	log       *slog.Logger // of the service; nil discards
@@ -65,6 +68,13 @@ func prepare(t testing.TB, options registry.Options, mode string) *bench {
 	if b.scenario, err = scenario.New(b.registry.Host(), b.registry.Client(), !options.TLS); err != nil {
 		t.Fatal(err)
 	}
+	if b.scenario.Platform, err = signing.NewPlatform(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.scenario.Platform.Close() })
+	if b.config, b.ca, err = b.scenario.Platform.Write(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.scenario.WriteTrust(b.trustDir); err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +90,7 @@ func (b *bench) serve(t testing.TB, change setting) {
 	settings, _, err := function.LoadSettings("test", []string{
 		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenario.PolicyName, "--pluginDir", b.pluginDir,
 		"--allowLoopback", "--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
+		"--pluginConfig", "config=" + b.config,
 	}, noEnvironment, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +101,7 @@ func (b *bench) serve(t testing.TB, change setting) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
-	b.service, err = function.New(settings, os.LookupEnv, b.log)
+	b.service, err = function.New(settings, b.environment, b.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +150,14 @@ func (b *bench) publish(t testing.TB, name string) (reference, digest string) {
 	}
 	t.Fatalf("there is no case %q", name)
 	return "", ""
+}
+
+// environment is this process's, with the CA of the signing platform.
+func (b *bench) environment(name string) (string, bool) {
+	if name == "SSL_CERT_FILE" {
+		return b.ca, true
+	}
+	return os.LookupEnv(name)
 }
 
 func noEnvironment(string) (string, bool) { return "", false }

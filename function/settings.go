@@ -50,6 +50,8 @@ type Settings struct {
 	PluginConfig       map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
 	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
 	PluginConfigSecret string            `flag:"pluginConfigSecret" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
+	PluginX5UHosts     []string          `flag:"pluginX5UHosts" env:"PLUGIN_X5U_HOSTS" help:"Hosts, with a port where it is not 443, comma-separated, from which a plugin may fetch the certificate that a signature names (x5u), beside that of tpp_url in its configuration. From any other nothing is fetched, and the signature is denied."`
+	PluginVerifies     []string          `flag:"pluginVerifies" env:"PLUGIN_VERIFIES" help:"Versions of plugins, as name@version, comma-separated, that verify signatures although their metadata does not declare so. venafi-csp@0.3.3 is known."`
 	PluginTimeout      time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
 	MaxPluginProcesses int               `flag:"maxPluginProcesses" env:"MAX_PLUGIN_PROCESSES" default:"0" help:"Plugin processes that run at once; 0 is two for each CPU. The others wait, with their request's time."`
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/samber/lo"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
+	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -75,13 +77,10 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err != nil {
 		return nil, err
 	}
-	plugins := plugin.NewManager(plugin.Options{
-		Dir:          settings.PluginDir,
-		Config:       from.pluginConfig,
-		Timeout:      settings.PluginTimeout,
-		Env:          pluginEnvironment(env),
-		MaxProcesses: settings.MaxPluginProcesses,
-	})
+	plugins, err := newPlugins(settings, from.pluginConfig, env)
+	if err != nil {
+		return nil, err
+	}
 	outcomes := newCache(settings)
 	gatherer, err := verify.New(client, plugins, outcomes, verify.Options{
 		MaxParallel:          settings.MaxParallel,
@@ -103,6 +102,30 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.metrics.watch(gatherer, client, plugins)
 	f.closers = []func(){gatherer.Close, from.close}
 	return f, nil
+}
+
+// newPlugins makes the manager of the plugins that settings name.
+func newPlugins(settings Settings, config plugin.Config, env Environment) (*plugin.Manager, error) {
+	verifiers, err := plugin.ParseVerifiers(settings.PluginVerifies)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]string, len(settings.PluginX5UHosts))
+	for i, host := range settings.PluginX5UHosts {
+		host = strings.TrimSpace(host)
+		if hosts[i], err = core.PlatformHost("https://" + host); err != nil || strings.ContainsAny(host, "/?") {
+			return nil, fmt.Errorf("pluginX5UHosts: %q is no host, such as tpp.example.com or tpp.example.com:8443", host)
+		}
+	}
+	return plugin.NewManager(plugin.Options{
+		Dir:          settings.PluginDir,
+		Config:       config,
+		Timeout:      settings.PluginTimeout,
+		Env:          pluginEnvironment(env),
+		MaxProcesses: settings.MaxPluginProcesses,
+		Verifiers:    verifiers,
+		X5UHosts:     hosts,
+	}), nil
 }
 
 // secure has the service speak TLS, with certificates from files, or else from where trust comes from.

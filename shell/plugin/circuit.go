@@ -37,9 +37,9 @@ const (
 	idleCircuit = 10 * time.Minute
 )
 
-// circuits keep callers from waiting for a plugin that is broken. There is one for each plugin file and for each root
-// certificate of the signatures that it verifies: what one CA's signers make a plugin do, such as asking a server
-// that never answers, does not take it away from those who trust another.
+// circuits keep callers from waiting for a plugin that is broken. There is one for each plugin file, each root
+// certificate of the signatures that it verifies, and each address from which they have it fetch a certificate: what one
+// signer makes a plugin do, such as fetching what crashes it, does not take it away from others.
 type circuits struct {
 	pause time.Duration
 	known *ttlcache.Cache[string, *circuit]

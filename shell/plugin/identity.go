@@ -56,6 +56,9 @@ func (m *Manager) Revision() string {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		parts = append(parts, "config", key, config[key])
 	}
+	if info, err := os.Stat(config[configKey]); err == nil {
+		parts = append(parts, "file", identify(info).String())
+	}
 	return digestOf(parts...)
 }
 

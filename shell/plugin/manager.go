@@ -30,6 +30,8 @@ type Options struct {
 	Env          []string      // environment of the processes, "NAME=value"
 	MaxProcesses int           // that run at once; 0 is two for each CPU
 	Pause        time.Duration // for which a plugin that keeps failing is left alone; 0 is 5 seconds
+	Verifiers    []Verifier    // versions that verify without saying so, beside those that are known
+	X5UHosts     []string      // hosts of signing platforms beside that of the configuration, as core.PlatformHost gives them
 }
 
 // Config gives the plugin configuration of this moment. The map is not changed after it was given.

@@ -146,10 +146,11 @@ func TestInspect(t *testing.T) {
 		capable       bool
 		fails         string
 	}{
-		"a plugin that verifies":           {"", "0.3.0", true, ""},
-		"a plugin that does not, as 0.3.3": {"no-capability", "0.3.3", false, ""},
-		"a plugin that crashes":            {"crash", "", false, "exit status 2"},
-		"a plugin that answers garbage":    {"garbage", "", false, "not the protocol's JSON"},
+		"a plugin that verifies":                             {"", "0.3.2", true, ""},
+		"a plugin that does not":                             {"no-capability", "0.9.0", false, ""},
+		"a plugin that verifies without saying so, as 0.3.3": {"0.3.3", "0.3.3", true, ""},
+		"a plugin that crashes":                              {"crash", "", false, "exit status 2"},
+		"a plugin that answers garbage":                      {"garbage", "", false, "not the protocol's JSON"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -93,24 +93,31 @@ func (p *process) askMetadata(ctx context.Context) (*plugin.GetMetadataResponse,
 	case !slices.Contains(metadata.SupportedContractVersions, plugin.ContractVersion):
 		return nil, &Error{Code: core.PluginIncapable, Text: p.says("does not support contract version %s", plugin.ContractVersion)}
 	}
+	metadata = p.manager.completed(metadata)
 	return &metadata, nil
 }
 
 // VerifySignature asks the plugin for its part of a verification.
 func (p *process) VerifySignature(ctx context.Context, request *plugin.VerifySignatureRequest) (*plugin.VerifySignatureResponse, error) {
 	var response plugin.VerifySignatureResponse
-	if err := p.run(ctx, rootOf(request), request, &response); err != nil {
+	if err := p.run(ctx, sourceOf(request), request, &response); err != nil {
 		return nil, err
 	}
 	return &response, nil
 }
 
-// rootOf names the signature's last certificate, with which its chain was found to be trusted; "" without one.
-func rootOf(request *plugin.VerifySignatureRequest) string {
+// attributeX5U names the address from which venafi-csp fetches the signer's certificate.
+const attributeX5U = "com.venafi.notation.plugin.x5u"
+
+// sourceOf names whose signature this is and what it makes the plugin fetch: the signature's last certificate, with
+// which its chain was found to be trusted, and the address. One address that breaks the plugin, which an answer without
+// a certificate does, breaks it for those signatures only that name the same.
+func sourceOf(request *plugin.VerifySignatureRequest) string {
+	root, address := "", request.Signature.CriticalAttributes.ExtendedAttributes[attributeX5U]
 	if chain := request.Signature.CertificateChain; len(chain) > 0 {
-		return string(chain[len(chain)-1])
+		root = string(chain[len(chain)-1])
 	}
-	return ""
+	return digestOf(root, fmt.Sprint(address))
 }
 
 // says makes one line of text, since a plugin may say anything.
@@ -128,10 +135,10 @@ func (p *process) failed(cause error, format string, args ...any) *Error {
 }
 
 // run sends a request to a new process and reads its answer, unless the plugin is found broken. The wait for a slot
-// counts against the caller's time. root keeps apart whose signatures broke it.
-func (p *process) run(ctx context.Context, root string, request plugin.Request, response any) (err error) {
+// counts against the caller's time. source keeps apart whose signatures broke it.
+func (p *process) run(ctx context.Context, source string, request plugin.Request, response any) (err error) {
 	defer func() { p.manager.pool.count(err) }()
-	circuit := p.manager.circuits.of(digestOf(p.name, p.file.String(), root))
+	circuit := p.manager.circuits.of(digestOf(p.name, p.file.String(), source))
 	if circuit.isOpen() { // then nobody needs to wait
 		return circuit.refusal()
 	}

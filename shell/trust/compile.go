@@ -226,6 +226,9 @@ func parseCertificate(kind truststore.Type, block *pem.Block) (*x509.Certificate
 	if err != nil {
 		return nil, err
 	}
+	if err := core.CertificateBound(certificate); err != nil {
+		return nil, err
+	}
 	if err := truststore.ValidateCertificates([]*x509.Certificate{certificate}); err != nil {
 		return nil, err
 	}

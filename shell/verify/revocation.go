@@ -1,12 +1,17 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,7 +19,10 @@ import (
 	"github.com/notaryproject/notation-core-go/revocation"
 	"github.com/notaryproject/notation-core-go/revocation/crl"
 	"github.com/notaryproject/notation-core-go/revocation/purpose"
-	"github.com/notaryproject/notation-go/verifier"
+	"github.com/notaryproject/notation-core-go/revocation/result"
+	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
 // Bounds on revocation checks. A certificate authority that does not answer must leave time for the verdict.
@@ -38,7 +46,7 @@ type revocationCheck struct {
 func newRevocationCheck() (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second, ControlContext: refuseLinkLocal}).DialContext
-	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: transport})
+	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlAsDER{transport}})
 	if err != nil {
 		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
 	}
@@ -57,11 +65,98 @@ func newRevocationCheck() (revocationCheck, error) {
 	return check, nil
 }
 
-func (c revocationCheck) options() verifier.VerifierOptions {
-	return verifier.VerifierOptions{RevocationCodeSigningValidator: c.signing, RevocationTimestampingValidator: c.timestamping}
+func (c revocationCheck) close() { c.transport.CloseIdleConnections() }
+
+// watchedRevocation looks up the revocation of one chain. It asks nobody whom a stranger's certificate names, and keeps
+// what notation-go does not give with its result.
+type watchedRevocation struct {
+	next      revocation.Validator
+	authentic func(chain []*x509.Certificate) error // why the signer may not have anyone asked
+
+	withheld         bool // nobody was asked, since the signer is not authentic
+	revoked, unknown bool // what was found of any certificate
+	causes           []string
 }
 
-func (c revocationCheck) close() { c.transport.CloseIdleConnections() }
+// ValidateContext looks up a chain whose signer is authentic.
+func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocation.ValidateContextOptions) ([]*result.CertRevocationResult, error) {
+	if err := w.authentic(options.CertChain); err != nil {
+		w.withheld = true
+		return nil, fmt.Errorf("nobody was asked, since %w", err)
+	}
+	options.CertChain = lo.Map(options.CertChain, func(c *x509.Certificate, _ int) *x509.Certificate { return withAddresses(c) })
+	results, err := w.next.ValidateContext(withIssuers(ctx, options.CertChain), options)
+	w.unknown = err != nil
+	for _, of := range results {
+		w.revoked = w.revoked || of.Result == result.ResultRevoked
+		if of.Result != result.ResultUnknown {
+			continue
+		}
+		w.unknown = true
+		for _, server := range of.ServerResults {
+			if server.Error != nil {
+				w.causes = append(w.causes, core.Clip(fmt.Sprintf("%s: %s", server.Server, sentence(server.Error)), core.MaxName))
+			}
+		}
+	}
+	return results, err
+}
+
+// cause tells whom a look-up asked in vain, as the end of a sentence.
+func (w *watchedRevocation) cause() string {
+	if len(w.causes) == 0 {
+		return ""
+	}
+	return core.Clip(" ("+strings.Join(w.causes, "; ")+")", core.MaxWords)
+}
+
+// withAddresses leaves out the addresses of lists that are not fetched, such as those of a directory (ldap), where the
+// certificate names one that is: all that stay are asked, and one that cannot be asked would leave its status open.
+func withAddresses(certificate *x509.Certificate) *x509.Certificate {
+	fetched := lo.Filter(certificate.CRLDistributionPoints, func(address string, _ int) bool {
+		return len(address) > len("http:") && strings.EqualFold(address[:len("http:")], "http:")
+	})
+	if len(fetched) == 0 || len(fetched) == len(certificate.CRLDistributionPoints) {
+		return certificate
+	}
+	reduced := *certificate
+	reduced.CRLDistributionPoints = fetched
+	return &reduced
+}
+
+// crlAsDER serves lists of revoked certificates in DER that come as PEM.
+type crlAsDER struct{ next http.RoundTripper }
+
+// RoundTrip passes the request on.
+func (t crlAsDER) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.next.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	head, body := make([]byte, len("-----BEGIN")), response.Body
+	n, err := io.ReadFull(body, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		_ = body.Close() // the first error is what counts
+		return nil, err
+	}
+	rest := io.Reader(io.MultiReader(bytes.NewReader(head[:n]), body))
+	if string(head[:n]) == "-----BEGIN" {
+		text, err := io.ReadAll(io.LimitReader(rest, maxCRLBytes))
+		if err != nil {
+			_ = body.Close()
+			return nil, err
+		}
+		if block, _ := pem.Decode(text); block != nil {
+			text = block.Bytes
+		}
+		rest = bytes.NewReader(text)
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{rest, body}
+	return response, nil
+}
 
 // crlCache is notation-core-go's CRL cache in memory. The fetcher itself refuses lists past their next update.
 type crlCache struct {

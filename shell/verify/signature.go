@@ -14,43 +14,84 @@ import (
 	"github.com/notaryproject/notation-go/verifier"
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
 	"github.com/notaryproject/notation-go/verifier/truststore"
-	pluginframework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
-// signature verifies one signature. It gives the fact of a signature that satisfies, or else the finding.
+// signature verifies one signature. It gives the fact of a signature that satisfies, or else the finding. In order: the
+// envelope is bounded, notation-go verifies it, the trusted identities are held against the leaf whatever a plugin said,
+// and critical attributes that nobody understood deny. Until the signer is found authentic no plugin sees the signature
+// and no address that it names is asked.
 func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest ocispec.Descriptor) (core.SignatureFact, *core.Finding) {
 	envelope, mediaType, err := a.repository.Envelope(ctx, manifest)
 	if err != nil {
 		return core.SignatureFact{}, findingOn(ctx, err, core.SignatureInvalid)
 	}
+	if len(envelope) > maxSignature {
+		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("it has %d bytes, which is over the bound of %d", len(envelope), maxSignature)}
+	}
+	read := contentsOf(mediaType, envelope)
+	if err := read.bound(); err != nil {
+		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: err.Error()}
+	}
 	statement := a.task.Statement
 	statement.RegistryScopes = []string{"*"} // the core has chosen the statement
-	stores, plugins := &stores{trust: a.trust}, &pluginWatch{next: g.plugins}
-	notary, err := verifier.NewWithOptions(trust.Document(statement), stores, plugins, g.revocation.options())
+	stores := &stores{trust: a.trust}
+	authentic := func(chain []*x509.Certificate) error {
+		if !stores.trusts(chain) {
+			return errors.New("the signer's certificate is of no CA in the trust stores of the trust policy")
+		}
+		return core.TrustedIdentity(statement.TrustedIdentities, chain[0].Subject.String())
+	}
+	v := &attempt{stores: stores, plugins: &pluginWatch{next: g.plugins, authentic: authentic}}
+	v.signing = watchedRevocation{next: g.revocation.signing, authentic: authentic}
+	v.timestamping = watchedRevocation{next: g.revocation.timestamping, authentic: func([]*x509.Certificate) error { return authentic(read.chain) }}
+	notary, err := verifier.NewWithOptions(trust.Document(statement), stores, v.plugins, verifier.VerifierOptions{
+		RevocationCodeSigningValidator: &v.signing, RevocationTimestampingValidator: &v.timestamping,
+	})
 	if err != nil {
 		return core.SignatureFact{}, &core.Finding{Code: core.TrustPolicyInvalid, Reason: err.Error()}
 	}
 	ctx, horizon := withHorizon(ctx)
-	outcome, err := notary.Verify(ctx, subject, envelope, notation.VerifierVerifyOptions{
+	v.outcome, v.err = notary.Verify(ctx, subject, envelope, notation.VerifierVerifyOptions{
 		ArtifactReference:  "registry.example/" + a.task.Ref.Repository + "@" + subject.Digest.String(), // for the choice of a statement only, and refused with an IPv6 address
 		SignatureMediaType: mediaType,
 		PluginConfig:       g.plugins.Config(),
 	})
-	if err != nil {
-		return core.SignatureFact{}, (&rejection{outcome: outcome, err: err, stores: stores, plugins: plugins}).finding(ctx)
+	v.holdIdentity(statement)
+	if v.err != nil || v.enforced() != nil {
+		return core.SignatureFact{}, v.finding(ctx)
 	}
-	if name, found := unprocessed(outcome, plugins); found {
+	if name, found := unprocessed(v.outcome, v.plugins); found {
 		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
 	}
-	fact := satisfied(outcome, statement)
-	fact.RevocationOpen = (&rejection{outcome: outcome, stores: stores, plugins: plugins}).logged(core.RevocationUnknown)
+	fact := v.satisfied(statement)
+	fact.RevocationOpen = v.logged(core.RevocationUnknown) && !v.signing.withheld && !v.timestamping.withheld
 	fact.FreshUntil = horizon.bound()
 	return fact, nil
+}
+
+// holdIdentity holds the trusted identities against the certificate that signed, where notation-go left that to a
+// plugin, and tells why a plugin was not asked in our own words.
+func (v *attempt) holdIdentity(statement core.Statement) {
+	if v.outcome == nil {
+		return
+	}
+	i := slices.IndexFunc(v.outcome.VerificationResults, func(r *notation.ValidationResult) bool { return r.Type == trustpolicy.TypeAuthenticity })
+	if i < 0 {
+		return
+	}
+	result := v.outcome.VerificationResults[i]
+	switch leaf := v.outcome.EnvelopeContent.SignerInfo.CertificateChain[0]; {
+	case v.plugins.withheld != nil:
+		result.Error = errors.New(v.plugins.withheld.Reason)
+	case result.Error == nil:
+		if result.Error = core.TrustedIdentity(statement.TrustedIdentities, leaf.Subject.String()); result.Error != nil {
+			v.impostor = true
+		}
+	}
 }
 
 // unprocessed gives a critical attribute that nobody has understood, with which a signature may not be accepted
@@ -59,7 +100,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 func unprocessed(outcome *notation.VerificationOutcome, plugins *pluginWatch) (name string, found bool) {
 	for _, attribute := range outcome.EnvelopeContent.SignerInfo.SignedAttributes.ExtendedAttributes {
 		key, named := attribute.Key.(string)
-		known := named && (plugins.verified || slices.Contains(verifier.VerificationPluginHeaders, key))
+		known := named && (plugins.verified || slices.Contains(verifier.VerificationPluginHeaders, key) || key == x5u && plugins.withheld != nil)
 		if attribute.Critical && !known {
 			return fmt.Sprint(attribute.Key), true
 		}
@@ -67,17 +108,17 @@ func unprocessed(outcome *notation.VerificationOutcome, plugins *pluginWatch) (n
 	return "", false
 }
 
-func satisfied(outcome *notation.VerificationOutcome, statement core.Statement) core.SignatureFact {
-	signer := outcome.EnvelopeContent.SignerInfo
+func (v *attempt) satisfied(statement core.Statement) core.SignatureFact {
+	signer := v.outcome.EnvelopeContent.SignerInfo
 	fact := core.SignatureFact{
 		Verified:   true,
 		Signer:     signer.CertificateChain[0].Subject.String(),
 		SignedAt:   signer.SignedAttributes.SigningTime.UTC(),
-		ValidUntil: validUntil(outcome, statement),
+		ValidUntil: validUntil(v.outcome, statement),
 	}
-	for _, result := range outcome.VerificationResults {
+	for _, result := range v.outcome.VerificationResults {
 		if result.Error != nil {
-			fact.Logged = append(fact.Logged, fmt.Sprintf("%s: %s", result.Type, sentence(result.Error)))
+			fact.Logged = append(fact.Logged, fmt.Sprintf("%s: %s", result.Type, v.explain(result)))
 		}
 	}
 	return fact
@@ -119,69 +160,88 @@ func timestamped(signer signature.SignerInfo, statement core.Statement) bool {
 	return expired || statement.VerifyTimestamp != string(trustpolicy.OptionAfterCertExpiry)
 }
 
-// rejection is a verification that did not succeed, with what its parts saw on the way: notation-go gives the
-// text of their errors but not always the errors.
-type rejection struct {
-	outcome *notation.VerificationOutcome
-	err     error
-	stores  *stores
-	plugins *pluginWatch
+// attempt is one verification of a signature, with what its parts saw on the way: notation-go gives the text of
+// their errors but not always the errors.
+type attempt struct {
+	outcome               *notation.VerificationOutcome
+	err                   error
+	stores                *stores
+	plugins               *pluginWatch
+	signing, timestamping watchedRevocation
+	impostor              bool // the plugin took the signer for a trusted identity, who is none
 }
 
 // finding finds the code of a rejection.
-func (r *rejection) finding(ctx context.Context) *core.Finding {
-	if r.plugins.failure != nil {
-		return r.plugins.finding(ctx, r.outcome)
+func (v *attempt) finding(ctx context.Context) *core.Finding {
+	if v.plugins.failure != nil {
+		return v.plugins.finding(ctx, v.outcome)
 	}
 	if ctx.Err() != nil {
 		return &core.Finding{Code: core.Timeout, Reason: "time ran out while it was verified"}
 	}
-	reason := sentence(r.err)
-	if result := r.enforced(); result != nil {
-		return &core.Finding{Code: r.codeOf(result), Reason: reason}
+	if result := v.enforced(); result != nil {
+		return &core.Finding{Code: v.codeOf(result), Reason: v.explain(result)}
 	}
+	reason := sentence(v.err)
 	switch {
 	case strings.Contains(reason, "content descriptor mismatch"):
 		return &core.Finding{Code: core.SignatureMismatch, Reason: "it was made for another image"}
-	case r.plugins.verified:
+	case v.plugins.withheld != nil:
+		return v.plugins.withheld
+	case v.plugins.verified && strings.HasPrefix(reason, "extended critical attribute"):
+		return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
+	case v.plugins.verified:
 		return &core.Finding{Code: core.PluginFailed, Reason: reason}
-	case r.plugins.metadata != nil && len(r.outcome.VerificationResults) == 1: // only integrity was looked at
-		return &core.Finding{Code: core.PluginIncapable, Reason: r.plugins.incapable(reason)}
+	case v.plugins.metadata != nil && len(v.outcome.VerificationResults) == 1: // only integrity was looked at
+		return &core.Finding{Code: core.PluginIncapable, Reason: v.plugins.incapable(reason)}
 	}
 	return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
 }
 
+// explain gives the text of a validation's failure, and of revocation who was asked and what went wrong.
+func (v *attempt) explain(result *notation.ValidationResult) string {
+	text := sentence(result.Error)
+	switch result.Type {
+	case trustpolicy.TypeRevocation:
+		return text + v.signing.cause()
+	case trustpolicy.TypeAuthenticTimestamp:
+		return text + v.timestamping.cause()
+	}
+	return text
+}
+
 // enforced gives the validation that failed and that the level enforces.
-func (r *rejection) enforced() *notation.ValidationResult {
-	if r.outcome == nil {
+func (v *attempt) enforced() *notation.ValidationResult {
+	if v.outcome == nil {
 		return nil
 	}
-	i := slices.IndexFunc(r.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
+	i := slices.IndexFunc(v.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
 		return result.Error != nil && result.Action == trustpolicy.ActionEnforce
 	})
 	if i < 0 {
 		return nil
 	}
-	return r.outcome.VerificationResults[i]
+	return v.outcome.VerificationResults[i]
 }
 
 // logged tells whether a validation failed with a code that the level does not enforce.
-func (r *rejection) logged(code core.Code) bool {
-	return slices.ContainsFunc(r.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
-		return result.Error != nil && r.codeOf(result) == code
+func (v *attempt) logged(code core.Code) bool {
+	return slices.ContainsFunc(v.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
+		return result.Error != nil && v.codeOf(result) == code
 	})
 }
 
-func (r *rejection) codeOf(result *notation.ValidationResult) core.Code {
+func (v *attempt) codeOf(result *notation.ValidationResult) core.Code {
 	switch result.Type {
 	case trustpolicy.TypeAuthenticity:
-		return r.codeOfAuthenticity()
+		return v.codeOfAuthenticity()
 	case trustpolicy.TypeExpiry:
 		return core.SignatureExpired
 	case trustpolicy.TypeAuthenticTimestamp:
-		return r.codeOfTimestamp(result.Error)
+		return v.codeOfTimestamp()
 	case trustpolicy.TypeRevocation:
-		if strings.HasSuffix(result.Error.Error(), "is revoked") || r.plugins.verified {
+		// a plugin's own look-up says so in its own words
+		if v.signing.revoked || strings.HasSuffix(strings.TrimRight(result.Error.Error(), `".`), "is revoked") {
 			return core.CertificateRevoked
 		}
 		return core.RevocationUnknown
@@ -189,23 +249,25 @@ func (r *rejection) codeOf(result *notation.ValidationResult) core.Code {
 	return core.SignatureInvalid
 }
 
-func (r *rejection) codeOfAuthenticity() core.Code {
+func (v *attempt) codeOfAuthenticity() core.Code {
 	switch {
-	case r.stores.missing:
+	case v.stores.missing:
 		return core.TrustStoreUnavailable
-	case r.plugins.verified:
+	case v.plugins.withheld != nil:
+		return v.plugins.withheld.Code
+	case v.plugins.verified && !v.impostor:
 		return core.PluginRefused
 	}
 	return core.SignatureUntrusted
 }
 
 // codeOfTimestamp tells a certificate that is not valid now from a timestamp that is not good.
-func (r *rejection) codeOfTimestamp(err error) core.Code {
-	signer := r.outcome.EnvelopeContent.SignerInfo
+func (v *attempt) codeOfTimestamp() core.Code {
+	signer := v.outcome.EnvelopeContent.SignerInfo
 	switch {
-	case r.stores.missing:
+	case v.stores.missing:
 		return core.TrustStoreUnavailable
-	case strings.HasSuffix(err.Error(), "revocation status is unknown"):
+	case v.timestamping.unknown:
 		return core.RevocationUnknown
 	}
 	now := time.Now()
@@ -232,75 +294,4 @@ func attributeOf(outcome *notation.VerificationOutcome, name string) string {
 		return ""
 	}
 	return fmt.Sprint(attribute.Value)
-}
-
-// pluginWatch is the plugin.Manager of one verification. It keeps what the plugin did.
-type pluginWatch struct {
-	next     manager
-	name     string                               // of the plugin that was asked for; "" for none
-	failure  error                                // of finding or running the plugin
-	metadata *pluginframework.GetMetadataResponse // nil before the plugin told it
-	verified bool                                 // the plugin answered verify-signature
-}
-
-// manager is the part of notation-go's plugin.Manager that a verification needs.
-type manager interface {
-	Get(ctx context.Context, name string) (pluginframework.Plugin, error)
-	List(ctx context.Context) ([]string, error)
-}
-
-// List names the installed plugins.
-func (w *pluginWatch) List(ctx context.Context) ([]string, error) { return w.next.List(ctx) }
-
-// Get finds a plugin and watches it.
-func (w *pluginWatch) Get(ctx context.Context, name string) (pluginframework.Plugin, error) {
-	w.name = name
-	found, err := w.next.Get(ctx, name)
-	if err != nil {
-		w.failure = err
-		return nil, err
-	}
-	return &watchedPlugin{Plugin: found, watch: w}, nil
-}
-
-type watchedPlugin struct {
-	pluginframework.Plugin
-	watch *pluginWatch
-}
-
-// GetMetadata keeps what the plugin told of itself.
-func (p *watchedPlugin) GetMetadata(ctx context.Context, request *pluginframework.GetMetadataRequest) (*pluginframework.GetMetadataResponse, error) {
-	metadata, err := p.Plugin.GetMetadata(ctx, request)
-	p.watch.metadata, p.watch.failure = metadata, err
-	return metadata, err
-}
-
-// VerifySignature keeps that the plugin answered, or why it did not.
-func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginframework.VerifySignatureRequest) (*pluginframework.VerifySignatureResponse, error) {
-	response, err := p.Plugin.VerifySignature(ctx, request)
-	p.watch.verified, p.watch.failure = err == nil, err
-	return response, err
-}
-
-// x5u is where the signing platform serves the certificate; venafi-csp cannot verify a signature without it.
-const x5u = "com.venafi.notation.plugin.x5u"
-
-// finding explains a plugin that could not be found or run.
-func (w *pluginWatch) finding(ctx context.Context, outcome *notation.VerificationOutcome) *core.Finding {
-	finding := findingOf(ctx, w.failure)
-	var failure *plugin.Error // that the plugin could not be run says nothing of the signature
-	refused := errors.As(w.failure, &failure) && failure.Refusal()
-	if w.name == "venafi-csp" && refused && finding.Code == core.PluginFailed && attributeOf(outcome, x5u) == "" {
-		return &core.Finding{Code: core.PluginRefused, Reason: finding.Reason}
-	}
-	return finding
-}
-
-// incapable adds what is known of the plugin to notation-go's sentence.
-func (w *pluginWatch) incapable(reason string) string {
-	text := fmt.Sprintf("the installed plugin %q is version %s: %s", w.name, w.metadata.Version, reason)
-	if w.name == "venafi-csp" {
-		text += "; install venafi-csp 0.3.0 to 0.3.2, since 0.3.3 does not verify signatures any more"
-	}
-	return text
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 
 	"github.com/notaryproject/notation-go/verifier/truststore"
 
@@ -14,19 +15,39 @@ import (
 type stores struct {
 	trust   core.Snapshot
 	missing bool // a store was asked for that does not exist or cannot be used
+
+	signers  []*x509.Certificate // that were given to hold the signer's chain against
+	unusable bool                // one of the stores of signers was missing, so that no signer is trusted
 }
 
 // GetCertificates gives a store's certificates.
 func (s *stores) GetCertificates(_ context.Context, kind truststore.Type, name string) ([]*x509.Certificate, error) {
-	ref := core.StoreRef{Type: string(kind), Name: name}
+	certificates, err := s.certificates(core.StoreRef{Type: string(kind), Name: name})
+	s.missing = s.missing || err != nil
+	if kind != truststore.TypeTSA {
+		s.signers, s.unusable = append(s.signers, certificates...), s.unusable || err != nil
+	}
+	return certificates, err
+}
+
+func (s *stores) certificates(ref core.StoreRef) ([]*x509.Certificate, error) {
 	store, ok := s.trust.Stores[ref]
 	if !ok {
-		s.missing = true
 		return nil, fmt.Errorf("trust store %q does not exist; create it or correct trustStores", ref)
 	}
 	if store.Problem != "" {
-		s.missing = true
 		return nil, fmt.Errorf("trust store %q cannot be used: %s", ref, store.Problem)
 	}
+	for _, certificate := range store.Certificates {
+		if err := core.CertificateBound(certificate); err != nil {
+			return nil, fmt.Errorf("trust store %q cannot be used: %w", ref, err)
+		}
+	}
 	return store.Certificates, nil
+}
+
+// trusts tells whether a chain, which holds together, has a certificate of the stores that were asked for it. Before
+// any was, it has none.
+func (s *stores) trusts(chain []*x509.Certificate) bool {
+	return !s.unusable && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return slices.ContainsFunc(s.signers, c.Equal) })
 }

@@ -28,6 +28,7 @@ type world struct {
 	dir        string
 	registry   *registry.Registry
 	scenario   *scenario.Scenario
+	config, ca string // the plugin's configuration file, and its platform's CA
 	cold, warm *process
 }
 
@@ -42,6 +43,19 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 		return w, err
 	}
 	if w.scenario, err = scenario.New(w.registry.Host(), w.registry.Client(), true); err != nil {
+		return w, err
+	}
+	if w.scenario.Platform, err = signing.NewPlatform(); err != nil {
+		return w, err
+	}
+	secrets := filepath.Join(w.dir, "platform")
+	if err = os.Mkdir(secrets, 0o700); err != nil {
+		return w, err
+	}
+	if w.config, w.ca, err = w.scenario.Platform.Write(secrets); err != nil {
+		return w, err
+	}
+	if err = os.Setenv("SSL_CERT_FILE", w.ca); err != nil { // for the services, which give it to the plugin
 		return w, err
 	}
 	if err = w.scenario.WriteTrust(w.dir); err != nil {
@@ -59,6 +73,9 @@ func (w *world) close() {
 		if p != nil {
 			p.stop()
 		}
+	}
+	if w.scenario != nil && w.scenario.Platform != nil {
+		_ = w.scenario.Platform.Close() // nobody asks it any more
 	}
 	w.registry.Close()
 	_ = os.RemoveAll(w.dir)
@@ -96,7 +113,7 @@ type process struct {
 func (w *world) serve(ctx context.Context, flags ...string) (*process, error) {
 	return start(ctx, w.options.service, func(address string) []string {
 		return append([]string{"serve", "--plainAddress", address, "--trustDir", w.dir, "--defaultTrustPolicy", scenario.PolicyName,
-			"--pluginDir", w.options.plugins, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--drainDelay", "0s",
+			"--pluginDir", w.options.plugins, "--pluginConfig", "config=" + w.config, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--drainDelay", "0s",
 			"--dockerConfig", filepath.Join(w.dir, "none.json"), "--logLevel", "error"}, flags...)
 	}, "/health/readiness")
 }

@@ -26,6 +26,10 @@ type Scenario struct {
 	Trusted *signing.CA
 	Foreign *signing.CA
 
+	// Platform serves the certificates of those who sign with the venafi-csp plugin; nil lets their signatures name an
+	// address that nobody answers.
+	Platform *signing.Platform
+
 	client    *http.Client
 	plainHTTP bool
 
@@ -151,6 +155,11 @@ func (s *Scenario) Sign(ctx context.Context, name string, subject ocispec.Descri
 	request.Subject = subject
 	if request.Format == "" {
 		request.Format = signing.JWS
+	}
+	if p := request.Plugin; p != nil && p.X5U == signing.UnansweredX5U && s.Platform != nil {
+		served := *p
+		served.X5U = s.Platform.X5U(signer.Certificate)
+		request.Plugin = &served
 	}
 	envelope, err := signer.Sign(ctx, request)
 	if err != nil {

@@ -43,6 +43,9 @@ type LeafOptions struct {
 	// looked up. Without any, it cannot be revoked.
 	CRLURL, OCSPURL string
 
+	// OtherCRLURL is named before CRLURL.
+	OtherCRLURL string
+
 	// TimeStamping makes the certificate one of a timestamp authority rather
 	// than of a signer.
 	TimeStamping bool
@@ -121,12 +124,35 @@ func (ca *CA) Issue(options LeafOptions) (*Signer, error) {
 		}
 	}
 	setRevocation(template, options.CRLURL, options.OCSPURL)
+	if options.OtherCRLURL != "" {
+		template.CRLDistributionPoints = append([]string{options.OtherCRLURL}, template.CRLDistributionPoints...)
+	}
 	certificate, err := issue(template, ca, key)
 	if err != nil {
 		return nil, fmt.Errorf("issue signer %q: %w", name, err)
 	}
 	chain := append([]*x509.Certificate{certificate}, ca.chain...)
 	return &Signer{Certificate: certificate, Chain: chain, Key: key}, nil
+}
+
+// IssueTemplate makes a certificate of any content, for a signer's key or for
+// a public key alone, with which nothing can be signed.
+func (ca *CA) IssueTemplate(template *x509.Certificate, key any) (*Signer, error) {
+	public := key
+	signer, able := key.(crypto.Signer)
+	if able {
+		public = signer.Public()
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Certificate, public, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("issue a certificate: %w", err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("issue a certificate: %w", err)
+	}
+	chain := append([]*x509.Certificate{certificate}, ca.chain...)
+	return &Signer{Certificate: certificate, Chain: chain, Key: signer}, nil
 }
 
 // issue signs a certificate for the key with the issuer's key.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -34,10 +35,11 @@ type RevocationServer struct {
 	requests atomic.Int64
 	down     atomic.Bool
 
-	mu      sync.Mutex
-	revoked map[string]time.Time // when, by serial number in decimal
-	number  int64                // of the last CRL
-	next    time.Duration        // from an answer to its next update
+	mu        sync.Mutex
+	responder *Signer              // who signs OCSP answers; nil is the CA
+	revoked   map[string]time.Time // when, by serial number in decimal
+	number    int64                // of the last CRL
+	next      time.Duration        // from an answer to its next update
 }
 
 // NewRevocationServer starts a server for the certificates that ca issues.
@@ -55,6 +57,7 @@ func NewRevocationServer(ca *CA) (*RevocationServer, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /crl", s.serveCRL)
+	mux.HandleFunc("GET /crl.pem", s.serveCRL)
 	mux.HandleFunc("POST /ocsp", s.serveOCSP)
 	mux.HandleFunc("GET /ocsp/", s.serveOCSP)
 	s.server = &http.Server{
@@ -72,6 +75,9 @@ func NewRevocationServer(ca *CA) (*RevocationServer, error) {
 // CRLURL is where the server serves the CRL.
 func (s *RevocationServer) CRLURL() string { return "http://" + s.listener.Addr().String() + "/crl" }
 
+// PEMCRLURL is where the server serves the CRL as PEM.
+func (s *RevocationServer) PEMCRLURL() string { return s.CRLURL() + ".pem" }
+
 // OCSPURL is where the server answers OCSP requests.
 func (s *RevocationServer) OCSPURL() string { return "http://" + s.listener.Addr().String() + "/ocsp" }
 
@@ -87,6 +93,14 @@ func (s *RevocationServer) SetNextUpdate(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = d
+}
+
+// SetResponder has OCSP answers signed by someone other than the CA, whose
+// certificate they bring.
+func (s *RevocationServer) SetResponder(responder *Signer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.responder = responder
 }
 
 // SetDown makes the server answer 503 to everything, or serve again.
@@ -119,11 +133,14 @@ func (s *RevocationServer) admit(next http.Handler) http.Handler {
 	})
 }
 
-func (s *RevocationServer) serveCRL(w http.ResponseWriter, _ *http.Request) {
+func (s *RevocationServer) serveCRL(w http.ResponseWriter, r *http.Request) {
 	list, err := s.crl(time.Now())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
+	}
+	if strings.HasSuffix(r.URL.Path, ".pem") {
+		list = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
 	}
 	w.Header().Set("Content-Type", "application/pkix-crl")
 	_, _ = w.Write(list) // fails if the caller is gone
@@ -192,6 +209,10 @@ func (s *RevocationServer) status(serial *big.Int, now time.Time) ([]byte, error
 	if when, revoked := s.revoked[serial.String()]; revoked {
 		response.Status, response.RevokedAt = ocsp.Revoked, when
 		response.RevocationReason = ocsp.KeyCompromise
+	}
+	if s.responder != nil {
+		response.Certificate = s.responder.Certificate
+		return ocsp.CreateResponse(s.ca.Certificate, s.responder.Certificate, response, s.responder.Key)
 	}
 	return ocsp.CreateResponse(s.ca.Certificate, s.ca.Certificate, response, s.ca.key)
 }

@@ -83,12 +83,16 @@ type PluginAttributes struct {
 	Other map[string]string
 }
 
-// Venafi returns the attributes that signatures of venafi-csp carry.
+// UnansweredX5U is an address of a signing platform that nobody answers.
+const UnansweredX5U = "https://tpp.example.com/vedsdk/pks/lookup?id=1"
+
+// Venafi returns the attributes that signatures of venafi-csp carry. A platform
+// that answers is a [Platform].
 func Venafi() *PluginAttributes {
 	return &PluginAttributes{
 		Name:       "venafi-csp",
 		MinVersion: "0.2.0",
-		X5U:        "https://tpp.example.com/vedsdk/pks/lookup?id=1",
+		X5U:        UnansweredX5U,
 	}
 }
 

@@ -26,8 +26,11 @@ const (
 	modeFloodStderr  = "flood-stderr"  // fails with 100 MiB of error
 	modeWrongVersion = "wrong-version" // is older than signatures ask for
 	modeNotSemver    = "not-semver"    // has a version that is not SemVer
-	modeNoCapability = "no-capability" // verifies nothing, as 0.3.3
+	modeNoCapability = "no-capability" // is of a version that declares to verify nothing
 	modeRefuse       = "refuse"        // does not trust the identity
+	modeAgree        = "agree"         // lies: it trusts everyone, and asks nobody
+	mode030          = "0.3.0"         // is this version, which looks up revocation as well
+	mode033          = "0.3.3"         // is this version, which verifies without saying so
 	modeSlow         = "slow"          // "slow:<duration>" answers after that time
 )
 
@@ -81,7 +84,7 @@ func parseMode(text string, command plugin.Command) (mode, error) {
 		}
 		return mode{name: name, delay: delay}, nil
 	case "", modeHang, modeHangChild, modeCrash, modeGarbage, modeFlood, modeFloodStderr,
-		modeWrongVersion, modeNotSemver, modeNoCapability, modeRefuse:
+		modeWrongVersion, modeNotSemver, modeNoCapability, modeRefuse, modeAgree, mode030, mode033:
 		return mode{name: name}, nil
 	default:
 		return mode{}, fmt.Errorf("mode %q is not known", text)

@@ -30,7 +30,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
 
-const name = "venafi-csp"
+const (
+	name = "venafi-csp"
+	x5u  = "com.venafi.notation.plugin.x5u"
+)
 
 // build compiles the stand-in once for all tests of this binary.
 var build = sync.OnceValues(func() (string, error) {
@@ -70,6 +73,19 @@ func installed(t *testing.T, mode string) (pluginDir string) {
 	return pluginDir
 }
 
+// served is a platform that is trusted by the stand-ins of this test, and the configuration that names it.
+func served(t *testing.T) (platform *signing.Platform, config map[string]string) {
+	t.Helper()
+	platform = must(signing.NewPlatform())
+	t.Cleanup(func() { _ = platform.Close() })
+	file, ca, err := platform.Write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", ca)
+	return platform, map[string]string{"config": file}
+}
+
 // asPlugin finds the stand-in as notation does.
 func asPlugin(t *testing.T, pluginDir string) framework.Plugin {
 	t.Helper()
@@ -80,8 +96,8 @@ func asPlugin(t *testing.T, pluginDir string) framework.Plugin {
 	return found
 }
 
-// aRequest asks about a signer, who is "CN=signer,O=Example,ST=WA,C=US".
-func aRequest(identities ...string) *framework.VerifySignatureRequest {
+// aRequest asks about a signer, who is "CN=signer,O=Example,ST=WA,C=US", and whom the platform serves.
+func aRequest(platform *signing.Platform, identities ...string) *framework.VerifySignatureRequest {
 	signer := must(must(signing.NewCA(signing.Options{})).Issue(signing.LeafOptions{}))
 	var chain [][]byte
 	for _, certificate := range signer.Chain {
@@ -92,9 +108,9 @@ func aRequest(identities ...string) *framework.VerifySignatureRequest {
 			CriticalAttributes: framework.CriticalAttributes{
 				ContentType:        "application/vnd.cncf.notary.payload.v1+json",
 				SigningScheme:      "notary.x509",
-				ExtendedAttributes: map[string]any{"com.venafi.notation.plugin.x5u": "https://tpp.example.com/1"},
+				ExtendedAttributes: map[string]any{x5u: platform.X5U(signer.Certificate)},
 			},
-			UnprocessedAttributes: []string{"com.venafi.notation.plugin.x5u"},
+			UnprocessedAttributes: []string{x5u},
 			CertificateChain:      chain,
 		},
 		TrustPolicy: framework.TrustPolicy{
@@ -106,18 +122,30 @@ func aRequest(identities ...string) *framework.VerifySignatureRequest {
 
 func TestMetadata(t *testing.T) {
 	t.Parallel()
-	metadata, err := asPlugin(t, installed(t, "")).GetMetadata(t.Context(), &framework.GetMetadataRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if metadata.Name != name || metadata.Version != "0.3.0" ||
-		!slices.Equal(metadata.Capabilities, []framework.Capability{framework.CapabilityTrustedIdentityVerifier}) {
-		t.Errorf("metadata %+v, want that of venafi-csp 0.3.0", metadata)
+	const signs, identity, revocation = framework.CapabilityEnvelopeGenerator, framework.CapabilityTrustedIdentityVerifier, framework.CapabilityRevocationCheckVerifier
+	for mode, want := range map[string]framework.GetMetadataResponse{
+		"":      {Version: "0.3.2", Capabilities: []framework.Capability{signs, identity}},
+		"0.3.0": {Version: "0.3.0-release", Capabilities: []framework.Capability{signs, identity, revocation}},
+		"0.3.3": {Version: "0.3.3", Capabilities: []framework.Capability{signs}},
+	} {
+		metadata, err := asPlugin(t, installed(t, mode)).GetMetadata(t.Context(), &framework.GetMetadataRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if metadata.Name != name || metadata.Version != want.Version || !slices.Equal(metadata.Capabilities, want.Capabilities) {
+			t.Errorf("in mode %q: metadata %+v, want %+v", mode, metadata, want)
+		}
 	}
 }
 
 func TestVerifySignature(t *testing.T) {
-	t.Parallel()
+	platform, config := served(t)
+	other := must(must(signing.NewCA(signing.Options{})).Issue(signing.LeafOptions{CommonName: "someone else"}))
+	named := func(address string) func(*framework.VerifySignatureRequest) {
+		return func(r *framework.VerifySignatureRequest) {
+			r.Signature.CriticalAttributes.ExtendedAttributes[x5u] = address
+		}
+	}
 	tests := map[string]struct {
 		identities []string
 		mode       string
@@ -143,21 +171,46 @@ func TestVerifySignature(t *testing.T) {
 			change:     func(r *framework.VerifySignatureRequest) { r.ContractVersion = "2.0" },
 			fails:      "not a supported notary plugin contract version",
 		},
+		"a certificate that the platform does not know is refused": {
+			identities: []string{"*"}, change: named(strings.Split(platform.URL(), "/vedsdk")[0] + "/vedsdk/pks/lookup?id=0"),
+			reason: "404 Not Found",
+		},
+		"up to 0.3.2 anyone's certificate at x5u stands in for the signer's": {
+			identities: []string{"x509.subject: C=US, ST=WA, O=Example, CN=someone else"}, change: named(platform.X5U(other.Certificate)),
+		},
+		"0.3.3 refuses a certificate of another key": {
+			identities: []string{"*"}, mode: "0.3.3", change: named(platform.X5U(other.Certificate)),
+			reason: "public key does not match",
+		},
+		"0.3.3 refuses another host, and asks nobody": {
+			identities: []string{"*"}, mode: "0.3.3", change: named("https://tpp.example.com/1"),
+			reason: "does not match configured endpoint",
+		},
+		"0.3.3 accepts the signer's own certificate": {identities: []string{"*"}, mode: "0.3.3"},
+		"0.3.3 needs its configuration": {
+			identities: []string{"*"}, mode: "0.3.3",
+			change: func(r *framework.VerifySignatureRequest) { r.PluginConfig = nil },
+			reason: "requires pluginConfig[config]",
+		},
+		"an address that serves no PEM crashes it": {
+			identities: []string{"*"}, change: named(platform.Serve([]byte("no certificate"))), fails: "invalid character 'p'",
+		},
+		"an address that is no text crashes it": {
+			identities: []string{"*"},
+			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CriticalAttributes.ExtendedAttributes[x5u] = 1 },
+			fails:      "invalid character 'p'",
+		},
 		"a request without certificates is an error": {
 			identities: []string{"*"},
 			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CertificateChain = nil },
 			fails:      "certificateChain cannot be empty",
 		},
-		"a certificate that cannot be parsed is an error": {
-			identities: []string{"*"},
-			change:     func(r *framework.VerifySignatureRequest) { r.Signature.CertificateChain = [][]byte{{1}} },
-			fails:      "cannot be parsed",
-		},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			request := aRequest(test.identities...)
+			request := aRequest(platform, test.identities...)
+			request.PluginConfig = config
 			if test.change != nil {
 				test.change(request)
 			}
@@ -203,8 +256,8 @@ func TestModes(t *testing.T) {
 		"a version may be none": {mode: "not-semver", want: func(m *framework.GetMetadataResponse, err error) bool {
 			return err == nil && m.Version == "latest"
 		}},
-		"0.3.3 verifies nothing": {mode: "no-capability", want: func(m *framework.GetMetadataResponse, err error) bool {
-			return err == nil && m.Version == "0.3.3" && !m.HasCapability(framework.CapabilityTrustedIdentityVerifier)
+		"a version may verify nothing": {mode: "no-capability", want: func(m *framework.GetMetadataResponse, err error) bool {
+			return err == nil && m.Version == "0.9.0" && !m.HasCapability(framework.CapabilityTrustedIdentityVerifier)
 		}},
 		"a slow answer is an answer": {mode: "slow:50ms", want: func(_ *framework.GetMetadataResponse, err error) bool {
 			return err == nil
@@ -286,7 +339,7 @@ func waitForChild(t *testing.T, file string) *os.Process {
 }
 
 func TestCallsCountProcesses(t *testing.T) {
-	t.Parallel()
+	platform, _ := served(t)
 	pluginDir := installed(t, "")
 	standin := asPlugin(t, pluginDir)
 	var wg sync.WaitGroup
@@ -301,7 +354,7 @@ func TestCallsCountProcesses(t *testing.T) {
 	if err := install.SetMode(pluginDir, name, "crash"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := standin.VerifySignature(t.Context(), aRequest("*")); err == nil {
+	if _, err := standin.VerifySignature(t.Context(), aRequest(platform, "*")); err == nil {
 		t.Error("the mode did not change")
 	}
 	calls := must(install.Calls(pluginDir, name))
@@ -328,25 +381,32 @@ func (r roots) GetCertificates(context.Context, truststore.Type, string) ([]*x50
 }
 
 func TestNotationVerifiesThroughIt(t *testing.T) {
-	t.Parallel()
+	platform, _ := served(t)
+	ca := must(signing.NewCA(signing.Options{}))
+	signer := must(ca.Issue(signing.LeafOptions{}))
+	venafi := func() *signing.PluginAttributes {
+		attributes := signing.Venafi()
+		attributes.X5U = platform.X5U(signer.Certificate)
+		return attributes
+	}
+	withOther := venafi()
+	withOther.Other = map[string]string{"com.example.other": "value"}
 	tests := map[string]struct {
 		mode    string
 		plugin  *signing.PluginAttributes
 		refusal string // part of notation's error; empty is success
 		calls   int
 	}{
-		"a signature of venafi-csp is verified":         {plugin: signing.Venafi(), calls: 2},
+		"a signature of venafi-csp is verified":         {plugin: venafi(), calls: 2},
 		"a signature without plugin does not ask it":    {},
-		"an identity it refuses is refused":             {mode: "refuse", plugin: signing.Venafi(), refusal: "does not know this certificate", calls: 2},
-		"a plugin that is too old is refused":           {mode: "wrong-version", plugin: signing.Venafi(), refusal: "needs plugin version greater than or equal to 0.2.0", calls: 1},
-		"a plugin without a proper version is refused":  {mode: "not-semver", plugin: signing.Venafi(), refusal: "not in valid semver format", calls: 1},
-		"a plugin that verifies nothing is refused":     {mode: "no-capability", plugin: signing.Venafi(), refusal: "with signature verification capabilities", calls: 1},
-		"a plugin that crashes verifies nothing":        {mode: "verify-signature:crash", plugin: signing.Venafi(), refusal: "exit status 2", calls: 2},
+		"an identity it refuses is refused":             {mode: "refuse", plugin: venafi(), refusal: "does not know this certificate", calls: 2},
+		"a plugin that is too old is refused":           {mode: "wrong-version", plugin: venafi(), refusal: "needs plugin version greater than or equal to 0.2.0", calls: 1},
+		"a plugin without a proper version is refused":  {mode: "not-semver", plugin: venafi(), refusal: "not in valid semver format", calls: 1},
+		"a plugin that verifies nothing is refused":     {mode: "no-capability", plugin: venafi(), refusal: "with signature verification capabilities", calls: 1},
+		"a plugin that crashes verifies nothing":        {mode: "verify-signature:crash", plugin: venafi(), refusal: "exit status 2", calls: 2},
 		"a signature without x5u is refused":            {plugin: &signing.PluginAttributes{Name: name, MinVersion: "0.2.0"}, refusal: "requires TPP 23.1+", calls: 2},
-		"an attribute that it does not know is refused": {plugin: withOther(), refusal: "was not processed by the verification plugin", calls: 2},
+		"an attribute that it does not know is refused": {plugin: withOther, refusal: "was not processed by the verification plugin", calls: 2},
 	}
-	ca := must(signing.NewCA(signing.Options{}))
-	signer := must(ca.Issue(signing.LeafOptions{}))
 	artifact := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
 	for sentence, test := range tests {
 		for _, format := range []string{signing.JWS, signing.COSE} {
@@ -369,12 +429,6 @@ func TestNotationVerifiesThroughIt(t *testing.T) {
 			})
 		}
 	}
-}
-
-func withOther() *signing.PluginAttributes {
-	attributes := signing.Venafi()
-	attributes.Other = map[string]string{"com.example.other": "value"}
-	return attributes
 }
 
 func strict() *trustpolicy.Document {

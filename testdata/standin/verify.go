@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
+	"gopkg.in/ini.v1"
 )
 
 const (
@@ -18,27 +26,37 @@ const (
 	// defines.
 	// https://github.com/notaryproject/specifications/blob/v1.1.0/specs/trust-store-trust-policy.md#trusted-identities-constraints
 	identitySubject = "x509.subject:"
+
+	// fetchTimeout and maxFetched bound the fetch of a certificate, in bytes.
+	fetchTimeout = time.Minute
+	maxFetched   = 1 << 20
 )
 
-// metadata answers get-plugin-metadata as version 0.3.0 of venafi-csp does,
-// except where the mode says otherwise.
+// metadata answers get-plugin-metadata as version 0.3.2 of venafi-csp does, or
+// another version that the mode names, except where the mode says otherwise.
 func metadata(m mode) plugin.GetMetadataResponse {
 	answer := plugin.GetMetadataResponse{
 		Name:                      "venafi-csp",
 		Description:               "Stand-in for the venafi-csp verification plugin",
-		Version:                   "0.3.0",
+		Version:                   "0.3.2",
 		URL:                       "https://github.com/venafi/notation-venafi-csp",
 		SupportedContractVersions: []string{plugin.ContractVersion},
-		Capabilities:              []plugin.Capability{plugin.CapabilityTrustedIdentityVerifier},
+		Capabilities:              []plugin.Capability{plugin.CapabilityEnvelopeGenerator, plugin.CapabilityTrustedIdentityVerifier},
 	}
 	switch m.name {
+	case mode030:
+		answer.Version = "0.3.0-release"
+		answer.Capabilities = append(answer.Capabilities, plugin.CapabilityRevocationCheckVerifier)
+	case mode033:
+		answer.Version = "0.3.3"
+		answer.Capabilities = answer.Capabilities[:1]
 	case modeWrongVersion:
 		answer.Version = "0.1.0"
 	case modeNotSemver:
 		answer.Version = "latest"
 	case modeNoCapability:
-		answer.Version = "0.3.3"
-		answer.Capabilities = []plugin.Capability{plugin.CapabilityEnvelopeGenerator}
+		answer.Version = "0.9.0"
+		answer.Capabilities = answer.Capabilities[:1]
 	}
 	return answer
 }
@@ -58,51 +76,143 @@ func verifySignature(request plugin.VerifySignatureRequest, m mode) (*plugin.Ver
 		VerificationResults: map[plugin.Capability]*plugin.VerificationResult{},
 		ProcessedAttributes: []any{},
 	}
-	if hasX5U(request) {
+	result, processed, err := trustedIdentity(request, m)
+	if err != nil {
+		return nil, err
+	}
+	answer.VerificationResults[plugin.CapabilityTrustedIdentityVerifier] = result
+	if processed {
 		answer.ProcessedAttributes = append(answer.ProcessedAttributes, attributeX5U)
 	}
-	if slices.Contains(request.TrustPolicy.SignatureVerification, plugin.CapabilityTrustedIdentityVerifier) {
-		result, err := trustedIdentity(request, m)
-		if err != nil {
+	if m.name == mode030 {
+		if answer.VerificationResults[plugin.CapabilityRevocationCheckVerifier], err = revocation(request); err != nil {
 			return nil, err
 		}
-		answer.VerificationResults[plugin.CapabilityTrustedIdentityVerifier] = result
 	}
 	return answer, nil
 }
 
-func hasX5U(request plugin.VerifySignatureRequest) bool {
-	_, found := request.Signature.CriticalAttributes.ExtendedAttributes[attributeX5U]
-	return found
-}
-
-// trustedIdentity decides whether the leaf certificate is one of the trusted
-// identities. The real plugin takes the certificate that the signing platform
-// serves at x5u; the stand-in takes the one in the envelope. Both trust
-// everyone where the policy has no x509.subject identity.
-func trustedIdentity(request plugin.VerifySignatureRequest, m mode) (*plugin.VerificationResult, error) {
-	if m.name == modeRefuse {
-		return &plugin.VerificationResult{Reason: "the signing platform does not know this certificate"}, nil
+// trustedIdentity decides whether the certificate that the signing platform
+// serves at x5u is one of the trusted identities, and whether x5u was taken
+// care of. Up to 0.3.2 nobody compares it with the certificate that signed.
+func trustedIdentity(request plugin.VerifySignatureRequest, m mode) (*plugin.VerificationResult, bool, error) {
+	value, named := request.Signature.CriticalAttributes.ExtendedAttributes[attributeX5U]
+	switch {
+	case m.name == modeRefuse:
+		return refused("the signing platform does not know this certificate"), named, nil
+	case m.name == modeAgree:
+		return &plugin.VerificationResult{Success: true, Reason: "everyone is welcome"}, true, nil
+	case !named:
+		return refused("Trusted Identity verification requires TPP 23.1+ and plugin 0.2+"), false, nil
 	}
-	if !hasX5U(request) {
-		return &plugin.VerificationResult{Reason: "Trusted Identity verification requires TPP 23.1+ and plugin 0.2+"}, nil
-	}
-	leaf, err := x509.ParseCertificate(request.Signature.CertificateChain[0])
-	if err != nil {
-		return nil, plugin.NewValidationErrorf("the signing certificate cannot be parsed: %v", err)
-	}
-	wanted := trustedSubjects(request.TrustPolicy.TrustedIdentities)
-	if len(wanted) == 0 {
-		return &plugin.VerificationResult{Success: true, Reason: "every identity is trusted"}, nil
-	}
-	subject := leaf.Subject.String()
-	for _, name := range wanted {
-		if namesSubject(name, subject) {
-			return &plugin.VerificationResult{Success: true, Reason: "the subject is a trusted identity"}, nil
+	address := value.(string) // as the real plugin, it crashes over anything else
+	if m.name == mode033 {
+		if reason, err := unlike(address, request.PluginConfig); reason != "" || err != nil {
+			return refused(reason), false, err
 		}
 	}
-	reason := fmt.Sprintf("subject %q is not among the trusted identities", subject)
-	return &plugin.VerificationResult{Reason: reason}, nil
+	fetched, err := fetch(address)
+	if err != nil {
+		return refused(err.Error()), true, nil
+	}
+	if m.name == mode033 {
+		signer, err := x509.ParseCertificate(request.Signature.CertificateChain[0])
+		if err != nil {
+			return refused("error parsing signature certificateChain leaf"), true, nil
+		}
+		if _, configured := request.PluginConfig["config"]; !configured {
+			return refused("x5u validation requires pluginConfig[config] to verify TPP host"), true, nil
+		}
+		if !bytes.Equal(fetched.RawSubjectPublicKeyInfo, signer.RawSubjectPublicKeyInfo) {
+			return refused("x5u certificate public key does not match signature certificateChain leaf"), true, nil
+		}
+	}
+	return identify(fetched, request.TrustPolicy.TrustedIdentities), true, nil
+}
+
+func refused(reason string) *plugin.VerificationResult {
+	return &plugin.VerificationResult{Reason: reason}
+}
+
+// unlike says why an address is not the configured platform's. The real 0.3.3
+// refuses hosts at private and loopback addresses too, at which tests run.
+func unlike(address string, config map[string]string) (reason string, err error) {
+	path, configured := config["config"]
+	if !configured {
+		return "", nil
+	}
+	file, err := ini.Load(path)
+	if err != nil || file.Section("").Key("access_token").String() == "" {
+		return "", plugin.NewValidationError("error building TPP config")
+	}
+	have, err := url.Parse(address)
+	if err != nil {
+		return "x5u URL validation failed: invalid x5u URL", nil
+	}
+	want, err := url.Parse(file.Section("").Key("tpp_url").String())
+	switch {
+	case err != nil:
+		return "x5u URL validation failed: invalid base URL", nil
+	case have.Scheme != "https":
+		return "x5u URL validation failed: x5u URL must use HTTPS", nil
+	case have.Host != want.Host:
+		return fmt.Sprintf("x5u URL validation failed: x5u URL host %q does not match configured endpoint %q", have.Host, want.Host), nil
+	}
+	return "", nil
+}
+
+// fetch gets the certificate at an address, with the CAs of SSL_CERT_FILE. As
+// the real plugin, it crashes over an answer without PEM.
+func fetch(address string) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("certificate retrieval via PKS failed with status %s", response.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxFetched))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(body)
+	return x509.ParseCertificate(block.Bytes)
+}
+
+// identify holds the trusted identities against a certificate. It trusts
+// everyone where the policy has no x509.subject identity.
+func identify(certificate *x509.Certificate, identities []string) *plugin.VerificationResult {
+	wanted := trustedSubjects(identities)
+	if len(wanted) == 0 {
+		return &plugin.VerificationResult{Success: true, Reason: "every identity is trusted"}
+	}
+	subject := certificate.Subject.String()
+	for _, name := range wanted {
+		if namesSubject(name, subject) {
+			return &plugin.VerificationResult{Success: true, Reason: "the subject is a trusted identity"}
+		}
+	}
+	return refused(fmt.Sprintf("subject %q is not among the trusted identities", subject))
+}
+
+// revocation is what 0.3.0 says of a certificate without an address from which
+// its issuer's could be had: nothing certain, unless nobody is to be asked.
+func revocation(request plugin.VerifySignatureRequest) (*plugin.VerificationResult, error) {
+	leaf, err := x509.ParseCertificate(request.Signature.CertificateChain[0])
+	if err != nil {
+		return nil, plugin.NewValidationError("error parsing code signing certificate")
+	}
+	if len(leaf.OCSPServer)+len(leaf.CRLDistributionPoints) > 0 {
+		return refused("soft fail checking revocation.  validate if revocation is functional."), nil
+	}
+	return &plugin.VerificationResult{Success: true, Reason: "certificate is valid and not revoked"}, nil
 }
 
 // trustedSubjects returns the distinguished names among the identities.

@@ -19,6 +19,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
 
 // errUnexpected is a demonstration that did not show what it should.
@@ -46,19 +47,36 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	defer os.RemoveAll(dir)
 	images := registry.New(registry.Options{})
 	defer images.Close()
-	if err := publish(ctx, images.Host(), dir); err != nil {
+	platform, err := signing.NewPlatform()
+	if err != nil {
 		return err
 	}
+	defer func() { _ = platform.Close() }() // nobody asks it any more
+	config, ca, err := platform.Write(dir)
+	if err != nil {
+		return err
+	}
+	if err := publish(ctx, images.Host(), dir, platform); err != nil {
+		return err
+	}
+	settings.PluginConfig = map[string]string{"config": config}
 	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenario.PolicyName
 	settings.InsecureRegistries, settings.AllowLoopback, settings.DrainDelay = []string{images.Host()}, true, 0
-	return demonstrate(ctx, settings, images.Host(), once, stdout)
+	env := func(name string) (string, bool) {
+		if name == "SSL_CERT_FILE" { // the plugin trusts the platform, which is only here for it
+			return ca, true
+		}
+		return os.LookupEnv(name)
+	}
+	return demonstrate(ctx, settings, env, images.Host(), once, stdout)
 }
 
-func publish(ctx context.Context, host, trustDir string) error {
+func publish(ctx context.Context, host, trustDir string, platform *signing.Platform) error {
 	s, err := scenario.New(host, http.DefaultClient, true)
 	if err != nil {
 		return err
 	}
+	s.Platform = platform
 	if err := s.WriteTrust(trustDir); err != nil {
 		return err
 	}
@@ -66,7 +84,7 @@ func publish(ctx context.Context, host, trustDir string) error {
 }
 
 // demonstrate serves, asks about every image over HTTP, and leaves the server running unless once is set.
-func demonstrate(ctx context.Context, settings function.Settings, host string, once bool, stdout io.Writer) error {
+func demonstrate(ctx context.Context, settings function.Settings, env function.Environment, host string, once bool, stdout io.Writer) error {
 	if once {
 		settings.PlainAddress = "127.0.0.1:0"
 	}
@@ -74,7 +92,7 @@ func demonstrate(ctx context.Context, settings function.Settings, host string, o
 	if err != nil {
 		return err
 	}
-	service, err := function.New(settings, os.LookupEnv, log)
+	service, err := function.New(settings, env, log)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
 
@@ -29,7 +30,16 @@ func TestScripts(t *testing.T) {
 	shared := t.TempDir()
 	images := registry.New(registry.Options{})
 	t.Cleanup(images.Close)
-	if err := fill(t.Context(), images, shared); err != nil {
+	platform, err := signing.NewPlatform()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = platform.Close() })
+	if err := fill(t.Context(), images, platform, shared); err != nil {
+		t.Fatal(err)
+	}
+	config, ca, err := platform.Write(shared)
+	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
@@ -42,16 +52,19 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TRUST", filepath.Join(shared, "trust"))
 			env.Setenv("PLUGINS", filepath.Join(shared, "plugins"))
 			env.Setenv("PLUGINS_DIR", filepath.Join(shared, "plugins"))
+			env.Setenv("PLUGIN_CONFIG", "config="+config)
+			env.Setenv("SSL_CERT_FILE", ca)
 			return nil
 		},
 	})
 }
 
-func fill(ctx context.Context, images *registry.Registry, dir string) error {
+func fill(ctx context.Context, images *registry.Registry, platform *signing.Platform, dir string) error {
 	s, err := scenario.New(images.Host(), images.Client(), true)
 	if err != nil {
 		return err
 	}
+	s.Platform = platform
 	if err := os.Mkdir(filepath.Join(dir, "trust"), 0o755); err != nil {
 		return err
 	}

@@ -1,0 +1,26 @@
+package core
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+)
+
+// Bounds on a certificate whose key is to verify anything. The time that a verification takes grows with the square of
+// an RSA key, and nothing can end one that has begun.
+const (
+	MaxKeyBits     = 8192     // of an RSA key; Notation's signers have at most 4096, its CAs may have more
+	MaxCertificate = 32 << 10 // bytes, encoded
+)
+
+// CertificateBound says why a certificate is too costly to verify with; nil when it is not. What has been parsed has
+// one of the four curves or no key with which Go verifies.
+func CertificateBound(certificate *x509.Certificate) error {
+	if n := len(certificate.Raw); n > MaxCertificate {
+		return fmt.Errorf("a certificate has %d bytes, which is over the bound of %d", n, MaxCertificate)
+	}
+	if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > MaxKeyBits {
+		return fmt.Errorf("a certificate has an RSA key of %d bits, which is over the bound of %d", key.N.BitLen(), MaxKeyBits)
+	}
+	return nil
+}

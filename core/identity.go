@@ -1,0 +1,88 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+)
+
+// TrustedIdentity says why the subject of a signing certificate is none of a statement's trusted identities; nil when
+// it is one. The rules are those of Notation (Notary Project, trust store and trust policy specification, section
+// "Trusted Identities Constraints"): "*" trusts everyone, "x509.subject" everyone whose subject has all attributes that
+// it names, and any other kind of identity nobody.
+func TrustedIdentity(identities []string, subject string) error {
+	if slices.Contains(identities, "*") {
+		return nil
+	}
+	var wanted []map[string]string
+	for _, identity := range identities {
+		kind, name, found := strings.Cut(identity, ":")
+		switch {
+		case !found:
+			return fmt.Errorf("the trusted identity %q has no kind; write x509.subject: and a distinguished name", Clip(identity, MaxName))
+		case kind != "x509.subject":
+			continue
+		}
+		attributes, err := distinguishedName(name)
+		if err != nil {
+			return fmt.Errorf("the trusted identity %q cannot be used: %w", Clip(identity, MaxName), err)
+		}
+		wanted = append(wanted, attributes)
+	}
+	have, err := distinguishedName(subject)
+	if err != nil {
+		return fmt.Errorf("the signer %q cannot be a trusted identity: %w", Clip(subject, MaxName), err)
+	}
+	for _, attributes := range wanted {
+		if hasAll(have, attributes) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the signer %q is not among the trusted identities of the trust policy", Clip(subject, MaxName))
+}
+
+// distinguishedName reads the attributes of a name (RFC 4514), of which Notation wants C, ST and O, each one at most
+// once, and each in a part of its own.
+func distinguishedName(name string) (map[string]string, error) {
+	if strings.Contains(name, "=#") {
+		return nil, errors.New(`it has an encoded value ("=#")`)
+	}
+	parsed, err := ldap.ParseDN(name)
+	if err != nil {
+		return nil, fmt.Errorf("it is no distinguished name: %s", Clip(err.Error(), MaxName))
+	}
+	attributes := map[string]string{}
+	for _, part := range parsed.RDNs {
+		if len(part.Attributes) > 1 {
+			return nil, errors.New("it has several attributes in one part, joined by +")
+		}
+		for _, attribute := range part.Attributes {
+			if attribute.Type == "S" {
+				attribute.Type = "ST"
+			}
+			if attributes[attribute.Type] != "" {
+				return nil, fmt.Errorf("it has the attribute %q twice", Clip(attribute.Type, MaxName))
+			}
+			attributes[attribute.Type] = attribute.Value
+		}
+	}
+	for _, mandatory := range []string{"C", "ST", "O"} {
+		if attributes[mandatory] == "" {
+			return nil, fmt.Errorf("it lacks the attribute %s", mandatory)
+		}
+	}
+	return attributes, nil
+}
+
+// hasAll tells whether a name has every attribute wanted.
+func hasAll(name, wanted map[string]string) bool {
+	for kind, value := range wanted {
+		if name[kind] != value {
+			return false
+		}
+	}
+	return true
+}

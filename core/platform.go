@@ -1,0 +1,66 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// PlatformAddress says why a plugin may not fetch from an address that a signature names; nil when it may, since it is
+// an https URL at one of the signing platform's hosts. A signer may name any address, and the plugin would connect to it
+// from inside the cluster and believe what it serves.
+func PlatformAddress(address string, hosts []string) error {
+	host, err := PlatformHost(address)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(hosts, host) {
+		return fmt.Errorf("its host %q is not that of the signing platform", Clip(host, MaxName))
+	}
+	return nil
+}
+
+// hostName is a name as the DNS has it, without the dot at the end, in lower case.
+var hostName = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
+
+// PlatformHost gives the "host" or "host:port" of an https URL, in lower case and without the port 443. Whatever two
+// readers of a URL may read differently is refused.
+func PlatformHost(address string) (string, error) {
+	parsed, err := url.Parse(address)
+	switch {
+	case err != nil || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }):
+		return "", errors.New("it is no URL in plain characters")
+	case parsed.User != nil || strings.Contains(address, "#"):
+		return "", errors.New("it has a user or a fragment")
+	case !strings.HasPrefix(address, "https://"+parsed.Host) || parsed.Host == "":
+		return "", errors.New("it is no https URL with a host")
+	}
+	host, port := strings.ToLower(parsed.Hostname()), parsed.Port()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
+		host = ip.String()
+		if ip.Is6() {
+			host = "[" + host + "]"
+		}
+	} else if !hostName.MatchString(host) {
+		return "", errors.New("its host is no name or address")
+	}
+	if strings.HasSuffix(parsed.Host, ":") {
+		return "", errors.New("its port is empty")
+	}
+	if port == "" {
+		return host, nil
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || number == 0 || strconv.FormatUint(number, 10) != port:
+		return "", errors.New("its port is no number from 1 to 65535")
+	case number == 443:
+		return host, nil
+	}
+	return host + ":" + port, nil
+}

@@ -1,0 +1,257 @@
+package function_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+)
+
+// release is the one whom the trust policies of these tests trust.
+const release = `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Build"`
+
+// startPlugin brings up a service over one policy, with the stand-in plugin in a mode.
+func startPlugin(t *testing.T, mode, level, identities string, change setting) *bench {
+	t.Helper()
+	b := prepare(t, registry.Options{}, mode)
+	b.trustOnly(t, statement(scenario.PolicyName, level, "", `"ca:acme"`, identities))
+	b.serve(t, change)
+	return b
+}
+
+// issue makes a signer of the trusted CA, or of the stranger's.
+func issue(t *testing.T, ca *signing.CA, options signing.LeafOptions) *signing.Signer {
+	t.Helper()
+	signer, err := ca.Issue(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// pushVenafi pushes an image that is signed with the plugin and names an address.
+func (b *bench) pushVenafi(t *testing.T, name string, signer *signing.Signer, address string) string {
+	t.Helper()
+	attributes := signing.Venafi()
+	attributes.X5U = address
+	if _, err := b.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{Plugin: attributes}); err != nil {
+		t.Fatal(err)
+	}
+	return b.scenario.Reference(name)
+}
+
+// verifications counts the plugin's processes that were shown a signature.
+func (b *bench) verifications(t *testing.T) (n int) {
+	t.Helper()
+	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range calls {
+		if strings.HasPrefix(call, "verify-signature") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestNoPluginSpeaksForAnImpostor, who has a certificate of the trusted CA and names that of someone else, in every
+// version of the plugin and with one that trusts everyone.
+func TestNoPluginSpeaksForAnImpostor(t *testing.T) {
+	for _, mode := range []string{"", "0.3.0", "0.3.3", "agree"} {
+		for level, want := range map[string]core.Code{"strict": core.SignatureUntrusted, "permissive": core.SignatureUntrusted, "audit": core.Verified} {
+			t.Run(fmt.Sprintf("in mode %q under %s", mode, level), func(t *testing.T) {
+				t.Parallel()
+				b := startPlugin(t, mode, level, release, nil)
+				reference := b.pushVenafi(t, "impostor", issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Mallory"}), b.scenario.Platform.X5U(b.scenario.Signer().Certificate))
+				verdict := b.verdict(t, pod(reference))
+				if got := verdict.Results[0]; got.Code != want || !strings.Contains(verdict.Message, "is not among the trusted identities") {
+					t.Errorf("code %s, %q; want %s", got.Code, verdict.Message, want)
+				}
+				if n := b.verifications(t); n != 0 || b.scenario.Platform.Requests() != 0 {
+					t.Errorf("the plugin saw the signature %d times, and asked %d times", n, b.scenario.Platform.Requests())
+				}
+				good := b.pushVenafi(t, "good", b.scenario.Signer(), b.scenario.Platform.X5U(b.scenario.Signer().Certificate))
+				if got := b.verdict(t, pod(good)).Results[0]; got.Code != core.Verified || len(got.Warnings) > 0 {
+					t.Errorf("the one who is trusted: code %s, %q, %q", got.Code, got.Reason, got.Warnings)
+				}
+			})
+		}
+	}
+}
+
+// canary is a port of loopback that counts who connects to it.
+func canary(t *testing.T) (address string, connections *atomic.Int64) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections = &atomic.Int64{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			_ = connection.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-done
+	})
+	return listener.Addr().String(), connections
+}
+
+// TestAPluginAsksItsPlatformOnly, whatever address a trusted signer has it fetch.
+func TestAPluginAsksItsPlatformOnly(t *testing.T) {
+	address, connections := canary(t)
+	tests := map[string]struct {
+		x5u    func(platform string) string // of the platform's "host:port"
+		change setting
+		says   string
+	}{
+		"another host":                    {func(string) string { return "https://" + address + "/1" }, nil, "is not that of the signing platform"},
+		"another scheme":                  {func(p string) string { return "http://" + p + "/1" }, nil, "no https URL"},
+		"another scheme and host":         {func(string) string { return "http://" + address + "/1" }, nil, "no https URL"},
+		"the platform as a user":          {func(p string) string { return "https://" + p + "@" + address + "/1" }, nil, "user or a fragment"},
+		"the platform behind a backslash": {func(p string) string { return "https://" + address + `\@` + p + "/1" }, nil, "no URL"},
+		"the platform in a fragment":      {func(p string) string { return "https://" + address + "#@" + p + "/1" }, nil, "user or a fragment"},
+		"no configuration names one": {
+			func(p string) string { return "https://" + p + "/1" }, func(s *function.Settings) { s.PluginConfig = nil }, "has no key config",
+		},
+		"the file of the configuration is gone": {
+			func(p string) string { return "https://" + p + "/1" },
+			func(s *function.Settings) { s.PluginConfig = map[string]string{"config": "absent.ini"} }, "cannot be read",
+		},
+	}
+	for sentence, test := range tests {
+		for level, want := range map[string]core.Code{"strict": core.PluginRefused, "audit": core.Verified} {
+			t.Run(sentence+" under "+level, func(t *testing.T) {
+				t.Parallel()
+				b := startPlugin(t, "", level, everyone, test.change)
+				host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
+				verdict := b.verdict(t, pod(b.pushVenafi(t, "elsewhere", b.scenario.Signer(), test.x5u(host))))
+				if got := verdict.Results[0]; got.Code != want || !strings.Contains(verdict.Message, test.says) {
+					t.Errorf("code %s, %q; want %s and %q", got.Code, verdict.Message, want, test.says)
+				}
+				if n := b.verifications(t); n != 0 || connections.Load() != 0 || b.scenario.Platform.Requests() != 0 {
+					t.Errorf("%d processes, %d connections elsewhere, %d to the platform", n, connections.Load(), b.scenario.Platform.Requests())
+				}
+			})
+		}
+	}
+}
+
+// TestPlatformsBesideTheConfiguration are those that a setting names.
+func TestPlatformsBesideTheConfiguration(t *testing.T) {
+	b := prepare(t, registry.Options{}, "")
+	host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
+	b.serve(t, func(s *function.Settings) { s.PluginConfig, s.PluginX5UHosts = nil, []string{" " + host} })
+	reference, _ := b.publish(t, "plugin-signed")
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified {
+		t.Errorf("code %s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestSignaturesOfTheOptOut name no plugin, and are verified without one.
+func TestSignaturesOfTheOptOut(t *testing.T) {
+	b := startPlugin(t, "0.3.3", "strict", release, nil)
+	if _, err := b.scenario.PushSigned(t.Context(), "native", b.scenario.Signer(), &signing.SignRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.verdict(t, pod(b.scenario.Reference("native"))).Results[0]; got.Code != core.Verified || b.verifications(t) != 0 {
+		t.Errorf("code %s after %d processes: %s", got.Code, b.verifications(t), got.Reason)
+	}
+}
+
+// TestNobodyIsAskedForAStranger, whose certificate names addresses of his choice, nor for one whom the CA knows and the
+// policy does not trust.
+func TestNobodyIsAskedForAStranger(t *testing.T) {
+	stranger := func(s *scenario.Scenario) *signing.CA { return s.Foreign }
+	colleague := func(s *scenario.Scenario) *signing.CA { return s.Trusted }
+	for sentence, ca := range map[string]func(*scenario.Scenario) *signing.CA{"a stranger": stranger, "a colleague": colleague} {
+		for level, want := range map[string]core.Code{"audit": core.Verified, "permissive": core.SignatureUntrusted, "strict": core.SignatureUntrusted} {
+			for _, plugin := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s under %s, plugin %t", sentence, level, plugin), func(t *testing.T) {
+					t.Parallel()
+					address, connections := canary(t)
+					b := startPlugin(t, "agree", level, release, nil)
+					signer := issue(t, ca(b.scenario), signing.LeafOptions{CommonName: "Mallory", OCSPURL: "http://" + address + "/ocsp", CRLURL: "http://" + address + "/crl"})
+					request := &signing.SignRequest{}
+					if plugin {
+						request.Plugin = signing.Venafi()
+					}
+					if _, err := b.scenario.PushSigned(t.Context(), "stranger", signer, request); err != nil {
+						t.Fatal(err)
+					}
+					verdict := b.verdict(t, pod(b.scenario.Reference("stranger")))
+					if got := verdict.Results[0]; got.Code != want || want == core.Verified && !strings.Contains(verdict.Message, "nobody was asked") {
+						t.Errorf("code %s, %q; want %s", got.Code, verdict.Message, want)
+					}
+					if n := b.verifications(t); n != 0 || connections.Load() != 0 {
+						t.Errorf("%d processes, %d connections", n, connections.Load())
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestUnknownRevocationIsNotKept where a plugin ran, whoever looks revocation up.
+func TestUnknownRevocationIsNotKept(t *testing.T) {
+	for _, mode := range []string{"", "0.3.0", "0.3.3"} {
+		t.Run(fmt.Sprintf("in mode %q", mode), func(t *testing.T) {
+			t.Parallel()
+			b := startPlugin(t, mode, "permissive", everyone, nil)
+			responder, err := signing.NewRevocationServer(b.scenario.Trusted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = responder.Close() })
+			responder.SetDown(true)
+			signer := issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()})
+			reference := b.pushVenafi(t, "revocable", signer, b.scenario.Platform.X5U(signer.Certificate))
+			for range 2 {
+				if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified || !strings.Contains(strings.Join(got.Warnings, "\n"), "revocation: ") {
+					t.Fatalf("code %s, %q", got.Code, got.Warnings)
+				}
+			}
+			if n := b.verifications(t); n != 2 || mode != "0.3.0" && responder.Requests() < 2 {
+				t.Errorf("%d verifications, %d questions; want 2 of each", n, responder.Requests())
+			}
+		})
+	}
+}
+
+// TestABrokenAddressBreaksItsOwnImages, and not those of another signer of the same CA.
+func TestABrokenAddressBreaksItsOwnImages(t *testing.T) {
+	b := startPlugin(t, "", "strict", everyone, nil)
+	broken := b.scenario.Platform.Serve([]byte("no certificate"))
+	for i := range 7 {
+		reference := b.pushVenafi(t, fmt.Sprintf("broken-%d", i), b.scenario.Signer(), broken)
+		if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusBadGateway {
+			t.Errorf("answer %d %s", answer.status, answer.text)
+		}
+	}
+	if n := b.verifications(t); n != 5 {
+		t.Errorf("%d processes for the broken address; want 5, and then none", n)
+	}
+	reference, _ := b.publish(t, "plugin-signed")
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified {
+		t.Errorf("another signer: code %s, %s", got.Code, got.Reason)
+	}
+}
