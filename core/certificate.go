@@ -16,11 +16,11 @@ const (
 // CertificateBound says why a certificate is too costly to verify with; nil when it is not. What has been parsed has
 // one of the four curves or no key with which Go verifies.
 func CertificateBound(certificate *x509.Certificate) error {
-	if n := len(certificate.Raw); n > MaxCertificate {
-		return fmt.Errorf("a certificate has %d bytes, which is over the bound of %d", n, MaxCertificate)
-	}
 	if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > MaxKeyBits {
 		return fmt.Errorf("a certificate has an RSA key of %d bits, which is over the bound of %d", key.N.BitLen(), MaxKeyBits)
+	}
+	if n := len(certificate.Raw); n > MaxCertificate {
+		return fmt.Errorf("a certificate has %d bytes, which is over the bound of %d", n, MaxCertificate)
 	}
 	return nil
 }

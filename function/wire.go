@@ -12,6 +12,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
@@ -90,6 +91,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		StaleTags:            settings.StaleTags,
 		MaxVerifications:     settings.MaxVerifications,
 		MaxQueued:            settings.MaxQueued,
+		Egress:               egress.Rule{AllowLoopback: settings.AllowLoopback},
 		PluginsEvery:         pluginsInterval,
 	})
 	if err != nil {

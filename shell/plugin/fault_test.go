@@ -45,10 +45,14 @@ func verify(ctx context.Context, m *plugin.Manager, root string) error {
 	return err
 }
 
-func request(root string) *framework.VerifySignatureRequest {
+func request(source string) *framework.VerifySignatureRequest {
+	root, address, _ := strings.Cut(source, "@")
 	return &framework.VerifySignatureRequest{
 		ContractVersion: framework.ContractVersion,
-		Signature:       framework.Signature{CertificateChain: [][]byte{[]byte(root)}},
+		Signature: framework.Signature{
+			CertificateChain:   [][]byte{[]byte(root)},
+			CriticalAttributes: framework.CriticalAttributes{ExtendedAttributes: map[string]any{"com.venafi.notation.plugin.x5u": address}},
+		},
 	}
 }
 
@@ -279,7 +283,7 @@ func TestCircuit(t *testing.T) {
 	tests := map[string]struct {
 		script string
 		other  string // script that takes its place after ten calls; "" for none
-		root   string // of the eleventh signature
+		root   string // of the eleventh signature, and after @ the address that it names
 		spent  bool   // the callers give no time
 		pause  time.Duration
 		want   uint64 // processes
@@ -288,6 +292,7 @@ func TestCircuit(t *testing.T) {
 		"it crashes":                                 {"#!/bin/sh\nexit 2", "", "a", false, time.Hour, 5, "is left alone from"},
 		"it refuses":                                 {refuse, "", "a", false, time.Hour, 11, "refused"},
 		"it crashes at another CA's signatures":      {"#!/bin/sh\nexit 2", "", "b", false, time.Hour, 6, "exit status 2"},
+		"it crashes at another address":              {"#!/bin/sh\nexit 2", "", "a@https://tpp.example.com/2", false, time.Hour, 6, "exit status 2"},
 		"it crashes and is replaced by a better one": {"#!/bin/sh\nexit 2", "#!/bin/sh\necho '{}'", "a", false, time.Hour, 6, ""},
 		"it crashes, and the pause is over":          {"#!/bin/sh\nexit 2", "", "a", false, time.Nanosecond, 11, "exit status 2"},
 		"its callers have no time for it":            {"#!/bin/sh\nsleep 60", "", "a", true, time.Hour, 11, "in time"},

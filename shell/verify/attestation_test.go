@@ -27,6 +27,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
@@ -75,7 +76,7 @@ func (b *bed) newGathererWith(maxReferrers int, config plugin.Config) *verify.Ga
 	b.Helper()
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: config, Timeout: time.Second})
-	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000}))
+	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{Egress: egress.Rule{AllowLoopback: true}, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000}))
 	b.Cleanup(gatherer.Close)
 	return gatherer
 }

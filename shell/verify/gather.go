@@ -15,6 +15,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
@@ -29,6 +30,7 @@ type Options struct {
 	StaleTags            bool          // a tag's last digest stands in, up to Keep, where its registry fails
 	MaxVerifications     int           // of images and attestation types at once, for all requests
 	MaxQueued            int           // of those, how many wait their turn
+	Egress               egress.Rule   // for the addresses that certificates name
 	PluginsEvery         time.Duration // how often the installed plugins are looked at; 0 for at every request
 
 	Now func() time.Time // that conditions see; nil is time.Now
@@ -54,7 +56,7 @@ type Gatherer struct {
 
 // New makes a gatherer. It keeps outcomes in the cache, which it closes with itself.
 func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache, options Options) (*Gatherer, error) {
-	revocation, err := newRevocationCheck()
+	revocation, err := newRevocationCheck(options.Egress)
 	if err != nil {
 		return nil, err
 	}

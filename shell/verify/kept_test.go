@@ -19,6 +19,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
@@ -41,7 +42,7 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
 	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now})
-	options := verify.Options{Now: k.now, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
+	options := verify.Options{Egress: egress.Rule{AllowLoopback: true}, Now: k.now, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
 	if change != nil {
 		change(&options)
 	}

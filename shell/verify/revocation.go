@@ -10,9 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
@@ -23,6 +21,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
 // Bounds on revocation checks. A certificate authority that does not answer must leave time for the verdict.
@@ -43,10 +42,11 @@ type revocationCheck struct {
 	transport             *http.Transport
 }
 
-func newRevocationCheck() (revocationCheck, error) {
+// newRevocationCheck connects to where the rule allows, since whoever signs may name any address.
+func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialContext = (&net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second, ControlContext: refuseLinkLocal}).DialContext
-	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlAsDER{transport}})
+	guarded := rule.Guard(transport, net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second})
+	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlAsDER{guarded}})
 	if err != nil {
 		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
 	}
@@ -54,7 +54,7 @@ func newRevocationCheck() (revocationCheck, error) {
 	check := revocationCheck{transport: transport}
 	for purpose, into := range map[purpose.Purpose]*revocation.Validator{purpose.CodeSigning: &check.signing, purpose.Timestamping: &check.timestamping} {
 		*into, err = revocation.NewWithOptions(revocation.Options{
-			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: ocspHorizon{transport}},
+			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: ocspHorizon{guarded}},
 			CRLFetcher:       fetcher,
 			CertChainPurpose: purpose,
 		})
@@ -95,7 +95,7 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 		w.unknown = true
 		for _, server := range of.ServerResults {
 			if server.Error != nil {
-				w.causes = append(w.causes, core.Clip(fmt.Sprintf("%s: %s", server.Server, sentence(server.Error)), core.MaxName))
+				w.causes = append(w.causes, core.Clip(fmt.Sprintf("%s: %s", server.Server, sentence(server.Error)), core.MaxWords/2))
 			}
 		}
 	}
@@ -210,16 +210,4 @@ func seen(ctx context.Context, bundle *crl.Bundle) {
 			horizonOf(ctx).note(list.NextUpdate)
 		}
 	}
-}
-
-// refuseLinkLocal keeps a certificate, which may be a stranger's, from having metadata services of clouds asked.
-func refuseLinkLocal(_ context.Context, _, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("address %q: %w", address, err)
-	}
-	if addr := to.Addr().Unmap(); addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.WithZone("") == netip.MustParseAddr("fd00:ec2::254") {
-		return fmt.Errorf("%s is no address of a revocation service", addr)
-	}
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -156,4 +160,43 @@ func (x *target) push(manifest ocispec.Manifest) {
 		x.Fatal(err)
 	}
 	x.attached = append(x.attached, pushed)
+}
+
+// TestRevocationFollowsTheEgressRule wherever a certificate points, and wherever that redirects to.
+func TestRevocationFollowsTheEgressRule(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+	t.Cleanup(func() { _ = responder.Close() })
+	redirects := httptest.NewServer(http.RedirectHandler("http://169.254.169.254/latest", http.StatusFound))
+	t.Cleanup(redirects.Close)
+	loopback := egress.Rule{AllowLoopback: true}
+	tests := map[string]struct {
+		options signing.LeafOptions
+		rule    egress.Rule
+		want    core.Code
+		says    string
+	}{
+		"a list on this machine":                {signing.LeafOptions{CRLURL: responder.CRLURL()}, egress.Rule{}, core.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a responder on this machine":           {signing.LeafOptions{OCSPURL: responder.OCSPURL()}, egress.Rule{}, core.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a list of a cloud's metadata":          {signing.LeafOptions{CRLURL: "http://[::ffff:169.254.169.254]/crl"}, loopback, core.RevocationUnknown, "no connection is made to"},
+		"a responder of a cloud's metadata":     {signing.LeafOptions{OCSPURL: "http://100.100.100.200/ocsp"}, loopback, core.RevocationUnknown, "no connection is made to"},
+		"a list that redirects to metadata":     {signing.LeafOptions{CRLURL: redirects.URL}, loopback, core.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a responder that redirects there":      {signing.LeafOptions{OCSPURL: redirects.URL}, loopback, core.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a list on this machine, where allowed": {signing.LeafOptions{CRLURL: responder.CRLURL()}, loopback, core.Verified, ""},
+	}
+	number := 0
+	for sentence, test := range tests {
+		number++
+		name := fmt.Sprintf("egress-%d", number)
+		t.Run(sentence, func(t *testing.T) {
+			on := *b
+			on.T = t
+			signer := must(b.scenario.Trusted.Issue(test.options))
+			x := &target{bed: &on, name: name, image: must(b.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
+			k := on.newKeeper(10, func(o *verify.Options) { o.Egress = test.rule })
+			if got := x.decide(k.Gatherer, "strict", nil); got.Code != test.want || !strings.Contains(got.Reason, test.says) {
+				t.Errorf("%s: %s; want %s, %q", got.Code, got.Reason, test.want, test.says)
+			}
+		})
+	}
 }
