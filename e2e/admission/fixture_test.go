@@ -22,6 +22,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
 
@@ -41,6 +42,8 @@ type world struct {
 	product  *product.Product
 	plugins  string
 	replicas []*replica
+
+	config, platformCA string // the plugin's configuration file, and the CA of its signing platform
 }
 
 // shared is set once, before the tests.
@@ -71,6 +74,12 @@ func (w *world) start(ctx context.Context) (err error) {
 	}
 	w.registry = registry.New(registry.Options{})
 	if w.scenario, err = scenario.New(w.registry.Host(), w.registry.Client(), true); err != nil {
+		return err
+	}
+	if w.scenario.Platform, err = signing.NewPlatform(); err != nil {
+		return err
+	}
+	if w.config, w.platformCA, err = w.scenario.Platform.Write(w.dir); err != nil {
 		return err
 	}
 	if err := w.scenario.PublishAll(ctx); err != nil {
@@ -119,6 +128,7 @@ func (w *world) install(ctx context.Context) (err error) {
 	if w.product, err = product.Build(ctx, w.bed, w.dir); err != nil {
 		return err
 	}
+	w.product.Env = []string{"SSL_CERT_FILE=" + w.platformCA} // for the plugin; all else here is told its CA
 	return w.applyTrust(ctx)
 }
 
@@ -141,7 +151,7 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
 	return w.product.Serve(ctx, append([]string{
-		"--pluginDir", w.plugins, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
+		"--pluginDir", w.plugins, "--pluginConfig", "config=" + w.config, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
 	}, args...)...)
 }
 
@@ -197,6 +207,9 @@ func (w *world) close() error {
 	}
 	if w.registry != nil {
 		w.registry.Close()
+	}
+	if w.scenario != nil && w.scenario.Platform != nil {
+		errs = append(errs, w.scenario.Platform.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
 }

@@ -90,7 +90,7 @@ func (c *Cluster) RemoveProduct(ctx context.Context) error {
 	return nil
 }
 
-// productManifest is what the README has a user apply, the CA of the registry before what reads it; of func, which
+// productManifest is what the README has a user apply, the CA of the registry and the plugin's platform before what reads them; of func, which
 // cannot be had as a module, what it would apply after that.
 func (c *Cluster) productManifest(ctx context.Context, root, way string) (string, error) {
 	files := map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml", "func": "config/validate/testdata/function.yaml"}
@@ -110,7 +110,9 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 		before = [][]string{{"kustomize", filepath.Join(root, "config/func")}, create("secret", "generic", "notation-venafi-csp-config")}
 	}
 	text := ""
-	for _, args := range append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.registryCA())) {
+	before = append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.registryCA()),
+		create("configmap", "notation-plugin-config", "--from-literal=tpp_url=https://"+RegistryHost)) // the registry is the signing platform too
+	for _, args := range before {
 		manifest, err := c.Kubectl(ctx, "", args...)
 		if err != nil {
 			return "", err

@@ -37,6 +37,8 @@ const (
 
 // Product is the binary, and the bed that its processes talk to.
 type Product struct {
+	Env []string // of its processes, beside this one's
+
 	bed    *bed.Bed
 	dir    string // of the logs
 	binary string
@@ -104,6 +106,7 @@ func (p *Product) start(ctx context.Context, command, account string, args []str
 	own := []string{command, "--kubeconfig", kubeconfig, "--namespace", Namespace, "--plainAddress", plain, "--tlsAddress", secure, "--drainDelay", "0s"}
 	process := &Process{URL: "http://" + plain, Secure: secure, Log: log.Name(), Ended: make(chan struct{}), command: exec.Command(p.binary, append(own, args...)...)}
 	process.command.Stdout, process.command.Stderr = log, log
+	process.command.Env = append(os.Environ(), p.Env...)
 	process.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := process.command.Start(); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/notaryproject/notation-core-go/revocation/purpose"
 	"github.com/notaryproject/notation-core-go/revocation/result"
 	"github.com/samber/lo"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
@@ -30,9 +31,13 @@ const (
 	crlTimeout  = 4 * time.Second
 	maxCRLs     = 64
 	maxCRLAge   = time.Hour
-	// maxCRLBytes bounds the lists that are kept, as they came; decoded, they take several times that. One may have
-	// 32 MiB, and under a level that only logs, anyone's certificate may name one.
+	// maxCRLBytes bounds the lists that are kept, as they came; decoded, they take several times that.
 	maxCRLBytes = 32 << 20
+	// maxCRL bounds one list, bytes. Decoded, it takes twenty times that, so of lists over smallCRL only largeCRLs are
+	// read and decoded at once: anyone on the way can answer.
+	maxCRL    = 8 << 20
+	smallCRL  = 256 << 10
+	largeCRLs = 2
 )
 
 // revocationCheck checks signing and timestamping certificates by OCSP and CRL, as notation-go does, with CRLs
@@ -46,7 +51,7 @@ type revocationCheck struct {
 func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	guarded := rule.Guard(transport, net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second})
-	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlAsDER{guarded}})
+	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlTransport{guarded, semaphore.NewWeighted(largeCRLs)}})
 	if err != nil {
 		return revocationCheck{}, fmt.Errorf("CRL fetcher: %w", err)
 	}
@@ -124,26 +129,30 @@ func withAddresses(certificate *x509.Certificate) *x509.Certificate {
 	return &reduced
 }
 
-// crlAsDER serves lists of revoked certificates in DER that come as PEM.
-type crlAsDER struct{ next http.RoundTripper }
+// crlTransport bounds lists of revoked certificates, and serves those in DER that come as PEM.
+type crlTransport struct {
+	next  http.RoundTripper
+	large *semaphore.Weighted // lists over smallCRL at once
+}
 
 // RoundTrip passes the request on.
-func (t crlAsDER) RoundTrip(request *http.Request) (*http.Response, error) {
+func (t crlTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
-	head, body := make([]byte, len("-----BEGIN")), response.Body
-	n, err := io.ReadFull(body, head)
+	list := &crlBody{body: response.Body, ctx: request.Context(), large: t.large}
+	head := make([]byte, len("-----BEGIN"))
+	n, err := io.ReadFull(list, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		_ = body.Close() // the first error is what counts
+		_ = list.Close() // the first error is what counts
 		return nil, err
 	}
-	rest := io.Reader(io.MultiReader(bytes.NewReader(head[:n]), body))
+	rest := io.Reader(io.MultiReader(bytes.NewReader(head[:n]), list))
 	if string(head[:n]) == "-----BEGIN" {
-		text, err := io.ReadAll(io.LimitReader(rest, maxCRLBytes))
+		text, err := io.ReadAll(rest)
 		if err != nil {
-			_ = body.Close()
+			_ = list.Close()
 			return nil, err
 		}
 		if block, _ := pem.Decode(text); block != nil {
@@ -154,8 +163,42 @@ func (t crlAsDER) RoundTrip(request *http.Request) (*http.Response, error) {
 	response.Body = struct {
 		io.Reader
 		io.Closer
-	}{rest, body}
+	}{rest, list}
 	return response, nil
+}
+
+// crlBody is a list as it is read. One that turns out large waits for its turn, which lasts until it is decoded: then
+// notation-core-go closes it.
+type crlBody struct {
+	body  io.ReadCloser
+	ctx   context.Context // of the request, as the body itself has it
+	large *semaphore.Weighted
+	n     int  // bytes so far
+	turn  bool // it is one of the large lists
+}
+
+// Read fails past the bound.
+func (b *crlBody) Read(p []byte) (int, error) {
+	if b.n > smallCRL && !b.turn {
+		if err := b.large.Acquire(b.ctx, 1); err != nil {
+			return 0, fmt.Errorf("other large lists were read all the time: %w", err)
+		}
+		b.turn = true
+	}
+	n, err := b.body.Read(p)
+	if b.n += n; b.n > maxCRL {
+		return 0, fmt.Errorf("it has more than %d bytes", maxCRL)
+	}
+	return n, err
+}
+
+// Close lets the next large list be read.
+func (b *crlBody) Close() error {
+	if b.turn {
+		b.large.Release(1)
+		b.turn = false
+	}
+	return b.body.Close()
 }
 
 // crlCache is notation-core-go's CRL cache in memory. The fetcher itself refuses lists past their next update.

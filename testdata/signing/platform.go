@@ -22,24 +22,33 @@ import (
 	"time"
 )
 
-// lookupPath is where the platform serves what it knows, by "?id=".
+// PlatformPath is under which a platform serves all that it does.
+const PlatformPath = "/vedsdk/"
+
+// lookupPath is where it serves what it knows, by "?id=".
 const lookupPath = "/vedsdk/pks/lookup"
 
-// Platform is a signing platform on a loopback port: it serves, over TLS with
-// a certificate of its own CA, the certificates of signers at the addresses
-// that their signatures name (x5u).
+// Platform is a signing platform: it serves the certificates of signers at the
+// addresses that their signatures name (x5u).
 type Platform struct {
-	server   *http.Server
-	listener net.Listener
-	served   chan struct{} // closed when the server accepts no more
-	caPEM    []byte
+	base   string // "https://host:port"
+	server *http.Server
+	served chan struct{} // closed when the server accepts no more
+	caPEM  []byte
 
 	mu       sync.Mutex
 	content  map[string][]byte // by id
 	requests int
 }
 
-// NewPlatform starts a platform that knows nobody.
+// PlatformAt is a platform that knows nobody, for another server that speaks
+// TLS at https://host.
+func PlatformAt(host string) *Platform {
+	return &Platform{base: "https://" + host, content: map[string][]byte{}}
+}
+
+// NewPlatform starts a platform that knows nobody on a loopback port, with a
+// certificate that nobody else vouches for.
 func NewPlatform() (*Platform, error) {
 	certificate, err := loopbackCertificate()
 	if err != nil {
@@ -49,11 +58,10 @@ func NewPlatform() (*Platform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve the platform: %w", err)
 	}
-	p := &Platform{listener: listener, served: make(chan struct{}), content: map[string][]byte{}, caPEM: encodePEM(certificate.Leaf)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+lookupPath, p.lookup)
+	p := PlatformAt(listener.Addr().String())
+	p.served, p.caPEM = make(chan struct{}), encodePEM(certificate.Leaf)
 	p.server = &http.Server{
-		Handler:           mux,
+		Handler:           p,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		ErrorLog:          log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -88,7 +96,7 @@ func loopbackCertificate() (tls.Certificate, error) {
 }
 
 // URL is the platform's own, as tpp_url names it.
-func (p *Platform) URL() string { return "https://" + p.listener.Addr().String() + "/vedsdk" }
+func (p *Platform) URL() string { return p.base + "/vedsdk" }
 
 // X5U is where the platform serves a certificate, from now on.
 func (p *Platform) X5U(certificate *x509.Certificate) string { return p.Serve(encodePEM(certificate)) }
@@ -100,7 +108,7 @@ func (p *Platform) Serve(content []byte) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.content[id] = content
-	return "https://" + p.listener.Addr().String() + lookupPath + "?id=" + id
+	return p.base + lookupPath + "?id=" + id
 }
 
 // Requests returns how many requests have arrived.
@@ -118,19 +126,20 @@ func (p *Platform) Write(dir string) (config, ca string, err error) {
 	return config, ca, errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(ca, p.caPEM, 0o600))
 }
 
-// Close stops the platform.
+// Close stops a platform that NewPlatform started.
 func (p *Platform) Close() error {
 	err := p.server.Close()
 	<-p.served
 	return err
 }
 
-func (p *Platform) lookup(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers a look-up.
+func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.requests++
 	content, known := p.content[r.URL.Query().Get("id")]
 	p.mu.Unlock()
-	if !known {
+	if r.URL.Path != lookupPath || !known {
 		http.Error(w, "no such certificate", http.StatusNotFound)
 		return
 	}

@@ -72,8 +72,8 @@ type SignRequest struct {
 	TimestampRoots *x509.CertPool
 }
 
-// PluginAttributes are the critical attributes of a signature made with a
-// plugin. Empty ones are left out.
+// PluginAttributes are the extended attributes of a signature made with a
+// plugin, critical but for X5U. Empty ones are left out.
 type PluginAttributes struct {
 	Name       string
 	MinVersion string
@@ -187,7 +187,9 @@ func (p *PluginAttributes) extended() []signature.Attribute {
 	}
 	add(attributePlugin, p.Name)
 	add(attributePluginMinVersion, p.MinVersion)
-	add(attributeX5U, p.X5U)
+	if p.X5U != "" { // which venafi-csp does not mark as critical
+		attributes = append(attributes, signature.Attribute{Key: attributeX5U, Value: p.X5U})
+	}
 	for key, value := range p.Other {
 		add(key, value)
 	}

@@ -1,6 +1,6 @@
 // Command registry is the registry of package cluster: it speaks TLS with a certificate that it is given, keeps its
-// images in memory, and fills itself with the images of package scenario and with a few that run. Whom to trust for
-// them it says on a second port, as manifests.
+// images in memory, and fills itself with the images of package scenario and with a few that run. It is their signing
+// platform as well. Whom to trust for them it says on a second port, as manifests.
 package main
 
 import (
@@ -37,7 +37,10 @@ func main() {
 
 func run(ctx context.Context, host, certificates, program string) error {
 	failed := make(chan error, 2)
-	images := &http.Server{Addr: ":8443", Handler: registry.InMemory(), ReadHeaderTimeout: headerTime}
+	platform, handler := signing.PlatformAt(host), http.NewServeMux()
+	handler.Handle(signing.PlatformPath, platform)
+	handler.Handle("/", registry.InMemory())
+	images := &http.Server{Addr: ":8443", Handler: handler, ReadHeaderTimeout: headerTime}
 	listener, err := net.Listen("tcp", images.Addr)
 	if err != nil {
 		return err
@@ -53,6 +56,7 @@ func run(ctx context.Context, host, certificates, program string) error {
 	if err != nil {
 		return err
 	}
+	s.Platform = platform
 	if err := s.PublishAll(ctx); err != nil {
 		return err
 	}
