@@ -93,6 +93,8 @@ func TestLevels(t *testing.T) {
 		"audit with authenticity enforced denies a foreign one":   {"audit", override("authenticity", "enforce"), everyone, "foreign", core.SignatureUntrusted, ""},
 		"a trusted identity admits its signer":                    {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed", core.Verified, ""},
 		"a trusted identity denies another signer of the same CA": {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.SignatureUntrusted, ""},
+		"strict with authenticity logged admits a foreign one":    {"strict", override("authenticity", "log"), everyone, "foreign", core.Verified, "authenticity: "},
+		"another signer of the same CA is logged under audit":     {"audit", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.Verified, "is not among the trusted identities"},
 		"a plugin does not decide on the trusted identity":        {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", core.SignatureUntrusted, ""},
 	}
 	for sentence, test := range tests {

@@ -62,7 +62,7 @@ func TestTheFunctionServesInItsScaffold(t *testing.T) {
 	b.url = "http://" + address
 	runScaffold(t, buildScaffold(t), b.url+"/health/readiness",
 		"LISTEN_ADDRESS="+address, "TRUST_DIR="+b.trustDir, "DEFAULT_TRUST_POLICY="+scenario.PolicyName, "PLUGINS_DIR="+b.pluginDir,
-		"ALLOW_LOOPBACK=true", "INSECURE_REGISTRIES="+b.registry.Host(), "DRAIN_DELAY=0s", "DOCKER_CONFIG_FILE="+filepath.Join(t.TempDir(), "none.json"))
+		"PLUGIN_CONFIG=config="+b.config, "SSL_CERT_FILE="+b.ca, "ALLOW_LOOPBACK=true", "INSECURE_REGISTRIES="+b.registry.Host(), "DRAIN_DELAY=0s", "DOCKER_CONFIG_FILE="+filepath.Join(t.TempDir(), "none.json"))
 	answer := b.post(t, "/checkimages", pod(signed, plugin))
 	if answer.status != http.StatusOK || !strings.Contains(answer.text, `"path":"/spec/containers/0/image"`) || !strings.Contains(answer.text, "@"+digest) {
 		t.Errorf("signed images: %d %s", answer.status, answer.text)

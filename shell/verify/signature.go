@@ -73,8 +73,8 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	return fact, nil
 }
 
-// holdIdentity holds the trusted identities against the certificate that signed, where notation-go left that to a
-// plugin, and tells why a plugin was not asked in our own words.
+// holdIdentity holds the trusted identities against the certificate that signed, which notation-go may have left to a
+// plugin, and tells in one sentence who is not trusted or why a plugin was not asked.
 func (v *attempt) holdIdentity(statement core.Statement) {
 	if v.outcome == nil {
 		return
@@ -83,14 +83,14 @@ func (v *attempt) holdIdentity(statement core.Statement) {
 	if i < 0 {
 		return
 	}
-	result := v.outcome.VerificationResults[i]
-	switch leaf := v.outcome.EnvelopeContent.SignerInfo.CertificateChain[0]; {
-	case v.plugins.withheld != nil:
+	result, chain := v.outcome.VerificationResults[i], v.outcome.EnvelopeContent.SignerInfo.CertificateChain
+	if v.plugins.withheld != nil {
 		result.Error = errors.New(v.plugins.withheld.Reason)
-	case result.Error == nil:
-		if result.Error = core.TrustedIdentity(statement.TrustedIdentities, leaf.Subject.String()); result.Error != nil {
-			v.impostor = true
-		}
+		return
+	}
+	err := core.TrustedIdentity(statement.TrustedIdentities, chain[0].Subject.String())
+	if err != nil && (result.Error == nil || v.stores.trusts(chain)) {
+		result.Error, v.impostor = err, true
 	}
 }
 
@@ -168,7 +168,7 @@ type attempt struct {
 	stores                *stores
 	plugins               *pluginWatch
 	signing, timestamping watchedRevocation
-	impostor              bool // the plugin took the signer for a trusted identity, who is none
+	impostor              bool // the signer is of a trusted CA, and none of the trusted identities
 }
 
 // finding finds the code of a rejection.
