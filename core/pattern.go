@@ -6,6 +6,8 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 )
 
 // Bounds on the patterns of a request.
@@ -109,7 +111,8 @@ func canonicalPattern(pattern string) (string, error) {
 
 // matches compares as Kyverno does, with each spelling of a reference.
 func matches(pattern string, spellings []string, left *effort) bool {
-	return slices.ContainsFunc(spellings, func(s string) bool { return wildcard(pattern, s, left) })
+	pay := func(steps int) bool { *left -= effort(steps); return *left >= 0 }
+	return slices.ContainsFunc(spellings, func(s string) bool { return condition.Match(pattern, s, pay) })
 }
 
 // grammar is the language of the spellings of references (see [Reference.spellings]), but for some bounds on lengths and

@@ -4,16 +4,15 @@ import "unicode/utf8"
 
 // Match tells whether a whole text matches a pattern, in which * stands for any text and ? for one character.
 // It is Kyverno's language, in time that grows with the product of the lengths: Kyverno's own matcher tries every
-// way to share a text among the stars, and the text is of someone else's choice.
-func Match(pattern, text string) bool { return (*budget)(nil).match(pattern, text) }
-
-func (b *budget) match(pattern, text string) bool {
+// way to share a text among the stars, and the text is of someone else's choice. pay is told of the characters that are
+// compared, some at a time, and ends the work by false, with false for an answer; nil lets it go on.
+func Match(pattern, text string, pay func(steps int) bool) bool {
+	const atOnce = 8
 	i, j := 0, 0
 	star, resume := -1, 0 // the last star, and where the text goes on if that star takes one character more
-	b.step(8)
 	for n := 0; j < len(text); n++ {
-		if n%8 == 7 {
-			b.step(8)
+		if n%atOnce == 0 && pay != nil && !pay(atOnce) {
+			return false
 		}
 		p, wide := rune(-1), 0
 		if i < len(pattern) {
@@ -38,4 +37,9 @@ func (b *budget) match(pattern, text string) bool {
 		i++
 	}
 	return i == len(pattern)
+}
+
+// match is Match, paid for.
+func (b *budget) match(pattern, text string) bool {
+	return Match(pattern, text, func(steps int) bool { b.step(steps); return true })
 }
