@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -81,6 +82,7 @@ func (v *attempt) holdIdentity(statement core.Statement) {
 	}
 	i := slices.IndexFunc(v.outcome.VerificationResults, func(r *notation.ValidationResult) bool { return r.Type == trustpolicy.TypeAuthenticity })
 	if i < 0 {
+		v.err = cmp.Or(v.err, errors.New("the signer's authenticity was not looked at"))
 		return
 	}
 	result, chain := v.outcome.VerificationResults[i], v.outcome.EnvelopeContent.SignerInfo.CertificateChain
