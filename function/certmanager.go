@@ -85,7 +85,8 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 			var parts sync.WaitGroup
 			parts.Go(func() { kube.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.policy(client.Namespace)
-			parts.Go(func() { kube.NewCertificateManager(client, policy, settings.EpochConfigMap, log).Run(ctx) })
+			others := kube.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret}
+			parts.Go(func() { kube.NewCertificateManager(client, policy, others, log).Run(ctx) })
 			parts.Wait()
 		})
 	})

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -15,25 +17,32 @@ import (
 )
 
 // door bounds the requests that are worked on at once, so that a burst is answered in part and at once rather than
-// wholly and late. What it holds back is told to try again.
+// wholly and late. What it holds back is told to try again. Each path has places of its own, since not all of them need
+// ask who comes; what has to be common to them, the memory in which requests are parsed, none has more than half of.
 type door struct {
-	maxBody int64           // bytes
-	paths   map[string]path // since not all of them ask who comes
-	inside  *fair.Gate      // that are being judged, by trust policy
+	maxBody int64         // bytes
+	time    time.Duration // for a body to arrive
+	paths   map[string]path
+	parsing *fair.Room // bytes of bodies that are parsed and planned, by path
 }
 
-// path bounds the requests of one path that are read and planned.
+// path bounds the requests of one path.
 type path struct {
-	requests *semaphore.Weighted
+	requests *semaphore.Weighted // that are read and planned
 	large    *semaphore.Weighted // of those, with a body over usualBody
+	inside   *fair.Gate          // that are being judged, by trust policy
 }
 
 const (
 	// usualBody is what a request for a pod takes; bytes.
 	usualBody = 64 << 10
-	// largeBodies is how many requests of a path with more than that are read at once: each may take maxBody, and
-	// what is made of it several times that.
-	largeBodies = 16
+	// largeBodies is how many requests of a path with more than that are in memory at once, each of up to maxBody.
+	largeBodies = 8
+	// parsedAtOnce is the memory in which requests of a path are parsed, in bodies of maxBody: what is made of a body
+	// takes several times that. It is done at the speed of a core, so that more at once would be no faster.
+	parsedAtOnce = 2
+	// bodyTime is how long a body may take to arrive; from within the cluster it takes milliseconds.
+	bodyTime = 2 * time.Second
 )
 
 // errOverloaded is why a request is answered with 503 while others are worked on.
@@ -41,57 +50,94 @@ var errOverloaded = errors.New("the service has too many requests to answer; try
 
 func newDoor(settings Settings) *door {
 	bounded := func() path {
-		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies)}
+		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies), fair.New(settings.MaxRequests, 0)}
 	}
+	paths := map[string]path{pathCheck: bounded(), pathVerify: bounded()}
+	share := parsedAtOnce * int64(settings.MaxBodyBytes)
 	return &door{
 		maxBody: int64(settings.MaxBodyBytes),
-		paths:   map[string]path{pathCheck: bounded(), pathVerify: bounded()},
-		inside:  fair.New(settings.MaxRequests, 0),
+		time:    min(bodyTime, settings.RequestTimeout/2),
+		paths:   paths,
+		parsing: fair.NewRoom(int64(len(paths))*share, share),
 	}
 }
 
-// read reads a request's body. leave ends that, when the request is planned.
+// places are what a request holds, each to be given back once.
+type places []func()
+
+func (p places) leave() {
+	for _, give := range p {
+		give()
+	}
+}
+
+// read reads a request's body, and waits until it can be parsed. leave ends that, when the request is planned.
 func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
 	at, known := d.paths[r.URL.Path]
 	if !known || !at.requests.TryAcquire(1) {
 		return nil, nil, errOverloaded
 	}
-	leave = func() { at.requests.Release(1) }
+	held := places{func() { at.requests.Release(1) }}
+	body, err = d.body(w, r, at, &held)
+	if err != nil {
+		held.leave()
+		return nil, nil, err
+	}
+	give, err := d.parsing.Take(r.Context(), r.URL.Path, int64(len(body)))
+	if err != nil {
+		held.leave()
+		return nil, nil, errOverloaded
+	}
+	return body, append(held, give).leave, nil
+}
+
+// body reads a body, for which a caller that sends slowly holds what others need no longer than the door's time. Of the
+// servers that functions run under not all can set a deadline; they have their own.
+func (d *door) body(w http.ResponseWriter, r *http.Request, at path, held *places) ([]byte, error) {
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(d.time))
 	source := http.MaxBytesReader(w, r.Body, d.maxBody)
 	var text bytes.Buffer
 	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
 	read, err := io.CopyN(&text, source, usualBody)
 	if err == nil && read == usualBody {
 		if !at.large.TryAcquire(1) {
-			leave()
-			return nil, nil, errOverloaded
+			return nil, errOverloaded
 		}
-		leave = func() { at.large.Release(1); at.requests.Release(1) }
+		*held = append(*held, func() { at.large.Release(1) })
+		text.Grow(int(d.maxBody)) // at once: to double it again and again takes three times as much
 		_, err = io.Copy(&text, source)
 	}
-	if err := unreadable(err); err != nil {
-		leave()
-		return nil, nil, err
+	if err := d.unreadable(err); err != nil {
+		return nil, err // and the deadline stays, since the server reads the rest
 	}
-	return text.Bytes(), leave, nil
+	_ = connection.SetReadDeadline(time.Time{}) // or the request would end with it
+	return text.Bytes(), nil
 }
 
 // unreadable says why a body could not be read; nil when it was.
-func unreadable(err error) error {
+func (d *door) unreadable(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.time)}
 	case err != nil && !errors.Is(err, io.EOF):
 		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
 	}
 	return nil
 }
 
-// admit lets a request be judged under a trust policy; leave ends that. No trust policy gets all places.
-func (d *door) admit(ctx context.Context, policy string) (leave func(), err error) {
-	if err := d.inside.Enter(ctx, policy); err != nil {
+// admit lets a planned request of a path be judged; leave ends that. No trust policy gets all places, and a request of
+// which nothing has to be found out, such as one that names a trust policy that does not exist, takes none.
+func (d *door) admit(ctx context.Context, path string, plan core.Plan) (leave func(), err error) {
+	at, known := d.paths[path]
+	if len(plan.Tasks) == 0 {
+		return func() {}, nil
+	}
+	if !known || at.inside.Enter(ctx, plan.Policy, "") != nil {
 		return nil, errOverloaded
 	}
-	return func() { d.inside.Leave(policy) }, nil
+	return func() { at.inside.Leave(plan.Policy, "") }, nil
 }

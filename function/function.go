@@ -128,11 +128,13 @@ func (f *Function) Drain() { f.draining.Store(true) }
 // Check judges one request. Errors are about the request as a whole, a *core.RequestError among them; what is
 // wrong with an image is in the verdict.
 func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
+	defer cancel()
 	asked, err := f.understand(body)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	return f.verdict(ctx, asked)
+	return f.verdict(ctx, asked), nil
 }
 
 // planned is a request with what has to be found out for it, under the trust of a moment.
@@ -152,18 +154,11 @@ func (f *Function) understand(body []byte) (planned, error) {
 }
 
 // verdict gathers the facts for a request and decides.
-func (f *Function) verdict(ctx context.Context, asked planned) (core.Verdict, error) {
-	leave, err := f.door.admit(ctx, asked.plan.Policy)
-	if err != nil {
-		return core.Verdict{}, err
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
-	defer cancel()
+func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 	facts := f.gatherer.Gather(ctx, asked.plan.Tasks, asked.snapshot)
 	verdict := core.Decide(asked.plan, facts, time.Now())
 	f.prewarm.remember(asked.request, asked.plan.Policy, verdict)
-	return verdict, nil
+	return verdict
 }
 
 // plan plans a request under the trust of this moment.

@@ -1,8 +1,10 @@
 package function
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,6 +17,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
+// answerTime is how long a caller may take to read its answer, while which it holds its place.
+const answerTime = 5 * time.Second
+
 // The paths at which images are asked about.
 const (
 	pathCheck  = "/checkimages"
@@ -24,8 +29,8 @@ const (
 // Handler answers the HTTP contract.
 func (f *Function) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+pathCheck, f.serve(pathCheck, f.authenticated, f.answerCheck))
-	mux.HandleFunc("POST "+pathVerify, f.serve(pathVerify, everyone, f.answerVerify))
+	mux.HandleFunc("POST "+pathCheck, f.serve(pathCheck, f.answerCheck))
+	mux.HandleFunc("POST "+pathVerify, f.serve(pathVerify, f.answerVerify))
 	mux.Handle("POST /events", f.events)
 	mux.Handle("POST /{$}", f.events)
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
@@ -45,20 +50,27 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 // answer writes a verdict in the form of one endpoint and gives the status.
 type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int
 
-// admission lets a caller in, or gives the error that keeps it out.
-type admission func(r *http.Request) error
-
-// serve lets in, bounds and reads a request, judges it, answers, logs one line and counts.
-func (f *Function) serve(path string, admit admission, answer answer) http.HandlerFunc {
+// serve lets in, bounds and reads a request, judges it, answers, logs one line and counts. All of that is done in the
+// request's time, and ends with it.
+func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		verdict, err := f.judge(w, r, admit)
+		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		verdict, leave, err := f.judge(w, r, path)
+		defer leave()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		var status int
-		if err != nil {
+		switch {
+		case err == nil:
+			status = answer(w, r, verdict)
+		case path == pathVerify: // CEL policies can read nothing but JSON
+			status = statusOfError(err)
+			sendJSON(w, status, response{Message: err.Error(), Results: []core.Patch{}})
+		default:
 			status = statusOfError(err)
 			sendText(w, status, err.Error())
-		} else {
-			status = answer(w, r, verdict)
 		}
 		took := time.Since(start)
 		f.logRequest(r, status, verdict, err, took)
@@ -66,16 +78,22 @@ func (f *Function) serve(path string, admit admission, answer answer) http.Handl
 	}
 }
 
-// judge lets the caller in before it reads what it sent.
-func (f *Function) judge(w http.ResponseWriter, r *http.Request, admit admission) (core.Verdict, error) {
-	if err := admit(r); err != nil {
-		return core.Verdict{}, err
+// judge lets the caller in before it reads what it sent. The places that a request has are held until it is answered, and
+// given back by leave, which is never nil.
+func (f *Function) judge(w http.ResponseWriter, r *http.Request, path string) (verdict core.Verdict, leave func(), err error) {
+	nothing := func() {}
+	if err := f.authenticated(r, path); err != nil {
+		return core.Verdict{}, nothing, err
 	}
 	asked, err := f.understood(w, r)
 	if err != nil {
-		return core.Verdict{}, err
+		return core.Verdict{}, nothing, err
 	}
-	return f.verdict(r.Context(), asked)
+	leave, err = f.door.admit(r.Context(), path, asked.plan)
+	if err != nil {
+		return core.Verdict{}, nothing, err
+	}
+	return f.verdict(r.Context(), asked), leave, nil
 }
 
 // understood reads and plans a request. It keeps its places at the door until then: what is made of a body takes more
@@ -89,18 +107,21 @@ func (f *Function) understood(w http.ResponseWriter, r *http.Request) (planned, 
 	return f.understand(body)
 }
 
-// authenticated asks who the caller is. The token is in the header and goes nowhere else.
-func (f *Function) authenticated(r *http.Request) error {
-	if f.callers == nil {
+// authenticated asks who the caller is. The token is in the header and goes nowhere else. What is missing is told with
+// what a policy has to say, as those who write one read it in a denial.
+func (f *Function) authenticated(r *http.Request, path string) error {
+	if f.callers == nil || path == pathVerify && f.settings.VerifyWithoutToken {
 		return nil
 	}
 	_, err := f.callers.Review(r.Context(), r.Header.Get("Authorization"))
+	switch {
+	case errors.Is(err, kube.ErrUnauthenticated):
+		return fmt.Errorf("%w; a CEL policy gives http.Post the headers {\"Authorization\": \"Bearer \" + the key token of the Secret %s}, as the samples do, and an apiCall sends the token of Kyverno's account", err, f.settings.CallerSecret)
+	case errors.Is(err, kube.ErrForbidden):
+		return fmt.Errorf("%w; name it in --allowedUsers, or send the token of the Secret %s", err, f.settings.CallerSecret)
+	}
 	return err
 }
-
-// everyone may ask /verify: Kyverno's CEL policies send no token, and the answer tells nothing that the
-// registry does not.
-func everyone(*http.Request) error { return nil }
 
 // response is the body of an admission: the patches that pin what was verified.
 type response struct {

@@ -37,9 +37,11 @@ type Settings struct {
 	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
 	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
-	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages by their bearer token, with a TokenReview. Default: true with a cluster, false with trustDir."`
+	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages and /verify by their bearer token: one of callerSecret, or of an account by a TokenReview. Default: true with a cluster, false with trustDir."`
 	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
 	AllowedUsers       []string `flag:"allowedUsers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`
+	CallerSecret       string   `flag:"callerSecret" env:"CALLER_SECRET" default:"kyverno-notation-venafi-caller" help:"With a cluster: Secret in the service's namespace with bearer tokens for callers that have none of an account, such as CEL policies, in its keys token and previous; watched. certmanager makes it where it is missing. Empty for none."`
+	VerifyWithoutToken bool     `flag:"verifyWithoutToken" env:"VERIFY_WITHOUT_TOKEN" default:"false" help:"Answer /verify whoever asks. Dangerous: everyone who reaches the port then learns what is signed and attested, read with the service's credentials, and has it work."`
 
 	EventAudiences []string `flag:"eventAudiences" env:"EVENT_AUDIENCES" default:"kyverno-notation-venafi-events" help:"Audiences of which the token of a CloudEvent's sender must name one, comma-separated."`
 	EventUsers     []string `flag:"eventUsers" env:"EVENT_USERS" default:"system:serviceaccount:kyverno-notation-venafi:*" help:"Users who may send CloudEvents, comma-separated; * at the end stands for any rest."`

@@ -214,7 +214,13 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		close: client.Close,
 	}
 	if settings.ReviewKyvernoToken == nil || *settings.ReviewKyvernoToken {
-		from.callers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers})
+		var secret *kube.CallerSecret
+		if settings.CallerSecret != "" {
+			secret = kube.NewCallerSecret(client, client.Namespace, settings.CallerSecret, log)
+			links, from.watches = append(links, secret), append(from.watches, secret.Watch)
+			from.synced = func() bool { return secrets.Synced() && config.Synced() && secret.Synced() }
+		}
+		from.callers = kube.NewCallers(secret, kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers}))
 	}
 	return from, nil
 }

@@ -33,8 +33,9 @@ const (
 
 // objects are the certificates' objects as they were read, nil where they do not exist, and what they hold.
 type objects struct {
-	authority, serving, bundle, epoch *unstructured.Unstructured
-	state                             certificates.State
+	authority, serving, bundle *unstructured.Unstructured
+	epoch, caller              *unstructured.Unstructured
+	state                      certificates.State
 }
 
 // gather reads all objects. What cannot be understood in them is as if it were not there.
@@ -45,8 +46,11 @@ func (m *CertificateManager) gather(ctx context.Context) (objects, error) {
 		resource, name string
 	}{
 		{&o.authority, "secrets", AuthoritySecret}, {&o.serving, "secrets", ServingSecret},
-		{&o.bundle, "configmaps", BundleConfigMap}, {&o.epoch, "configmaps", m.epoch},
+		{&o.bundle, "configmaps", BundleConfigMap}, {&o.epoch, "configmaps", m.others.EpochConfigMap}, {&o.caller, "secrets", m.others.CallerSecret},
 	} {
+		if read.name == "" {
+			continue
+		}
 		object, err := m.get(ctx, read.resource, read.name)
 		if err != nil {
 			return objects{}, err

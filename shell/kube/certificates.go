@@ -34,24 +34,32 @@ const (
 type CertificateManager struct {
 	client  *Client
 	policy  certificates.Policy
-	epoch   string // name of a ConfigMap
+	others  Others
 	log     *slog.Logger
 	link    *link
 	watches []*one[string]
 	changed chan struct{} // holds a change that was not looked at yet
 }
 
-// NewCertificateManager prepares; Run does the work. epoch is the name of a ConfigMap that is made where it is missing,
-// and otherwise left alone; see Epoch.
-func NewCertificateManager(client *Client, policy certificates.Policy, epoch string, log *slog.Logger) *CertificateManager {
-	m := &CertificateManager{client: client, policy: policy, epoch: epoch, log: log, changed: make(chan struct{}, 1)}
+// Others names objects that are made where they are missing, and otherwise left alone.
+type Others struct {
+	EpochConfigMap string // see Epoch
+	CallerSecret   string // see CallerSecret; "" for none
+}
+
+// NewCertificateManager prepares; Run does the work.
+func NewCertificateManager(client *Client, policy certificates.Policy, others Others, log *slog.Logger) *CertificateManager {
+	m := &CertificateManager{client: client, policy: policy, others: others, log: log, changed: make(chan struct{}, 1)}
 	// Watched for the fact of a change only; what is decided on is read anew, all at one time.
 	version := func(object *unstructured.Unstructured) string { return object.GetResourceVersion() }
 	m.watches = []*one[string]{
 		watchOne("secrets", client.Namespace, AuthoritySecret, version),
 		watchOne("secrets", client.Namespace, ServingSecret, version),
 		watchOne("configmaps", client.Namespace, BundleConfigMap, version),
-		watchOne("configmaps", client.Namespace, epoch, version),
+		watchOne("configmaps", client.Namespace, others.EpochConfigMap, version),
+	}
+	if others.CallerSecret != "" {
+		m.watches = append(m.watches, watchOne("secrets", client.Namespace, others.CallerSecret, version))
 	}
 	var targets []target
 	for _, watch := range m.watches {
@@ -116,10 +124,13 @@ func (m *CertificateManager) settle(ctx context.Context) (time.Duration, error) 
 		now := time.Now()
 		step := m.policy.Next(objects.state, now)
 		switch {
-		case step.Action == certificates.Rest && objects.epoch != nil:
-			return min(step.At.Sub(now), longestPause), nil
+		case step.Action == certificates.Rest && objects.epoch == nil:
+			err = m.create(ctx, m.newObject("ConfigMap", m.others.EpochConfigMap), "configmaps")
+		case step.Action == certificates.Rest && objects.caller == nil && m.others.CallerSecret != "":
+			m.log.Info("making a token for callers", "secret", m.others.CallerSecret)
+			err = m.create(ctx, withCallerToken(m.newObject("Secret", m.others.CallerSecret)), "secrets")
 		case step.Action == certificates.Rest:
-			err = m.create(ctx, m.newObject("ConfigMap", m.epoch), "configmaps")
+			return min(step.At.Sub(now), longestPause), nil
 		default:
 			m.log.Info("certificates", "action", step.Action, "reason", step.Reason)
 			err = m.act(ctx, objects, step, now)

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +23,10 @@ const (
 	servingPath   = "/api/v1/namespaces/ours/secrets/" + ServingSecret
 	bundlePath    = "/api/v1/namespaces/ours/configmaps/" + BundleConfigMap
 	epochPath     = "/api/v1/namespaces/ours/configmaps/epoch"
+	callerPath    = "/api/v1/namespaces/ours/secrets/caller"
 )
+
+func others() Others { return Others{EpochConfigMap: "epoch", CallerSecret: "caller"} }
 
 func longLived() certificates.Policy {
 	return certificates.Policy{CADuration: 8760 * time.Hour, CertificateDuration: 3600 * time.Hour, Propagation: 5 * time.Minute, Names: []string{"svc.ours.svc", "127.0.0.1"}}
@@ -80,8 +85,10 @@ func (a *apiServer) drop(path string) {
 func manage(t *testing.T, api *apiServer, policy certificates.Policy) *record {
 	t.Helper()
 	log := &record{}
-	running(t, NewCertificateManager(api.client(t), policy, "epoch", log.logger()).Run)
-	within(t, 5*time.Second, "certificates", func() bool { return api.verified("svc.ours.svc", "127.0.0.1") == nil && api.exists(epochPath) })
+	running(t, NewCertificateManager(api.client(t), policy, others(), log.logger()).Run)
+	within(t, 5*time.Second, "certificates", func() bool {
+		return api.verified("svc.ours.svc", "127.0.0.1") == nil && api.exists(epochPath) && api.exists(callerPath)
+	})
 	return log
 }
 
@@ -94,10 +101,12 @@ func TestCertificatesAreMade(t *testing.T) {
 	if n := len(certificates.ParseBundle([]byte(api.stored(bundlePath, "ca.crt")))); n != 1 {
 		t.Errorf("the bundle holds %d CAs", n)
 	}
+	var types []string
 	for _, secret := range api.objectsUnder("/api/v1/namespaces/ours/secrets") {
-		if secret["type"] != "kubernetes.io/tls" {
-			t.Errorf("a Secret's type is %v", secret["type"])
-		}
+		types = append(types, fmt.Sprint(secret["type"]))
+	}
+	if slices.Sort(types); strings.Join(types, " ") != "Opaque kubernetes.io/tls kubernetes.io/tls" {
+		t.Errorf("the Secrets' types are %v", types)
 	}
 	if api.stored(servingPath, "ca.crt") != api.stored(bundlePath, "ca.crt") {
 		t.Error("the Secret's ca.crt is not the bundle")
@@ -128,6 +137,7 @@ func TestDamageIsRepaired(t *testing.T) {
 		"the bundle is garbled":             {bundlePath, set("ca.crt", "garbage"), false},
 		"the bundle's label is removed":     {bundlePath, func(_, metadata map[string]any) { delete(metadata, "labels") }, false},
 		"the epoch is deleted":              {epochPath, nil, false},
+		"the callers' token is deleted":     {callerPath, nil, false},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -142,7 +152,7 @@ func TestDamageIsRepaired(t *testing.T) {
 			}
 			within(t, 5*time.Second, "repaired", func() bool {
 				_, err := certificates.ParseAuthority([]byte(api.stored(authorityPath, "tls.crt")), []byte(api.stored(authorityPath, "tls.key")))
-				return err == nil && api.verified("svc.ours.svc") == nil && api.exists(epochPath) &&
+				return err == nil && api.verified("svc.ours.svc") == nil && api.exists(epochPath) && api.exists(callerPath) &&
 					strings.Contains(api.stored(bundlePath, "ca.crt"), bundle) && strings.Contains(api.stored(servingPath, "ca.crt"), bundle) &&
 					api.label(bundlePath, "cache.kyverno.io/enabled") == "true" &&
 					strings.Contains(api.stored(bundlePath, "ca.crt"), api.stored(authorityPath, "tls.crt"))
@@ -151,6 +161,28 @@ func TestDamageIsRepaired(t *testing.T) {
 				t.Error("a CA signed that clients do not know yet")
 			}
 		})
+	}
+}
+
+// TestTheCallersTokenIsMadeOnce, at random, and then belongs to others.
+func TestTheCallersTokenIsMadeOnce(t *testing.T) {
+	api := startAPI(t)
+	manage(t, api, longLived())
+	first := api.stored(callerPath, "token")
+	if len(first) < shortestCallerToken {
+		t.Errorf("the token is %q", first)
+	}
+	api.drop(callerPath)
+	within(t, 5*time.Second, "another one", func() bool { return api.exists(callerPath) })
+	if second := api.stored(callerPath, "token"); second == first {
+		t.Error("the token is the same as before")
+	}
+	own := base64.StdEncoding.EncodeToString([]byte("one of somebody's own"))
+	api.change(t, callerPath, func(object, _ map[string]any) { object["data"] = map[string]any{"token": own} })
+	api.drop(epochPath)
+	within(t, 5*time.Second, "the epoch", func() bool { return api.exists(epochPath) }) // so that another round was made
+	if got := api.stored(callerPath, "token"); got != "one of somebody's own" {
+		t.Errorf("it is now %q", got)
 	}
 }
 
@@ -171,7 +203,7 @@ func TestWhatOthersPutThereStays(t *testing.T) {
 func TestOtherNamesGiveAnotherCertificate(t *testing.T) {
 	api := startAPI(t)
 	client, policy := api.client(t), longLived()
-	first := NewCertificateManager(client, policy, "epoch", (&record{}).logger())
+	first := NewCertificateManager(client, policy, others(), (&record{}).logger())
 	if _, err := first.settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +211,7 @@ func TestOtherNamesGiveAnotherCertificate(t *testing.T) {
 	if api.verified("verify.example.com") == nil {
 		t.Fatal("it has the name already")
 	}
-	if _, err := NewCertificateManager(client, policy, "epoch", (&record{}).logger()).settle(t.Context()); err != nil {
+	if _, err := NewCertificateManager(client, policy, others(), (&record{}).logger()).settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := api.verified("verify.example.com", "svc.ours.svc", "127.0.0.1"); err != nil {
@@ -220,7 +252,7 @@ func signedBy(leaf, authority string) bool {
 // TestWhatWasNotSeenIsNotOverwritten lets a manager act on what another one changed after it had looked.
 func TestWhatWasNotSeenIsNotOverwritten(t *testing.T) {
 	api := startAPI(t)
-	late := NewCertificateManager(api.client(t), longLived(), "epoch", (&record{}).logger())
+	late := NewCertificateManager(api.client(t), longLived(), others(), (&record{}).logger())
 	nothing, err := late.gather(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +286,7 @@ func TestTwoManagersAtOnce(t *testing.T) {
 	api := startAPI(t)
 	var both sync.WaitGroup
 	for range 2 {
-		manager := NewCertificateManager(api.client(t), longLived(), "epoch", (&record{}).logger())
+		manager := NewCertificateManager(api.client(t), longLived(), others(), (&record{}).logger())
 		both.Go(func() {
 			if _, err := manager.settle(t.Context()); err != nil {
 				t.Error(err)
@@ -273,7 +305,7 @@ func TestTwoManagersAtOnce(t *testing.T) {
 func TestAFailureIsToldAndTriedAgain(t *testing.T) {
 	api, log := startAPI(t), &record{}
 	api.refuses(403)
-	running(t, NewCertificateManager(api.client(t), longLived(), "epoch", log.logger()).Run)
+	running(t, NewCertificateManager(api.client(t), longLived(), others(), log.logger()).Run)
 	within(t, 5*time.Second, "a line", func() bool { return strings.Contains(log.String(), "certificates cannot be kept") })
 	api.refuses(0)
 	within(t, 10*time.Second, "certificates", func() bool { return api.verified("svc.ours.svc") == nil })
@@ -283,7 +315,7 @@ func TestSettlingEndsWithItsContext(t *testing.T) {
 	api := startAPI(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := NewCertificateManager(api.client(t), longLived(), "epoch", (&record{}).logger()).settle(ctx)
+	_, err := NewCertificateManager(api.client(t), longLived(), others(), (&record{}).logger()).settle(ctx)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}

@@ -95,7 +95,7 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 		if busy := g.enter(ctx, a); busy != nil {
 			return verification{failure: busy}, cache.Keep{}
 		}
-		defer g.gate.Leave(a.task.Policy)
+		defer g.gate.Leave(a.task.Policy, a.task.Ref.Registry)
 		fact, err := g.signatures(ctx, a, image)
 		if err != nil {
 			return verification{failure: findingOn(ctx, err, core.SignatureInvalid)}, cache.Keep{}
@@ -140,7 +140,7 @@ func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.D
 		if busy := g.enter(ctx, a); busy != nil {
 			return core.AttestationsFact{Failure: busy}, cache.Keep{}
 		}
-		defer g.gate.Leave(a.task.Policy)
+		defer g.gate.Leave(a.task.Policy, a.task.Ref.Registry)
 		found := g.attestationsOfType(ctx, a, image, demand)
 		if found.Settled != nil && found.Settled.Clocked && len(found.Candidates) == 0 {
 			return found, cache.Keep{} // it cannot be settled anew
@@ -158,7 +158,7 @@ func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.D
 // enter waits for the turn of the task's trust policy. What has been kept needs no turn, so that a burst of what has not
 // does not hold it up.
 func (g *Gatherer) enter(ctx context.Context, a artifact) *core.Finding {
-	switch err := g.gate.Enter(ctx, a.task.Policy); {
+	switch err := g.gate.Enter(ctx, a.task.Policy, a.task.Ref.Registry); {
 	case errors.Is(err, fair.ErrFull):
 		return &core.Finding{Code: core.Overloaded, Reason: "the service has too many images to verify; try again"}
 	case err != nil:

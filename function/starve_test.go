@@ -1,0 +1,219 @@
+package function_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+)
+
+// tarpit resolves the tags of repositories whose name begins so, and answers nothing else about them until it is released.
+func tarpit(released <-chan struct{}) registry.Fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		before, after, found := strings.Cut(r.URL.Path, "/acme/tarpit-")
+		if found && r.Method == http.MethodHead {
+			_, rest, _ := strings.Cut(after, "/")
+			r.URL.Path, found = before+"/acme/signed/"+rest, false
+		}
+		if !found {
+			next.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case <-released:
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// metric gives the value of a line of the metrics.
+func (b *bench) metric(t *testing.T, name string) int {
+	t.Helper()
+	for line := range strings.Lines(b.metrics(t)) {
+		if value, found := strings.CutPrefix(line, "kyverno_notation_venafi_"+name+" "); found {
+			n, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// stall has callers ask a path about images of a tarpit, each under one of the trust policies, and returns when all that
+// can be has come to stand still. The callers leave when the test ends.
+func (b *bench) stall(t *testing.T, path string, callers int, policies ...string) {
+	t.Helper()
+	ctx, leave := context.WithCancel(context.Background())
+	var stalled sync.WaitGroup
+	for i := range callers {
+		body := fmt.Sprintf(`{"trustPolicy":%q,"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"%s/acme/tarpit-%d:v1"}]}}}`, policies[i%len(policies)], b.registry.Host(), i)
+		stalled.Go(func() {
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+path, strings.NewReader(body))
+			if err != nil {
+				return
+			}
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+		})
+	}
+	t.Cleanup(func() { leave(); stalled.Wait() })
+	err := eventually(20*time.Second, func() error {
+		if n := b.metric(t, "verifications") + b.metric(t, "verifications_waiting") + b.metric(t, "verifications_refused_total"); n < callers {
+			return fmt.Errorf("%d of %d callers stand still", n, callers)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCallersWhoStallLeaveRoom for others, however many they are and however many trust policies they name, up to as many
+// as there are places.
+func TestCallersWhoStallLeaveRoom(t *testing.T) {
+	const places = 6
+	tests := map[string]struct {
+		path     string
+		policies int // that are named by those who stall
+	}{
+		"at /verify, under one name":                           {"/verify", 1},
+		"at /verify, under two names":                          {"/verify", 2},
+		"at /checkimages, under two names":                     {"/checkimages", 2},
+		"at /verify, under all names but one":                  {"/verify", places - 1},
+		"at /verify, under as many names as there are places":  {"/verify", places},
+		"at /checkimages, under as many as there are places":   {"/checkimages", places},
+		"at /verify, under names of which most do not exist":   {"/verify", -1},
+		"at /verify, so many that more wait than there may be": {"/verify", 3},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			b := prepare(t, registry.Options{}, "")
+			var policies []string
+			for i := range max(test.policies, 2) {
+				policies = append(policies, fmt.Sprintf("stalling-%d", i))
+			}
+			for _, name := range append([]string{"modest"}, policies...) {
+				if err := os.WriteFile(filepath.Join(b.trustDir, name+".yaml"), []byte(scenario.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.serve(t, func(s *function.Settings) {
+				s.MaxVerifications, s.MaxQueued, s.MaxRequests, s.RequestTimeout = places, 8, 128, 30*time.Second
+			})
+			reference, _ := b.publish(t, "signed")
+			released := make(chan struct{})
+			t.Cleanup(func() { close(released) })
+			b.registry.SetFault(tarpit(released))
+			if test.policies < 0 { // names that do not exist are answered, and take nothing
+				for i := range 200 {
+					b.post(t, test.path, strings.Replace(pod(reference), "{", fmt.Sprintf(`{"trustPolicy":"absent-%d",`, i), 1))
+				}
+			}
+			b.stall(t, test.path, 40, policies...)
+			for _, path := range []string{"/checkimages", "/verify"} {
+				answer := b.post(t, path, strings.Replace(pod(reference), "{", `{"trustPolicy":"modest",`, 1))
+				if answer.status != http.StatusOK || !strings.Contains(answer.text, `"verified":true`) {
+					t.Errorf("%s answers another trust policy %d %s", path, answer.status, answer.text)
+				}
+			}
+		})
+	}
+}
+
+// TestCallersOfOnePathLeaveRoomAtTheOther although all places of theirs are taken, by two trust policies.
+func TestCallersOfOnePathLeaveRoomAtTheOther(t *testing.T) {
+	b := start(t, registry.Options{}, "", func(s *function.Settings) {
+		s.MaxVerifications, s.MaxRequests, s.RequestTimeout = 64, 8, 30*time.Second
+	})
+	reference, _ := b.publish(t, "signed")
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	b.registry.SetFault(tarpit(released))
+	b.stall(t, "/verify", 6, scenario.PolicyName) // all that one may have
+	if answer := b.post(t, "/verify", pod(reference)); answer.status != http.StatusServiceUnavailable {
+		t.Errorf("there is room at /verify: %d %s", answer.status, answer.text)
+	}
+	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {
+		t.Errorf("answer %d %s", answer.status, answer.text)
+	}
+}
+
+// TestARegistryThatStallsLeavesRoom for the images of others under the same trust policy.
+func TestARegistryThatStallsLeavesRoom(t *testing.T) {
+	b, other := prepare(t, registry.Options{}, ""), registry.New(registry.Options{})
+	t.Cleanup(other.Close)
+	b.serve(t, func(s *function.Settings) {
+		s.MaxVerifications, s.RequestTimeout = 8, 30*time.Second
+		s.InsecureRegistries = append(s.InsecureRegistries, other.Host())
+	})
+	b.publish(t, "signed")
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	b.registry.SetFault(tarpit(released))
+	b.stall(t, "/verify", 40, scenario.PolicyName)
+	b.scenario.Host = other.Host()
+	reference, _ := b.publish(t, "unsigned")
+	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusNotAcceptable {
+		t.Errorf("answer %d %s", answer.status, answer.text)
+	}
+}
+
+// TestBodiesThatStallOnTheWire, small and large ones, leave room at the other path, and do not stay for long.
+func TestBodiesThatStallOnTheWire(t *testing.T) {
+	large := `{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"x"}]}},"metadata":"` + strings.Repeat("x", 256<<10) + `"}`
+	tests := map[string]struct{ whole, sent string }{
+		"small bodies": {pod("x"), "{"},
+		"large bodies": {large, large[:len(large)/2]},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxRequests, s.RequestTimeout = 16, 4*time.Second })
+			began := time.Now()
+			for range 40 {
+				connection, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { connection.Close() })
+				if _, err := fmt.Fprintf(connection, "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(test.whole), test.sent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			busy := func(want bool) func() error {
+				return func() error {
+					if answer := b.post(t, "/verify", test.whole); (answer.status == http.StatusServiceUnavailable) != want {
+						return fmt.Errorf("answer %d %s", answer.status, answer.text)
+					}
+					return nil
+				}
+			}
+			if err := eventually(time.Second, busy(true)); err != nil {
+				t.Fatalf("the bodies take no places: %v", err)
+			}
+			if answer := b.post(t, "/checkimages", test.whole); answer.status == http.StatusServiceUnavailable || time.Since(began) > 2*time.Second {
+				t.Errorf("after %s, answer %d %s", time.Since(began), answer.status, answer.text)
+			}
+			if err := eventually(4*time.Second, busy(false)); err != nil {
+				t.Errorf("they stay: %v", err)
+			}
+		})
+	}
+}
