@@ -187,7 +187,7 @@ func TestTheServiceMayReadWhatItsFlagsName(t *testing.T) {
 				allowed[rule.Resources[0]] = append(allowed[rule.Resources[0]], rule.ResourceNames...)
 			}
 		}
-		for _, secret := range append(slices.Clone(set.ImagePullSecrets), set.PluginConfigSecret) {
+		for _, secret := range append(slices.Clone(set.ImagePullSecrets), set.PluginConfigSecret, set.TLSSecret, set.CallerSecret) {
 			if !slices.Contains(allowed["secrets"], secret) {
 				t.Errorf("%s: the Secret %s may not be read", file, secret)
 			}

@@ -1,15 +1,20 @@
 package function
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
 // heldTrust is asked for when a request is planned, and then waits. It is not loaded for more than have room in asked.
@@ -105,5 +110,85 @@ func TestBodiesThatStall(t *testing.T) {
 	for _, sender := range stalled {
 		sender.Close()
 		<-ended
+	}
+}
+
+// callersOf lets in who sends one header, as the API server would.
+type callersOf struct{ known, stranger string }
+
+// Review is part of CallerReview.
+func (c callersOf) Review(_ context.Context, authorization string) (string, error) {
+	switch authorization {
+	case c.known:
+		return "kyverno", nil
+	case c.stranger:
+		return "", kube.ErrForbidden
+	}
+	return "", kube.ErrUnauthenticated
+}
+
+// unread is a body that must not be read.
+type unread struct{ t *testing.T }
+
+// Read fails the test.
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body is read")
+	return 0, io.EOF
+}
+
+// TestWhoMayAsk is the same at both paths, and found out before anything is read. What is missing is told, with what to
+// write into the policy; at /verify as JSON, which is all that a CEL policy can read.
+func TestWhoMayAsk(t *testing.T) {
+	const known, stranger = "Bearer known", "Bearer stranger"
+	body := `{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"registry.example.com/x:v1"}]}},"trustPolicy":"absent"}`
+	tests := map[string]struct {
+		authorization string
+		without       bool           // --verifyWithoutToken
+		status        map[string]int // by path
+		says          string
+	}{
+		"the right token":                              {known, false, map[string]int{pathCheck: 406, pathVerify: 200}, "does not exist"},
+		"no token":                                     {"", false, map[string]int{pathCheck: 401, pathVerify: 401}, `"Bearer `},
+		"a wrong token":                                {"Bearer guess", false, map[string]int{pathCheck: 401, pathVerify: 401}, "the key token of the Secret callers"},
+		"the token of somebody who may not":            {stranger, false, map[string]int{pathCheck: 403, pathVerify: 403}, "name it in --allowedUsers"},
+		"no token where /verify is open":               {"", true, map[string]int{pathCheck: 401, pathVerify: 200}, ""},
+		"a stranger's token where /verify is open":     {stranger, true, map[string]int{pathCheck: 403, pathVerify: 200}, ""},
+		"the right token where /verify is open":        {known, true, map[string]int{pathCheck: 406, pathVerify: 200}, "does not exist"},
+		"a token of which the answer must not speak":   {"Bearer hunter2hunter2", false, map[string]int{pathCheck: 401, pathVerify: 401}, ""},
+		"a header that is more than the right token":   {known + " ", false, map[string]int{pathCheck: 401, pathVerify: 401}, ""},
+		"a header that is the right token's beginning": {known[:10], false, map[string]int{pathCheck: 401, pathVerify: 401}, ""},
+	}
+	for sentence, test := range tests {
+		for path, want := range test.status {
+			t.Run(sentence+" at "+path, func(t *testing.T) {
+				settings, _, err := LoadSettings("test", []string{"--trustDir", t.TempDir(), "--callerSecret", "callers"}, func(string) (string, bool) { return "", false }, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				settings.VerifyWithoutToken = test.without
+				f, err := New(settings, os.LookupEnv, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.callers = callersOf{known, stranger}
+				defer f.Stop()
+				var source io.Reader = strings.NewReader(body)
+				if want == http.StatusUnauthorized || want == http.StatusForbidden {
+					source = unread{t}
+				}
+				got, request := arrival(path, source)
+				if test.authorization != "" {
+					request.Header.Set("Authorization", test.authorization)
+				}
+				f.Handler().ServeHTTP(got, request)
+				answer := got.(*httptest.ResponseRecorder)
+				if text := answer.Body.String(); answer.Code != want || !strings.Contains(strings.ReplaceAll(text, `\"`, `"`), test.says) || strings.Contains(text, "hunter2") {
+					t.Errorf("answer %d %s; want %d, %s", answer.Code, text, want, test.says)
+				}
+				if path == pathVerify && !json.Valid(answer.Body.Bytes()) {
+					t.Errorf("the answer is no JSON: %s", answer.Body)
+				}
+			})
+		}
 	}
 }

@@ -161,7 +161,7 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
 	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --logLevel=debug")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)
-	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls")
+	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls kyverno-notation-venafi-caller")
 	same(t, "the plugin's configuration", find[corev1.ConfigMap](t, all, "ConfigMap", "notation-plugin-config").Data["config"], "/etc/x")
 	same(t, "CAs", find[corev1.ConfigMap](t, all, "ConfigMap", "ca-certificates").Data["ca.crt"], "-----BEGIN CERTIFICATE-----")
 	policy := find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", serviceName)

@@ -285,7 +285,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 			"authentication.k8s.io tokenreviews : create",
 		},
 		"Role " + productNamespace + "/" + serviceName: {
-			" secrets regcred,notation-plugin-config,kyverno-notation-venafi-tls: list,watch",
+			" secrets regcred,notation-plugin-config,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller: list,watch",
 			" configmaps notation-plugin-config,kyverno-notation-venafi-epoch: list,watch",
 			" configmaps kyverno-notation-venafi-epoch: patch",
 		},
@@ -296,6 +296,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		"Role " + productNamespace + "/" + managerName: {
 			" secrets,configmaps : create",
 			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls: get,list,watch,update",
+			" secrets kyverno-notation-venafi-caller: get,list,watch",
 			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch: get,list,watch",
 			" configmaps kyverno-notation-venafi-ca: update",
 			"coordination.k8s.io leases : create",

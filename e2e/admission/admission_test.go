@@ -204,12 +204,12 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 	create(true)
 }
 
-// TestCELPolicies do the same as the ClusterPolicy.
-func TestCELPolicies(t *testing.T) {
-	w := shared
-	w.twoTenants(t)
-	w.apply(t, w.sample(t, "mutatingpolicy.yaml"))
-	w.apply(t, w.sample(t, "validatingpolicy.yaml"))
+// withCEL applies the sample CEL policies, and waits until Kyverno goes by them.
+func (w *world) withCEL(t *testing.T) {
+	t.Helper()
+	for _, sample := range []string{"callers.yaml", "mutatingpolicy.yaml", "validatingpolicy.yaml"} {
+		w.apply(t, w.sample(t, sample))
+	}
 	for _, policy := range []string{"mutatingpolicy/pin-verified-images", "validatingpolicy/deny-unverified-images"} {
 		if err := w.bed.WaitPolicy(t.Context(), policy); err != nil {
 			t.Fatal(err)
@@ -224,8 +224,22 @@ func TestCELPolicies(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	err = product.Eventually(t.Context(), 30*time.Second, func() error {
+		return w.denied(t, "no signature is associated with", pod("cel", "team-a", w.reference("unsigned")), "create", "--dry-run=server", "-f", "-")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCELPolicies do the same as the ClusterPolicy.
+func TestCELPolicies(t *testing.T) {
+	w := shared
+	w.twoTenants(t)
+	w.withCEL(t)
+	admitsAndPins(t, w)
 	deniesWithASentence(t, w)
 	tellsTenantsApart(t, w)
 }

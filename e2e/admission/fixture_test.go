@@ -29,6 +29,7 @@ import (
 // Where the service's own resources are.
 const (
 	serviceNamespace = product.Namespace
+	callerSecret     = "kyverno-notation-venafi-caller"
 	configDir        = "../../config"
 )
 
@@ -187,7 +188,7 @@ func (w *world) makeCertificates(ctx context.Context, caSecret string) error {
 		return err
 	}
 	err = product.Eventually(ctx, 30*time.Second, func() error {
-		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+kube.ServingSecret, "configmap/"+kube.BundleConfigMap)
+		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+kube.ServingSecret, "configmap/"+kube.BundleConfigMap, "secret/"+callerSecret)
 		return err
 	})
 	return errors.Join(err, manager.End())

@@ -4,6 +4,7 @@ package admission
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -37,38 +38,97 @@ func (w *world) statusOf(ctx context.Context, r *replica, authorization, image, 
 	return nil
 }
 
-// TestCallers lets Kyverno's service accounts in, and nobody else.
+// callerToken reads the token that certmanager made for CEL policies.
+func (w *world) callerToken(t *testing.T) string {
+	t.Helper()
+	token, err := base64.StdEncoding.DecodeString(w.kubectl(t, "", "get", "secret", callerSecret, "-n", serviceNamespace, "-o", "jsonpath={.data.token}"))
+	if err != nil || len(token) < 26 {
+		t.Fatalf("%d bytes of token, %v", len(token), err)
+	}
+	return string(token)
+}
+
+// TestCallers lets Kyverno's service accounts in, and who has the callers' token, at both paths, and nobody else.
 func TestCallers(t *testing.T) {
 	w := shared
 	w.apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
 	tests := map[string]struct {
 		authorization string
 		want          int
+		says          string
 	}{
-		"Kyverno's own token":         {w.bearer(t), 200},
-		"no token":                    {"", 401},
-		"a token that is none":        {"Bearer nonsense", 401},
-		"a header that is malformed":  {"Bearer", 401},
-		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401},
-		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401},
-		"a token of a stranger":       {"Bearer " + w.token(t, "default", "stranger", bed.KyvernoAudience), 403},
-		"a token with a changed byte": {w.bearer(t)[:60] + "x" + w.bearer(t)[61:], 401},
+		"Kyverno's own token":         {w.bearer(t), 200, ""},
+		"the callers' token":          {"Bearer " + w.callerToken(t), 200, ""},
+		"the callers' token, cut":     {"Bearer " + w.callerToken(t)[:25], 401, callerSecret},
+		"no token":                    {"", 401, "send a bearer token; a CEL policy gives http.Post the headers"},
+		"a token that is none":        {"Bearer nonsense", 401, callerSecret},
+		"a header that is malformed":  {"Bearer", 401, "Bearer <token>"},
+		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401, "Bearer <token>"},
+		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401, "audience"},
+		"a token of a stranger":       {"Bearer " + w.token(t, "default", "stranger", bed.KyvernoAudience), 403, "name it in --allowedUsers"},
+		"a token with a changed byte": {w.bearer(t)[:60] + "x" + w.bearer(t)[61:], 401, ""},
 	}
 	for sentence, test := range tests {
-		t.Run(sentence, func(t *testing.T) {
-			for i, r := range w.replicas {
-				status, text, err := r.Check(t.Context(), test.authorization, product.PodRequest(w.reference("signed"), scenario.PolicyName))
-				if err != nil || status != test.want {
-					t.Errorf("replica %d: %d %s, %v; want %d", i, status, text, err, test.want)
-				}
-				if token := strings.TrimPrefix(test.authorization, "Bearer "); len(token) > 20 {
-					if log := r.Logged(); log == "" || strings.Contains(log, token) {
-						t.Errorf("replica %d logs nothing, or the token", i)
+		for _, path := range []string{"/checkimages", "/verify"} {
+			t.Run(sentence+" at "+path, func(t *testing.T) {
+				for i, r := range w.replicas {
+					status, text, err := r.Post(t.Context(), path, test.authorization, product.PodRequest(w.reference("signed"), scenario.PolicyName))
+					if err != nil || status != test.want || !strings.Contains(text, test.says) {
+						t.Errorf("replica %d: %d %s, %v; want %d, %s", i, status, text, err, test.want, test.says)
+					}
+					if token := strings.TrimPrefix(test.authorization, "Bearer "); len(token) > 20 {
+						if log := r.Logged(); log == "" || strings.Contains(log, token) {
+							t.Errorf("replica %d logs nothing, or the token", i)
+						}
 					}
 				}
-			}
-		})
+			})
+		}
 	}
+}
+
+// TestTheCallersTokenIsReplaced while the one before is still valid, and then is not. It may be deleted; certmanager makes
+// another one.
+func TestTheCallersTokenIsReplaced(t *testing.T) {
+	w := shared
+	body := product.PodRequest(w.reference("signed"), scenario.PolicyName)
+	answers := func(token string, want int) {
+		t.Helper()
+		err := product.Eventually(t.Context(), 10*time.Second, func() error {
+			for i, r := range w.replicas {
+				if status, text, err := r.Post(t.Context(), "/verify", "Bearer "+token, body); err != nil || status != want {
+					return fmt.Errorf("replica %d: %d %s, %w; want %d", i, status, text, err, want)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	patch := func(data string) {
+		t.Helper()
+		w.kubectl(t, "", "patch", "secret", callerSecret, "-n", serviceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
+	}
+	first, second := w.callerToken(t), strings.Repeat("second", 6)
+	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, first))
+	answers(second, 200)
+	answers(first, 200)
+	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, second))
+	answers(second, 200)
+	answers(first, 401)
+	w.kubectl(t, "", "delete", "secret", callerSecret, "-n", serviceNamespace)
+	answers(second, 401)
+	manager, err := w.product.Manage(t.Context(), managerArgs()...)
+	product.Kept(t)(manager, err)
+	err = product.Eventually(t.Context(), 30*time.Second, func() error {
+		_, err := w.bed.Kubectl(t.Context(), "", "get", "secret", callerSecret, "-n", serviceNamespace)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers(w.callerToken(t), 200)
 }
 
 // TestTrustChangesReachEveryReplica deletes, restores and renames trust, and both replicas obey within a second.

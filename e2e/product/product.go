@@ -204,7 +204,12 @@ func (p *Process) Get(ctx context.Context, path string) (string, error) {
 
 // Check asks the service about images on the plain address, as Kyverno does.
 func (p *Process) Check(ctx context.Context, authorization string, body []byte) (int, string, error) {
-	request, err := http.NewRequest(http.MethodPost, p.URL+"/checkimages", bytes.NewReader(body))
+	return p.Post(ctx, "/checkimages", authorization, body)
+}
+
+// Post is Check at another path.
+func (p *Process) Post(ctx context.Context, path, authorization string, body []byte) (int, string, error) {
+	request, err := http.NewRequest(http.MethodPost, p.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}

@@ -124,7 +124,7 @@ const (
 // as nobody can use it.
 func (w *world) reset(t *testing.T, object string) {
 	t.Helper()
-	w.kubectl(t, "delete", caSecret, tlsSecret, caBundle, epoch, lease, "--namespace="+product.Namespace, "--ignore-not-found")
+	w.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+product.Namespace, "--ignore-not-found")
 	w.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
 	w.kubectl(t, "delete", "truststores,trustpolicies", "--all")
 	w.apply(t, w.trust+"---\n"+scenario.TrustStore("ageing", w.ageing))

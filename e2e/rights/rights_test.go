@@ -36,6 +36,8 @@ var ofService = map[string]effect{
 	"watch secrets/notation-plugin-config":           notConnected,
 	"list secrets/kyverno-notation-venafi-tls":       notReady,
 	"watch secrets/kyverno-notation-venafi-tls":      notConnected,
+	"list secrets/kyverno-notation-venafi-caller":    notConnected,
+	"watch secrets/kyverno-notation-venafi-caller":   notConnected,
 	"list configmaps/notation-plugin-config":         notConnected,
 	"watch configmaps/notation-plugin-config":        notConnected,
 	"list configmaps/kyverno-notation-venafi-epoch":  notConnected,
@@ -61,6 +63,9 @@ var ofManager = map[string]effect{
 	"list secrets/kyverno-notation-venafi-tls":          changesAreLate(deleted(tlsSecret)),
 	"watch secrets/kyverno-notation-venafi-tls":         changesAreLate(deleted(tlsSecret)),
 	"update secrets/kyverno-notation-venafi-tls":        unrepaired(tlsSecret),
+	"get secrets/kyverno-notation-venafi-caller":        missing(caSecret),
+	"list secrets/kyverno-notation-venafi-caller":       changesAreLate(deleted(callerSecret)),
+	"watch secrets/kyverno-notation-venafi-caller":      changesAreLate(deleted(callerSecret)),
 	"get configmaps/kyverno-notation-venafi-ca":         missing(caBundle),
 	"list configmaps/kyverno-notation-venafi-ca":        changesAreLate(deleted(caBundle)),
 	"watch configmaps/kyverno-notation-venafi-ca":       changesAreLate(deleted(caBundle)),
@@ -75,11 +80,12 @@ var ofManager = map[string]effect{
 }
 
 const (
-	caSecret  = "secret/kyverno-notation-venafi-ca"
-	tlsSecret = "secret/kyverno-notation-venafi-tls"
-	caBundle  = "configmap/kyverno-notation-venafi-ca"
-	epoch     = "configmap/kyverno-notation-venafi-epoch"
-	lease     = "lease/kyverno-notation-venafi-certmanager"
+	caSecret     = "secret/kyverno-notation-venafi-ca"
+	tlsSecret    = "secret/kyverno-notation-venafi-tls"
+	callerSecret = "secret/kyverno-notation-venafi-caller"
+	caBundle     = "configmap/kyverno-notation-venafi-ca"
+	epoch        = "configmap/kyverno-notation-venafi-epoch"
+	lease        = "lease/kyverno-notation-venafi-certmanager"
 )
 
 // TestEachPermissionIsNeeded shares one control plane, because starting one takes most of the time.
@@ -152,7 +158,7 @@ func everythingWorks(t *testing.T, w *world) {
 		})
 	}
 	w.managed(t, "", func(*product.Process) error {
-		for _, object := range []string{caSecret, tlsSecret, caBundle, epoch} {
+		for _, object := range []string{caSecret, tlsSecret, callerSecret, caBundle, epoch} {
 			if missing(object).broken(t, w, nil) == nil {
 				return errors.New("there is no " + object)
 			}
