@@ -165,7 +165,7 @@ func TestTheAttestationSampleIsUnderstood(t *testing.T) {
 	for _, entry := range policy.Spec.Rules[0].Context[1].APICall.Data {
 		body[entry.Key] = entry.Value
 	}
-	body["object"] = json.RawMessage(`{"kind":"Pod","spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1"}]}}`)
+	body["encodedObject"] = []byte(`{"kind":"Pod","spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1"}]}}`)
 	sent, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)

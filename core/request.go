@@ -2,6 +2,8 @@ package core
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +99,7 @@ func invalid(field, format string, args ...any) error {
 type body struct {
 	Images          *map[string]map[string]imageInfo `json:"images"`
 	Object          map[string]any                   `json:"object"`
+	EncodedObject   *string                          `json:"encodedObject"`
 	ImageReferences []string                         `json:"imageReferences"`
 	TrustPolicy     string                           `json:"trustPolicy"`
 	Attestations    []attestation                    `json:"attestations"`
@@ -229,6 +232,13 @@ func (b body) images() ([]Image, error) {
 	switch {
 	case b.Images != nil && b.Object != nil:
 		return nil, invalid("object", "stands beside images; send one of the two")
+	case b.EncodedObject != nil && (b.Images != nil || b.Object != nil):
+		return nil, invalid("encodedObject", "stands beside images or object; send one of them")
+	case b.EncodedObject != nil:
+		var object map[string]any
+		if object, err = decodeObject(*b.EncodedObject); err == nil {
+			images, err = imagesOfObject(object)
+		}
 	case b.Images != nil:
 		images, err = imagesOfInfo(*b.Images)
 	case b.Object != nil:
@@ -249,6 +259,24 @@ func (b body) images() ([]Image, error) {
 		}
 	}
 	return images, nil
+}
+
+// decodeObject reads an object that is sent as the base64 of its JSON, as strictly as the body. Kyverno evaluates the
+// expressions that it finds in what a ClusterPolicy sends; a stranger's object must not bring its own.
+func decodeObject(encoded string) (map[string]any, error) {
+	data, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !utf8.Valid(data) || singleDocument(data) != nil {
+		return nil, invalid("encodedObject", "is not the base64 of a JSON object; send {{ base64_encode(to_string(request.object)) }}")
+	}
+	if err := boundShape(data); err != nil {
+		return nil, err
+	}
+	var object map[string]any
+	strict, err := kjson.UnmarshalStrict(data, &object)
+	if err != nil || len(strict) > 0 {
+		return nil, invalid("encodedObject", "holds JSON that is not understood: %v", cmp.Or(err, errors.Join(strict...)))
+	}
+	return object, nil
 }
 
 func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {

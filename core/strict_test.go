@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -127,6 +128,18 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a select that is null":                   {withType(`"name":"sbom","select":null`), "attestations[0].type[0].select", "null"},
 		"a group that is null":                    {`{"images":{"containers":null}}`, "images.containers", "null"},
 		"a container that is null":                {`{"images":{"containers":{"web":null}}}`, "images.containers.web.reference", "empty"},
+		"an encoded object that is an object":     {`{"encodedObject":{}}`, "", "encodedObject: holds a JSON object"},
+		"an encoded object that is null":          {`{"encodedObject":null}`, "encodedObject", "is null"},
+		"an encoded object that is empty":         {`{"encodedObject":""}`, "encodedObject", "base64"},
+		"an encoded object that is JSON":          {`{"encodedObject":"{}"}`, "encodedObject", "base64"},
+		"an encoded object that is a list":        {encoded(`[]`), "encodedObject", "base64"},
+		"an encoded object that is not UTF-8":     {encoded("{\"a\":\"\xff\"}"), "encodedObject", "base64"},
+		"an encoded object that is two":           {encoded(`{}{}`), "encodedObject", "not understood"},
+		"an encoded object with a doubled field":  {encoded(`{"kind":"Pod","spec":{"containers":[{"image":"a","image":"b"}]}}`), "encodedObject", "duplicate"},
+		"an encoded object that nests too deeply": {encoded(strings.Repeat(`{"a":`, 101) + "1" + strings.Repeat("}", 101)), "", "depth"},
+		"an encoded object without images":        {encoded(`{"kind":"ConfigMap"}`), "object", "no pod spec"},
+		"an encoded object beside an object":      {`{"object":{},"encodedObject":"e30="}`, "encodedObject", "beside images or object"},
+		"an encoded object beside images":         {withField(`"encodedObject":"e30="`), "encodedObject", "beside images or object"},
 		"neither images nor object":               {`{"trustPolicy":"a"}`, "images", "missing"},
 		"images beside an object":                 {`{"images":{},"object":{}}`, "object", "beside images"},
 		"a group without a name":                  {`{"images":{"":{"web":{` + image + `}}}}`, "images", "empty name"},
@@ -217,12 +230,18 @@ func TestParseRequestRefuses(t *testing.T) {
 	}
 }
 
+// encoded is a request with an object in base64.
+func encoded(object string) string {
+	return `{"encodedObject":"` + base64.StdEncoding.EncodeToString([]byte(object)) + `"}`
+}
+
 // TestParseRequestAccepts keeps the refusals above from being refusals of everything.
 func TestParseRequestAccepts(t *testing.T) {
 	tests := map[string]string{
 		"the smallest request":                      withImage(image),
 		"a request with space around it":            " \n" + withImage(image) + "\n ",
 		"what older policies send":                  withField(`"metadata":{"a":null},"insecure":"yes"`),
+		"an object in base64":                       encoded(`{"kind":"Pod","spec":{"containers":[{"name":"c","image":"ghcr.io/acme/app:v1"}]}}`),
 		"a demand for digests":                      withField(`"requireDigest":true`),
 		"a group without containers beside one":     `{"images":{"initContainers":{},"containers":{"a":{` + image + `}}}}`,
 		"a type without conditions":                 withType(`"name":"sbom"`),

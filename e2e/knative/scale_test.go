@@ -4,6 +4,7 @@ package knative
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -18,6 +19,16 @@ import (
 
 // quicker has Knative scale back within seconds instead of a quarter of an hour.
 const quicker = `"autoscaling.knative.dev/scale-down-delay":"0s","autoscaling.knative.dev/window":"10s"`
+
+// callerToken reads the token that certmanager made for callers without an account.
+func callerToken(t *testing.T, c *cluster.Cluster) string {
+	t.Helper()
+	token, err := base64.StdEncoding.DecodeString(kubectl(t, c, "get", "secret", "kyverno-notation-venafi-caller", "--namespace=kyverno-notation-venafi", "--output=jsonpath={.data.token}"))
+	if err != nil || len(token) == 0 {
+		t.Errorf("%d bytes of token: %v", len(token), err)
+	}
+	return string(token)
+}
 
 // TestScaling sends load by Knative's routing, which counts it, while admissions come by svc, which it does not see.
 func TestScaling(t *testing.T) {
@@ -41,10 +52,11 @@ func TestScaling(t *testing.T) {
 	}
 	asking.Go(func() { admit(ctx) })
 	most := 0
+	token := callerToken(t, c)
 	asking.Go(func() {
 		// Nobody has this address, so each request takes as long as it may.
 		const body = `{"trustPolicy":"tp-team-b","object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":"10.99.0.250/acme/app:v1"}]}}}`
-		out, err := c.Send(t.Context(), body, "--address="+ingress(t, c), "--url=http://"+clusterLocal+"/verify", "--parallel=300", "--duration=40s")
+		out, err := c.Send(t.Context(), body, "--address="+ingress(t, c), "--url=http://"+clusterLocal+"/verify", "--parallel=300", "--duration=40s", "--header=Authorization: Bearer "+token)
 		if err != nil {
 			t.Errorf("load: %v", err)
 		}

@@ -20,6 +20,7 @@ type options struct {
 	delays           []time.Duration // of the registry
 	each             time.Duration   // for which a scenario is measured
 	soak             time.Duration   // instead of all that; 0 for no soak
+	worst            bool            // the worst known inputs only
 }
 
 func main() {
@@ -33,6 +34,7 @@ func main() {
 	flag.StringVar(&delays, "registryDelay", "0,5ms,20ms,80ms", "what the registry adds to each request, comma-separated; all scenarios are run with the first, the cold ones with the others")
 	flag.DurationVar(&o.each, "each", 2*time.Second, "time to measure a scenario")
 	flag.DurationVar(&o.soak, "soak", 0, "send mixed load for so long, and watch memory, files and processes")
+	flag.BoolVar(&o.worst, "worst", false, "measure the worst known inputs only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -66,5 +68,10 @@ func run(ctx context.Context, o options, delays string) (err error) {
 	if o.soak > 0 {
 		return w.soak(ctx, o.soak)
 	}
-	return w.measureAll(ctx)
+	if !o.worst {
+		if err := w.measureAll(ctx); err != nil {
+			return err
+		}
+	}
+	return w.measureWorst(ctx)
 }

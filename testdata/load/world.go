@@ -130,6 +130,7 @@ func start(ctx context.Context, binary string, arguments func(address string) []
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 20 * time.Second
 	command.Stderr = os.Stderr
+	command.Env = append(os.Environ(), "GOMEMLIMIT="+worstLimit) // as the manifests set it
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
