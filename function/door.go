@@ -18,12 +18,14 @@ import (
 
 // door bounds the requests that are worked on at once, so that a burst is answered in part and at once rather than
 // wholly and late. What it holds back is told to try again. Each path has places of its own, since not all of them need
-// ask who comes; what has to be common to them, the memory in which requests are parsed, none has more than half of.
+// ask who comes. The memory in which requests are parsed is common to them, and they take turns at it.
 type door struct {
 	maxBody int64         // bytes
-	time    time.Duration // for a body to arrive
+	arrival time.Duration // of a body, at most
+	wait    time.Duration // to be parsed, at most
 	paths   map[string]path
-	parsing *fair.Room // bytes of bodies that are parsed and planned, by path
+	usual   *fair.Room // bytes of bodies that are parsed and planned, by path
+	large   *fair.Room // the same for those over usualBody, so that they hold up no usual one
 }
 
 // path bounds the requests of one path.
@@ -38,9 +40,6 @@ const (
 	usualBody = 64 << 10
 	// largeBodies is how many requests of a path with more than that are in memory at once, each of up to maxBody.
 	largeBodies = 8
-	// parsedAtOnce is the memory in which requests of a path are parsed, in bodies of maxBody: what is made of a body
-	// takes several times that. It is done at the speed of a core, so that more at once would be no faster.
-	parsedAtOnce = 2
 	// bodyTime is how long a body may take to arrive; from within the cluster it takes milliseconds.
 	bodyTime = 2 * time.Second
 )
@@ -53,12 +52,16 @@ func newDoor(settings Settings) *door {
 		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies), fair.New(settings.MaxRequests, 0)}
 	}
 	paths := map[string]path{pathCheck: bounded(), pathVerify: bounded()}
-	share := parsedAtOnce * int64(settings.MaxBodyBytes)
+	most := int64(settings.MaxBodyBytes)
 	return &door{
-		maxBody: int64(settings.MaxBodyBytes),
-		time:    min(bodyTime, settings.RequestTimeout/2),
+		maxBody: most,
+		arrival: min(bodyTime, settings.RequestTimeout/4),
+		wait:    settings.RequestTimeout / 4,
 		paths:   paths,
-		parsing: fair.NewRoom(int64(len(paths))*share, share),
+		// What is made of a body takes up to 40 times as much. It is done at the speed of a core, so that more at once
+		// would be no faster: of the largest bodies it is one, and a path waits for no more than one of the other.
+		usual: fair.NewRoom(most/2, most/4),
+		large: fair.NewRoom(most, most),
 	}
 }
 
@@ -83,7 +86,13 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave 
 		held.leave()
 		return nil, nil, err
 	}
-	give, err := d.parsing.Take(r.Context(), r.URL.Path, int64(len(body)))
+	ctx, cancel := context.WithTimeout(r.Context(), d.wait)
+	defer cancel()
+	room := d.usual
+	if len(body) > usualBody {
+		room = d.large
+	}
+	give, err := room.Take(ctx, r.URL.Path, int64(len(body)))
 	if err != nil {
 		held.leave()
 		return nil, nil, errOverloaded
@@ -95,7 +104,7 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave 
 // servers that functions run under not all can set a deadline; they have their own.
 func (d *door) body(w http.ResponseWriter, r *http.Request, at path, held *places) ([]byte, error) {
 	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(d.time))
+	_ = connection.SetReadDeadline(time.Now().Add(d.arrival))
 	source := http.MaxBytesReader(w, r.Body, d.maxBody)
 	var text bytes.Buffer
 	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
@@ -122,7 +131,7 @@ func (d *door) unreadable(err error) error {
 	case errors.As(err, &tooLarge):
 		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.time)}
+		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.arrival)}
 	case err != nil && !errors.Is(err, io.EOF):
 		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
 	}

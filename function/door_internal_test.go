@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -50,7 +51,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			trust := heldTrust{make(chan struct{}, test.places), make(chan struct{})}
-			f := &Function{trust: trust, door: newDoor(Settings{MaxRequests: 20, MaxBodyBytes: 1 << 20})}
+			f := &Function{trust: trust, door: newDoor(Settings{MaxRequests: 20, MaxBodyBytes: 2 << 20, RequestTimeout: time.Minute})}
 			planned := make(chan error)
 			for range test.places {
 				go func() {
@@ -80,7 +81,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 
 // TestBodiesThatStall at the path that everyone may ask do not keep others from asking at the other.
 func TestBodiesThatStall(t *testing.T) {
-	d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20})
+	d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute})
 	ended := make(chan struct{})
 	var stalled []*io.PipeWriter
 	for range largeBodies {
@@ -191,4 +192,57 @@ func TestWhoMayAsk(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLargeBodiesAreParsedInTurn, one at a time, and hold up no usual one. The path that waits for the other goes first.
+func TestLargeBodiesAreParsedInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
+		read := func(path, body string) (leave func(), err error) {
+			w, r := arrival(path, strings.NewReader(body))
+			_, leave, err = d.read(w, r)
+			return leave, err
+		}
+		first, err := read(pathVerify, largeBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{pathVerify, pathCheck} {
+			if leave, err := read(path, "{}"); err != nil {
+				t.Errorf("a usual body at %s: %v", path, err)
+			} else {
+				leave()
+			}
+			began := time.Now()
+			if _, err := read(path, largeBody); !errors.Is(err, errOverloaded) || time.Since(began) != time.Second {
+				t.Errorf("a large body at %s, after %s: %v", path, time.Since(began), err)
+			}
+		}
+		turns := make(chan string, 8)
+		for range 3 {
+			go func() {
+				if leave, err := read(pathVerify, largeBody); err == nil {
+					turns <- pathVerify
+					time.Sleep(100 * time.Millisecond)
+					leave()
+				}
+			}()
+		}
+		synctest.Wait()
+		go func() {
+			if leave, err := read(pathCheck, largeBody); err == nil {
+				turns <- pathCheck
+				leave()
+			}
+		}()
+		synctest.Wait()
+		first()
+		synctest.Wait()
+		time.Sleep(150 * time.Millisecond)
+		synctest.Wait()
+		if first, second := <-turns, <-turns; first != pathCheck || second != pathVerify {
+			t.Errorf("the turns are %s, %s", first, second)
+		}
+		time.Sleep(time.Second)
+	})
 }

@@ -78,7 +78,7 @@ func (c *Cache) fly(ctx context.Context, key Key, f *flight, work func(context.C
 
 // grace is how long the one who began work before its deadline waits past it: the work has run out of time too, and will
 // say at what.
-const grace = 250 * time.Millisecond
+const grace = 80 * time.Millisecond
 
 // wait waits for a flight to land, or for the caller's own end. The last to leave ends the work.
 func (c *Cache) wait(ctx context.Context, key Key, f *flight, started bool) (any, bool) {
