@@ -58,9 +58,9 @@ func newDoor(settings Settings) *door {
 		arrival: min(bodyTime, settings.RequestTimeout/4),
 		wait:    settings.RequestTimeout / 4,
 		paths:   paths,
-		// What is made of a body takes up to 40 times as much. It is done at the speed of a core, so that more at once
+		// What is made of a body takes up to 55 times as much. It is done at the speed of a core, so that more at once
 		// would be no faster: of the largest bodies it is one, and a path waits for no more than one of the other.
-		usual: fair.NewRoom(most/2, most/4),
+		usual: fair.NewRoom(most/4, most/8),
 		large: fair.NewRoom(most, most),
 	}
 }
