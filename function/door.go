@@ -22,7 +22,7 @@ import (
 type door struct {
 	maxBody int64         // bytes
 	arrival time.Duration // of a body, at most
-	wait    time.Duration // to be parsed, at most
+	wait    time.Duration // for room in memory, and to be parsed, at most
 	paths   map[string]path
 	usual   *fair.Room // bytes of bodies that are parsed and planned, by path
 	large   *fair.Room // the same for those over usualBody, so that they hold up no usual one
@@ -31,14 +31,14 @@ type door struct {
 // path bounds the requests of one path.
 type path struct {
 	requests *semaphore.Weighted // that are read and planned
-	large    *semaphore.Weighted // of those, with a body over usualBody
+	large    *semaphore.Weighted // bytes of those bodies that are over usualBody
 	inside   *fair.Gate          // that are being judged, by trust policy
 }
 
 const (
 	// usualBody is what a request for a pod takes; bytes.
 	usualBody = 64 << 10
-	// largeBodies is how many requests of a path with more than that are in memory at once, each of up to maxBody.
+	// largeBodies of maxBody, or more that are smaller, may be in memory at once, of a path.
 	largeBodies = 8
 	// bodyTime is how long a body may take to arrive; from within the cluster it takes milliseconds.
 	bodyTime = 2 * time.Second
@@ -48,11 +48,11 @@ const (
 var errOverloaded = errors.New("the service has too many requests to answer; try again")
 
 func newDoor(settings Settings) *door {
+	most := int64(settings.MaxBodyBytes)
 	bounded := func() path {
-		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies), fair.New(settings.MaxRequests, 0)}
+		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * most), fair.New(settings.MaxRequests, 0)}
 	}
 	paths := map[string]path{pathCheck: bounded(), pathVerify: bounded()}
-	most := int64(settings.MaxBodyBytes)
 	return &door{
 		maxBody: most,
 		arrival: min(bodyTime, settings.RequestTimeout/4),
@@ -86,12 +86,12 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave 
 		held.leave()
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), d.wait)
-	defer cancel()
 	room := d.usual
 	if len(body) > usualBody {
 		room = d.large
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), d.wait)
+	defer cancel()
 	give, err := room.Take(ctx, r.URL.Path, int64(len(body)))
 	if err != nil {
 		held.leave()
@@ -110,11 +110,18 @@ func (d *door) body(w http.ResponseWriter, r *http.Request, at path, held *place
 	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
 	read, err := io.CopyN(&text, source, usualBody)
 	if err == nil && read == usualBody {
-		if !at.large.TryAcquire(1) {
+		size := d.maxBody
+		if r.ContentLength >= 0 {
+			size = min(size, r.ContentLength) // of which the server gives no more
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), d.wait)
+		defer cancel()
+		if at.large.Acquire(ctx, size) != nil {
 			return nil, errOverloaded
 		}
-		*held = append(*held, func() { at.large.Release(1) })
-		text.Grow(int(d.maxBody)) // at once: to double it again and again takes three times as much
+		*held = append(*held, func() { at.large.Release(size) })
+		_ = connection.SetReadDeadline(time.Now().Add(d.arrival))
+		text.Grow(int(size)) // at once: to double it again and again takes three times as much
 		_, err = io.Copy(&text, source)
 	}
 	if err := d.unreadable(err); err != nil {

@@ -46,12 +46,12 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 		places int // that are taken by such requests
 	}{
 		"of a usual request": {`{"images":{},"trustPolicy":"p"}`, 20},
-		"of a large one":     {largeBody, largeBodies},
+		"of a large one":     {largeBody, 1},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			trust := heldTrust{make(chan struct{}, test.places), make(chan struct{})}
-			f := &Function{trust: trust, door: newDoor(Settings{MaxRequests: 20, MaxBodyBytes: 2 << 20, RequestTimeout: time.Minute})}
+			f := &Function{trust: trust, door: newDoor(Settings{MaxRequests: 20, MaxBodyBytes: len(largeBody), RequestTimeout: 400 * time.Millisecond})}
 			planned := make(chan error)
 			for range test.places {
 				go func() {
@@ -81,7 +81,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 
 // TestBodiesThatStall at the path that everyone may ask do not keep others from asking at the other.
 func TestBodiesThatStall(t *testing.T) {
-	d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: time.Minute})
+	d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
 	ended := make(chan struct{})
 	var stalled []*io.PipeWriter
 	for range largeBodies {
