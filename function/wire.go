@@ -213,6 +213,9 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		},
 		close: client.Close,
 	}
+	if settings.VerifyWithoutToken {
+		log.Warn("verifyWithoutToken is set: whoever reaches the port may ask /verify")
+	}
 	if settings.ReviewKyvernoToken == nil || *settings.ReviewKyvernoToken {
 		var secret *kube.CallerSecret
 		if settings.CallerSecret != "" {
