@@ -58,8 +58,9 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		verdict, leave, err := f.judge(w, r, path)
-		defer leave()
+		var held places // until it is answered
+		defer func() { held.leave() }()
+		verdict, err := f.judge(w, r, path, &held)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		var status int
 		switch {
@@ -78,22 +79,21 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	}
 }
 
-// judge lets the caller in before it reads what it sent. The places that a request has are held until it is answered, and
-// given back by leave, which is never nil.
-func (f *Function) judge(w http.ResponseWriter, r *http.Request, path string) (verdict core.Verdict, leave func(), err error) {
-	nothing := func() {}
+// judge lets the caller in before it reads what it sent.
+func (f *Function) judge(w http.ResponseWriter, r *http.Request, path string, held *places) (core.Verdict, error) {
 	if err := f.authenticated(r, path); err != nil {
-		return core.Verdict{}, nothing, err
+		return core.Verdict{}, err
 	}
 	asked, err := f.understood(w, r)
 	if err != nil {
-		return core.Verdict{}, nothing, err
+		return core.Verdict{}, err
 	}
-	leave, err = f.door.admit(r.Context(), path, asked.plan)
+	leave, err := f.door.admit(r.Context(), path, asked.plan)
 	if err != nil {
-		return core.Verdict{}, nothing, err
+		return core.Verdict{}, err
 	}
-	return f.verdict(r.Context(), asked), leave, nil
+	*held = append(*held, leave)
+	return f.verdict(r.Context(), asked), nil
 }
 
 // understood reads and plans a request. It keeps its places at the door until then: what is made of a body takes more
