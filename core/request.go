@@ -244,7 +244,7 @@ func (b body) images() ([]Image, error) {
 	case b.Object != nil:
 		images, err = imagesOfObject(b.Object)
 	default:
-		return nil, invalid("images", "is missing; send images ({{ images }}) or object ({{ request.object }})")
+		return nil, invalid("images", "is missing; send object, or in a ClusterPolicy encodedObject ({{ base64_encode(to_string(request.object)) }})")
 	}
 	if err != nil {
 		return nil, err

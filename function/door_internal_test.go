@@ -33,7 +33,7 @@ func (h heldTrust) Snapshot() (core.Snapshot, bool) {
 }
 
 // largeBody is over what is usual.
-var largeBody = `{"images":{},"trustPolicy":"p","metadata":"` + strings.Repeat("x", 2*usualBody) + `"}`
+var largeBody = `{"object":{"kind":"Pod","spec":{"containers":[{"image":"a"}]}},"trustPolicy":"p","metadata":"` + strings.Repeat("x", 2*usualBody) + `"}`
 
 func arrival(path string, body io.Reader) (http.ResponseWriter, *http.Request) {
 	return httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, body)
@@ -45,7 +45,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 		body   string
 		places int // that are taken by such requests
 	}{
-		"of a usual request": {`{"images":{},"trustPolicy":"p"}`, 20},
+		"of a usual request": {`{"object":{"kind":"Pod","spec":{"containers":[{"image":"a"}]}},"trustPolicy":"p"}`, 20},
 		"of a large one":     {largeBody, 1},
 	}
 	for sentence, test := range tests {
