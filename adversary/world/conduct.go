@@ -1,0 +1,231 @@
+package world
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
+)
+
+// conduct is how a registry behaves.
+type conduct struct {
+	api      bool // it has the referrers API
+	filters  bool // by artifact type, as it is asked to
+	pageSize int  // 0 for one page
+	faults   []*fault
+	subset   bool // a fault keeps referrers back without a trace
+
+	mu    sync.Mutex
+	asked map[string]int // by path
+}
+
+// fault spoils the answers of one kind.
+type fault struct {
+	name  string
+	kind  string // resolve, manifest, blob, list; "" for all
+	nth   int    // of the answers of that kind, from 0; -1 for all
+	spoil func(*answer)
+
+	mu   sync.Mutex
+	seen int
+}
+
+// answer is one under way.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	cut    bool // the connection breaks in the middle of it
+
+	request    *http.Request
+	kind       string
+	repository *oracle.Repository
+}
+
+// hits tells whether the fault spoils this answer.
+func (f *fault) hits(kind string) bool {
+	if f.kind != "" && f.kind != kind {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen++
+	return f.nth < 0 || f.nth == f.seen-1
+}
+
+// ServeHTTP answers as a registry, which need not be the world's only one: the host says which.
+func (w *World) ServeHTTP(to http.ResponseWriter, request *http.Request) {
+	a := &answer{status: http.StatusOK, header: http.Header{}, request: request}
+	w.answer(a)
+	for _, fault := range w.conduct.faults {
+		if fault.hits(a.kind) {
+			fault.spoil(a)
+		}
+	}
+	a.send(to)
+}
+
+func (a *answer) send(to http.ResponseWriter) {
+	for name, values := range a.header {
+		to.Header()[name] = values
+	}
+	if to.Header().Get("Content-Length") == "" && a.request.Method != http.MethodHead {
+		to.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+	}
+	to.WriteHeader(a.status)
+	if a.request.Method == http.MethodHead {
+		return
+	}
+	if !a.cut {
+		_, _ = to.Write(a.body) // fails if the caller is gone, or was told another length
+		return
+	}
+	_, _ = to.Write(a.body[:len(a.body)/2])
+	_ = http.NewResponseController(to).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// answer gives the true answer.
+func (w *World) answer(a *answer) {
+	name, kind, rest := splitPath(a.request.URL.Path)
+	canonical := oracle.CanonicalName(a.request.Host + "/" + name)
+	a.repository = w.Case.Registry[canonical]
+	a.kind = kind
+	if a.repository == nil {
+		a.fail(http.StatusNotFound, "NAME_UNKNOWN")
+		return
+	}
+	switch kind {
+	case "resolve":
+		w.answerTag(a, canonical, rest)
+	case "manifest":
+		a.manifest(rest)
+	case "blob":
+		blob, held := a.repository.Blobs[rest]
+		if !held {
+			a.fail(http.StatusNotFound, "BLOB_UNKNOWN")
+			return
+		}
+		a.give("application/octet-stream", rest, blob)
+	case "list":
+		w.answerList(a, canonical, rest)
+	default:
+		a.fail(http.StatusNotFound, "UNSUPPORTED")
+	}
+}
+
+func (a *answer) fail(status int, code string) {
+	a.status = status
+	a.header.Set("Content-Type", "application/json")
+	a.body = fmt.Appendf(nil, `{"errors":[{"code":%q,"message":"no"}]}`, code)
+}
+
+func (a *answer) give(mediaType, digest string, content []byte) {
+	a.header.Set("Content-Type", mediaType)
+	if digest != "" {
+		a.header.Set("Docker-Content-Digest", digest)
+	}
+	a.body = slices.Clone(content)
+	if a.request.Method == http.MethodHead {
+		a.header.Set("Content-Length", strconv.Itoa(len(content)))
+	}
+}
+
+func (a *answer) manifest(digest string) {
+	manifest, held := a.repository.Manifests[digest]
+	if !held {
+		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	a.give(manifest.MediaType, digest, manifest.Content)
+}
+
+// splitPath takes a path of the distribution API apart.
+func splitPath(path string) (name, kind, rest string) {
+	path = strings.TrimPrefix(path, "/v2/")
+	for part, kind := range map[string]string{"/manifests/": "manifest", "/blobs/": "blob", "/referrers/": "list"} {
+		if at := strings.LastIndex(path, part); at >= 0 {
+			name, rest = path[:at], path[at+len(part):]
+			switch {
+			case kind == "manifest" && strings.HasPrefix(rest, "sha256-"):
+				kind = "list"
+			case kind == "manifest" && !strings.Contains(rest, ":"):
+				kind = "resolve"
+			}
+			return name, kind, rest
+		}
+	}
+	return path, "", ""
+}
+
+// answerTag gives what a tag is now. Where it was another before, it changes after the first answer.
+func (w *World) answerTag(a *answer, repository, tag string) {
+	digests := a.repository.Tags[tag]
+	if len(digests) == 0 {
+		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	w.conduct.mu.Lock()
+	n := w.conduct.asked[repository+":"+tag]
+	w.conduct.asked[repository+":"+tag]++
+	w.conduct.mu.Unlock()
+	a.manifest(digests[min(n, len(digests)-1)])
+}
+
+// answerList gives the referrers, by the API or by the fallback tag.
+func (w *World) answerList(a *answer, repository, rest string) {
+	byTag := strings.HasPrefix(rest, "sha256-")
+	if byTag == w.conduct.api {
+		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	list := w.lists[repository][strings.Replace(rest, "sha256-", "sha256:", 1)]
+	if byTag && len(list) == 0 {
+		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	query := a.request.URL.Query()
+	if wanted := query.Get("artifactType"); wanted != "" && w.conduct.filters {
+		list = slices.DeleteFunc(slices.Clone(list), func(e map[string]any) bool { return e["artifactType"] != wanted })
+		a.header.Set("OCI-Filters-Applied", "artifactType")
+	}
+	from, _ := strconv.Atoi(query.Get("from"))
+	list = list[min(max(from, 0), len(list)):]
+	if size := w.conduct.pageSize; !byTag && size > 0 && len(list) > size {
+		list = list[:size]
+		query.Set("from", strconv.Itoa(from+size))
+		a.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, a.request.URL.Path, query.Encode()))
+	}
+	a.list(list, byTag)
+}
+
+// list writes an index.
+func (a *answer) list(entries []map[string]any, withDigest bool) {
+	if entries == nil {
+		entries = []map[string]any{}
+	}
+	text, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": entries})
+	if err != nil {
+		a.fail(http.StatusInternalServerError, "UNKNOWN")
+		return
+	}
+	digest := ""
+	if withDigest {
+		digest = Digest(text)
+	}
+	a.give(typeIndex, digest, text)
+}
+
+// entries reads back what list wrote.
+func (a *answer) entries() []map[string]any {
+	var index struct {
+		Manifests []map[string]any `json:"manifests"`
+	}
+	_ = json.Unmarshal(a.body, &index)
+	return index.Manifests
+}

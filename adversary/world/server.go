@@ -1,0 +1,70 @@
+package world
+
+import (
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"regexp"
+	"sync"
+	"time"
+)
+
+// Server is the network in which the worlds are: an HTTP proxy on loopback behind which every host name is a registry of
+// one of the worlds. What it is asked for and no world has does not exist.
+type Server struct {
+	server   *http.Server
+	listener net.Listener
+	served   chan struct{}
+	worlds   sync.Map // by name
+}
+
+// NewServer starts to listen.
+func NewServer() (*Server, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{listener: listener, served: make(chan struct{})}
+	s.server = &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		defer close(s.served)
+		_ = s.server.Serve(listener) // until Close
+	}()
+	return s, nil
+}
+
+// URL is the proxy's.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Close ends it.
+func (s *Server) Close() {
+	_ = s.server.Close()
+	<-s.served
+}
+
+// Add makes a world's registries reachable.
+func (s *Server) Add(w *World) { s.worlds.Store(w.Name, w) }
+
+// Remove takes them away.
+func (s *Server) Remove(w *World) { s.worlds.Delete(w.Name) }
+
+var worldName = regexp.MustCompile(`\bw[0-9]+\b`)
+
+// ServeHTTP finds the world that a request is for, by its host or else by the repository.
+func (s *Server) ServeHTTP(to http.ResponseWriter, request *http.Request) {
+	if request.Method == http.MethodConnect {
+		http.Error(to, "no TLS here", http.StatusBadGateway)
+		return
+	}
+	name := worldName.FindString(request.Host)
+	if name == "" {
+		name = worldName.FindString(request.URL.Path)
+	}
+	found, ok := s.worlds.Load(name)
+	if !ok {
+		http.NotFound(to, request)
+		return
+	}
+	found.(*World).ServeHTTP(to, request)
+}

@@ -1,0 +1,193 @@
+package adversary_test
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
+	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
+)
+
+var (
+	worlds = flag.Int("worlds", 300, "worlds to make")
+	seed   = flag.Uint64("seed", 1, "seed of the first world; the others follow")
+	keepOn = flag.Int("disagreements", 20, "disagreements that are told in full")
+)
+
+const (
+	batch   = 100 // worlds that share a service
+	workers = 8   // worlds that are asked at once
+)
+
+// TestWorlds holds the service against the oracle in generated worlds.
+func TestWorlds(t *testing.T) {
+	began, tally := time.Now(), &tally{}
+	for first := 0; first < *worlds; first += batch {
+		t.Run(fmt.Sprintf("from %d", *seed+uint64(first)), func(t *testing.T) {
+			runBatch(t, *seed+uint64(first), min(batch, *worlds-first), tally)
+		})
+	}
+	tally.report(t)
+	t.Logf("%d worlds in %s: %d requests, %d admitted, %d denied, %d failed, %d refused; %d disagreements",
+		*worlds, time.Since(began).Round(time.Second), tally.requests, tally.admitted, tally.denied, tally.failed, tally.refused, len(tally.found))
+}
+
+// runBatch asks one service about several worlds at once.
+func runBatch(t *testing.T, from uint64, n int, tally *tally) {
+	t.Helper()
+	made, trust, hosts := make([]*world.World, n), map[string][]byte{}, []string{"docker.io", "registry-1.docker.io", "index.docker.io"}
+	for i := range made {
+		w, err := world.New(from+uint64(i), shared.signers)
+		if err != nil {
+			t.Fatalf("seed %d: %v", from+uint64(i), err)
+		}
+		made[i], trust[w.Name] = w, w.TrustFile()
+		hosts = append(hosts, w.Hosts...)
+		shared.server.Add(w)
+		defer shared.server.Remove(w)
+	}
+	s := startService(t, trust, hosts, nil)
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for _, w := range made {
+		group.Go(func() error {
+			for i := range w.Requests {
+				tally.add(w, i, s.ask("/checkimages", w.Requests[i].Body))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions give no errors
+}
+
+// disagreement is one between service and oracle.
+type disagreement struct {
+	world *world.World
+	kind  string
+	text  string
+}
+
+// tally counts what came of the requests.
+type tally struct {
+	mu                                          sync.Mutex
+	requests, admitted, denied, failed, refused int
+	found                                       []disagreement
+}
+
+func (c *tally) add(w *world.World, i int, a answer) {
+	found := compare(w, w.Requests[i], a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests++
+	switch {
+	case a.Status == http.StatusOK:
+		c.admitted++
+	case a.Status == http.StatusNotAcceptable:
+		c.denied++
+	case a.Status == http.StatusBadRequest:
+		c.refused++
+	default:
+		c.failed++
+	}
+	for _, d := range found {
+		d.world, d.text = w, fmt.Sprintf("request %d: %s\n    answer %d %.1500s", i, d.text, a.Status, a.Text)
+		c.found = append(c.found, d)
+	}
+}
+
+// report tells of the disagreements, some of them in full.
+func (c *tally) report(t *testing.T) {
+	t.Helper()
+	slices.SortStableFunc(c.found, func(a, b disagreement) int { return strings.Compare(a.kind, b.kind) })
+	kinds := map[string][]uint64{}
+	for i, d := range c.found {
+		if known := kinds[d.kind]; len(known) == 0 || known[len(known)-1] != d.world.Seed {
+			kinds[d.kind] = append(known, d.world.Seed)
+		}
+		if i < *keepOn {
+			t.Errorf("%s: %s\n%s", d.kind, d.text, d.world)
+		}
+	}
+	for kind, seeds := range kinds {
+		t.Errorf("%s: seeds %v", kind, seeds)
+	}
+}
+
+// compare holds an answer against the oracle. Soundness: what is admitted, the oracle admits, with the same digest.
+// Completeness, where nobody misbehaves: what the oracle admits is admitted, and what it does not is denied, which is
+// not a failure.
+func compare(w *world.World, request world.Request, a answer) (found []disagreement) {
+	judgements, refused := w.Case.Judge(request.Asked)
+	disagree := func(kind, format string, args ...any) {
+		found = append(found, disagreement{kind: kind, text: fmt.Sprintf(format, args...)})
+	}
+	all := oracle.Yes
+	for _, j := range judgements {
+		all = min(all, j.Opinion)
+	}
+	switch {
+	case a.Status != http.StatusOK && len(a.Results) == 0:
+	case refused != "":
+		if a.Status == http.StatusOK {
+			disagree("hole", "admitted, and it should be refused since %s", refused)
+		}
+	default:
+		for _, j := range judgements {
+			if text := unsound(j, a); text != "" {
+				disagree("hole", "%s %s: %s", j.Pointer, j.Image, text)
+			}
+		}
+	}
+	if !w.Honest() {
+		return found
+	}
+	switch {
+	case refused == "" && all == oracle.Yes && request.Plain && a.Status != http.StatusOK:
+		disagree("denied in vain", "all of it should be admitted")
+	case a.Status >= http.StatusInternalServerError && !w.AsksPlugin():
+		disagree("failed in vain", "nobody failed")
+	}
+	return found
+}
+
+// unsound says what is wrong with the admission of an image; "" where nothing is, or where it was not admitted.
+func unsound(j oracle.Judgement, a answer) string {
+	i := slices.IndexFunc(a.Results, func(r result) bool { return r.Path == j.Pointer })
+	switch {
+	case i < 0 && a.Status == http.StatusOK:
+		return unsoundUnpatched(j)
+	case i < 0 || a.Status != http.StatusOK && !a.Results[i].Verified:
+		return ""
+	}
+	written := a.Results[i].Image
+	if j.Opinion == oracle.No {
+		return "admitted as " + written + ", but " + j.Why
+	}
+	if j.Unpinned {
+		return ""
+	}
+	ref, ok := oracle.ParseReference(written)
+	if !ok || ref.Digest == "" || !slices.Contains(j.Pinned, ref.Name+"@"+ref.Digest) {
+		return fmt.Sprintf("pinned to %q; want one of %q", written, j.Pinned)
+	}
+	return ""
+}
+
+func unsoundUnpatched(j oracle.Judgement) string {
+	if j.Opinion == oracle.No {
+		return "admitted as it is, but " + j.Why
+	}
+	ref, _ := oracle.ParseReference(j.Image)
+	if !j.Unpinned && !slices.Contains(j.Pinned, ref.Name+"@"+ref.Digest) {
+		return fmt.Sprintf("not pinned; want one of %q", j.Pinned)
+	}
+	return ""
+}
