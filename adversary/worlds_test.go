@@ -50,7 +50,9 @@ func runBatch(t *testing.T, from uint64, n int, tally *tally) {
 			t.Fatalf("seed %d: %v", from+uint64(i), err)
 		}
 		made[i], trust[w.Name] = w, w.TrustFile()
-		hosts = append(hosts, w.Hosts...)
+		for _, host := range w.Hosts {
+			hosts = append(hosts, host, host+":443", host+":0443", strings.Replace(host, ":", ":0", 1))
+		}
 		shared.server.Add(w)
 		defer shared.server.Remove(w)
 	}

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"crypto/x509"
+	"maps"
 	"slices"
 	"time"
 )
@@ -18,6 +19,10 @@ type Case struct {
 	// Subset tells that the registry may have kept attestations to itself in a way that nobody can notice: then those
 	// that it told of decide.
 	Subset bool
+
+	// Roaming tells that the registry may have given any of a repository's images for any tag: whose tags they are, is for
+	// the registry to say.
+	Roaming bool
 }
 
 // Request is what is asked.
@@ -81,9 +86,9 @@ func (w *Case) image(request Request, field Field) Judgement {
 	if len(request.ImageReferences) > 0 && !slices.ContainsFunc(request.ImageReferences, func(p string) bool { return matches(p, ref) }) {
 		return Judgement{Opinion: Yes, Unpinned: true}
 	}
-	policy, usable := w.Trust.policy(request.TrustPolicy)
+	policy, usable, why := w.Trust.policy(request.TrustPolicy)
 	if usable == No {
-		return Judgement{Why: "its trust policy is missing or broken"}
+		return Judgement{Why: why}
 	}
 	statement, ok := policy.statement(ref.Name)
 	if !ok {
@@ -119,6 +124,9 @@ func (w *Case) verified(ref Reference, statement Statement, demands []Demand) Ju
 	}
 	result := Judgement{Why: "there is no such image"}
 	digests := repository.digests(ref)
+	if w.Roaming && ref.Digest == "" {
+		digests = append(slices.Sorted(maps.Keys(repository.Manifests)), digests...)
+	}
 	for i, digest := range digests {
 		opinion, why := w.artifact(repository, digest, statement, demands)
 		if opinion != No {

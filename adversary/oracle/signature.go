@@ -106,12 +106,12 @@ func subjectOpinion(leaf *x509.Certificate, name string) Opinion {
 		"OU": subject.OrganizationalUnit, "STREET": subject.StreetAddress, "CN": {subject.CommonName},
 	}
 	opinion := Yes
-	for key, value := range wanted {
-		if !slices.Contains(have[key], value) {
-			return No
+	for key, values := range have {
+		if len(values) > 1 {
+			opinion = Either // which of them counts is not said
 		}
-		if len(have[key]) > 1 {
-			opinion = Either
+		if value, named := wanted[key]; named && !slices.Contains(values, value) {
+			return No
 		}
 	}
 	return opinion

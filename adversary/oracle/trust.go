@@ -37,8 +37,8 @@ type Store struct {
 	Bundle     string // PEM
 }
 
-// policy finds the one policy of a name, and says whether it can be used.
-func (t Trust) policy(name string) (Policy, Opinion) {
+// policy finds the one policy of a name, and says whether it can be used, or why not.
+func (t Trust) policy(name string) (Policy, Opinion, string) {
 	var found []Policy
 	for _, policy := range t.Policies {
 		if policy.Name == name {
@@ -46,32 +46,40 @@ func (t Trust) policy(name string) (Policy, Opinion) {
 		}
 	}
 	if len(found) != 1 {
-		return Policy{}, No
+		return Policy{}, No, "its trust policy is missing, or is there twice"
 	}
-	return found[0], found[0].Valid()
+	opinion, why := found[0].Valid()
+	return found[0], opinion, why
 }
 
 // Valid applies the rules of the trust policy specification. A scope that is no repository's name may be refused, or may
 // just match nothing.
-func (p Policy) Valid() Opinion {
-	opinion := when(p.Version == "1.0" && len(p.Statements) > 0)
-	names, scopes := map[string]bool{}, map[string]bool{}
+func (p Policy) Valid() (Opinion, string) {
+	if p.Version != "1.0" || len(p.Statements) == 0 {
+		return No, "its trust policy has no version 1.0, or no statements"
+	}
+	opinion, names, scopes := Yes, map[string]bool{}, map[string]bool{}
 	for _, statement := range p.Statements {
 		if names[statement.Name] || !statement.valid() {
-			return No
+			return No, "a statement of its trust policy is wrong"
 		}
 		names[statement.Name] = true
 		for _, scope := range statement.Scopes {
 			if scopes[CanonicalName(scope)] {
-				return No
+				return No, "two statements of its trust policy have one scope"
 			}
 			scopes[CanonicalName(scope)] = true
-			if ref, ok := ParseReference(scope); scope != "*" && (!ok || ref.Tag != "latest" || ref.Digest != "" || !strings.Contains(scope, "/")) {
-				opinion = min(opinion, Either)
+			if !isRepository(scope) {
+				opinion = Either
 			}
 		}
 	}
-	return opinion
+	return opinion, ""
+}
+
+func isRepository(scope string) bool {
+	ref, ok := ParseReference(scope)
+	return scope == "*" || ok && ref.Tag == "latest" && ref.Digest == "" && strings.Contains(scope, "/") && !strings.HasSuffix(scope, ":latest")
 }
 
 func (s Statement) valid() bool {
@@ -215,7 +223,7 @@ func readBundle(bundle string) (certificates []*x509.Certificate, ok bool) {
 			return certificates, ok && len(certificates) > 0 && len(bytes.TrimSpace(rest)) == 0
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || block.Type != "CERTIFICATE" {
+		if err != nil || block.Type != "CERTIFICATE" || !certificate.IsCA && certificate.CheckSignatureFrom(certificate) != nil {
 			ok = false
 			continue
 		}

@@ -18,7 +18,6 @@ type conduct struct {
 	filters  bool // by artifact type, as it is asked to
 	pageSize int  // 0 for one page
 	faults   []*fault
-	subset   bool // a fault keeps referrers back without a trace
 
 	mu    sync.Mutex
 	asked map[string]int // by path
@@ -29,6 +28,7 @@ type fault struct {
 	name  string
 	kind  string // resolve, manifest, blob, list; "" for all
 	nth   int    // of the answers of that kind, from 0; -1 for all
+	roams bool   // a tag may come to be any image of its repository
 	spoil func(*answer)
 
 	mu   sync.Mutex

@@ -25,8 +25,10 @@ func (w *World) drawConduct() {
 		c.faults = append(c.faults, f)
 		w.tell("fault: %s, of %q answers number %d", f.name, f.kind, f.nth)
 	}
-	c.subset = w.silent()
-	w.Case.Subset = c.subset
+	w.Case.Subset = w.silent()
+	w.Case.Roaming = slices.ContainsFunc(c.faults, func(f *fault) bool {
+		return f.roams || strings.HasPrefix(f.name, "digest header")
+	})
 }
 
 // silent tells that referrers may be kept back without a trace: a registry whose API is not there has none to tell of
@@ -126,16 +128,16 @@ func (w *World) contentFault() *fault {
 	other := pick(w, w.images...)
 	switch w.random.IntN(4) {
 	case 0:
-		return &fault{name: "another image under every tag", kind: "resolve", spoil: func(a *answer) { a.swap(other) }}
+		return &fault{name: "another image under every tag", kind: "resolve", roams: true, spoil: func(a *answer) { a.swap(other) }}
 	case 1:
 		var turn atomic.Int64
-		return &fault{name: "another image at every second look", kind: "resolve", spoil: func(a *answer) {
+		return &fault{name: "another image at every second look", kind: "resolve", roams: true, spoil: func(a *answer) {
 			if turn.Add(1)%2 == 0 {
 				a.swap(other)
 			}
 		}}
 	case 2:
-		return &fault{name: "HEAD and GET differ", kind: "resolve", spoil: func(a *answer) {
+		return &fault{name: "HEAD and GET differ", kind: "resolve", roams: true, spoil: func(a *answer) {
 			if a.request.Method == http.MethodGet {
 				a.swap(other)
 			}

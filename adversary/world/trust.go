@@ -3,7 +3,6 @@ package world
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
@@ -32,10 +31,13 @@ func (w *World) store(kind, name, bundle string) {
 
 func (w *World) drawPolicy(name string) {
 	policy := oracle.Policy{Name: name, Version: "1.0", Statements: []oracle.Statement{w.drawStatement("all", []string{"*"})}}
+	taken := map[string]bool{}
 	for i := range w.random.IntN(3) {
-		policy.Statements = append(policy.Statements, w.drawStatement(fmt.Sprintf("s%d", i), w.drawScopes()))
+		if scopes := w.drawScopes(taken); len(scopes) > 0 {
+			policy.Statements = append(policy.Statements, w.drawStatement(fmt.Sprintf("s%d", i), scopes))
+		}
 	}
-	if w.chance(15) {
+	if w.chance(15) && len(policy.Statements) > 1 {
 		policy.Statements = policy.Statements[1:]
 	}
 	switch {
@@ -52,12 +54,15 @@ func (w *World) drawPolicy(name string) {
 	}
 }
 
-func (w *World) drawScopes() []string {
+// drawScopes draws repositories that are not taken by another statement, but for some.
+func (w *World) drawScopes(taken map[string]bool) []string {
 	var scopes []string
 	for range 1 + w.random.IntN(2) {
-		if scope := w.spelledName(pick(w, w.images...).repository); !slices.Contains(scopes, scope) {
-			scopes = append(scopes, scope)
+		name := pick(w, w.images...).repository
+		if !taken[name] || w.chance(4) {
+			scopes = append(scopes, w.spelledName(name))
 		}
+		taken[name] = true
 	}
 	if w.chance(5) {
 		scopes = append(scopes, pick(w, "*", "reg.example/*", "https://reg.example/app", "reg.example/app:v1", " reg.example/app", "reg.example/"))
