@@ -46,6 +46,9 @@ func (w *Case) satisfies(e *envelope, artifact descriptor, statement Statement) 
 		return No
 	}
 	opinion := chainOpinion(e.chain)
+	if _, whole := w.Trust.roots(statement, ""); !whole {
+		opinion = min(opinion, Either) // a broken store may deny, also where the level only logs
+	}
 	check := func(name string, found Opinion) {
 		if statement.enforces(name) {
 			opinion = min(opinion, found)
@@ -63,13 +66,9 @@ func (w *Case) satisfies(e *envelope, artifact descriptor, statement Statement) 
 // authentic: a certificate of the chain stands in a store of the scheme, and the leaf is one whom the statement names.
 func (w *Case) authentic(e *envelope, statement Statement) Opinion {
 	kind := map[string]string{schemeX509: "ca", schemeAuthority: "signingAuthority"}[e.scheme]
-	roots, whole := w.Trust.roots(statement, kind)
-	opinion := Yes
-	if !whole {
-		opinion = Either
-	}
+	roots, _ := w.Trust.roots(statement, kind)
 	anchored := slices.ContainsFunc(e.chain, func(c *x509.Certificate) bool { return slices.ContainsFunc(roots, c.Equal) })
-	return min(opinion, when(anchored), identityOpinion(e.chain[0], statement.Identities))
+	return min(when(anchored), identityOpinion(e.chain[0], statement.Identities))
 }
 
 // identityOpinion holds the leaf's subject against the trusted identities: every attribute that one names must be the

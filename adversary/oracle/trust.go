@@ -182,18 +182,17 @@ func (p Policy) statement(name string) (Statement, bool) {
 	return Statement{}, false
 }
 
-// roots are the certificates that a statement trusts for a type of store. whole is false where a store that it names
-// is missing or broken.
+// roots are the certificates that a statement trusts for a type of store. whole is false where a store that it names, of
+// any type, is missing or broken.
 func (t Trust) roots(s Statement, kind string) (certificates []*x509.Certificate, whole bool) {
 	whole = true
 	for _, named := range s.Stores {
 		storeType, name, _ := strings.Cut(named, ":")
-		if storeType != kind {
-			continue
-		}
-		found, ok := t.store(kind, name)
+		found, ok := t.store(storeType, name)
 		whole = whole && ok
-		certificates = append(certificates, found...)
+		if storeType == kind {
+			certificates = append(certificates, found...)
+		}
 	}
 	return certificates, whole
 }
