@@ -29,20 +29,20 @@ type fault struct {
 	kind  string // resolve, manifest, blob, list; "" for all
 	nth   int    // of the answers of that kind, from 0; -1 for all
 	roams bool   // a tag may come to be any image of its repository
-	spoil func(*answer)
+	spoil func(*Answer)
 
 	mu   sync.Mutex
 	seen int
 }
 
-// answer is one under way.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-	cut    bool // the connection breaks in the middle of it
+// Answer is one under way.
+type Answer struct {
+	Status  int
+	Header  http.Header
+	Body    []byte
+	Request *http.Request
 
-	request    *http.Request
+	cut        bool // the connection breaks in the middle of it
 	kind       string
 	repository *oracle.Repository
 }
@@ -60,7 +60,7 @@ func (f *fault) hits(kind string) bool {
 
 // ServeHTTP answers as a registry, which need not be the world's only one: the host says which.
 func (w *World) ServeHTTP(to http.ResponseWriter, request *http.Request) {
-	a := &answer{status: http.StatusOK, header: http.Header{}, request: request}
+	a := &Answer{Status: http.StatusOK, Header: http.Header{}, Request: request}
 	w.answer(a)
 	for _, fault := range w.conduct.faults {
 		if fault.hits(a.kind) {
@@ -70,30 +70,30 @@ func (w *World) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 	a.send(to)
 }
 
-func (a *answer) send(to http.ResponseWriter) {
-	for name, values := range a.header {
+func (a *Answer) send(to http.ResponseWriter) {
+	for name, values := range a.Header {
 		to.Header()[name] = values
 	}
-	if to.Header().Get("Content-Length") == "" && a.request.Method != http.MethodHead {
-		to.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+	if to.Header().Get("Content-Length") == "" && a.Request.Method != http.MethodHead {
+		to.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
 	}
-	to.WriteHeader(a.status)
-	if a.request.Method == http.MethodHead {
+	to.WriteHeader(a.Status)
+	if a.Request.Method == http.MethodHead {
 		return
 	}
 	if !a.cut {
-		_, _ = to.Write(a.body) // fails if the caller is gone, or was told another length
+		_, _ = to.Write(a.Body) // fails if the caller is gone, or was told another length
 		return
 	}
-	_, _ = to.Write(a.body[:len(a.body)/2])
+	_, _ = to.Write(a.Body[:len(a.Body)/2])
 	_ = http.NewResponseController(to).Flush()
 	panic(http.ErrAbortHandler)
 }
 
 // answer gives the true answer.
-func (w *World) answer(a *answer) {
-	name, kind, rest := splitPath(a.request.URL.Path)
-	canonical := oracle.CanonicalName(a.request.Host + "/" + name)
+func (w *World) answer(a *Answer) {
+	name, kind, rest := splitPath(a.Request.URL.Path)
+	canonical := oracle.CanonicalName(a.Request.Host + "/" + name)
 	a.repository = w.Case.Registry[canonical]
 	a.kind = kind
 	if a.repository == nil {
@@ -119,24 +119,24 @@ func (w *World) answer(a *answer) {
 	}
 }
 
-func (a *answer) fail(status int, code string) {
-	a.status = status
-	a.header.Set("Content-Type", "application/json")
-	a.body = fmt.Appendf(nil, `{"errors":[{"code":%q,"message":"no"}]}`, code)
+func (a *Answer) fail(status int, code string) {
+	a.Status = status
+	a.Header.Set("Content-Type", "application/json")
+	a.Body = fmt.Appendf(nil, `{"errors":[{"code":%q,"message":"no"}]}`, code)
 }
 
-func (a *answer) give(mediaType, digest string, content []byte) {
-	a.header.Set("Content-Type", mediaType)
+func (a *Answer) give(mediaType, digest string, content []byte) {
+	a.Header.Set("Content-Type", mediaType)
 	if digest != "" {
-		a.header.Set("Docker-Content-Digest", digest)
+		a.Header.Set("Docker-Content-Digest", digest)
 	}
-	a.body = slices.Clone(content)
-	if a.request.Method == http.MethodHead {
-		a.header.Set("Content-Length", strconv.Itoa(len(content)))
+	a.Body = slices.Clone(content)
+	if a.Request.Method == http.MethodHead {
+		a.Header.Set("Content-Length", strconv.Itoa(len(content)))
 	}
 }
 
-func (a *answer) manifest(digest string) {
+func (a *Answer) manifest(digest string) {
 	manifest, held := a.repository.Manifests[digest]
 	if !held {
 		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
@@ -164,21 +164,21 @@ func splitPath(path string) (name, kind, rest string) {
 }
 
 // answerTag gives what a tag is now. Where it was another before, it changes after the first answer.
-func (w *World) answerTag(a *answer, repository, tag string) {
+func (w *World) answerTag(a *Answer, repository, tag string) {
+	w.conduct.mu.Lock()
 	digests := a.repository.Tags[tag]
+	n := w.conduct.asked[repository+":"+tag]
+	w.conduct.asked[repository+":"+tag]++
+	w.conduct.mu.Unlock()
 	if len(digests) == 0 {
 		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
 		return
 	}
-	w.conduct.mu.Lock()
-	n := w.conduct.asked[repository+":"+tag]
-	w.conduct.asked[repository+":"+tag]++
-	w.conduct.mu.Unlock()
 	a.manifest(digests[min(n, len(digests)-1)])
 }
 
 // answerList gives the referrers, by the API or by the fallback tag.
-func (w *World) answerList(a *answer, repository, rest string) {
+func (w *World) answerList(a *Answer, repository, rest string) {
 	byTag := strings.HasPrefix(rest, "sha256-")
 	if byTag == w.conduct.api {
 		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
@@ -189,23 +189,23 @@ func (w *World) answerList(a *answer, repository, rest string) {
 		a.fail(http.StatusNotFound, "MANIFEST_UNKNOWN")
 		return
 	}
-	query := a.request.URL.Query()
+	query := a.Request.URL.Query()
 	if wanted := query.Get("artifactType"); wanted != "" && w.conduct.filters {
 		list = slices.DeleteFunc(slices.Clone(list), func(e map[string]any) bool { return e["artifactType"] != wanted })
-		a.header.Set("OCI-Filters-Applied", "artifactType")
+		a.Header.Set("OCI-Filters-Applied", "artifactType")
 	}
 	from, _ := strconv.Atoi(query.Get("from"))
 	list = list[min(max(from, 0), len(list)):]
 	if size := w.conduct.pageSize; !byTag && size > 0 && len(list) > size {
 		list = list[:size]
 		query.Set("from", strconv.Itoa(from+size))
-		a.header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, a.request.URL.Path, query.Encode()))
+		a.Header.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, a.Request.URL.Path, query.Encode()))
 	}
 	a.list(list, byTag)
 }
 
 // list writes an index.
-func (a *answer) list(entries []map[string]any, withDigest bool) {
+func (a *Answer) list(entries []map[string]any, withDigest bool) {
 	if entries == nil {
 		entries = []map[string]any{}
 	}
@@ -222,10 +222,10 @@ func (a *answer) list(entries []map[string]any, withDigest bool) {
 }
 
 // entries reads back what list wrote.
-func (a *answer) entries() []map[string]any {
+func (a *Answer) entries() []map[string]any {
 	var index struct {
 		Manifests []map[string]any `json:"manifests"`
 	}
-	_ = json.Unmarshal(a.body, &index)
+	_ = json.Unmarshal(a.Body, &index)
 	return index.Manifests
 }

@@ -263,21 +263,27 @@ func (w *World) drawLists() {
 		if w.lists[i.repository] != nil {
 			continue
 		}
-		lists, repository := map[string][]map[string]any{}, w.repository(i.repository)
-		for _, digest := range w.pushed[i.repository] {
-			var read struct {
-				Subject *Subject `json:"subject"`
-			}
-			if json.Unmarshal(repository.Manifests[digest].Content, &read) == nil && read.Subject != nil {
-				lists[read.Subject.Digest] = append(lists[read.Subject.Digest], entryOf(repository, digest))
-			}
-		}
+		lists := w.referrersOf(i.repository)
 		for _, digest := range w.pushed[i.repository] {
 			list := lists[digest]
 			w.random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		}
 		w.lists[i.repository] = lists
 	}
+}
+
+// referrersOf lists the referrers of a repository's manifests by their subject, in the order of their push.
+func (w *World) referrersOf(name string) map[string][]map[string]any {
+	lists, repository := map[string][]map[string]any{}, w.repository(name)
+	for _, digest := range w.pushed[name] {
+		var read struct {
+			Subject *Subject `json:"subject"`
+		}
+		if json.Unmarshal(repository.Manifests[digest].Content, &read) == nil && read.Subject != nil {
+			lists[read.Subject.Digest] = append(lists[read.Subject.Digest], entryOf(repository, digest))
+		}
+	}
+	return lists
 }
 
 func entryOf(repository *oracle.Repository, digest string) map[string]any {

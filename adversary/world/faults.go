@@ -55,71 +55,71 @@ func (w *World) drawFault() *fault {
 
 // anyFault spoils answers of any kind.
 func (w *World) anyFault(kind string) *fault {
-	f := func(name string, spoil func(*answer)) *fault { return &fault{name: name, kind: kind, spoil: spoil} }
+	f := func(name string, spoil func(*Answer)) *fault { return &fault{name: name, kind: kind, spoil: spoil} }
 	switch w.random.IntN(10) {
 	case 0, 1:
 		status := pick(w, 204, 206, 300, 304, 400, 401, 403, 404, 405, 406, 410, 416, 418, 429, 500, 501, 502, 503, 504)
-		return f(fmt.Sprintf("status %d", status), func(a *answer) {
-			a.header.Set("Retry-After", "0")
+		return f(fmt.Sprintf("status %d", status), func(a *Answer) {
+			a.Header.Set("Retry-After", "0")
 			a.fail(status, "FAULT")
 			if status == 204 || status == 304 {
-				a.body = nil
+				a.Body = nil
 			}
 		})
 	case 2:
-		return f("cut", func(a *answer) { a.cut = true })
+		return f("cut", func(a *Answer) { a.cut = true })
 	case 3:
 		mediaType := pick(w, "text/html", "application/json", typeIndex, typeManifest, typeDocker, "", "application/json; charset=utf-8", "garbage;;;")
-		return f("content type "+mediaType, func(a *answer) { a.header.Set("Content-Type", mediaType) })
+		return f("content type "+mediaType, func(a *Answer) { a.Header.Set("Content-Type", mediaType) })
 	case 4:
 		text := pick(w, "<html>sign in</html>", "[]", "null", "{", "\ufeff{}", strings.Repeat("[", 100000))
-		return f(fmt.Sprintf("body %.10q", text), func(a *answer) {
-			if a.status == http.StatusOK {
-				a.body = []byte(text)
-				a.header.Set("Content-Length", strconv.Itoa(len(text)))
+		return f(fmt.Sprintf("body %.10q", text), func(a *Answer) {
+			if a.Status == http.StatusOK {
+				a.Body = []byte(text)
+				a.Header.Set("Content-Length", strconv.Itoa(len(text)))
 			}
 		})
 	case 5:
 		to := pick(w, "http://169.254.169.254/latest", "https://"+w.Name+".example/v2/", "http://127.0.0.1:1/", "http://[::1]:1/", "//other.example/", "/v2/", "file:///etc/passwd")
 		status := pick(w, 301, 302, 303, 307, 308)
-		return f(fmt.Sprintf("redirect %d to %s", status, to), func(a *answer) {
+		return f(fmt.Sprintf("redirect %d to %s", status, to), func(a *Answer) {
 			a.fail(status, "MOVED")
-			a.header.Set("Location", to)
+			a.Header.Set("Location", to)
 		})
 	case 6:
 		return w.lyingHeader(f)
 	case 7:
-		return f("content encoding", func(a *answer) {
+		return f("content encoding", func(a *Answer) {
 			var packed bytes.Buffer
 			zip := gzip.NewWriter(&packed)
-			_, _ = zip.Write(a.body)
+			_, _ = zip.Write(a.Body)
 			_ = zip.Close()
-			a.body = packed.Bytes()
-			a.header.Set("Content-Encoding", "gzip")
-			a.header.Set("Content-Length", strconv.Itoa(len(a.body)))
+			a.Body = packed.Bytes()
+			a.Header.Set("Content-Encoding", "gzip")
+			a.Header.Set("Content-Length", strconv.Itoa(len(a.Body)))
 		})
 	case 8:
-		return f("doubled body", func(a *answer) {
-			a.body = append(a.body, a.body...)
-			a.header.Set("Content-Length", strconv.Itoa(len(a.body)))
+		return f("doubled body", func(a *Answer) {
+			a.Body = append(a.Body, a.Body...)
+			a.Header.Set("Content-Length", strconv.Itoa(len(a.Body)))
 		})
 	}
 	more := w.random.IntN(60) - 30
-	return f("wrong length", func(a *answer) {
-		a.header.Set("Content-Length", strconv.Itoa(max(0, len(a.body)+more)))
+	return f("wrong length", func(a *Answer) {
+		a.Header.Set("Content-Length", strconv.Itoa(max(0, len(a.Body)+more)))
 	})
 }
 
 // lyingHeader says another digest than that of the content.
-func (w *World) lyingHeader(f func(string, func(*answer)) *fault) *fault {
+func (w *World) lyingHeader(f func(string, func(*Answer)) *fault) *fault {
 	other := pick(w, w.images...).subject.Digest
 	digest := pick(w, other, other, Digest([]byte("nothing")), "sha256:short", "", "sha512:"+strings.Repeat("ab", 64), "../../etc")
-	return f("digest header "+digest, func(a *answer) {
+	return f("digest header "+digest, func(a *Answer) {
 		if digest == "" {
-			a.header.Del("Docker-Content-Digest")
+			a.Header.Del("Docker-Content-Digest")
 			return
 		}
-		a.header.Set("Docker-Content-Digest", digest)
+		a.Header.Set("Docker-Content-Digest", digest)
 	})
 }
 
@@ -128,46 +128,46 @@ func (w *World) contentFault() *fault {
 	other := pick(w, w.images...)
 	switch w.random.IntN(4) {
 	case 0:
-		return &fault{name: "another image under every tag", kind: "resolve", roams: true, spoil: func(a *answer) { a.swap(other) }}
+		return &fault{name: "another image under every tag", kind: "resolve", roams: true, spoil: func(a *Answer) { a.swap(other) }}
 	case 1:
 		var turn atomic.Int64
-		return &fault{name: "another image at every second look", kind: "resolve", roams: true, spoil: func(a *answer) {
+		return &fault{name: "another image at every second look", kind: "resolve", roams: true, spoil: func(a *Answer) {
 			if turn.Add(1)%2 == 0 {
 				a.swap(other)
 			}
 		}}
 	case 2:
-		return &fault{name: "HEAD and GET differ", kind: "resolve", roams: true, spoil: func(a *answer) {
-			if a.request.Method == http.MethodGet {
+		return &fault{name: "HEAD and GET differ", kind: "resolve", roams: true, spoil: func(a *Answer) {
+			if a.Request.Method == http.MethodGet {
 				a.swap(other)
 			}
 		}}
 	}
-	return &fault{name: "another content under a digest", kind: pick(w, "manifest", "blob"), spoil: func(a *answer) {
-		if a.status == http.StatusOK && len(a.body) > 0 {
-			a.body[len(a.body)/2] ^= 1
+	return &fault{name: "another content under a digest", kind: pick(w, "manifest", "blob"), spoil: func(a *Answer) {
+		if a.Status == http.StatusOK && len(a.Body) > 0 {
+			a.Body[len(a.Body)/2] ^= 1
 		}
 	}}
 }
 
 // swap gives an image of the same repository.
-func (a *answer) swap(other image) {
+func (a *Answer) swap(other image) {
 	if _, held := a.repository.Manifests[other.subject.Digest]; held {
-		a.status = http.StatusOK
+		a.Status = http.StatusOK
 		a.manifest(other.subject.Digest)
 	}
 }
 
 // listFault spoils lists of referrers.
 func (w *World) listFault() *fault {
-	f := func(name string, spoil func(*answer)) *fault { return &fault{name: name, kind: "list", spoil: spoil} }
+	f := func(name string, spoil func(*Answer)) *fault { return &fault{name: name, kind: "list", spoil: spoil} }
 	edit := func(name string, change func([]map[string]any) []map[string]any) *fault {
-		return f(name, func(a *answer) {
-			if a.status == http.StatusOK {
-				link := a.header.Get("Link")
-				a.list(change(a.entries()), strings.Contains(a.request.URL.Path, "sha256-"))
+		return f(name, func(a *Answer) {
+			if a.Status == http.StatusOK {
+				link := a.Header.Get("Link")
+				a.list(change(a.entries()), strings.Contains(a.Request.URL.Path, "sha256-"))
 				if link != "" {
-					a.header.Set("Link", link)
+					a.Header.Set("Link", link)
 				}
 			}
 		})
@@ -213,15 +213,15 @@ func (w *World) foreignEntries(edit func(string, func([]map[string]any) []map[st
 }
 
 // linkFault spoils the pages of lists.
-func (w *World) linkFault(f func(string, func(*answer)) *fault) *fault {
-	next := func(a *answer) string {
-		link, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"), ">")
+func (w *World) linkFault(f func(string, func(*Answer)) *fault) *fault {
+	next := func(a *Answer) string {
+		link, _, _ := strings.Cut(strings.TrimPrefix(a.Header.Get("Link"), "<"), ">")
 		return link
 	}
 	relink := func(name, format string) *fault {
-		return f("link "+name, func(a *answer) {
+		return f("link "+name, func(a *Answer) {
 			if link := next(a); link != "" {
-				a.header["Link"] = strings.Split(strings.ReplaceAll(strings.ReplaceAll(format, "HOST", a.request.Host), "NEXT", link), "|")
+				a.Header["Link"] = strings.Split(strings.ReplaceAll(strings.ReplaceAll(format, "HOST", a.Request.Host), "NEXT", link), "|")
 			}
 		})
 	}
@@ -245,27 +245,27 @@ func (w *World) linkFault(f func(string, func(*answer)) *fault) *fault {
 	case 8:
 		return relink("to metadata", `<http://169.254.169.254NEXT>; rel="next"`)
 	case 9:
-		return f("link to itself", func(a *answer) {
-			a.header.Set("Link", fmt.Sprintf(`<%s>; rel="next"`, a.request.URL.RequestURI()))
+		return f("link to itself", func(a *Answer) {
+			a.Header.Set("Link", fmt.Sprintf(`<%s>; rel="next"`, a.Request.URL.RequestURI()))
 		})
 	}
 	return w.lostPage(f)
 }
 
 // lostPage answers for the second page with something that is none.
-func (w *World) lostPage(f func(string, func(*answer)) *fault) *fault {
+func (w *World) lostPage(f func(string, func(*Answer)) *fault) *fault {
 	status := pick(w, 200, 404, 404, 400, 403, 500, 204)
 	mediaType := pick(w, "text/html", "application/json", typeIndex)
-	return f(fmt.Sprintf("second page is %d of %s", status, mediaType), func(a *answer) {
-		if !a.request.URL.Query().Has("from") {
+	return f(fmt.Sprintf("second page is %d of %s", status, mediaType), func(a *Answer) {
+		if !a.Request.URL.Query().Has("from") {
 			return
 		}
 		a.fail(status, "NOT_FOUND")
-		a.header.Set("Retry-After", "0")
-		a.header.Set("Content-Type", mediaType)
-		a.header.Del("Link")
+		a.Header.Set("Retry-After", "0")
+		a.Header.Set("Content-Type", mediaType)
+		a.Header.Del("Link")
 		if status == http.StatusNoContent {
-			a.body = nil
+			a.Body = nil
 		}
 	})
 }

@@ -17,6 +17,16 @@ type Server struct {
 	listener net.Listener
 	served   chan struct{}
 	worlds   sync.Map // by name
+
+	mu      sync.Mutex
+	strange []Call // that no world was there for
+}
+
+// Call is a request, or an attempt to reach a host by TLS.
+type Call struct {
+	Host          string
+	Path          string
+	Authorization string
 }
 
 // NewServer starts to listen.
@@ -53,7 +63,9 @@ var worldName = regexp.MustCompile(`\bw[0-9]+\b`)
 
 // ServeHTTP finds the world that a request is for, by its host or else by the repository.
 func (s *Server) ServeHTTP(to http.ResponseWriter, request *http.Request) {
+	call := Call{request.Host, request.URL.Path, request.Header.Get("Authorization")}
 	if request.Method == http.MethodConnect {
+		s.note(call)
 		http.Error(to, "no TLS here", http.StatusBadGateway)
 		return
 	}
@@ -63,8 +75,26 @@ func (s *Server) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 	}
 	found, ok := s.worlds.Load(name)
 	if !ok {
+		s.note(call)
 		http.NotFound(to, request)
 		return
 	}
 	found.(*World).ServeHTTP(to, request)
+}
+
+func (s *Server) note(call Call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.strange) < 1000 {
+		s.strange = append(s.strange, call)
+	}
+}
+
+// Strange gives, and forgets, what was asked of hosts that are in no world.
+func (s *Server) Strange() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := s.strange
+	s.strange = nil
+	return calls
 }
