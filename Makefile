@@ -12,7 +12,7 @@ VALIDATE := config/validate
 # So does Kyverno's engine, against which conditions are held.
 DIFFERENTIAL := core/condition/differential
 
-.PHONY: run test race lint bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
+.PHONY: run test race lint worlds fuzz bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
 
 run: build plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
@@ -26,13 +26,19 @@ race: ## the same under the race detector; the longest are left to make test
 	go test -race -short $(PACKAGES)
 
 lint: ## formatting, vet and staticcheck
-	@unformatted=$$(gofmt -l *.go config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l *.go adversary config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
 	go vet -tags e2e,e2e_knative $(PACKAGES)
 	go tool staticcheck -tags e2e,e2e_knative $(PACKAGES)
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 	go -C $(DIFFERENTIAL) vet ./...
 	go -C $(DIFFERENTIAL) tool -modfile=../../../go.mod staticcheck ./...
+
+worlds: ## 100,000 generated worlds, in which the service must agree with an independent verifier; ARGS='-worlds N -seed S'
+	go test ./adversary -count=1 -timeout 4h -run '^TestWorlds$$' -v -args -worlds 100000 $(ARGS)
+
+fuzz: ## every fuzz target, 1,000,000 executions in all; ARGS='--executions N --run TARGET'
+	go run ./adversary/cmd/fuzz $(ARGS)
 
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 	@.ci/vulncheck

@@ -28,7 +28,7 @@ type bypass struct {
 	arrange func(*testing.T, *world.World) (images []string) // in containers c0, c1, ... of a pod
 	change  func(*function.Settings)
 	request string // instead of the pod; %s is the first image
-	status  int // 0 for any but 200
+	status  int    // 0 for any but 200
 	says    string
 	after   func(*testing.T, *world.World, *service)
 }

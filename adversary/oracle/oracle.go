@@ -52,7 +52,7 @@ type Judgement struct {
 // Judge gives the judgement on every image, or says that the request must not be answered with an admission at all.
 func (w *Case) Judge(request Request) (judgements []Judgement, refused string) {
 	for _, pattern := range request.patterns() {
-		if dead(pattern) {
+		if Dead(pattern) {
 			return nil, "a pattern matches nothing: " + pattern
 		}
 	}
@@ -83,7 +83,7 @@ func (w *Case) image(request Request, field Field) Judgement {
 	if request.RequireDigest && ref.Digest == "" {
 		return Judgement{Why: "it is not by digest"}
 	}
-	if len(request.ImageReferences) > 0 && !slices.ContainsFunc(request.ImageReferences, func(p string) bool { return matches(p, ref) }) {
+	if len(request.ImageReferences) > 0 && !slices.ContainsFunc(request.ImageReferences, func(p string) bool { return Matches(p, ref) }) {
 		return Judgement{Opinion: Yes, Unpinned: true}
 	}
 	policy, usable, why := w.Trust.policy(request.TrustPolicy)
@@ -109,7 +109,7 @@ func (w *Case) under(statement Statement, ref Reference, demands []Demand) Judge
 func (r Request) demands(ref Reference) []Demand {
 	var demands []Demand
 	for _, rule := range r.Attestations {
-		if matches(rule.Pattern, ref) {
+		if Matches(rule.Pattern, ref) {
 			demands = append(demands, rule.Demands...)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// matches holds a pattern of a request against a reference: * stands for any text, ? for one character, and the
+// Matches holds a pattern of a request against a reference: * stands for any text, ? for one character, and the
 // pattern may name the repository alone, with its tag, with its digest, or with both.
-func matches(pattern string, ref Reference) bool {
+func Matches(pattern string, ref Reference) bool {
 	expression := patternExpression(canonicalPattern(pattern))
 	for _, spelling := range spellings(ref) {
 		if expression.MatchString(spelling) {
@@ -58,8 +58,8 @@ func canonicalPattern(pattern string) string {
 	return pattern
 }
 
-// dead tells a pattern that matches no reference there can be: it names no registry, or what is none.
-func dead(pattern string) bool {
+// Dead tells a pattern that matches no reference there can be: it names no registry, or what is none.
+func Dead(pattern string) bool {
 	if strings.TrimSpace(pattern) != pattern || strings.ContainsAny(pattern, " \t\r\n") || strings.Contains(pattern, "://") {
 		return true
 	}

@@ -69,10 +69,13 @@ func splitHost(name string) (host, path string) {
 // canonicalHost gives a registry one name: in lower case, without the port that it has anyway, IP addresses as netip
 // writes them, Docker Hub by its short name.
 func canonicalHost(host string) (string, bool) {
+	if strings.HasSuffix(host, ":") {
+		return "", false
+	}
 	host, port := splitPort(strings.ToLower(host))
 	if port != "" {
 		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
+		if err != nil || number == 0 {
 			return "", false
 		}
 		port = ":" + strconv.FormatUint(number, 10)

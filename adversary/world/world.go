@@ -41,8 +41,13 @@ type image struct {
 
 // New makes the world of a seed.
 func New(seed uint64, signers *Signers) (*World, error) {
+	return From(seed, rand.NewPCG(seed, 13), signers)
+}
+
+// From makes the world that a source draws, under the name of a seed.
+func From(seed uint64, source rand.Source, signers *Signers) (*World, error) {
 	w := &World{
-		Seed: seed, Name: fmt.Sprintf("w%d", seed), random: rand.New(rand.NewPCG(seed, 13)), signers: signers,
+		Seed: seed, Name: fmt.Sprintf("w%d", seed), random: rand.New(source), signers: signers,
 		now: time.Now().Truncate(time.Second),
 	}
 	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: w.now}

@@ -1,0 +1,158 @@
+// Command fuzz runs every fuzz target of the module, one after the other, for so many executions in all, and prints what
+// came of each. It fails when one of them found something.
+//
+//	go run ./adversary/cmd/fuzz --executions 1000000
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// target is one fuzz target.
+type target struct {
+	dir  string // of its package, below the root
+	name string
+}
+
+// outcome is what came of a target.
+type outcome struct {
+	target
+	executions, interesting, corpus int
+	took                            time.Duration
+	failure                         string // the end of the output; "" where nothing was found
+}
+
+func main() {
+	executions := flag.Int("executions", 1_000_000, "executions of all targets together")
+	only := flag.String("run", "", "regular expression of the targets to run")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	outcomes, err := run(ctx, *executions, *only)
+	report(os.Stdout, outcomes)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fuzz:", err)
+		os.Exit(1)
+	}
+	if slices.ContainsFunc(outcomes, func(o outcome) bool { return o.failure != "" }) {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, executions int, only string) ([]outcome, error) {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := find(os.DirFS("."))
+	targets = slices.DeleteFunc(targets, func(t target) bool { return !wanted.MatchString(t.name) })
+	if err != nil || len(targets) == 0 {
+		return nil, fmt.Errorf("no fuzz targets below the working directory: %w", err)
+	}
+	var outcomes []outcome
+	for _, t := range targets {
+		outcomes = append(outcomes, t.fuzz(ctx, (executions+len(targets)-1)/len(targets)))
+		if ctx.Err() != nil {
+			return outcomes, ctx.Err()
+		}
+	}
+	return outcomes, nil
+}
+
+var declaration = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+
+// find lists the targets of a module: modules within it are others.
+func find(root fs.FS) (targets []target, err error) {
+	err = fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			_, other := fs.Stat(root, filepath.Join(path, "go.mod"))
+			if path != "." && (other == nil || strings.HasPrefix(entry.Name(), ".")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := fs.ReadFile(root, path)
+		for _, found := range declaration.FindAllSubmatch(text, -1) {
+			targets = append(targets, target{filepath.Dir(path), string(found[1])})
+		}
+		return err
+	})
+	return targets, err
+}
+
+// progress is a line of go test.
+var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
+
+// fuzz runs a target.
+func (t target) fuzz(ctx context.Context, executions int) outcome {
+	began, o := time.Now(), outcome{target: t}
+	command := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$",
+		"-fuzztime", strconv.Itoa(executions)+"x", "-fuzzminimizetime", "5s")
+	command.Stderr = os.Stderr
+	output, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		o.failure = err.Error()
+		return o
+	}
+	fmt.Fprintf(os.Stderr, "%s %s\n", t.dir, t.name)
+	var last []string
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		last = append(last[max(0, len(last)-30):], lines.Text())
+		if match := progress.FindStringSubmatch(lines.Text()); match != nil {
+			o.executions, _ = strconv.Atoi(match[1])
+			o.interesting, _ = strconv.Atoi(match[2])
+			o.corpus, _ = strconv.Atoi(match[3])
+		}
+	}
+	if err := command.Wait(); err != nil {
+		o.failure = strings.Join(append(last, err.Error()), "\n")
+	}
+	o.took = time.Since(began)
+	return o
+}
+
+func report(to io.Writer, outcomes []outcome) {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "target\texecutions\tnew interesting\tcorpus\tseconds\tfound")
+	total, findings, corpus := 0, 0, 0
+	for _, o := range outcomes {
+		found := "nothing"
+		if o.failure != "" {
+			found = "A FAILURE"
+			findings++
+		}
+		total, corpus = total+o.executions, corpus+o.corpus
+		fmt.Fprintf(table, "%s %s\t%d\t%d\t%d\t%.0f\t%s\n", o.dir, o.name, o.executions, o.interesting, o.corpus, o.took.Seconds(), found)
+	}
+	fmt.Fprintf(table, "all\t%d\t\t%d\t\t%d failures\n", total, corpus, findings)
+	_ = table.Flush() // to a terminal or a file, whose loss shows
+	for _, o := range outcomes {
+		if o.failure != "" {
+			fmt.Fprintf(to, "\n%s %s:\n%s\n", o.dir, o.name, o.failure)
+		}
+	}
+}
