@@ -120,9 +120,11 @@ func (t target) fuzz(ctx context.Context, executions int) outcome {
 	}
 	fmt.Fprintf(os.Stderr, "%s %s\n", t.dir, t.name)
 	var last []string
-	for lines := bufio.NewScanner(output); lines.Scan(); {
-		last = append(last[max(0, len(last)-30):], lines.Text())
-		if match := progress.FindStringSubmatch(lines.Text()); match != nil {
+	for lines, more := bufio.NewReader(output), true; more; { // no Scanner, as a line may have any length
+		line, err := lines.ReadString('\n')
+		more = err == nil
+		last = append(last[max(0, len(last)-30):], strings.TrimSpace(line[:min(len(line), 4000)]))
+		if match := progress.FindStringSubmatch(line); match != nil {
 			o.executions, _ = strconv.Atoi(match[1])
 			o.interesting, _ = strconv.Atoi(match[2])
 			o.corpus, _ = strconv.Atoi(match[3])
