@@ -124,12 +124,15 @@ func (e *envelope) timely(now time.Time) bool {
 	return !slices.ContainsFunc(e.chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) })
 }
 
-// plugin: the service must hold the identity against the leaf itself, and what the plugin says comes on top. Without the
-// plugin's true answer the oracle only knows who must not pass.
+// plugin is what the plugin says; without its true answer the oracle only knows who must not pass. Where authenticity is
+// only logged, so may be the plugin's refusal.
 func (w *Case) plugin(e *envelope, statement Statement) Opinion {
-	answer := Either
-	if w.Plugin != nil {
-		answer = w.Plugin(e.chain[0], e.extended)
+	if w.Plugin == nil {
+		return Either
+	}
+	answer := w.Plugin(e.chain[0], e.extended)
+	if answer == No && !statement.enforces(checkAuthenticity) {
+		return Either
 	}
 	return answer
 }
@@ -204,15 +207,16 @@ func chainOpinion(chain []*x509.Certificate) Opinion {
 	return usageOpinion(leaf)
 }
 
-// usageOpinion: the extended key usage of a signer is code signing.
+// usageOpinion: the extended key usage of a signer is code signing, and none of those that other certificates have. What
+// it means that a certificate is for everything, or for nothing that is named, is left open.
 func usageOpinion(leaf *x509.Certificate) Opinion {
 	for _, usage := range leaf.ExtKeyUsage {
 		switch usage {
-		case x509.ExtKeyUsageAny, x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageEmailProtection, x509.ExtKeyUsageTimeStamping, x509.ExtKeyUsageOCSPSigning:
+		case x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection, x509.ExtKeyUsageTimeStamping, x509.ExtKeyUsageOCSPSigning:
 			return No
 		}
 	}
-	if slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+	if len(leaf.ExtKeyUsage) == 1 && leaf.ExtKeyUsage[0] == x509.ExtKeyUsageCodeSigning {
 		return Yes
 	}
 	return Either

@@ -12,7 +12,11 @@ import (
 
 // drawSignatures attaches signatures to an artifact; good is the chance, of a hundred, that each is a plain good one.
 func (w *World) drawSignatures(repository string, subject Subject, of string, good int) {
-	for range pick(w, 0, 1, 1, 1, 2, 3) {
+	n := pick(w, 0, 1, 1, 1, 2, 3)
+	if w.calm {
+		n = max(n, 1)
+	}
+	for range n {
 		kind, envelope := "plain", w.plain("acme-release")
 		if !w.chance(good) {
 			kind, envelope = w.drawSignature(repository)
@@ -211,7 +215,7 @@ func (w *World) drawAttestations(repository string, image Subject, of string) {
 		attestation := w.attest(repository, subject, artifactType, payload)
 		told := fmt.Sprintf("attestation %.20s of %s, %s", attestation.Digest, of, artifactType)
 		w.tell("%s: %.200s", told, payload)
-		w.drawSignatures(repository, attestation, told, 80)
+		w.drawSignatures(repository, attestation, told, w.mostly(80))
 	}
 }
 

@@ -55,7 +55,7 @@ func (w *World) drawRequest() Request {
 // drawPattern draws a pattern that matches some of the images, or none, or nothing there can be.
 func (w *World) drawPattern(request *Request) string {
 	name := pick(w, w.images...).repository
-	if w.chance(12) {
+	if w.chance(12) && !w.calm {
 		request.Plain = false
 		_, path, _ := strings.Cut(name, "/")
 		return pick(w, path, path+":*", "https://"+name, " "+name+"*", name+"*\n", "library/"+path+":*", "nginx")
@@ -131,7 +131,7 @@ func (w *World) drawCondition() oracle.Condition {
 // drawReference spells an image in one of many ways.
 func (w *World) drawReference(plain *bool) string {
 	i := pick(w, w.images...)
-	if w.chance(4) {
+	if w.chance(4) && !w.calm {
 		*plain = false
 		return w.brokenReference(i)
 	}

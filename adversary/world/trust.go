@@ -41,6 +41,7 @@ func (w *World) drawPolicy(name string) {
 		policy.Statements = policy.Statements[1:]
 	}
 	switch {
+	case w.calm:
 	case w.chance(3):
 		policy.Version = pick(w, "", "2.0", "1.1")
 	case w.chance(3) && len(policy.Statements) > 1:
@@ -76,7 +77,7 @@ func (w *World) drawStatement(name string, scopes []string) oracle.Statement {
 		return s
 	}
 	s.Stores = []string{"ca:" + w.Name + "-acme"}
-	if w.chance(25) {
+	if w.chance(25) && !w.calm {
 		store := pick(w, "ca:%s-globex", "ca:%s-former", "ca:%s-two", "ca:%s-empty", "ca:%s-text", "ca:%s-leaf", "ca:%s-twin", "ca:%s-absent", "signingAuthority:%s-acme")
 		s.Stores = append(s.Stores[w.random.IntN(2):], fmt.Sprintf(store, w.Name))
 	}
@@ -113,7 +114,7 @@ func (w *World) drawIdentities() []string {
 
 // spelledName writes a repository in one of the ways that mean the same.
 func (w *World) spelledName(canonical string) string {
-	if w.chance(60) {
+	if w.calm || w.chance(60) {
 		return canonical
 	}
 	host, path, _ := strings.Cut(canonical, "/")

@@ -23,6 +23,7 @@ type World struct {
 	Tells    []string // what was drawn, for people
 
 	random  *rand.Rand
+	calm    bool // most is as it should be, so that what is not decides
 	signers *Signers
 	now     time.Time
 	images  []image
@@ -52,6 +53,7 @@ func From(seed uint64, source rand.Source, signers *Signers) (*World, error) {
 	}
 	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: w.now}
 	w.pushed, w.lists = map[string][]string{}, map[string]map[string][]map[string]any{}
+	w.calm = w.chance(40)
 	w.drawHosts()
 	w.drawImages()
 	w.drawLists()
@@ -75,6 +77,14 @@ func (w *World) tell(format string, args ...any) {
 
 // chance is true n times of a hundred.
 func (w *World) chance(n int) bool { return w.random.IntN(100) < n }
+
+// mostly is a chance that is better in a calm world.
+func (w *World) mostly(n int) int {
+	if w.calm {
+		return (n + 100) / 2
+	}
+	return n
+}
 
 // pick draws one of several.
 func pick[T any](w *World, from ...T) T { return from[w.random.IntN(len(from))] }
@@ -160,7 +170,7 @@ func (w *World) drawImage(repository, tag string) {
 	subject := w.push(repository, mediaType, manifest)
 	w.repository(repository).Tags[tag] = []string{subject.Digest}
 	w.images = append(w.images, image{repository, tag, subject})
-	w.drawSignatures(repository, subject, repository+":"+tag, 70)
+	w.drawSignatures(repository, subject, repository+":"+tag, w.mostly(70))
 	w.drawAttestations(repository, subject, repository+":"+tag)
 }
 
