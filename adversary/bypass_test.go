@@ -79,7 +79,7 @@ func signedAndNot(w *world.World) (signed, evil world.Subject) {
 
 func bypasses() map[string]bypass {
 	all := map[string]bypass{}
-	for _, some := range []map[string]bypass{ofNames(), ofMovingTags(), ofClaims(), ofAddresses(), ofNotation()} {
+	for _, some := range []map[string]bypass{ofNames(), ofMovingTags(), ofClaims(), ofAddresses(), ofNotation(), ofLists()} {
 		for name, test := range some {
 			all[name] = test
 		}
@@ -399,4 +399,37 @@ func stamped(revoked bool) func(*testing.T, *world.World) []string {
 		stamper := must(signing.NewTSA(clock, func() time.Time { return then }))
 		return signWith(t, w, former, signing.SignRequest{SigningTime: then, Timestamper: stamper, TimestampRoots: roots})
 	}
+}
+
+// ofLists: a list of attestations of which a part is lost, and with the part the one that stands against the image.
+func ofLists() map[string]bypass {
+	const demand = `{"trustPolicy":"w7-p","attestations":[{"imageReference":"*","type":[{"name":"application/vnd.cyclonedx+json","conditions":{"all":[{"key":"{{ licence }}","operator":"AnyNotIn","value":["GPL-3.0"]}]}}]}],"object":{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"c","image":%q}]}}}`
+	second := func(spoil func(*world.Answer)) bypass {
+		return bypass{request: demand, arrange: func(_ *testing.T, w *world.World) []string {
+			signed, _ := signedAndNot(w)
+			for _, licence := range []string{"MIT", "GPL-3.0"} {
+				w.Sign("app", w.Attest("app", signed, "application/vnd.cyclonedx+json", fmt.Appendf(nil, `{"licence":%q}`, licence)), release())
+			}
+			w.Pages(1)
+			w.Spoil("list", func(a *world.Answer) {
+				if a.Request.URL.Query().Has("from") {
+					spoil(a)
+				}
+			})
+			return []string{"w7.example/app:v1"}
+		}}
+	}
+	tests := map[string]bypass{"half a list, no page is lost": second(func(*world.Answer) {})}
+	whole := tests["half a list, no page is lost"]
+	whole.status, whole.says = 406, "ConditionUnmet"
+	tests["half a list, no page is lost"] = whole
+	for _, status := range []int{200, 400, 404, 405, 410, 501} {
+		for _, mediaType := range []string{"text/html", "application/json", "application/vnd.oci.image.index.v1+json"} {
+			tests[fmt.Sprintf("half a list, the second page is %d of %s", status, mediaType)] = second(func(a *world.Answer) {
+				a.Status, a.Body = status, []byte("<html>not here</html>")
+				a.Header = http.Header{"Content-Type": {mediaType}}
+			})
+		}
+	}
+	return tests
 }

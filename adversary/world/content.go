@@ -203,12 +203,15 @@ func (w *World) attachJunk(repository string, subject Subject) {
 
 // drawAttestations attaches SBOMs and scan reports.
 func (w *World) drawAttestations(repository string, image Subject, of string) {
-	if w.chance(40) {
+	if w.chance(40) && !w.calm {
 		return
 	}
 	for range 1 + w.random.IntN(3) {
 		artifactType, subject := pick(w, typeSBOM, typeSBOM, typeScan), image
-		if w.chance(10) {
+		if w.calm {
+			artifactType = typeSBOM
+		}
+		if w.chance(10) && !w.calm {
 			subject = w.images[w.random.IntN(len(w.images))].subject
 		}
 		payload := w.drawPayload()
@@ -241,6 +244,9 @@ func (w *World) attest(repository string, subject Subject, artifactType string, 
 
 // drawPayload writes a document with licences, versions and a level.
 func (w *World) drawPayload() []byte {
+	if w.calm && w.chance(70) {
+		return fmt.Appendf(nil, `{"components":[{"licence":%q}],"level":%q,"count":%d,"versions":[2]}`, pick(w, "MIT", "GPL-3.0"), pick(w, "low", "low", "high"), w.random.IntN(3))
+	}
 	if w.chance(5) {
 		return []byte(pick(w, "", "null", "[]", "{", `"text"`, `{"components":null}`))
 	}

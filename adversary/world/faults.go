@@ -22,6 +22,9 @@ func (w *World) drawConduct() {
 	for range 1 + w.random.IntN(2) {
 		f := w.drawFault()
 		f.nth = pick(w, -1, -1, 0, 1, 2, 3)
+		if strings.Contains(f.name, "link ") || strings.Contains(f.name, "page ") {
+			f.nth, c.api, c.pageSize = -1, true, pick(w, 1, 1, 2) // or else there is no second page
+		}
 		c.faults = append(c.faults, f)
 		w.tell("fault: %s, of %q answers number %d", f.name, f.kind, f.nth)
 	}

@@ -40,7 +40,7 @@ func (w *World) drawRequest() Request {
 		}
 		body["imageReferences"] = request.Asked.ImageReferences
 	}
-	if w.chance(45) {
+	if w.chance(w.mostly(30)) {
 		body["attestations"] = w.drawRules(&request)
 	}
 	text, err := json.Marshal(body)
@@ -86,6 +86,14 @@ func (w *World) drawRules(request *Request) []any {
 
 func (w *World) drawDemand() (oracle.Demand, map[string]any) {
 	demand := oracle.Demand{Type: pick(w, typeSBOM, typeSBOM, typeScan, "application/vnd.absent"), Select: pick(w, "", "", "all", "latest", "any")}
+	if w.calm {
+		demand = oracle.Demand{Type: typeSBOM, Select: pick(w, "", "", "", "all", "latest", "any"), All: []oracle.Condition{w.drawCondition()}}
+		written := map[string]any{"name": demand.Type, "conditions": map[string]any{"all": demand.All}}
+		if demand.Select != "" {
+			written["select"] = demand.Select
+		}
+		return demand, written
+	}
 	written := map[string]any{"name": demand.Type}
 	if demand.Select != "" {
 		written["select"] = demand.Select
