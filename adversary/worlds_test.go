@@ -31,6 +31,9 @@ const (
 
 // TestWorlds holds the service against the oracle in generated worlds.
 func TestWorlds(t *testing.T) {
+	if testing.Short() {
+		*worlds = min(*worlds, 50)
+	}
 	began, tally := time.Now(), &tally{}
 	for first := 0; first < *worlds; first += batch {
 		t.Run(fmt.Sprintf("from %d", *seed+uint64(first)), func(t *testing.T) {
@@ -38,6 +41,9 @@ func TestWorlds(t *testing.T) {
 		})
 	}
 	tally.report(t)
+	if *drawn == "" && *worlds >= 50 && (tally.admitted*10 < tally.requests || tally.denied*10 < tally.requests) {
+		t.Error("under a tenth of the requests is admitted, or denied: what is drawn decides nothing")
+	}
 	t.Logf("%d worlds in %s: %d requests, %d admitted, %d denied, %d failed, %d refused; %d disagreements",
 		*worlds, time.Since(began).Round(time.Second), tally.requests, tally.admitted, tally.denied, tally.failed, tally.refused, len(tally.found))
 }

@@ -42,6 +42,9 @@ func (w *World) drawSignature(repository string) (string, Envelope) {
 	case 0, 1, 2, 3, 4, 5:
 		name := pick(w, w.signers.names...)
 		e.Signer = w.signers.Get(name)
+		if name == "acme-huge" {
+			e.Algorithm = "PS512"
+		}
 		return "by " + name, e
 	case 6:
 		e.Expiry = w.now.Add(-time.Minute)
@@ -177,11 +180,12 @@ func (w *World) attach(repository string, subject Subject, e Envelope) {
 
 func (w *World) attachEnvelope(repository string, subject Subject, mediaType string, text []byte) Subject {
 	layer := w.blob(repository, mediaType, text)
-	config := w.blob(repository, typeNotation, []byte("{}"))
-	return w.push(repository, typeManifest, map[string]any{
-		"schemaVersion": 2, "mediaType": typeManifest, "artifactType": typeNotation,
-		"config": config, "layers": []Subject{layer}, "subject": subject,
-	})
+	manifest := map[string]any{"schemaVersion": 2, "mediaType": typeManifest, "layers": []Subject{layer}, "subject": subject}
+	manifest["config"] = w.blob(repository, typeNotation, []byte("{}"))
+	if w.chance(80) { // else by its config alone, as version 1.0 has it
+		manifest["artifactType"] = typeNotation
+	}
+	return w.push(repository, typeManifest, manifest)
 }
 
 // attachJunk pushes a referrer that claims to be a signature and is none.

@@ -86,6 +86,7 @@ func family() []certificate {
 		{name: "acme-no-digital", issuer: "acme", subject: subject("Acme", "Release"), usage: x509.KeyUsageKeyEncipherment},
 		{name: "acme-weak", issuer: "acme", subject: subject("Acme", "Release"), key: "RSA-1024"},
 		{name: "acme-large", issuer: "acme", subject: subject("Acme", "Release"), key: "RSA-4096"},
+		{name: "acme-huge", issuer: "acme", subject: subject("Acme", "Release"), key: "RSA-20000"},
 		{name: "former-release", issuer: "former", subject: subject("Acme", "Release"), from: -2 * year, until: year},
 		{name: "mallory-release", issuer: "mallory", subject: subject("Acme", "Release")},
 		{name: "self-release", subject: subject("Acme", "Release")},
@@ -152,7 +153,11 @@ func (s *Signers) issue(serial int64, c certificate) (*Signer, error) {
 		issuer = s.all[c.issuer]
 		above = issuer.Chain
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Chain[0], key.Public(), issuer.Key)
+	public := key.Public()
+	if c.key == "RSA-20000" {
+		public = madeUp(20000) // as its private key would take too long to find
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Chain[0], public, issuer.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -176,4 +181,10 @@ func newKey(kind string) (crypto.Signer, error) {
 		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	}
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// madeUp is an RSA key of so many bits that nobody has the other half of.
+func madeUp(bits int) *rsa.PublicKey {
+	modulus := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+	return &rsa.PublicKey{N: modulus.Add(modulus, big.NewInt(12345)), E: 65537}
 }
