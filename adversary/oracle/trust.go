@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -107,16 +108,33 @@ func (s Statement) identitiesValid() bool {
 	if len(s.Identities) == 0 || slices.Contains(s.Identities, "*") && len(s.Identities) > 1 {
 		return false
 	}
+	var names []map[string]string
 	for _, identity := range s.Identities {
 		if identity == "*" {
 			continue
 		}
-		kind, name, found := strings.Cut(identity, ":")
-		if !found || kind == "x509.subject" && !distinguishedNameValid(name) {
+		kind, written, found := strings.Cut(identity, ":")
+		if !found || kind == "x509.subject" && !distinguishedNameValid(written) {
 			return false
 		}
+		if name, ok := parseName(written); ok && kind == "x509.subject" {
+			names = append(names, name)
+		}
 	}
-	return true
+	return !overlapping(names)
+}
+
+// overlapping tells whether one of the names is part of another.
+func overlapping(names []map[string]string) bool {
+	for i, one := range names {
+		for j, other := range names {
+			within := !slices.ContainsFunc(slices.Collect(maps.Keys(one)), func(key string) bool { return one[key] != other[key] })
+			if i != j && within {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func distinguishedNameValid(name string) bool {
