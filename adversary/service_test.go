@@ -59,7 +59,7 @@ func newNetwork(dir string) (n network, err error) {
 		return n, err
 	}
 	n.pluginDir = filepath.Join(dir, "plugins")
-	return n, install.Install(binary, n.pluginDir, "venafi-csp", "")
+	return n, install.Install(binary, n.pluginDir, "venafi-csp", "agree") // with everyone: it is for the service to know better
 }
 
 // service is the service over some trust resources.
@@ -79,7 +79,7 @@ func startService(t testing.TB, trust map[string][]byte, hosts []string, change 
 	}
 	settings, _, err := function.LoadSettings("adversary", []string{
 		"--trustDir", dir, "--pluginDir", shared.pluginDir, "--insecureRegistries", strings.Join(hosts, ","),
-		"--dockerConfig", filepath.Join(dir, "none.json"), "--requestTimeout", "3s", "--cacheMaxSize", "10000",
+		"--dockerConfig", filepath.Join(dir, "none.json"), "--requestTimeout", "3s", "--pluginX5UHosts", world.Platform, "--cacheMaxSize", "10000",
 	}, func(string) (string, bool) { return "", false }, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 func Bare(name string, signers *Signers) *World {
 	now := time.Now().Truncate(time.Second)
 	w := &World{Name: name, Hosts: []string{name + ".example"}, random: rand.New(rand.NewPCG(1, 1)), signers: signers, now: now}
-	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: now}
+	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: now, Plugin: Agreeing}
 	w.pushed, w.lists = map[string][]string{}, map[string]map[string][]map[string]any{}
 	w.conduct.api, w.conduct.filters, w.conduct.asked = true, true, map[string]int{}
 	return w

@@ -2,6 +2,7 @@ package world
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -51,7 +52,7 @@ func From(seed uint64, source rand.Source, signers *Signers) (*World, error) {
 		Seed: seed, Name: fmt.Sprintf("w%d", seed), random: rand.New(source), signers: signers,
 		now: time.Now().Truncate(time.Second),
 	}
-	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: w.now}
+	w.Case = oracle.Case{Registry: oracle.Registry{}, Now: w.now, Plugin: Agreeing}
 	w.pushed, w.lists = map[string][]string{}, map[string]map[string][]map[string]any{}
 	w.calm = w.chance(40)
 	w.drawHosts()
@@ -187,7 +188,20 @@ func (w *World) moveTag() {
 	}
 }
 
-// AsksPlugin tells that a signature somewhere demands a plugin, which may fail.
-func (w *World) AsksPlugin() bool {
-	return strings.Contains(strings.Join(w.Tells, "\n"), "with the plugin")
+// Platform is the host of the only signing platform from which a plugin may fetch certificates.
+const Platform = "tpp.example"
+
+// Agreeing is the true answer of a plugin that trusts everyone, as the service must ask it: the one that is installed,
+// in a version that the signature may demand, and about certificates of the platform only.
+func Agreeing(_ *x509.Certificate, attributes map[string]string) oracle.Opinion {
+	x5u := attributes["com.venafi.notation.plugin.x5u"]
+	switch {
+	case attributes["io.cncf.notary.verificationPlugin"] != "venafi-csp", attributes["io.cncf.notary.verificationPluginMinVersion"] != "0.2.0":
+		return oracle.No
+	case strings.HasPrefix(x5u, "https://"+Platform+"/"):
+		return oracle.Yes
+	case x5u == "":
+		return oracle.Either
+	}
+	return oracle.No
 }
