@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
@@ -267,9 +266,6 @@ func (w *World) drawPayload() []byte {
 	}
 	return text
 }
-
-// fallback is the tag under which referrers stand where there is no API for them.
-func fallback(digest string) string { return strings.Replace(digest, ":", "-", 1) }
 
 // drawLists lists what refers to each subject, in an order that the seed determines: that of a registry is any.
 func (w *World) drawLists() {
