@@ -431,5 +431,34 @@ func ofLists() map[string]bypass {
 			})
 		}
 	}
+	tests["a fallback tag that someone left, after one 404 of the referrers API"] = staleTag(demand)
 	return tests
+}
+
+// staleTag has a tag hold a part of the referrers that the API lists. The API is not there once.
+func staleTag(demand string) bypass {
+	return bypass{request: demand, status: 0, arrange: func(_ *testing.T, w *world.World) []string {
+		signedAndNot(w)
+		second := w.PushImage("app", "v2", "signed, too")
+		w.Sign("app", second, release())
+		good := w.Attest("app", second, "application/vnd.cyclonedx+json", []byte(`{"licence":"MIT"}`))
+		bad := w.Attest("app", second, "application/vnd.cyclonedx+json", []byte(`{"licence":"GPL-3.0"}`))
+		w.Sign("app", good, release())
+		w.Sign("app", bad, release())
+		asked := 0
+		w.Spoil("list", func(a *world.Answer) {
+			if _, tag, byTag := strings.Cut(a.Request.URL.Path, "/manifests/"); byTag {
+				a.Status, a.Body = http.StatusOK, w.Index("app", strings.Replace(tag, "-", ":", 1), bad.Digest)
+				a.Header = http.Header{"Content-Type": {"application/vnd.oci.image.index.v1+json"}, "Docker-Content-Digest": {world.Digest(a.Body)}}
+				a.Header.Set("Content-Length", fmt.Sprint(len(a.Body)))
+			} else if asked++; asked == 1 {
+				a.Status = http.StatusNotFound
+			}
+		})
+		return []string{"w7.example/app:v1"}
+	}, after: func(t *testing.T, _ *world.World, s *service) {
+		if a := s.ask("/checkimages", fmt.Appendf(nil, demand, "w7.example/app:v2")); a.Status != http.StatusNotAcceptable || !strings.Contains(a.Text, "ConditionUnmet") {
+			t.Errorf("the tag went before the API: %d %s", a.Status, a.Text)
+		}
+	}}
 }

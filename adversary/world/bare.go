@@ -2,6 +2,7 @@ package world
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,14 @@ func (w *World) Attest(path string, subject Subject, artifactType string, payloa
 
 // list lists the referrers of a repository anew.
 func (w *World) list(path string) { w.lists[w.Repository(path)] = w.referrersOf(w.Repository(path)) }
+
+// Index is what a fallback tag of a subject may hold: its referrers but one, "" for all.
+func (w *World) Index(path, subject, but string) []byte {
+	a := &Answer{Header: http.Header{}, Request: &http.Request{Method: http.MethodGet}}
+	entries := w.lists[w.Repository(path)][subject]
+	a.list(slices.DeleteFunc(slices.Clone(entries), func(e map[string]any) bool { return e["digest"] == but }), true)
+	return a.Body
+}
 
 // Pages has lists come in pages of a size.
 func (w *World) Pages(size int) { w.conduct.pageSize = size }
