@@ -437,8 +437,9 @@ func ofLists() map[string]bypass {
 
 // staleTag has a tag hold a part of the referrers that the API lists. The API is not there once.
 func staleTag(demand string) bypass {
-	return bypass{request: demand, status: 0, arrange: func(_ *testing.T, w *world.World) []string {
-		signedAndNot(w)
+	return bypass{request: demand, status: http.StatusOK, arrange: func(_ *testing.T, w *world.World) []string {
+		first, _ := signedAndNot(w)
+		w.Sign("app", w.Attest("app", first, "application/vnd.cyclonedx+json", []byte(`{"licence":"MIT"}`)), release())
 		second := w.PushImage("app", "v2", "signed, too")
 		w.Sign("app", second, release())
 		good := w.Attest("app", second, "application/vnd.cyclonedx+json", []byte(`{"licence":"MIT"}`))

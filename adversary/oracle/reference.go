@@ -19,7 +19,7 @@ var (
 	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	labelPattern  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
-	imageID       = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$`)
+	imageID       = regexp.MustCompile(`^(sha256:.*|[0-9a-f]{64})$`)
 )
 
 // hubNames are the names of Docker Hub's registry.
