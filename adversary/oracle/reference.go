@@ -93,6 +93,10 @@ func canonicalHost(host string) (string, bool) {
 	if hubNames[host] {
 		return "docker.io" + port, labelPattern.MatchString(host)
 	}
+	if last := host[strings.LastIndex(host, ".")+1:]; strings.Trim(last, "0123456789") == "" {
+		addr, err := netip.ParseAddr(host) // a name does not end in a number
+		return host + port, err == nil && addr.Is4()
+	}
 	return host + port, labelPattern.MatchString(host)
 }
 
