@@ -47,15 +47,17 @@ type Answer struct {
 	repository *oracle.Repository
 }
 
-// hits tells whether the fault spoils this answer.
-func (f *fault) hits(kind string) bool {
-	if f.kind != "" && f.kind != kind {
-		return false
+// apply spoils an answer if it is one of those that the fault is for; one at a time, so that it may count them.
+func (f *fault) apply(a *Answer) {
+	if f.kind != "" && f.kind != a.kind {
+		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
-	return f.nth < 0 || f.nth == f.seen-1
+	if f.nth < 0 || f.nth == f.seen-1 {
+		f.spoil(a)
+	}
 }
 
 // ServeHTTP answers as a registry, which need not be the world's only one: the host says which.
@@ -63,9 +65,7 @@ func (w *World) ServeHTTP(to http.ResponseWriter, request *http.Request) {
 	a := &Answer{Status: http.StatusOK, Header: http.Header{}, Request: request}
 	w.answer(a)
 	for _, fault := range w.conduct.faults {
-		if fault.hits(a.kind) {
-			fault.spoil(a)
-		}
+		fault.apply(a)
 	}
 	a.send(to)
 }
