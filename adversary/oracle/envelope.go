@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+	kjson "sigs.k8s.io/json"
 )
 
 // The media types of envelopes, and of what they hold.
@@ -68,7 +69,7 @@ func readJWS(text []byte) (e envelope, ok bool) {
 			Chain [][]byte `json:"x5c"`
 		} `json:"header"`
 	}
-	if json.Unmarshal(text, &outer) != nil {
+	if kjson.UnmarshalCaseSensitivePreserveInts(text, &outer) != nil { // as names in JSON have a case
 		return envelope{}, false
 	}
 	var errs [3]error
