@@ -155,11 +155,7 @@ func (e Envelope) cose(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var chain any = e.Chain
-	if len(e.Chain) == 1 {
-		chain = e.Chain[0]
-	}
-	unprotected := map[any]any{33: chain, "io.cncf.notary.signingAgent": "adversary"}
+	unprotected := map[any]any{33: e.Chain, "io.cncf.notary.signingAgent": "adversary"}
 	return encoder.Marshal(cbor.Tag{Number: 18, Content: []any{protected, unprotected, e.Payload, signature}})
 }
 
