@@ -198,10 +198,10 @@ func TestBodiesAtTheirBound(t *testing.T) {
 	}
 }
 
-// TestTenThousandContainers are answered, whether their images are few or many.
-func TestTenThousandContainers(t *testing.T) {
+// TestAThousandContainers are answered, whether their images are few or many. More are refused, and not left out.
+func TestAThousandContainers(t *testing.T) {
 	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 2 * time.Second })
-	const n = 10_000
+	const n = 1000
 	reference, _ := b.publish(t, "signed")
 	few, many := make([]string, n), make([]string, n)
 	for i := range n {
@@ -212,6 +212,9 @@ func TestTenThousandContainers(t *testing.T) {
 	}
 	if verdict := b.verdict(t, pod(many...)); verdict.Verified || len(verdict.Results) != n {
 		t.Errorf("as many images: verified %t, %d results", verdict.Verified, len(verdict.Results))
+	}
+	if answer := b.post(t, "/checkimages", pod(append(few, reference)...)); answer.status != http.StatusBadRequest {
+		t.Errorf("one more: %d %s", answer.status, answer.text)
 	}
 }
 
