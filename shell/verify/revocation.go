@@ -86,8 +86,10 @@ type watchedRevocation struct {
 
 // ValidateContext looks up a chain whose signer is authentic.
 func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocation.ValidateContextOptions) ([]*result.CertRevocationResult, error) {
-	named := slices.ContainsFunc(options.CertChain, func(c *x509.Certificate) bool { return len(c.OCSPServer)+len(c.CRLDistributionPoints) > 0 })
-	if err := w.authentic(options.CertChain); err != nil && named {
+	if !slices.ContainsFunc(options.CertChain, func(c *x509.Certificate) bool { return len(c.OCSPServer)+len(c.CRLDistributionPoints) > 0 }) {
+		return unrevocable(options.CertChain), nil // which would be found after the chain was verified once more
+	}
+	if err := w.authentic(options.CertChain); err != nil {
 		w.withheld = true
 		return nil, fmt.Errorf("nobody was asked, since %w", err)
 	}
@@ -107,6 +109,14 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 		}
 	}
 	return results, err
+}
+
+// unrevocable is the result of a chain of which no certificate names an address at which its revocation could be told.
+func unrevocable(chain []*x509.Certificate) []*result.CertRevocationResult {
+	return lo.Map(chain, func(*x509.Certificate, int) *result.CertRevocationResult {
+		server := &result.ServerResult{Result: result.ResultNonRevokable, RevocationMethod: result.RevocationMethodUnknown}
+		return &result.CertRevocationResult{Result: server.Result, ServerResults: []*result.ServerResult{server}, RevocationMethod: server.RevocationMethod}
+	})
 }
 
 // cause tells whom a look-up asked in vain, as the end of a sentence.
