@@ -109,6 +109,18 @@ func canonicalPattern(pattern string) (string, error) {
 	return registry + "/" + rest, err
 }
 
+// withoutTag gives a pattern for the same images under whatever tag.
+func withoutTag(pattern string) string {
+	name, digest, pinned := strings.Cut(pattern, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	if pinned {
+		return name + "@" + digest
+	}
+	return name
+}
+
 // matches compares as Kyverno does, with each spelling of a reference.
 func matches(pattern string, spellings []string, left *effort) bool {
 	pay := func(steps int) bool { *left -= effort(steps); return *left >= 0 }

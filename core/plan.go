@@ -113,7 +113,7 @@ type planner struct {
 func (p *planner) image(ref Reference) (Task, *Finding) {
 	spellings := ref.spellings()
 	switch {
-	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return matches(pattern, spellings, &p.left) }):
+	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return p.matches(pattern, ref, spellings) }):
 		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
 	case p.unusable != nil:
 		return Task{}, p.unusable
@@ -134,15 +134,25 @@ func (p *planner) image(ref Reference) (Task, *Finding) {
 		Policy:       p.policy.Name,
 		Statement:    statement,
 		Revision:     p.revisions[i],
-		Attestations: p.attestations(spellings),
+		Attestations: p.attestations(ref, spellings),
 	}, nil
 }
 
+// matches tells whether a pattern matches an image. Where a digest names the image, no runtime reads its tag, and anyone may
+// leave it out or write another. So the tag of a pattern is not held against it: an image that was pinned stays demanded of.
+func (p *planner) matches(pattern string, ref Reference, spellings []string) bool {
+	if matches(pattern, spellings, &p.left) {
+		return true
+	}
+	tagless := withoutTag(pattern)
+	return ref.Digest != "" && tagless != pattern && matches(tagless, spellings, &p.left)
+}
+
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
-func (p *planner) attestations(spellings []string) []AttestationType {
+func (p *planner) attestations(ref Reference, spellings []string) []AttestationType {
 	matching := make([]byte, len(p.request.Attestations)) // a key, with a byte per rule
 	for i, rule := range p.request.Attestations {
-		if matches(rule.ImageReference, spellings, &p.left) {
+		if p.matches(rule.ImageReference, ref, spellings) {
 			matching[i] = 1
 		}
 	}
