@@ -58,7 +58,7 @@ func cutPort(name string) (host, port string, err error) {
 	}
 	digits := strings.TrimLeft(name[end+1:], "0")
 	number, err := strconv.ParseUint(digits, 10, 16)
-	if err != nil || number == 0 || digits[0] == '+' {
+	if err != nil || number == 0 {
 		return "", "", fmt.Errorf("%q is no port; a port is a number from 1 to 65535", Clip(name[end+1:], MaxName))
 	}
 	return name[:end], ":" + digits, nil

@@ -101,7 +101,7 @@ type body struct {
 	Object          map[string]any                   `json:"object"`
 	EncodedObject   *string                          `json:"encodedObject"`
 	ImageReferences []string                         `json:"imageReferences"`
-	TrustPolicy     string                           `json:"trustPolicy"`
+	TrustPolicy     *string                          `json:"trustPolicy"`
 	Attestations    []attestation                    `json:"attestations"`
 	RequireDigest   bool                             `json:"requireDigest"`
 	Metadata        any                              `json:"metadata"`
@@ -201,7 +201,11 @@ func refuseNull(field string, value any) error {
 }
 
 func (b body) request() (Request, error) {
-	if err := boundName("trustPolicy", b.TrustPolicy); err != nil {
+	name := lo.FromPtr(b.TrustPolicy)
+	if name == "" && b.TrustPolicy != nil {
+		return Request{}, invalid("trustPolicy", "is empty; name a trust policy, or leave the field out for the service's default")
+	}
+	if err := boundName("trustPolicy", name); err != nil {
 		return Request{}, err
 	}
 	images, err := b.images()
@@ -219,7 +223,7 @@ func (b body) request() (Request, error) {
 	}
 	return Request{
 		Images:          images,
-		TrustPolicy:     b.TrustPolicy,
+		TrustPolicy:     name,
 		ImageReferences: selecting,
 		Attestations:    rules,
 		RequireDigest:   b.RequireDigest,
@@ -320,6 +324,9 @@ func (info imageInfo) image(field string) (Image, error) {
 	ref, err := ParseReference(written)
 	if err != nil {
 		return Image{}, invalid(field+from, "%v", err)
+	}
+	if _, name, _ := strings.Cut(written, "/"); imageID.MatchString(name) { // Kyverno puts a registry before all that has none
+		return Image{}, invalid(field+from, "%q may be the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", written)
 	}
 	if err := info.contradicts(field, ref); err != nil {
 		return Image{}, err
