@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/samber/lo"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -65,18 +66,19 @@ func readManifest(name string) ([]byte, error) {
 	return data, nil
 }
 
-func workloadsIn(object map[string]any) []any {
+// workloadsIn gives the objects of a list, and what has pods beside its items: kubectl takes whatever has items for a
+// list, and other clients go by the kind.
+func workloadsIn(object map[string]any) (workloads []any) {
 	if items, ok := object["items"].([]any); ok {
-		var workloads []any
 		for _, item := range items {
 			if o, ok := item.(map[string]any); ok {
 				workloads = append(workloads, workloadsIn(o)...)
 			}
 		}
-		return workloads
+		object = lo.OmitByKeys(object, []string{"items"})
 	}
 	if object["kind"] == "Pod" || core.HasPodSpec(object) {
-		return []any{object}
+		workloads = append(workloads, object)
 	}
-	return nil
+	return workloads
 }
