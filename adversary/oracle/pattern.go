@@ -5,13 +5,24 @@ import (
 	"strings"
 )
 
+// tagOf is the tag of a pattern, with its colon.
+var tagOf = regexp.MustCompile(`:[^/:]*$`)
+
 // Matches holds a pattern of a request against a reference: * stands for any text, ? for one character, and the
-// pattern may name the repository alone, with its tag, with its digest, or with both.
+// pattern may name the repository alone, with its tag, with its digest, or with both. Beside a digest a tag says nothing,
+// so that the pattern's may be any.
 func Matches(pattern string, ref Reference) bool {
-	expression := patternExpression(canonicalPattern(pattern))
-	for _, spelling := range spellings(ref) {
-		if expression.MatchString(spelling) {
-			return true
+	pattern = canonicalPattern(pattern)
+	patterns := []string{pattern}
+	if name, digest, _ := strings.Cut(pattern, "@"); ref.Digest != "" {
+		patterns = append(patterns, strings.TrimSuffix(tagOf.ReplaceAllString(name, "")+"@"+digest, "@"))
+	}
+	for _, pattern := range patterns {
+		expression := patternExpression(pattern)
+		for _, spelling := range spellings(ref) {
+			if expression.MatchString(spelling) {
+				return true
+			}
 		}
 	}
 	return false
