@@ -224,7 +224,7 @@ func (w *World) linkFault(f func(string, func(*Answer)) *fault) *fault {
 	relink := func(name, format string) *fault {
 		return f("link "+name, func(a *Answer) {
 			if link := next(a); link != "" {
-				a.Header["Link"] = strings.Split(strings.ReplaceAll(strings.ReplaceAll(format, "HOST", a.Request.Host), "NEXT", link), "|")
+				a.Header["Link"] = strings.Split(strings.Replace(strings.ReplaceAll(format, "HOST", a.Request.Host), "NEXT", link, 1), "|")
 			}
 		})
 	}
