@@ -21,11 +21,11 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 	}
 	var images []Image
 	for _, spec := range found.specs {
-		found, err := spec.images()
+		more, err := spec.images()
 		if err != nil {
 			return nil, err
 		}
-		if images = append(images, found...); len(images) > maxImages {
+		if images = append(images, more...); len(images) > maxImages {
 			return nil, invalid("object", "has over %d images", maxImages)
 		}
 	}

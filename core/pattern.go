@@ -50,21 +50,21 @@ func (p *patterns) parse(field, written string) (string, error) {
 		return "", invalid(field, "is %d bytes; a pattern has at most %d", len(written), maxPattern)
 	}
 	pattern, err := canonicalPattern(written)
-	found := err == nil && p.matchable(pattern)
-	switch reason := "images are compared by their full name, such as docker.io/library/nginx:1.27 or ghcr.io/acme/app@sha256:..."; {
-	case found:
+	if err == nil && p.matchable(pattern) {
 		return pattern, nil
+	}
+	reason := "images are compared by their full name, such as docker.io/library/nginx:1.27 or ghcr.io/acme/app@sha256:..."
+	switch {
 	case p.left < 0:
 		return "", invalid(field, "has, with the patterns before it, too many wildcards; use fewer and shorter patterns")
 	case strings.TrimSpace(written) != written:
-		return "", invalid(field, "%q matches no image: it has space around it; write %s", written, p.suggestion(written))
+		reason = "it has space around it"
 	case strings.Contains(written, "://"):
-		return "", invalid(field, "%q matches no image: an image's name has no scheme; write %s", written, p.suggestion(written))
+		reason = "an image's name has no scheme"
 	case err != nil:
-		return "", invalid(field, "%q matches no image: %v; write %s", written, err, p.suggestion(written))
-	default:
-		return "", invalid(field, "%q matches no image: %s; write %s", written, reason, p.suggestion(written))
+		reason = err.Error()
 	}
+	return "", invalid(field, "%q matches no image: %s; write %s", written, reason, p.suggestion(written))
 }
 
 // matchable tells whether a pattern matches a reference, by finding one.

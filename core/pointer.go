@@ -3,10 +3,9 @@ package core
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/samber/lo"
 )
 
 // Pointer is a JSON pointer (RFC 6901) to an image field, such as /spec/containers/0/image.
@@ -34,19 +33,7 @@ func (p Pointer) Index(i int) Pointer { return p + "/" + Pointer(strconv.Itoa(i)
 // Compare orders pointers segment by segment, array indices by their number, so that container 2 comes
 // before container 10.
 func (p Pointer) Compare(other Pointer) int {
-	left, right := string(p), string(other)
-	for more, moreOfOther := true, true; more && moreOfOther; {
-		var a, b string
-		a, left, more = strings.Cut(left, "/")
-		b, right, moreOfOther = strings.Cut(right, "/")
-		if c := compareSegments(a, b); c != 0 {
-			return c
-		}
-		if more != moreOfOther {
-			return cmp.Compare(lo.Ternary(more, 1, 0), lo.Ternary(moreOfOther, 1, 0))
-		}
-	}
-	return 0
+	return slices.CompareFunc(strings.Split(string(p), "/"), strings.Split(string(other), "/"), compareSegments)
 }
 
 func compareSegments(a, b string) int {
