@@ -2,11 +2,11 @@
 //
 // A request passes through it as data:
 //
-//	request, err := core.ParseRequest(body)        // bytes -> values, or a RequestError naming the field
-//	plan := core.NewPlan(request, trust)           // which image, under which trust policy statement
-//	facts := ...                                   // the shell gathers one Fact per Task
-//	verdict := core.Decide(plan, facts, now)       // a code and a sentence per image
-//	patches := core.Patches(verdict)               // RFC 6902 operations, ordered by pointer
+//	request, err := core.ParseRequest(body)         // bytes -> values, or a RequestError naming the field
+//	plan, err := core.NewPlan(request, trust, name) // which image, under which trust policy statement
+//	facts := ...                                    // the shell gathers one Fact per Task
+//	verdict := core.Decide(plan, facts, now)        // a code and a sentence per image
+//	patches := core.Patches(verdict)                // RFC 6902 operations, ordered by pointer
 //
 // Nothing here reads a clock, a file, a network or the environment: the same input gives the same bytes.
 // What the shell failed to find out is absent from its facts, and what is absent denies.
