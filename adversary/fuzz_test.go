@@ -35,7 +35,7 @@ func FuzzReferences(f *testing.F) {
 		"nginx", "library/nginx:1", "docker.io/nginx", "index.docker.io/nginx", "registry-1.docker.io/library/nginx:v1", "reg.example:0443/app",
 		"reg.example:443/app:v1", "REG.example/app", "localhost/app", "LOCALHOST/app", "Reg/app", "reg.example/app@sha256:" + hex, "sha256:" + hex, hex,
 		"[::1]:5000/app", "[0:0::1]:5000/app", "127.0.0.1:80/a", "my_reg.example/app", "reg.example:65536/app", "reg.example/a__b/c--d.e", "reg.example/app:v1@sha512:" + hex + hex,
-		"docker.io:443/nginx", "docker.io:80/nginx", "reg.example./app", "-reg.example/app", "reg.example:/app", " reg.example/app", "a/b/c:d", "reg.example/app:" + strings.Repeat("x", 129),
+		"docker.io:443/nginx", "docker.io:80/nginx", "REG:0443/app", "reg.example./app", "-reg.example/app", "reg.example:/app", " reg.example/app", "a/b/c:d", "reg.example/app:" + strings.Repeat("x", 129),
 	} {
 		f.Add(name)
 	}

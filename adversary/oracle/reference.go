@@ -79,8 +79,8 @@ func canonicalHost(host string) (string, bool) {
 			return "", false
 		}
 		port = ":" + strconv.FormatUint(number, 10)
-		if number == 443 {
-			port = ""
+		if number == 443 && (strings.ContainsAny(host, ".:") || host == "localhost") {
+			port = "" // other names need it, to be no part of Docker Hub
 		}
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
