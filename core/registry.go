@@ -15,7 +15,7 @@ const dockerHub = "docker.io"
 
 // dockerHubNames are the names under which Docker Hub serves images.
 func dockerHubNames() []string {
-	return []string{dockerHub, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+	return []string{dockerHub, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.ipv6.docker.com"}
 }
 
 // defaultPort is the port of a registry that is named without one.

@@ -26,6 +26,7 @@ func TestCanonicalRegistry(t *testing.T) {
 		"Registry-1.Docker.io":          {"docker.io", ""},
 		"registry-1.docker.io.:0443":    {"docker.io", ""},
 		"registry.hub.docker.com":       {"docker.io", ""},
+		"registry.ipv6.docker.com":      {"docker.io", ""},
 		"docker.io:5000":                {"docker.io:5000", ""},
 		"localhost":                     {"localhost", ""},
 		"LOCALHOST:443":                 {"localhost", ""},
