@@ -26,8 +26,9 @@ func (c *challenged) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // chooseChallenge prefers Bearer, which there may be for anonymous callers too, to Basic; "" where there is neither.
 func chooseChallenge(fields []string) string {
+	challenges := splitChallenges(fields)
 	for _, scheme := range []string{"bearer", "basic"} {
-		for _, challenge := range splitChallenges(fields) {
+		for _, challenge := range challenges {
 			if name, _, _ := strings.Cut(challenge, " "); strings.EqualFold(name, scheme) {
 				return challenge
 			}
@@ -40,17 +41,21 @@ func chooseChallenge(fields []string) string {
 var newChallenge = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+(\\s+[^\\s=]|\\s*$)")
 
 // splitChallenges takes the challenges apart, which are listed with commas, as their parameters are (RFC 9110, section
-// 11.6.1).
+// 11.6.1). It takes time in proportion to their length: a registry may send a quarter of a megabyte of commas.
 func splitChallenges(fields []string) (challenges []string) {
 	for _, field := range fields {
-		begun := false
-		for _, item := range splitList(field) {
-			switch {
-			case newChallenge.MatchString(item):
-				challenges, begun = append(challenges, item), true
-			case begun:
-				challenges[len(challenges)-1] += "," + item
+		items, begun := splitList(field), -1
+		for i, item := range items {
+			if !newChallenge.MatchString(item) {
+				continue
 			}
+			if begun >= 0 {
+				challenges = append(challenges, strings.Join(items[begun:i], ","))
+			}
+			begun = i
+		}
+		if begun >= 0 {
+			challenges = append(challenges, strings.Join(items[begun:], ","))
 		}
 	}
 	return challenges

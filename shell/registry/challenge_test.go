@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,25 @@ func TestChooseChallenge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAChallengeCostsWhatItIsLong however a registry writes it, since nothing ends the reading of one.
+func TestAChallengeCostsWhatItIsLong(t *testing.T) {
+	for sentence, item := range map[string]string{"nothing between commas": ",", "parameters": "a=b,", "schemes": "Negotiate,"} {
+		field := "Bearer " + strings.Repeat(item, maxHeader/len(item))
+		if n := allocated(func() { chooseChallenge([]string{field}) }); n > 256*maxHeader {
+			t.Errorf("%s: %d bytes are allocated for a field of %d", sentence, n, len(field))
+		}
+	}
+}
+
+// allocated gives how many bytes a function allocates, those that are free again included.
+func allocated(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // eavesdropper is a host that keeps what it is sent of secrets.
