@@ -293,7 +293,7 @@ func waitingForToken(s *shelf) (n int) {
 	return n
 }
 
-// TestTokensAreBounded in number, end when nobody waits for them, and survive a panic of who makes them.
+// TestTokensAreBounded in number and bytes, end when nobody waits for them, and survive a panic of who makes them.
 func TestTokensAreBounded(t *testing.T) {
 	leftBehind(t)
 	kept := newTokens()
@@ -305,6 +305,19 @@ func TestTokensAreBounded(t *testing.T) {
 	}
 	if n := kept.known.Len(); n != maxTokens {
 		t.Errorf("%d tokens; want %d", n, maxTokens)
+	}
+	long := strings.Repeat("x", maxTokenBytes/10)
+	for i := range 50 {
+		if _, err := kept.Set(t.Context(), fmt.Sprint(i), auth.SchemeBearer, long, func(context.Context) (string, error) { return long, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bytes := 0
+	for key, item := range kept.known.Items() {
+		bytes += len(key) + len(item.Value())
+	}
+	if bytes > maxTokenBytes {
+		t.Errorf("%d bytes of tokens and their scopes are kept; want at most %d", bytes, maxTokenBytes)
 	}
 	ended := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	maxTokens  = 1000             // of one registry
-	tokenFor   = 5 * time.Minute  // that one is kept, if the registry does not refuse it before
-	fetchingAt = 10 * time.Second // at most for one token
+	maxTokens     = 1000             // of one registry
+	maxTokenBytes = 1 << 20          // of one registry's tokens and their scopes, which it chooses
+	tokenFor      = 5 * time.Minute  // that one is kept, if the registry does not refuse it before
+	fetchingAt    = 10 * time.Second // at most for one token
 )
 
 // tokens keeps a registry's access tokens by their scope. It is oras's auth.Cache, with a bound, and with a fetch that
@@ -55,6 +56,7 @@ type fetch struct {
 func newTokens() *tokens {
 	return &tokens{
 		known: ttlcache.New(ttlcache.WithTTL[string, string](tokenFor), ttlcache.WithCapacity[string, string](maxTokens),
+			ttlcache.WithMaxCost(maxTokenBytes, func(item ttlcache.CostItem[string, string]) uint64 { return uint64(len(item.Key) + len(item.Value)) }),
 			ttlcache.WithDisableTouchOnHit[string, string]()),
 		fetches: map[string]*fetch{},
 	}
@@ -120,7 +122,9 @@ func (t *tokens) run(ctx context.Context, key string, f *fetch, scheme auth.Sche
 	}
 	if f.err == nil {
 		t.scheme = scheme
-		t.known.Set(key, f.token, ttlcache.DefaultTTL)
+		if len(key)+len(f.token) <= maxTokenBytes/4 { // one alone does not drive out all others
+			t.known.Set(key, f.token, ttlcache.DefaultTTL)
+		}
 	}
 }
 
