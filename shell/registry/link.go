@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// maxLink bounds the address of a page, bytes: those that were asked for are remembered.
+const maxLink = 8 << 10
+
 // nextLinks finds the targets of the links with the relation "next" in the Link fields of an answer (RFC 8288,
 // section 3). It fails where they cannot be read, since a link that is overlooked cuts a list short.
 func nextLinks(fields []string) (targets []string, err error) {
@@ -109,6 +112,9 @@ func nextPage(root, page *url.URL, fields []string) (*url.URL, error) {
 	}
 	var next *url.URL
 	for _, target := range targets {
+		if len(target) > maxLink {
+			return nil, fmt.Errorf("the address of its next page has %d bytes, which is over the bound of %d", len(target), maxLink)
+		}
 		reference, err := url.Parse(target)
 		if err != nil {
 			return nil, fmt.Errorf("its next page is at %q, which is no address", target)

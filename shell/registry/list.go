@@ -25,7 +25,7 @@ type referrerList struct {
 	artifactType string
 	most         int // of the type that are looked at
 	found        []ocispec.Descriptor
-	seen         map[digest.Digest]bool // of any type
+	seen         map[digest.Digest]bool // of any type; at most maxElements
 	truncated    bool                   // there are more, or more than can be read
 }
 
@@ -33,6 +33,10 @@ type referrerList struct {
 // is listed twice counts if it is of the type once.
 func (l *referrerList) add(page []entry) (fresh bool) {
 	for _, e := range page {
+		if len(l.seen) == maxElements && !l.seen[e.Digest] { // registries that do not filter list artifacts of all types
+			l.truncated = true
+			return fresh
+		}
 		fresh = fresh || !l.seen[e.Digest]
 		l.seen[e.Digest] = true
 		listed := slices.ContainsFunc(l.found, func(d ocispec.Descriptor) bool { return d.Digest == e.Digest })
@@ -68,9 +72,9 @@ func ArtifactType(manifest ocispec.Manifest) string {
 // has none, by the fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag
 // Schema"). The list is complete or it is an error; truncated tells that there are more than are looked at.
 //
-// The tag is kept by those who push, and may be left over from a time at which the registry had no such API. So it
-// counts only where the API is found missing before and after it was read, unless that was found out lately: one answer
-// that goes wrong does not make an old list the current one.
+// The tag is kept by those who push, and may be left over from a time at which the registry had no such API. So it, or that
+// there is none, counts only where the API is found missing before and after it was read, unless that was found out lately:
+// one answer that goes wrong makes no old list the current one, and nothing that is signed look unsigned.
 func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, truncated bool, err error) {
 	if err := validate(subject.Digest); err != nil {
 		return nil, false, lie("its digest is %q: %v", subject.Digest, err)
@@ -85,16 +89,20 @@ func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, 
 	}
 	list := fresh()
 	hasAPI, err := reader.listPages(ctx, subject, list)
-	if err == nil && !hasAPI {
-		var tagged bool
-		tagged, err = reader.listTag(ctx, subject, list)
-		if err == nil && tagged && reader.host.withoutAPI.Get(r.ref.Repository) == nil {
-			byAPI := fresh()
-			if hasAPI, err = reader.listPages(ctx, subject, byAPI); hasAPI {
-				list = byAPI
-			} else if err == nil {
-				reader.host.withoutAPI.Set(r.ref.Repository, struct{}{}, ttlcache.DefaultTTL)
-			}
+	switch known := reader.host.withoutAPI; {
+	case err != nil:
+	case hasAPI:
+		known.Delete(r.ref.Repository)
+	default:
+		err = reader.listTag(ctx, subject, list)
+		if err != nil || known.Get(r.ref.Repository) != nil {
+			break
+		}
+		byAPI := fresh()
+		if hasAPI, err = reader.listPages(ctx, subject, byAPI); hasAPI {
+			list = byAPI
+		} else if err == nil {
+			known.Set(r.ref.Repository, struct{}{}, ttlcache.DefaultTTL)
 		}
 	}
 	if err != nil {
@@ -174,46 +182,46 @@ func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL
 
 // listTag reads the index under the fallback tag, if there is one. What is wrong with an index that was pushed is the
 // fault of who pushed it, not the registry's.
-func (r *reader) listTag(ctx context.Context, subject ocispec.Descriptor, list *referrerList) (exists bool, err error) {
+func (r *reader) listTag(ctx context.Context, subject ocispec.Descriptor, list *referrerList) error {
 	tag := fmt.Sprintf("%s-%.64s", subject.Digest.Algorithm(), subject.Digest.Encoded()) // that of a long digest is cut
 	response, err := r.ask(ctx, http.MethodGet, r.url("manifests", tag, nil), ocispec.MediaTypeImageIndex)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return false, nil
+		return nil
 	default:
-		return false, refused(response)
+		return refused(response)
 	}
 	text, err := readDocument(response)
 	if errors.Is(err, errTooLong) {
 		list.truncated = true
-		return true, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	said, err := headerDigest(response)
 	if err != nil {
-		return false, err
+		return err
 	}
 	wrong := lie // what is not vouched for by a digest may be no index that anyone pushed
 	if said != "" {
 		if have := said.Algorithm().FromBytes(text); have != said {
-			return false, lie("it gave %s for its fallback tag, and content of %s", said, have)
+			return lie("it gave %s for its fallback tag, and content of %s", said, have)
 		}
 		wrong = unusable
 	}
 	if mediaType := mediaTypeOf(response); mediaType != ocispec.MediaTypeImageIndex {
-		return false, wrong("its fallback tag %s has the media type %q; want %q", tag, mediaType, ocispec.MediaTypeImageIndex)
+		return wrong("its fallback tag %s has the media type %q; want %q", tag, mediaType, ocispec.MediaTypeImageIndex)
 	}
 	entries, err := decodeList(text)
 	if err != nil {
-		return false, wrong("its fallback tag %s is no list of referrers: %v", tag, err)
+		return wrong("its fallback tag %s is no list of referrers: %v", tag, err)
 	}
 	list.add(entries)
-	return true, nil
+	return nil
 }

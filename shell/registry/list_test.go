@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -152,7 +153,7 @@ func TestReferrers(t *testing.T) {
 		"a digest that is a path":     {api: map[string]page{"": {body: indexOf(strings.Replace(a, "sha256:", "../", 1))}}, code: core.RegistryInvalid},
 		"a digest by MD5":             {api: map[string]page{"": {body: indexOf(strings.Replace(a, digest.FromString("a").String(), "md5:d41d8cd98f00b204e9800998ecf8427e", 1))}}, code: core.RegistryInvalid},
 
-		"no API, and no tag":                 {asked: 2},
+		"no API, and no tag":                 {asked: 3},
 		"no API":                             {tag: &page{body: indexOf(a, other)}, want: "a", asked: 3},
 		"an API that fails":                  {api: map[string]page{"": {status: 451}}, tag: &page{body: indexOf(a)}, code: core.RegistryUnavailable},
 		"an API that is refused":             {api: map[string]page{"": {status: 403}}, tag: &page{body: indexOf(a)}, code: core.RegistryUnauthorized},
@@ -254,6 +255,7 @@ func TestOneWrongAnswerIsNoAnswer(t *testing.T) {
 		{1, "ab", 3}, {0, "ab", 1}, {1, "ab", 3}, {0, "ab", 1},
 		{2, "a", 3}, // nobody can tell this from a registry without the API
 		{1, "a", 2}, {0, "ab", 1},
+		{1, "ab", 3}, // that there is none was forgotten when there was one
 	} {
 		wrong.Store(step.wrong)
 		asked.Store(0)
@@ -261,6 +263,60 @@ func TestOneWrongAnswerIsNoAnswer(t *testing.T) {
 		if err != nil || letters(found) != step.want || asked.Load() != step.asked {
 			t.Errorf("step %d: %q after %d requests, %v; want %q after %d", i, letters(found), asked.Load(), err, step.want, step.asked)
 		}
+	}
+}
+
+// TestOneWrongAnswerHidesNoSignature lets the referrers API answer 404 once, where nobody pushed a fallback tag: what is
+// signed must not look as if it were not.
+func TestOneWrongAnswerHidesNoSignature(t *testing.T) {
+	var wrong atomic.Int32
+	repository, _ := served(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") || wrong.Add(-1) >= 0 {
+			http.NotFound(w, r)
+			return
+		}
+		page{body: indexOf(listed("a", sbom))}.write(w)
+	}, Options{})
+	for range 3 {
+		wrong.Store(1)
+		if found, _, err := repository.Referrers(t.Context(), subject, sbom); err != nil || letters(found) != "a" {
+			t.Errorf("found %q, %v", letters(found), err)
+		}
+	}
+}
+
+// TestListsAreBounded whatever a registry lists beside what is asked for, and however it links its pages.
+func TestListsAreBounded(t *testing.T) {
+	const perPage = 10_000
+	tests := map[string]struct {
+		link      func(page int) string
+		truncated bool
+		code      core.Code
+		atMost    int32 // requests
+	}{
+		"pages of other types":  {link: strconv.Itoa, truncated: true, atMost: maxElements/perPage + 1},
+		"pages with long names": {link: func(page int) string { return strconv.Itoa(page) + strings.Repeat("x", 100<<10) }, code: core.RegistryInvalid, atMost: 1},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			var asked atomic.Int32
+			repository, _ := served(t, func(w http.ResponseWriter, _ *http.Request) {
+				n := int(asked.Add(1))
+				others := make([]string, perPage)
+				for i := range others {
+					others[i] = fmt.Sprintf(`{"digest":"sha256:%064x","artifactType":"x"}`, n*perPage+i)
+				}
+				page{header: next(`<?page=` + test.link(n) + `>; rel=next`), body: indexOf(others...)}.write(w)
+			}, Options{})
+			found, truncated, err := repository.Referrers(t.Context(), subject, sbom)
+			var failure *Error
+			if errors.As(err, &failure); failure == nil != (test.code == "") || failure != nil && failure.Code != test.code {
+				t.Errorf("%.200v; want %q", err, test.code)
+			}
+			if len(found) > 0 || truncated != test.truncated || asked.Load() > test.atMost {
+				t.Errorf("found %d, truncated %t after %d requests", len(found), truncated, asked.Load())
+			}
+		})
 	}
 }
 
@@ -278,7 +334,7 @@ func TestTheFallbackTag(t *testing.T) {
 		if _, _, err := repository.Referrers(t.Context(), ocispec.Descriptor{Digest: algorithm.FromString("x")}, sbom); err != nil {
 			t.Fatal(err)
 		}
-		if got := asked[len(asked)-1]; got != "/v2/acme/app/manifests/"+want {
+		if got := asked[1]; got != "/v2/acme/app/manifests/"+want {
 			t.Errorf("%s; want %s", got, want)
 		}
 	}
