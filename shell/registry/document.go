@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,13 +116,15 @@ func typed(header string, s shape) (string, error) {
 	return mediaType, nil
 }
 
-// decodeManifest reads an image manifest or an artifact manifest, whose blobs become layers.
-func decodeManifest(header string, text []byte) (ocispec.Manifest, string, error) {
+// decodeManifest reads an image manifest or an artifact manifest, whose blobs become layers. What it is, it says itself: its
+// digest vouches for that, and not for the type that a registry gives it in a header, which may be what was pushed last. A
+// manifest that names no media type is OCI's, where alone the field is optional.
+func decodeManifest(text []byte) (ocispec.Manifest, string, error) {
 	s, err := shapeOf(text)
 	if err != nil {
 		return ocispec.Manifest{}, "", err
 	}
-	mediaType, err := typed(header, s)
+	mediaType, err := typed(cmp.Or(s.MediaType, ocispec.MediaTypeImageManifest), s)
 	if err != nil {
 		return ocispec.Manifest{}, "", err
 	}

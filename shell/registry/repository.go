@@ -150,49 +150,49 @@ func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor
 // that it gives is that of what was fetched: a list may have another size or media type for it, and who pushed the list
 // must not hide a manifest by that.
 func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error) {
-	text, header, err := r.fetchManifest(ctx, named)
+	text, err := r.fetchManifest(ctx, named)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, err
 	}
-	manifest, mediaType, err := decodeManifest(header, text)
+	manifest, mediaType, err := decodeManifest(text)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, unusable("manifest %s: %v", named, err)
 	}
 	return manifest, ocispec.Descriptor{MediaType: mediaType, Digest: named, Size: int64(len(text))}, nil
 }
 
-// fetchManifest gives a manifest as its digest vouches for it, and the media type that the answer has.
-func (r *Repository) fetchManifest(ctx context.Context, named digest.Digest) ([]byte, string, error) {
+// fetchManifest gives a manifest as its digest vouches for it.
+func (r *Repository) fetchManifest(ctx context.Context, named digest.Digest) ([]byte, error) {
 	if err := validate(named); err != nil { // it becomes part of a path
-		return nil, "", lie("it lists a manifest with the digest %q: %v", named, err)
+		return nil, lie("it lists a manifest with the digest %q: %v", named, err)
 	}
 	reader, leave, err := r.enter(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer leave()
 	response, err := reader.ask(ctx, http.MethodGet, reader.url("manifests", named.String(), nil), acceptManifests)
 	if err != nil {
-		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return nil, "", absent("manifest %s is named and is not in the registry", named)
+		return nil, absent("manifest %s is named and is not in the registry", named)
 	default:
-		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
 	}
 	text, err := readDocument(response)
 	switch {
 	case errors.Is(err, errTooLong):
-		return nil, "", absent("manifest %s cannot be read: %v", named, err)
+		return nil, absent("manifest %s cannot be read: %v", named, err)
 	case err != nil:
-		return nil, "", classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
 	case named.Algorithm().FromBytes(text) != named:
-		return nil, "", lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
+		return nil, lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
 	}
-	return text, mediaTypeOf(response), nil
+	return text, nil
 }
 
 // Blob fetches a blob of at most limit bytes and holds it against its digest and size.
