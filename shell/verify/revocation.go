@@ -249,10 +249,14 @@ func (c *crlCache) Get(ctx context.Context, url string) (*crl.Bundle, error) {
 	return item.Value(), nil
 }
 
-// Set keeps a list, unless it would drive out all others.
+// Set keeps a list that the CA signed, unless it would drive out all others: what someone on the way has answered once is
+// refused once, and not for as long as lists are kept.
 func (c *crlCache) Set(ctx context.Context, url string, bundle *crl.Bundle) error {
 	seen(ctx, bundle)
-	if sizeOfLists(bundle) > maxCRLBytes {
+	signed := func(list *x509.RevocationList) bool {
+		return list == nil || slices.ContainsFunc(issuersOf(ctx), func(ca *x509.Certificate) bool { return list.CheckSignatureFrom(ca) == nil })
+	}
+	if sizeOfLists(bundle) > maxCRLBytes || !signed(bundle.BaseCRL) || !signed(bundle.DeltaCRL) {
 		return nil
 	}
 	c.lists.Set(url, bundle, ttlcache.DefaultTTL)

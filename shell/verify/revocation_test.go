@@ -2,42 +2,92 @@ package verify
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/notaryproject/notation-core-go/revocation/crl"
 	"golang.org/x/sync/semaphore"
 )
 
-// TestRevocationListsAreKeptWithinBounds of their size, those that came last first.
+// listsOf makes a CA, and lists of revoked certificates that it signs, with as many bytes beside.
+func listsOf(t *testing.T) (ca *x509.Certificate, sign func(size int) *x509.RevocationList) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), SubjectKeyId: []byte{1}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCRLSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err == nil {
+		ca, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca, func(size int) *x509.RevocationList {
+		list := &x509.RevocationList{
+			Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, size)}},
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, list, ca, key)
+		if err == nil {
+			list, err = x509.ParseRevocationList(der)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+}
+
+// TestRevocationListsAreKeptWithinBounds of their size, those that came last first, and none that the CA did not sign.
 func TestRevocationListsAreKeptWithinBounds(t *testing.T) {
 	cache := newCRLCache()
 	url := func(i int) string { return fmt.Sprintf("http://crl.invalid/%d", i) }
 	const lists, size = 20, 1 << 20
+	ca, sign := listsOf(t)
+	_, forge := listsOf(t)
+	ctx, list, forged := withIssuers(t.Context(), []*x509.Certificate{ca}), sign(size-1000), forge(1)
 	for i := range lists {
-		list := &x509.RevocationList{Raw: make([]byte, size)}
-		if err := cache.Set(t.Context(), url(i), &crl.Bundle{BaseCRL: list, DeltaCRL: list}); err != nil {
+		if err := cache.Set(ctx, url(i), &crl.Bundle{BaseCRL: list, DeltaCRL: list}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := cache.lists.Len(); n != maxCRLBytes/(2*size) {
 		t.Errorf("%d are kept; want %d", n, maxCRLBytes/(2*size))
 	}
-	if _, err := cache.Get(t.Context(), url(0)); !errors.Is(err, crl.ErrCacheMiss) {
+	if _, err := cache.Get(ctx, url(0)); !errors.Is(err, crl.ErrCacheMiss) {
 		t.Errorf("the first: %v", err)
 	}
-	if _, err := cache.Get(t.Context(), url(lists-1)); err != nil {
+	if _, err := cache.Get(ctx, url(lists-1)); err != nil {
 		t.Errorf("the last: %v", err)
 	}
-	if err := cache.Set(t.Context(), "huge", &crl.Bundle{BaseCRL: &x509.RevocationList{Raw: make([]byte, 2*maxCRLBytes)}}); err != nil {
-		t.Fatal(err)
+	for sentence, bundle := range map[string]crl.Bundle{
+		"one over the bound":         {BaseCRL: sign(maxCRLBytes)},
+		"one of another CA":          {BaseCRL: forged},
+		"a supplement of another CA": {BaseCRL: list, DeltaCRL: forged},
+		"one with another signature": {BaseCRL: &x509.RevocationList{Raw: list.Raw, RawTBSRevocationList: list.RawTBSRevocationList, SignatureAlgorithm: list.SignatureAlgorithm, Signature: forged.Signature}},
+	} {
+		if err := cache.Set(ctx, sentence, &bundle); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.Get(ctx, sentence); !errors.Is(err, crl.ErrCacheMiss) {
+			t.Errorf("%s: %v", sentence, err)
+		}
 	}
 	if n := cache.lists.Len(); n != maxCRLBytes/(2*size) {
-		t.Errorf("%d are kept after one that is over the bound; want %d", n, maxCRLBytes/(2*size))
+		t.Errorf("%d are kept after those that are not; want %d", n, maxCRLBytes/(2*size))
 	}
 }
 
