@@ -135,3 +135,14 @@ func (c Code) Class() Class {
 // Lasting tells whether a finding would be made again in a moment: it denies, and not because someone could not be
 // asked.
 func (c Code) Lasting() bool { return c.Class() == Denied && c != RevocationUnknown }
+
+// leavesOpen tells that a signature was not verified for a reason that says nothing against its signer: it is the
+// operator's, or that of a service beside. The codes of plugins are those of signers whom the trust policy trusts, as far as
+// it could be found out: nobody else's signature gets so far.
+func (c Code) leavesOpen() bool {
+	switch c {
+	case RevocationUnknown, TrustStoreUnavailable, PluginMissing, PluginIncapable, PluginRefused:
+		return true
+	}
+	return false
+}

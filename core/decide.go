@@ -149,17 +149,16 @@ func outlived(signature SignatureFact, now time.Time) *Finding {
 	return &Finding{SignatureExpired, fmt.Sprintf("its signature or the signer's certificate expired at %s", signature.ValidUntil.UTC().Format(time.RFC3339))}
 }
 
-// rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, that
-// reason counts: the signature may well be good. So does revocation that could not be looked up.
+// rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, or with which it
+// is open whether the signature is good, that reason counts.
 func rejected(signature SignatureFact) *Finding {
 	if transient := firstTransient(signature.Rejected); transient != nil {
 		return transient
 	}
 	n, text, code := len(signature.Rejected), reasons(signature.Rejected), signature.Rejected[0].Code
-	switch {
-	case first(RevocationUnknown, signature.Rejected) != nil:
-		code = RevocationUnknown
-	case signature.Limited:
+	if unknown := firstOf(signature.Rejected, func(f Finding) bool { return f.Code.leavesOpen() }); unknown != nil {
+		code = unknown.Code
+	} else if signature.Limited {
 		code = TooManySignatures
 	}
 	switch {
@@ -187,29 +186,21 @@ func reasons(findings []Finding) string {
 	return text
 }
 
-// firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, revocation that
-// could not be looked up, signatures of which not all were tried, or that it is signed and cannot be had. The one that
-// counts may be among what anyone may attach to bury it.
+// firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, one for which a
+// signature could not be verified although its signer may be trusted, signatures of which not all were tried, or that it is
+// signed and cannot be had. The one that counts may be among what anyone may attach to bury it.
 func firstUndecided(findings []Finding) *Finding {
 	if transient := firstTransient(findings); transient != nil {
 		return transient
 	}
-	for _, code := range []Code{RevocationUnknown, TooManySignatures, AttestationMissing} {
-		if found := first(code, findings); found != nil {
-			return found
-		}
-	}
-	return nil
+	return firstOf(findings, func(f Finding) bool {
+		return f.Code.leavesOpen() || f.Code == TooManySignatures || f.Code == AttestationMissing
+	})
 }
 
 // firstTransient finds a reason that may pass: with it, the facts are not all in hand.
 func firstTransient(findings []Finding) *Finding {
 	return firstOf(findings, func(f Finding) bool { return f.Code.Class() != Denied })
-}
-
-// first finds a finding with a code.
-func first(code Code, findings []Finding) *Finding {
-	return firstOf(findings, func(f Finding) bool { return f.Code == code })
 }
 
 func firstOf(findings []Finding, is func(Finding) bool) *Finding {

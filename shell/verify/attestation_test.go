@@ -119,6 +119,7 @@ type attestation struct {
 	annotations  map[string]string
 	signer       *signing.Signer // zero: the trusted one
 	unsigned     bool
+	plugin       bool // the signature demands a plugin, and none is installed
 	signedAt     time.Time
 	subject      *ocispec.Descriptor // zero: the image
 }
@@ -148,7 +149,11 @@ func (x *target) attach(a attestation) ocispec.Descriptor {
 	if a.signer == nil {
 		a.signer = x.scenario.Signer()
 	}
-	if err := x.scenario.Sign(x.Context(), x.name, pushed, a.signer, signing.SignRequest{SigningTime: a.signedAt}); err != nil {
+	request := signing.SignRequest{SigningTime: a.signedAt}
+	if a.plugin {
+		request.Plugin = signing.Venafi()
+	}
+	if err := x.scenario.Sign(x.Context(), x.name, pushed, a.signer, request); err != nil {
 		x.Fatal(err)
 	}
 	return pushed
@@ -208,6 +213,30 @@ func missing(path string) registry.Fault {
 
 func goneManifest(i int) func(*target) registry.Fault {
 	return func(x *target) registry.Fault { return missing("/manifests/" + x.attached[i].Digest.String()) }
+}
+
+// unlistedOnce answers 404 the first time that the signatures of an attestation are asked for.
+func unlistedOnce(i int) func(*target) registry.Fault {
+	return func(x *target) registry.Fault {
+		return registry.Only(registry.PathContains("/referrers/"+x.attached[i].Digest.String()), registry.FailTimes(1, http.StatusNotFound, nil))
+	}
+}
+
+// givenAs gives an attestation's manifest a media type in the answer's header, as a push of the same content does in some
+// registries.
+func givenAs(i int, mediaType string) func(*target) registry.Fault {
+	return func(x *target) registry.Fault {
+		return registry.Only(registry.PathContains("/manifests/"+x.attached[i].Digest.String()), registry.EditHeader(func(h http.Header) { h.Set("Content-Type", mediaType) }))
+	}
+}
+
+// alsoSigned has a stranger sign every attestation, with signatures of both places in the list.
+func alsoSigned(x *target) {
+	for i := range 6 {
+		if err := x.scenario.Sign(x.Context(), x.name, x.attached[1], x.foreign, signing.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
+			x.Fatal(err)
+		}
+	}
 }
 
 func goneBlob(payload string) func(*target) registry.Fault {
@@ -306,97 +335,105 @@ var (
 
 func matrix() map[string]matrixCase {
 	return map[string]matrixCase{
-		"met":                                {attached: []attestation{{payload: good}}, want: core.Verified, fetched: map[string]int{good: 1}},
-		"unmet":                              {attached: []attestation{{payload: bad}}, want: core.ConditionUnmet, says: `the condition on {{ licence }} is not met: found "GPL-3.0-only", wanted AllNotIn ["GPL*"]: no GPL`},
-		"missing":                            {want: core.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
-		"of another type":                    {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: core.AttestationMissing},
-		"unsigned":                           {attached: []attestation{{payload: good, unsigned: true}}, want: core.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
-		"signed by someone else":             {attached: []attestation{{payload: good, signer: mallory}}, want: core.AttestationUntrusted, fetched: map[string]int{good: 0}},
-		"an unsigned bad one beside":         {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
-		"a foreign bad one beside":           {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: core.Verified},
-		"no conditions":                      {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: core.Verified, fetched: map[string]int{bad: 0}},
-		"no conditions, unsigned":            {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: core.AttestationUntrusted},
-		"all: one of two unmet":              {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: core.ConditionUnmet},
-		"any: one of two unmet":              {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"any: both unmet":                    {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: core.ConditionUnmet},
-		"latest: the rescan is good":         {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
-		"latest: the rescan is bad":          {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
-		"latest: a newer one of Mallory":     {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet},
-		"latest: two of one second":          {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
-		"latest: two good ones of a second":  {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified},
-		"all: the other cannot be fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: core.RegistryUnavailable},
-		"any: the other cannot be fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"any: the good one is not fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: core.RegistryUnavailable},
-		"latest: the other is not fetched":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: core.RegistryUnavailable},
-		"the payload cannot be fetched":      {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: core.RegistryUnavailable},
-		"the payload was swapped":            {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: core.RegistryInvalid},
-		"replayed from another image":        {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
-		"listed as of another type":          {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
-		"beside one with a broken signature": {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: core.Verified},
-		"latest: a newer bad one, buried":    {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: core.TooManySignatures, says: "the first 30 of its signatures"},
-		"all: a bad one, buried":             {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: core.TooManySignatures, says: "the first 30 of its signatures"},
-		"any: a bad one, buried":             {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"listed with another size":           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.Verified},
-		"listed with another media type":     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.Verified},
-		"listed as over 4 MiB":               {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: core.Verified},
-		"listed with a negative size":        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = -1 }), want: core.Verified},
-		"listed with a digest of nothing":    {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.AttestationUntrusted},
-		"listed with nonsense for a digest":  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = "../../../x" }), want: core.RegistryInvalid, byTag: core.SignatureInvalid},
-		"a bad one of another size":          {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.ConditionUnmet},
-		"a bad one as an index":              {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.ConditionUnmet},
-		"a bad one listed without its type":  {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = "" }), want: core.ConditionUnmet},
-		"all: a bad one is gone":             {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), want: core.AttestationMissing, says: "not in the registry"},
-		"latest: an older one is gone":       {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(core.SelectLatest, licence), want: core.AttestationMissing},
-		"any: a bad one is gone":             {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"without conditions: one is gone":    {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(core.SelectAny, ""), want: core.AttestationMissing},
-		"all: an unsigned one is gone":       {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: core.Verified},
-		"all: a foreign one is gone":         {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: core.Verified},
-		"the payload is gone":                {attached: []attestation{{payload: good}}, fault: goneBlob(good), want: core.AttestationInvalid, says: "not in the registry"},
-		"any: a payload is gone":             {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"beside an index":                    {attached: []attestation{{payload: good}}, fault: besideIndex, want: core.Verified},
-		"listed twice":                       {attached: []attestation{{payload: good}}, fault: doubled, want: core.Verified, fetched: map[string]int{good: 1}},
-		"not listed by a page of the list":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: core.ConditionUnmet},
-		"a page of the list is not there":    {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.FailTimes(-1, http.StatusNotFound, nil)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is HTML":         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is of no type":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is cut short":    {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.CutShort), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list ends early":      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.EndEarly), want: core.RegistryUnavailable, byTag: core.ConditionUnmet},
-		"subject of another size and type":   {prepare: otherSubject, fault: replay, want: core.Verified},
-		"type only in the config":            {attached: []attestation{{payload: good, configType: sbomType}}, want: core.Verified},
-		"a huge annotation":                  {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: core.Verified},
-		"of exactly 32 MiB":                  {attached: []attestation{{payload: padded(maxPayload)}}, large: true, want: core.Verified},
-		"of 32 MiB and a byte":               {attached: []attestation{{payload: padded(maxPayload + 1)}}, large: true, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
-		"gzip":                               {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: core.Verified},
-		"gzip, bad":                          {attached: []attestation{{payload: zipped(bad)}}, want: core.ConditionUnmet},
-		"gzip, truncated":                    {attached: []attestation{{payload: zipped(good)[:20]}}, want: core.AttestationInvalid, says: "unexpected EOF"},
-		"zstd":                               {attached: []attestation{{payload: zstandard(good), mediaType: "application/vnd.cyclonedx+json+zstd"}}, want: core.Verified},
-		"zstd, bad":                          {attached: []attestation{{payload: zstandard(bad)}}, want: core.ConditionUnmet},
-		"gzip of exactly 32 MiB":             {attached: []attestation{{payload: zipped(padded(maxPayload))}}, want: core.Verified},
-		"gzip bomb":                          {attached: []attestation{{payload: zipped(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
-		"zstd of exactly 32 MiB":             {attached: []attestation{{payload: zstandard(padded(maxPayload))}}, want: core.Verified},
-		"zstd bomb":                          {attached: []attestation{{payload: zstandard(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
-		"not JSON":                           {attached: []attestation{{payload: "licence: MIT"}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"JSON and more":                      {attached: []attestation{{payload: good + bad}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"an empty payload":                   {attached: []attestation{{payload: ""}}, want: core.AttestationInvalid},
-		"two layers":                         {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
-		"no layers, but the empty one":       {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
-		"as oras attaches it":                {attached: []attestation{{payload: good, mediaType: ocispec.MediaTypeImageLayer}}, want: core.Verified},
-		"as oras attaches it, bad":           {attached: []attestation{{payload: bad, mediaType: ocispec.MediaTypeImageLayer}}, want: core.ConditionUnmet},
-		"as oras attaches it, not JSON":      {attached: []attestation{{payload: "licence: MIT", mediaType: ocispec.MediaTypeImageLayer}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"a folder, as oras attaches it":      {attached: []attestation{{payload: zipped("sbom.json\x00 of a tar archive"), mediaType: ocispec.MediaTypeImageLayerGzip}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"XML":                                {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
-		"a media type without end":           {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
-		"no media type that is one":          {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
-		"CycloneDX":                          {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
-		"in-toto statement":                  {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
-		"a path that is not there":           {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: core.ConditionInvalid, says: `the expression "license" asks for "license"`},
-		"level skip":                         {attached: []attestation{{payload: good}}, level: "skip", want: core.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
-		"level skip and missing":             {level: "skip", want: core.AttestationMissing},
-		"level audit, signed by Mallory":     {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: core.Verified},
-		"level audit, unmet":                 {attached: []attestation{{payload: bad, signer: mallory}}, level: "audit", want: core.ConditionUnmet},
-		"level audit, unsigned":              {attached: []attestation{{payload: good, unsigned: true}}, level: "audit", want: core.AttestationUntrusted},
-		"of an image that is not signed":     {prepare: unsignedImage, want: core.NoSignature, fetched: map[string]int{good: 0}},
-		"of an index, attached to the index": {prepare: index, want: core.Verified},
+		"met":                                                   {attached: []attestation{{payload: good}}, want: core.Verified, fetched: map[string]int{good: 1}},
+		"unmet":                                                 {attached: []attestation{{payload: bad}}, want: core.ConditionUnmet, says: `the condition on {{ licence }} is not met: found "GPL-3.0-only", wanted AllNotIn ["GPL*"]: no GPL`},
+		"missing":                                               {want: core.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
+		"of another type":                                       {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: core.AttestationMissing},
+		"unsigned":                                              {attached: []attestation{{payload: good, unsigned: true}}, want: core.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
+		"signed by someone else":                                {attached: []attestation{{payload: good, signer: mallory}}, want: core.AttestationUntrusted, fetched: map[string]int{good: 0}},
+		"an unsigned bad one beside":                            {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"a foreign bad one beside":                              {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: core.Verified},
+		"no conditions":                                         {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: core.Verified, fetched: map[string]int{bad: 0}},
+		"no conditions, unsigned":                               {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: core.AttestationUntrusted},
+		"all: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: core.ConditionUnmet},
+		"any: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"any: both unmet":                                       {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: core.ConditionUnmet},
+		"latest: the rescan is good":                            {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"latest: the rescan is bad":                             {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
+		"latest: a newer one of Mallory":                        {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet},
+		"latest: two of one second":                             {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
+		"latest: two good ones of a second":                     {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified},
+		"all: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: core.RegistryUnavailable},
+		"any: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"any: the good one is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: core.RegistryUnavailable},
+		"latest: the other is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: core.RegistryUnavailable},
+		"the payload cannot be fetched":                         {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: core.RegistryUnavailable},
+		"the payload was swapped":                               {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: core.RegistryInvalid},
+		"replayed from another image":                           {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
+		"listed as of another type":                             {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
+		"beside one with a broken signature":                    {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: core.Verified},
+		"latest: a newer bad one, buried":                       {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: core.TooManySignatures, says: "the first 30 of its signatures"},
+		"all: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: core.TooManySignatures, says: "the first 30 of its signatures"},
+		"any: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"listed with another size":                              {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.Verified},
+		"listed with another media type":                        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.Verified},
+		"listed as over 4 MiB":                                  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: core.Verified},
+		"listed with a negative size":                           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = -1 }), want: core.Verified},
+		"listed with a digest of nothing":                       {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.AttestationUntrusted},
+		"listed with nonsense for a digest":                     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = "../../../x" }), want: core.RegistryInvalid, byTag: core.SignatureInvalid},
+		"a bad one of another size":                             {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.ConditionUnmet},
+		"a bad one as an index":                                 {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.ConditionUnmet},
+		"a bad one listed without its type":                     {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = "" }), want: core.ConditionUnmet},
+		"all: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), want: core.AttestationMissing, says: "not in the registry"},
+		"latest: an older one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(core.SelectLatest, licence), want: core.AttestationMissing},
+		"any: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"without conditions: one is gone":                       {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(core.SelectAny, ""), want: core.AttestationMissing},
+		"all: an unsigned one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: core.Verified},
+		"all: a foreign one is gone":                            {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: core.Verified},
+		"all: of a bad one the signatures are not found once":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: unlistedOnce(1), want: core.ConditionUnmet},
+		"all: a bad one is given as a manifest of Docker":       {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, "application/vnd.docker.distribution.manifest.v2+json"), want: core.ConditionUnmet},
+		"all: a bad one is given as an index":                   {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, ocispec.MediaTypeImageIndex), want: core.ConditionUnmet},
+		"all: a bad one demands a plugin that is not there":     {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, want: core.PluginMissing},
+		"latest: an older one demands a plugin":                 {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signedAt: yesterday}}, demands: demanding(core.SelectLatest, licence), want: core.PluginMissing},
+		"any: a bad one demands a plugin":                       {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"all: a bad one of Mallory demands a plugin":            {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signer: mallory}}, want: core.Verified},
+		"all: a bad one demands a plugin, and is Mallory's too": {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, prepare: alsoSigned, want: core.PluginMissing},
+		"the payload is gone":                                   {attached: []attestation{{payload: good}}, fault: goneBlob(good), want: core.AttestationInvalid, says: "not in the registry"},
+		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(core.SelectAny, licence), want: core.Verified},
+		"beside an index":                                       {attached: []attestation{{payload: good}}, fault: besideIndex, want: core.Verified},
+		"listed twice":                                          {attached: []attestation{{payload: good}}, fault: doubled, want: core.Verified, fetched: map[string]int{good: 1}},
+		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: core.ConditionUnmet},
+		"a page of the list is not there":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.FailTimes(-1, http.StatusNotFound, nil)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
+		"a page of the list is HTML":                            {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
+		"a page of the list is of no type":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
+		"a page of the list is cut short":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.CutShort), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
+		"a page of the list ends early":                         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.EndEarly), want: core.RegistryUnavailable, byTag: core.ConditionUnmet},
+		"subject of another size and type":                      {prepare: otherSubject, fault: replay, want: core.Verified},
+		"type only in the config":                               {attached: []attestation{{payload: good, configType: sbomType}}, want: core.Verified},
+		"a huge annotation":                                     {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: core.Verified},
+		"of exactly 32 MiB":                                     {attached: []attestation{{payload: padded(maxPayload)}}, large: true, want: core.Verified},
+		"of 32 MiB and a byte":                                  {attached: []attestation{{payload: padded(maxPayload + 1)}}, large: true, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
+		"gzip":                                                  {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: core.Verified},
+		"gzip, bad":                                             {attached: []attestation{{payload: zipped(bad)}}, want: core.ConditionUnmet},
+		"gzip, truncated":                                       {attached: []attestation{{payload: zipped(good)[:20]}}, want: core.AttestationInvalid, says: "unexpected EOF"},
+		"zstd":                                                  {attached: []attestation{{payload: zstandard(good), mediaType: "application/vnd.cyclonedx+json+zstd"}}, want: core.Verified},
+		"zstd, bad":                                             {attached: []attestation{{payload: zstandard(bad)}}, want: core.ConditionUnmet},
+		"gzip of exactly 32 MiB":                                {attached: []attestation{{payload: zipped(padded(maxPayload))}}, want: core.Verified},
+		"gzip bomb":                                             {attached: []attestation{{payload: zipped(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"zstd of exactly 32 MiB":                                {attached: []attestation{{payload: zstandard(padded(maxPayload))}}, want: core.Verified},
+		"zstd bomb":                                             {attached: []attestation{{payload: zstandard(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"not JSON":                                              {attached: []attestation{{payload: "licence: MIT"}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"JSON and more":                                         {attached: []attestation{{payload: good + bad}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"an empty payload":                                      {attached: []attestation{{payload: ""}}, want: core.AttestationInvalid},
+		"two layers":                                            {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
+		"no layers, but the empty one":                          {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
+		"as oras attaches it":                                   {attached: []attestation{{payload: good, mediaType: ocispec.MediaTypeImageLayer}}, want: core.Verified},
+		"as oras attaches it, bad":                              {attached: []attestation{{payload: bad, mediaType: ocispec.MediaTypeImageLayer}}, want: core.ConditionUnmet},
+		"as oras attaches it, not JSON":                         {attached: []attestation{{payload: "licence: MIT", mediaType: ocispec.MediaTypeImageLayer}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"a folder, as oras attaches it":                         {attached: []attestation{{payload: zipped("sbom.json\x00 of a tar archive"), mediaType: ocispec.MediaTypeImageLayerGzip}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
+		"XML":                                                   {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
+		"a media type without end":                              {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
+		"no media type that is one":                             {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
+		"CycloneDX":                                             {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
+		"in-toto statement":                                     {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
+		"a path that is not there":                              {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: core.ConditionInvalid, says: `the expression "license" asks for "license"`},
+		"level skip":                                            {attached: []attestation{{payload: good}}, level: "skip", want: core.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
+		"level skip and missing":                                {level: "skip", want: core.AttestationMissing},
+		"level audit, signed by Mallory":                        {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: core.Verified},
+		"level audit, unmet":                                    {attached: []attestation{{payload: bad, signer: mallory}}, level: "audit", want: core.ConditionUnmet},
+		"level audit, unsigned":                                 {attached: []attestation{{payload: good, unsigned: true}}, level: "audit", want: core.AttestationUntrusted},
+		"of an image that is not signed":                        {prepare: unsignedImage, want: core.NoSignature, fetched: map[string]int{good: 0}},
+		"of an index, attached to the index":                    {prepare: index, want: core.Verified},
 	}
 }
 

@@ -46,7 +46,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 		}
 		return core.TrustedIdentity(statement.TrustedIdentities, chain[0].Subject.String())
 	}
-	v := &attempt{stores: stores, plugins: &pluginWatch{next: g.plugins, authentic: authentic}}
+	v := &attempt{began: time.Now(), stores: stores, authentic: authentic, plugins: &pluginWatch{next: g.plugins, authentic: authentic}}
 	v.signing = watchedRevocation{next: g.revocation.signing, authentic: authentic}
 	v.timestamping = watchedRevocation{next: g.revocation.timestamping, authentic: func([]*x509.Certificate) error { return authentic(read.chain) }}
 	notary, err := verifier.NewWithOptions(trust.Document(statement), stores, v.plugins, verifier.VerifierOptions{
@@ -63,7 +63,7 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject, manifest 
 	})
 	v.holdIdentity(statement)
 	if v.err != nil || v.enforced() != nil {
-		return core.SignatureFact{}, v.finding(ctx)
+		return core.SignatureFact{}, v.finding(ctx, statement)
 	}
 	if name, found := unprocessed(v.outcome, v.plugins); found {
 		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
@@ -116,7 +116,7 @@ func (v *attempt) satisfied(statement core.Statement) core.SignatureFact {
 		Verified:   true,
 		Signer:     signer.CertificateChain[0].Subject.String(),
 		SignedAt:   signer.SignedAttributes.SigningTime.UTC(),
-		ValidUntil: validUntil(v.outcome, statement),
+		ValidUntil: v.validUntil(statement),
 	}
 	for _, result := range v.outcome.VerificationResults {
 		if result.Error != nil {
@@ -128,16 +128,16 @@ func (v *attempt) satisfied(statement core.Statement) core.SignatureFact {
 
 // validUntil is the first moment at which an enforced validation in time would fail or have to look at more: the
 // signature's expiry and, where no verified timestamp vouches for an earlier time, the end of its certificates.
-func validUntil(outcome *notation.VerificationOutcome, statement core.Statement) time.Time {
+func (v *attempt) validUntil(statement core.Statement) time.Time {
 	enforced := func(kind trustpolicy.ValidationType) bool {
-		return outcome.VerificationLevel.Enforcement[kind] == trustpolicy.ActionEnforce
+		return v.outcome.VerificationLevel.Enforcement[kind] == trustpolicy.ActionEnforce
 	}
-	signer := outcome.EnvelopeContent.SignerInfo
+	signer := v.outcome.EnvelopeContent.SignerInfo
 	var ends []time.Time
 	if expiry := signer.SignedAttributes.Expiry; !expiry.IsZero() && enforced(trustpolicy.TypeExpiry) {
 		ends = append(ends, expiry)
 	}
-	if !timestamped(signer, statement) && enforced(trustpolicy.TypeAuthenticTimestamp) {
+	if !timestamped(signer, statement, v.began) && enforced(trustpolicy.TypeAuthenticTimestamp) {
 		for _, certificate := range signer.CertificateChain {
 			ends = append(ends, certificate.NotAfter)
 		}
@@ -149,22 +149,24 @@ func validUntil(outcome *notation.VerificationOutcome, statement core.Statement)
 }
 
 // timestamped tells whether the time of signing was verified. That a signature carries a timestamp is not enough: it
-// is not signed, and not looked at without a tsa store or before it is needed.
-func timestamped(signer signature.SignerInfo, statement core.Statement) bool {
+// is not signed, and not looked at without a tsa store or before it is needed. began is when the verification did: one that
+// needed no timestamp then does not count as one that had it.
+func timestamped(signer signature.SignerInfo, statement core.Statement, began time.Time) bool {
 	if signer.SignedAttributes.SigningScheme == signature.SigningSchemeX509SigningAuthority {
 		return true
 	}
 	if !slices.ContainsFunc(statement.TrustStores, func(s string) bool { return strings.HasPrefix(s, string(truststore.TypeTSA)+":") }) {
 		return false
 	}
-	now := time.Now()
-	expired := slices.ContainsFunc(signer.CertificateChain, func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
+	expired := slices.ContainsFunc(signer.CertificateChain, func(c *x509.Certificate) bool { return began.After(c.NotAfter) })
 	return expired || statement.VerifyTimestamp != string(trustpolicy.OptionAfterCertExpiry)
 }
 
 // attempt is one verification of a signature, with what its parts saw on the way: notation-go gives the text of
 // their errors but not always the errors.
 type attempt struct {
+	began                 time.Time
+	authentic             func(chain []*x509.Certificate) error
 	outcome               *notation.VerificationOutcome
 	err                   error
 	stores                *stores
@@ -174,7 +176,10 @@ type attempt struct {
 }
 
 // finding finds the code of a rejection.
-func (v *attempt) finding(ctx context.Context) *core.Finding {
+func (v *attempt) finding(ctx context.Context, statement core.Statement) *core.Finding {
+	if stranger := v.stranger(ctx, statement); stranger != nil {
+		return stranger
+	}
 	if v.plugins.failure != nil {
 		return v.plugins.finding(ctx, v.outcome)
 	}
@@ -198,6 +203,25 @@ func (v *attempt) finding(ctx context.Context) *core.Finding {
 		return &core.Finding{Code: core.PluginIncapable, Reason: v.plugins.incapable(reason)}
 	}
 	return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
+}
+
+// stranger rejects a signature that names a plugin which could not be had or asked what it is, before the signer was
+// looked at: nobody's signature but that of a trusted signer is told to be the plugin's fault. nil where the signer is
+// trusted, was looked at, or need not be.
+func (v *attempt) stranger(ctx context.Context, statement core.Statement) *core.Finding {
+	enforced := v.outcome != nil && v.outcome.VerificationLevel.Enforcement[trustpolicy.TypeAuthenticity] == trustpolicy.ActionEnforce
+	if v.plugins.name == "" || !enforced || len(v.outcome.VerificationResults) != 1 { // that of integrity
+		return nil
+	}
+	signer := v.outcome.EnvelopeContent.SignerInfo
+	err := v.stores.load(ctx, statement.TrustStores, signer.SignedAttributes.SigningScheme)
+	if err == nil {
+		err = v.authentic(signer.CertificateChain)
+	}
+	if err != nil {
+		return &core.Finding{Code: v.codeOfAuthenticity(), Reason: fmt.Sprintf("%s; the plugin %q that it names was not asked", err, core.Clip(v.plugins.name, core.MaxName))}
+	}
+	return nil
 }
 
 // explain gives the text of a validation's failure, and of revocation who was asked and what went wrong.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,5 +199,50 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 				t.Errorf("%s: %s; want %s, %q", got.Code, got.Reason, test.want, test.says)
 			}
 		})
+	}
+}
+
+// TestAStrangerIsNotThePluginsFault wherever the look at the plugin that he names ends.
+func TestAStrangerIsNotThePluginsFault(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	for name, test := range map[string]struct {
+		signer *signing.Signer
+		level  string
+		want   core.Code
+	}{
+		"stranger": {b.foreign, "strict", core.SignatureUntrusted},
+		"audited":  {b.foreign, "audit", core.PluginMissing},
+		"trusted":  {b.scenario.Signer(), "strict", core.PluginMissing},
+	} {
+		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, test.signer, &signing.SignRequest{Plugin: signing.Venafi()}))}
+		if got := x.decide(b.gatherer, test.level, nil); got.Code != test.want || !strings.Contains(got.Reason, `"venafi-csp"`) {
+			t.Errorf("%s: %s: %s; want %s", name, got.Code, got.Reason, test.want)
+		}
+	}
+}
+
+// TestAForgedRevocationListIsForgotten as soon as the right one is served: anyone on the way can answer.
+func TestAForgedRevocationListIsForgotten(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	forger, right := must(signing.NewRevocationServer(b.scenario.Foreign)), must(signing.NewRevocationServer(b.scenario.Trusted))
+	var source atomic.Pointer[string]
+	source.Store(new(forger.CRLURL()))
+	onTheWay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, *source.Load(), http.StatusFound)
+	}))
+	t.Cleanup(func() { onTheWay.Close(); _ = forger.Close(); _ = right.Close() })
+	signer := must(b.scenario.Trusted.Issue(signing.LeafOptions{CRLURL: onTheWay.URL}))
+	x := &target{bed: b, name: "forged", image: must(b.scenario.PushSigned(t.Context(), "forged", signer, &signing.SignRequest{}))}
+	if got := x.decide(b.gatherer, "strict", nil); got.Code != core.RevocationUnknown {
+		t.Errorf("by a forged list: %s: %s", got.Code, got.Reason)
+	}
+	source.Store(new(right.CRLURL()))
+	for i := range 2 {
+		if got := x.decide(b.gatherer, "strict", nil); got.Code != core.Verified {
+			t.Errorf("by the right list: %s: %s", got.Code, got.Reason)
+		}
+		if n := right.Requests(); n != 1 {
+			t.Errorf("it was fetched %d times after %d decisions; want once", n, i+1)
+		}
 	}
 }

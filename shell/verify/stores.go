@@ -1,11 +1,14 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/notaryproject/notation-core-go/signature"
 	"github.com/notaryproject/notation-go/verifier/truststore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -44,6 +47,22 @@ func (s *stores) certificates(ref core.StoreRef) ([]*x509.Certificate, error) {
 		}
 	}
 	return store.Certificates, nil
+}
+
+// load asks for the stores that a signing scheme is verified with, where notation-go has not come to that. It gives why one
+// of them cannot be used.
+func (s *stores) load(ctx context.Context, written []string, scheme signature.SigningScheme) (unusable error) {
+	wanted := truststore.TypeCA
+	if scheme == signature.SigningSchemeX509SigningAuthority {
+		wanted = truststore.TypeSigningAuthority
+	}
+	for _, store := range written {
+		if kind, name, _ := strings.Cut(store, ":"); truststore.Type(kind) == wanted {
+			_, err := s.GetCertificates(ctx, wanted, name)
+			unusable = cmp.Or(unusable, err)
+		}
+	}
+	return unusable
 }
 
 // trusts tells whether a chain, which holds together, has a certificate of the stores that were asked for it. Before
