@@ -40,7 +40,7 @@ func resolve(ctx context.Context, r *Repository) error {
 }
 
 func envelope(ctx context.Context, r *Repository) error {
-	_, _, err := r.Envelope(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1})
+	_, _, err := r.Envelope(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.cncf.notary.signature", Digest: digest.FromString("x"), Size: 1})
 	return err
 }
 

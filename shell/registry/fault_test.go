@@ -114,7 +114,7 @@ func (s *shelf) read(ctx context.Context, name string) error {
 		return errors.New("there is no signature")
 	}
 	for _, signature := range signatures {
-		if _, _, err := repository.Envelope(ctx, signature); err != nil {
+		if _, _, err := repository.Envelope(ctx, signature); err != nil && !errors.Is(err, ErrNoSignature) {
 			return err
 		}
 	}

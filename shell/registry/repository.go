@@ -2,12 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/notaryproject/notation-core-go/signature/cose"
 	"github.com/notaryproject/notation-core-go/signature/jws"
@@ -124,26 +126,18 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 	return ocispec.Descriptor{MediaType: mediaType, Digest: found, Size: int64(len(text))}, nil
 }
 
-// Signatures lists the signature manifests of an artifact. Where the list does not tell which they are, the manifests do:
-// what else is attached must not count as signatures that fail.
+// ErrNoSignature is a referrer of which the list did not tell that it is no signature; its manifest does.
+var ErrNoSignature = errors.New("it is no signature")
+
+// Signatures lists the signature manifests of an artifact, and behind them those of which the list does not tell what they
+// are: anyone may attach many, and they must not hold up the look at the others. [Repository.Envelope] tells which of them
+// are no signatures.
 func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor) (signatures []ocispec.Descriptor, truncated bool, err error) {
-	listed, truncated, err := r.Referrers(ctx, artifact, notation.ArtifactTypeNotation)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, d := range listed {
-		if d.ArtifactType != notation.ArtifactTypeNotation {
-			manifest, _, err := r.Manifest(ctx, d.Digest)
-			if err != nil && !errors.Is(err, ErrUnusable) {
-				return nil, false, err
-			}
-			if err != nil && !errors.Is(err, ErrAbsent) || err == nil && ArtifactType(manifest) != notation.ArtifactTypeNotation {
-				continue
-			}
-		}
-		signatures = append(signatures, d)
-	}
-	return signatures, truncated, nil
+	signatures, truncated, err = r.Referrers(ctx, artifact, notation.ArtifactTypeNotation)
+	slices.SortStableFunc(signatures, func(a, b ocispec.Descriptor) int {
+		return cmp.Compare(lo.Ternary(untold(a.ArtifactType), 1, 0), lo.Ternary(untold(b.ArtifactType), 1, 0))
+	})
+	return signatures, truncated, err
 }
 
 // Manifest fetches and decodes an image manifest; the blobs of an artifact manifest become its layers. The descriptor
@@ -259,9 +253,16 @@ func readBlob(response *http.Response, descriptor ocispec.Descriptor, limit int6
 }
 
 // Envelope fetches the signature envelope that a signature manifest names as its only layer (Notary Project,
-// signature specification, section "Storage"), with its media type.
+// signature specification, section "Storage"), with its media type. It gives ErrNoSignature where a list did not tell what the
+// manifest is, and it is something else.
 func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor) ([]byte, string, error) {
 	manifest, _, err := r.Manifest(ctx, signature.Digest)
+	if untold(signature.ArtifactType) {
+		unfit := errors.Is(err, ErrUnusable) && !errors.Is(err, ErrAbsent)
+		if unfit || err == nil && ArtifactType(manifest) != notation.ArtifactTypeNotation {
+			return nil, "", ErrNoSignature
+		}
+	}
 	if err != nil {
 		return nil, "", err
 	}

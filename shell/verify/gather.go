@@ -160,12 +160,23 @@ func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.D
 	if err != nil {
 		return core.SignatureFact{}, err
 	}
-	if len(manifests) > g.options.MaxSignatureAttempts {
-		manifests, limited = manifests[:g.options.MaxSignatureAttempts], true
-	}
 	fact := core.SignatureFact{Limited: limited}
 	for _, manifest := range manifests {
-		verified, rejected := g.signature(ctx, a, subject, manifest)
+		if len(fact.Rejected) == g.options.MaxSignatureAttempts {
+			fact.Limited = true
+			break
+		}
+		envelope, mediaType, err := a.repository.Envelope(ctx, manifest)
+		if errors.Is(err, registry.ErrNoSignature) {
+			continue // what else is attached does not count as a signature that fails
+		}
+		var verified core.SignatureFact
+		var rejected *core.Finding
+		if err != nil {
+			rejected = findingOn(ctx, err, core.SignatureInvalid)
+		} else {
+			verified, rejected = g.signature(ctx, a, subject, envelope, mediaType)
+		}
 		if rejected == nil {
 			return verified, nil
 		}

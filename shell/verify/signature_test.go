@@ -246,3 +246,21 @@ func TestAForgedRevocationListIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsNoSignatureIsLookedAtLast where the list does not tell what it is: anyone may attach much of it.
+func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("beside")
+	for i := range 8 {
+		x.attach(attestation{configType: ocispec.MediaTypeImageConfig, payload: fmt.Sprint(i), unsigned: true})
+	}
+	var got core.Result
+	if n := b.requests(func() { got = x.decide(b.gatherer, "strict", nil) }); got.Code != core.Verified || n != 4 {
+		t.Errorf("%s after %d requests; want it after 4: %s", got.Code, n, got.Reason)
+	}
+	x = &target{bed: b, name: "nothing-else", image: must(b.scenario.PushSigned(t.Context(), "nothing-else", nil, nil))}
+	x.attach(attestation{configType: ocispec.MediaTypeImageConfig, unsigned: true})
+	if got := x.decide(b.gatherer, "strict", nil); got.Code != core.NoSignature {
+		t.Errorf("nothing but what is no signature: %s: %s", got.Code, got.Reason)
+	}
+}
