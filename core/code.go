@@ -141,7 +141,7 @@ func (c Code) Lasting() bool { return c.Class() == Denied && c != RevocationUnkn
 // it could be found out: nobody else's signature gets so far.
 func (c Code) leavesOpen() bool {
 	switch c {
-	case RevocationUnknown, TrustStoreUnavailable, PluginMissing, PluginIncapable, PluginRefused:
+	case RevocationUnknown, TrustStoreUnavailable, PluginMissing, PluginIncapable:
 		return true
 	}
 	return false

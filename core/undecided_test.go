@@ -13,10 +13,10 @@ import (
 func TestAttestationsThatMayCount(t *testing.T) {
 	passedOver := []core.Code{
 		core.NoSignature, core.SignatureInvalid, core.SignatureMismatch, core.SignatureUntrusted, core.SignatureExpired,
-		core.CertificateExpired, core.CertificateRevoked, core.TimestampInvalid,
+		core.CertificateExpired, core.CertificateRevoked, core.TimestampInvalid, core.PluginRefused,
 	}
 	open := []core.Code{
-		core.RevocationUnknown, core.TrustStoreUnavailable, core.PluginMissing, core.PluginIncapable, core.PluginRefused, core.PluginFailed,
+		core.RevocationUnknown, core.TrustStoreUnavailable, core.PluginMissing, core.PluginIncapable, core.PluginFailed,
 		core.PluginTimeout, core.Timeout, core.RegistryUnavailable, core.RegistryInvalid, core.RegistryUnauthorized, core.NotGathered,
 	}
 	demand := core.AttestationType{Name: "sbom/example", Select: core.SelectAll}

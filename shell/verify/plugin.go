@@ -103,11 +103,11 @@ func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) 
 	if err == nil {
 		return nil
 	}
-	remedy := "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
-	if unread != nil {
-		remedy = unread.Error()
+	code, remedy := core.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
+	if unread != nil { // the operator's fault: the address may be good
+		code, remedy = core.PluginFailed, unread.Error()
 	}
-	return &core.Finding{Code: core.PluginRefused, Reason: fmt.Sprintf(
+	return &core.Finding{Code: code, Reason: fmt.Sprintf(
 		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", w.name, core.Clip(fmt.Sprint(value), core.MaxName), x5u, err, remedy)}
 }
 
