@@ -5,19 +5,22 @@ import "strings"
 // Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
 // image, a pointer for every pod spec.
 const (
-	maxDepth   = 100  // of lists and objects in each other
-	maxKey     = 1024 // bytes, of an object's key
-	maxImages  = 1000 // images
-	maxSpecs   = 1000 // pod specs in an object
-	maxPointer = 512  // bytes, of a pointer to a pod spec or to an image
-	maxTypes   = 100  // attestation types
+	maxDepth   = 100     // of lists and objects in each other
+	maxKey     = 1024    // bytes, of an object's key
+	maxShape   = 100_000 // lists, objects and commas: what is between them takes time to decode, which nothing ends
+	maxImages  = 1000    // images
+	maxSpecs   = 1000    // pod specs in an object
+	maxPointer = 512     // bytes, of a pointer to a pod spec or to an image
+	maxTypes   = 100     // attestation types
 )
 
-// boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys. It looks at
-// the text, before anything is made of it; that it is JSON is for the decoder to say.
+// boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys, or with more
+// values than an object can have that a cluster stores. It looks at the text, before anything is made of it; that it is
+// JSON is for the decoder to say.
 func boundShape(data []byte) error {
 	depth, start := 0, -1 // start of the text under way; -1 outside of one
 	var text int          // length of the last text, which a colon makes a key
+	shape := 0            // lists, objects and commas
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case start >= 0 && c == '\\':
@@ -27,8 +30,11 @@ func boundShape(data []byte) error {
 		case start >= 0:
 		case c == '"':
 			start = i
+		case c == ',':
+			shape++
 		case c == '{', c == '[':
 			depth++
+			shape++
 		case c == '}', c == ']':
 			depth--
 		case c == ':' && text > maxKey:
@@ -36,6 +42,9 @@ func boundShape(data []byte) error {
 		}
 		if depth > maxDepth {
 			return invalid("", "the body nests lists and objects over a depth of %d; send the object as it is admitted", maxDepth)
+		}
+		if shape > maxShape {
+			return invalid("", "the body has over %d lists, objects and commas; send one object, or the images of fewer", maxShape)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func HasPodSpec(object map[string]any) bool {
 }
 
 func searched(object map[string]any) (found search) {
-	found.podSpecs(nil, lo.OmitByKeys(object, []string{"metadata", "status"})) // nothing runs what they say
+	found.podSpecs(nil, object)
 	return found
 }
 
@@ -70,10 +70,11 @@ func (s *search) podSpecs(path []string, value any) {
 		if other := inOtherCase(v, containerGroups()...); s.err == nil && other != "" && nests(v[other]) {
 			s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other)
 		}
-		for _, name := range sortedKeys(v) {
-			if nests(v[name]) {
-				s.podSpecs(append(path, name), v[name])
-			}
+		for _, name := range sortedKeys(lo.PickBy(v, func(name string, member any) bool {
+			runs := len(path) > 0 || name != "metadata" && name != "status" // of the object itself nothing runs what they say
+			return runs && nests(member)
+		})) {
+			s.podSpecs(append(path, name), v[name])
 		}
 	case []any:
 		for i, element := range v {
@@ -154,7 +155,9 @@ func (s podSpec) images() ([]Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			images = append(images, image)
+			if images = append(images, image); len(images) > maxImages {
+				return images, nil // which the caller refuses
+			}
 		}
 	}
 	volumes, err := s.imageVolumes()
@@ -204,7 +207,9 @@ func (s podSpec) imageVolumes() ([]Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, image)
+		if images = append(images, image); len(images) > maxImages {
+			break // which the caller of the caller refuses
+		}
 	}
 	return images, nil
 }

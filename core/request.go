@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,38 @@ type AttestationType struct {
 	Name       string     `json:"name"`       // artifact type, such as "sbom/cyclone-dx"
 	Select     Select     `json:"select"`     // which of several must meet the conditions
 	Conditions Conditions `json:"conditions"` // zero value: a trusted attestation is enough
+
+	identity string // see Identity; "" where it was not made yet
+}
+
+// Identity stands for all that is demanded, in few bytes: conditions may be as long as a body, and are demanded of as
+// many images. It is the same for the same demand only.
+func (t AttestationType) Identity() string {
+	if t.identity != "" {
+		return t.identity
+	}
+	text, err := json.Marshal(t)
+	if err != nil { // of conditions that were never JSON
+		text = fmt.Appendf(nil, "%#v", t)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))
+}
+
+// Weight is what stays of a request while it is worked on, bytes: its images and what is demanded of them.
+func (r Request) Weight() int {
+	const each = 200 // for what has no length of its own
+	weight := lo.SumBy(r.ImageReferences, func(pattern string) int { return len(pattern) + each })
+	for _, image := range r.Images {
+		weight += each + len(image.Kind) + len(image.Name) + len(image.Pointer) + len(image.Written) + len(image.Ref.String())
+	}
+	for _, rule := range r.Attestations {
+		weight += each + len(rule.ImageReference)
+		for _, demand := range rule.Types {
+			weight += each + len(demand.Name)
+			weight += demand.Conditions.Weight()
+		}
+	}
+	return weight
 }
 
 // Select says which of several trusted attestations of one type must meet the conditions.
@@ -275,11 +308,12 @@ func decodeObject(encoded string) (map[string]any, error) {
 	if err := boundShape(data); err != nil {
 		return nil, err
 	}
-	var object map[string]any
-	strict, err := kjson.UnmarshalStrict(data, &object)
+	var value any // a map by itself is decoded at half the speed
+	strict, err := kjson.UnmarshalStrict(data, &value)
 	if err != nil || len(strict) > 0 {
 		return nil, invalid("encodedObject", "holds JSON that is not understood: %v", cmp.Or(err, errors.Join(strict...)))
 	}
+	object, _ := value.(map[string]any) // which it is, by its first character
 	return object, nil
 }
 
@@ -441,6 +475,7 @@ func (t *AttestationType) normalise(field string) error {
 	if err := t.Conditions.Normalise(); err != nil {
 		return invalid(field+".conditions"+err.Field, "%s", err.Text)
 	}
+	t.identity = t.Identity()
 	return nil
 }
 

@@ -56,6 +56,8 @@ func TestParseRequestRefuses(t *testing.T) {
 		"lists 100,000 deep":         {withField(`"metadata":` + strings.Repeat("[", 100000) + strings.Repeat("]", 100000)), "", "depth"},
 		"objects 100,000 deep":       {`{"object":` + strings.Repeat(`{"a":`, 100000) + "1" + strings.Repeat("}", 100000) + "}", "", "depth"},
 
+		"very many values":                   {withField(`"metadata":[` + strings.Repeat(`{},`, 50_000) + `1]`), "", "over 100000 lists, objects and commas"},
+		"very many values, encoded":          {`{"encodedObject":"` + base64.StdEncoding.EncodeToString([]byte(`{"a":[`+strings.Repeat(`1,`, 100_000)+`1]}`)) + `"}`, "", "over 100000 lists, objects and commas"},
 		"lists too deep":                     {withField(`"metadata":` + strings.Repeat("[", 100) + strings.Repeat("]", 100)), "", "depth of 100"},
 		"objects too deep":                   {withPod(`"containers":[{"image":"a"}],"x":` + strings.Repeat(`{"a":`, 98) + "1" + strings.Repeat("}", 98)), "", "depth of 100"},
 		"a key that is too long":             {`{"object":{"` + strings.Repeat("k", 1025) + `":1}}`, "", "key of 1025 bytes"},

@@ -33,6 +33,7 @@ type path struct {
 	requests *semaphore.Weighted // that are read and planned
 	large    *semaphore.Weighted // bytes of those bodies that are over usualBody
 	inside   *fair.Gate          // that are being judged, by trust policy
+	staying  *fair.Room          // bytes of those of them over usualBody, by trust policy
 }
 
 const (
@@ -40,6 +41,9 @@ const (
 	usualBody = 64 << 10
 	// largeBodies of maxBody, or more that are smaller, may be in memory at once, of a path.
 	largeBodies = 8
+	// largeDemands of maxBody, or more that are smaller, may stay in memory while requests are judged, of a path, each
+	// under another trust policy. What stays of a request are its images and what it demands of them.
+	largeDemands = 4
 	// bodyTime is how long a body may take to arrive; from within the cluster it takes milliseconds.
 	bodyTime = 2 * time.Second
 )
@@ -50,7 +54,7 @@ var errOverloaded = errors.New("the service has too many requests to answer; try
 func newDoor(settings Settings) *door {
 	most := int64(settings.MaxBodyBytes)
 	bounded := func() path {
-		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * most), fair.New(settings.MaxRequests, 0)}
+		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * most), fair.New(settings.MaxRequests, 0), fair.NewRoom(largeDemands*most, most)}
 	}
 	paths := map[string]path{pathCheck: bounded(), pathVerify: bounded()}
 	return &door{
@@ -58,10 +62,11 @@ func newDoor(settings Settings) *door {
 		arrival: min(bodyTime, settings.RequestTimeout/4),
 		wait:    settings.RequestTimeout / 4,
 		paths:   paths,
-		// What is made of a body takes up to 55 times as much. It is done at the speed of a core, so that more at once
-		// would be no faster: of the largest bodies it is one, and a path waits for no more than one of the other.
+		// What is made of a body takes up to 55 times as much, of one over most/8 as much as of that. It is done at the
+		// speed of a core, so that more at once would be no faster: of the largest bodies it is one, and a path waits for
+		// no more than one of the other.
 		usual: fair.NewRoom(most/4, most/8),
-		large: fair.NewRoom(most, most),
+		large: fair.NewRoom(most/8, most/8),
 	}
 }
 
@@ -145,15 +150,29 @@ func (d *door) unreadable(err error) error {
 	return nil
 }
 
-// admit lets a planned request of a path be judged; leave ends that. No trust policy gets all places, and a request of
-// which nothing has to be found out, such as one that names a trust policy that does not exist, takes none.
-func (d *door) admit(ctx context.Context, path string, plan core.Plan) (leave func(), err error) {
+// admit lets a planned request of a path, of a weight, be judged; leave ends that. No trust policy gets all places, and a
+// request of which nothing has to be found out, such as one that names a trust policy that does not exist, takes none.
+func (d *door) admit(ctx context.Context, path string, plan core.Plan, weight int) (leave func(), err error) {
 	at, known := d.paths[path]
 	if len(plan.Tasks) == 0 {
 		return func() {}, nil
 	}
-	if !known || at.inside.Enter(ctx, plan.Policy, "") != nil {
+	if !known {
 		return nil, errOverloaded
 	}
-	return func() { at.inside.Leave(plan.Policy, "") }, nil
+	var held places
+	if weight > usualBody {
+		waiting, cancel := context.WithTimeout(ctx, d.wait)
+		defer cancel()
+		give, err := at.staying.Take(waiting, plan.Policy, int64(weight))
+		if err != nil {
+			return nil, errOverloaded
+		}
+		held = append(held, give)
+	}
+	if at.inside.Enter(ctx, plan.Policy, "") != nil {
+		held.leave()
+		return nil, errOverloaded
+	}
+	return append(held, func() { at.inside.Leave(plan.Policy, "") }).leave, nil
 }

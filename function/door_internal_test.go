@@ -246,3 +246,51 @@ func TestLargeBodiesAreParsedInTurn(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// TestLargeDemandsStayOnlySoManyAtOnce while what they ask for is found out, and those of one trust policy leave room to
+// others. What has nothing large to it does not wait.
+func TestLargeDemandsStayOnlySoManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
+		admit := func(path, policy string, weight int) (func(), error) {
+			return d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []core.Task{{}}}, weight)
+		}
+		var leave []func()
+		for _, policy := range []string{"a", "a", "b", "b", "c", "d"} {
+			give, err := admit(pathVerify, policy, most/2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leave = append(leave, give)
+		}
+		tests := []struct {
+			path, policy string
+			weight       int
+			refused      bool
+		}{
+			{pathVerify, "a", most / 2, true}, // it has its share
+			{pathVerify, "a", usualBody, false},
+			{pathVerify, "e", most, false},
+			{pathVerify, "f", 2 * usualBody, true}, // all is taken
+			{pathCheck, "f", 2 * most, false},
+		}
+		for _, test := range tests {
+			give, err := admit(test.path, test.policy, test.weight)
+			if refused := errors.Is(err, errOverloaded); refused != test.refused {
+				t.Errorf("%+v: %v", test, err)
+			}
+			if err == nil {
+				leave = append(leave, give)
+			}
+		}
+		for _, give := range leave {
+			give()
+		}
+		if give, err := admit(pathVerify, "f", most); err != nil {
+			t.Errorf("all have left: %v", err)
+		} else {
+			give()
+		}
+	})
+}

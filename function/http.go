@@ -88,7 +88,7 @@ func (f *Function) judge(w http.ResponseWriter, r *http.Request, path string, he
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	leave, err := f.door.admit(r.Context(), path, asked.plan)
+	leave, err := f.door.admit(r.Context(), path, asked.plan, asked.request.Weight())
 	if err != nil {
 		return core.Verdict{}, err
 	}

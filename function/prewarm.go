@@ -2,7 +2,7 @@ package function
 
 import (
 	"context"
-	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
@@ -15,9 +15,15 @@ import (
 // prewarm verifies what was verified last anew when trust has changed, so that the next to ask need not wait. A nil
 // one does nothing.
 type prewarm struct {
-	recent  *ttlcache.Cache[string, core.Request] // of one image each
-	changed chan struct{}                         // holds a change of trust that was not acted on yet
+	recent  *ttlcache.Cache[string, remembered]
+	changed chan struct{} // holds a change of trust that was not acted on yet
 	gather  func(context.Context, core.Request)
+}
+
+// remembered is a request for one image.
+type remembered struct {
+	request core.Request
+	weight  int // bytes
 }
 
 // Bounds on warming up: it must not get in the way of those who wait.
@@ -25,7 +31,7 @@ const (
 	prewarmAtOnce = 2
 	prewarmSettle = 200 * time.Millisecond // for changes that come together
 	prewarmFor    = 24 * time.Hour         // after it was last asked for, an image is forgotten
-	prewarmBytes  = 16 << 20               // of demands for attestations, which whoever asks may make as long as a body
+	prewarmBytes  = 16 << 20               // of demands for attestations, which whoever asks may make as long as a body, counted for each image
 )
 
 func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
@@ -33,8 +39,8 @@ func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
 		return nil
 	}
 	return &prewarm{
-		recent: ttlcache.New(ttlcache.WithCapacity[string, core.Request](uint64(most)), ttlcache.WithTTL[string, core.Request](prewarmFor),
-			ttlcache.WithMaxCost(prewarmBytes, func(item ttlcache.CostItem[string, core.Request]) uint64 { return uint64(len(item.Key)) })),
+		recent: ttlcache.New(ttlcache.WithCapacity[string, remembered](uint64(most)), ttlcache.WithTTL[string, remembered](prewarmFor),
+			ttlcache.WithMaxCost(prewarmBytes, func(item ttlcache.CostItem[string, remembered]) uint64 { return uint64(item.Value.weight) })),
 		changed: make(chan struct{}, 1),
 		gather:  gather,
 	}
@@ -45,17 +51,24 @@ func (p *prewarm) remember(request core.Request, policy string, verdict core.Ver
 	if p == nil {
 		return
 	}
-	demands, _ := json.Marshal(request.Attestations) // it was JSON
+	var demands strings.Builder
+	for _, rule := range request.Attestations {
+		demands.WriteString(" " + rule.ImageReference)
+		for _, demand := range rule.Types {
+			demands.WriteString(" " + demand.Identity())
+		}
+	}
+	weight := core.Request{Attestations: request.Attestations}.Weight() + demands.Len()
 	for _, result := range verdict.Results {
 		ref, err := core.ParseReference(result.Image)
 		if result.Code != core.Verified || err != nil {
 			continue
 		}
-		p.recent.Set(policy+" "+result.Image+" "+string(demands), core.Request{
+		p.recent.Set(policy+" "+result.Image+demands.String(), remembered{core.Request{
 			Images:       []core.Image{{Name: result.Name, Kind: result.Kind, Written: result.Image, Ref: ref}},
 			TrustPolicy:  policy,
 			Attestations: request.Attestations,
-		}, ttlcache.DefaultTTL)
+		}, weight}, ttlcache.DefaultTTL)
 	}
 }
 
@@ -89,7 +102,7 @@ func (p *prewarm) run(ctx context.Context) {
 
 // all verifies what is remembered, until trust changes again.
 func (p *prewarm) all(ctx context.Context) {
-	requests := lo.MapToSlice(p.recent.Items(), func(_ string, item *ttlcache.Item[string, core.Request]) core.Request { return item.Value() })
+	requests := lo.MapToSlice(p.recent.Items(), func(_ string, item *ttlcache.Item[string, remembered]) core.Request { return item.Value().request })
 	var group errgroup.Group
 	group.SetLimit(prewarmAtOnce)
 	for _, request := range requests {

@@ -23,8 +23,10 @@ func TestPrewarmForgetsWhatIsTooLong(t *testing.T) {
 		}}}}}, "acme", core.Verdict{Results: []core.Result{{Code: core.Verified, Image: fmt.Sprintf("ghcr.io/acme/app%d:v1", i)}}})
 	}
 	bytes := 0
-	for key := range p.recent.Items() {
-		bytes += len(key)
+	for _, item := range p.recent.Items() {
+		for _, rule := range item.Value().request.Attestations {
+			bytes += len(rule.Types[0].Conditions.All[0].Key)
+		}
 	}
 	if n := p.recent.Len(); n == 0 || bytes > prewarmBytes {
 		t.Errorf("%d of %d are remembered, of %d bytes; want at most %d", n, asked, bytes, prewarmBytes)

@@ -63,6 +63,19 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Text }
 // Empty tells that there is nothing to meet.
 func (c Conditions) Empty() bool { return len(c.Any) == 0 && len(c.All) == 0 }
 
+// conditionBytes is what a condition takes beside its texts.
+const conditionBytes = 100
+
+// Weight is what conditions take of the memory, bytes.
+func (c Conditions) Weight() (bytes int) {
+	for _, list := range [][]Condition{c.Any, c.All} {
+		for i := range list {
+			bytes += conditionBytes + len(list[i].Key) + len(list[i].Operator) + len(list[i].Value) + len(list[i].Message)
+		}
+	}
+	return bytes
+}
+
 // Normalise checks conditions, and spells their operators as Kyverno does. It gives nil when they are complete.
 func (c Conditions) Normalise() *FieldError {
 	for _, list := range []struct {

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -115,11 +114,7 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 // the moment is settled anew. Where it does not meet the demand any more, others may have been attached since.
 func (g *Gatherer) attested(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	key := a.key(cache.Attestation, image)
-	text, err := json.Marshal(demand)
-	if err != nil {
-		return core.AttestationsFact{Failure: &core.Finding{Code: core.NotGathered, Reason: fmt.Sprintf("conditions cannot be written as JSON: %v", err)}}
-	}
-	key.Demand = string(text)
+	key.Demand = demand.Identity()
 	found, kept := cache.Peek[core.AttestationsFact](g.outcomes, key)
 	if !kept {
 		found = g.attestations(ctx, a, image, demand, key)
@@ -146,7 +141,7 @@ func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.D
 			return found, cache.Keep{} // it cannot be settled anew
 		}
 		keep := g.keep(found.Met(), found.Lasting(), found.KeepUntil())
-		keep.Bytes = len(key.Demand) + int(sizeOfPayloads(found))
+		keep.Bytes = int(sizeOfPayloads(found))
 		return found, keep
 	})
 	if !ok {
