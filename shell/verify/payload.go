@@ -69,15 +69,16 @@ func unpackedSize(data []byte) int64 {
 
 // decompress undoes gzip or zstd, until the request has ended. The bound holds for what comes out.
 func decompress(data []byte, ended func() bool) ([]byte, error) {
+	packed := untilEnd{ended, bytes.NewReader(data)} // of which millions of parts may be empty, and give nothing to read
 	switch {
 	case bytes.HasPrefix(data, []byte(gzipMagic)):
-		reader, err := gzip.NewReader(bytes.NewReader(data))
+		reader, err := gzip.NewReader(packed)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
 		return readAll(untilEnd{ended, reader})
 	case bytes.HasPrefix(data, []byte(zstdMagic)):
-		reader, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxPayload))
+		reader, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxPayload))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
@@ -93,12 +94,12 @@ type untilEnd struct {
 	reader io.Reader
 }
 
-// Read reads no more than a piece that is decompressed at once.
+// Read reads no more than a piece.
 func (r untilEnd) Read(into []byte) (int, error) {
 	if r.ended() {
 		return 0, errors.New("time ran out")
 	}
-	return r.reader.Read(into[:min(len(into), 1<<20)])
+	return r.reader.Read(into[:min(len(into), 64<<10)])
 }
 
 func readAll(reader io.Reader) ([]byte, error) {

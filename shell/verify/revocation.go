@@ -32,8 +32,14 @@ const (
 	crlTimeout  = 4 * time.Second
 	maxCRLs     = 64
 	maxCRLAge   = time.Hour
-	// maxCRLBytes bounds the lists that are kept, as they came; decoded, they take several times that.
-	maxCRLBytes = 32 << 20
+	// maxCRLBytes bounds the lists that are kept, decoded; crlEntry is what one certificate in them takes beside its text.
+	maxCRLBytes = 64 << 20
+	crlEntry    = 240
+	// maxAddresses bounds those in a list, where a further one may be. They are asked one after the other, past the
+	// request's end too, before it is known who made the list.
+	maxAddresses = 64
+	// maxRevocationHeader bounds the header of an answer, bytes.
+	maxRevocationHeader = 64 << 10
 	// maxCRL bounds one list, bytes. Decoded, it takes twenty times that, so of lists over smallCRL only largeCRLs are
 	// read and decoded at once: anyone on the way can answer.
 	maxCRL    = 8 << 20
@@ -51,6 +57,7 @@ type revocationCheck struct {
 // newRevocationCheck connects to where the rule allows, since whoever signs may name any address.
 func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes = maxRevocationHeader
 	guarded := rule.Guard(transport, net.Dialer{Timeout: ocspTimeout, KeepAlive: 30 * time.Second})
 	fetcher, err := crl.NewHTTPFetcher(&http.Client{Timeout: crlTimeout, Transport: crlTransport{guarded, semaphore.NewWeighted(largeCRLs)}})
 	if err != nil {
@@ -170,6 +177,10 @@ func (t crlTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 		if block, _ := pem.Decode(text); block != nil {
 			text = block.Bytes
 		}
+		if bytes.Count(text, []byte("://")) > maxAddresses {
+			_ = list.Close()
+			return nil, fmt.Errorf("it has more than %d addresses", maxAddresses)
+		}
 		rest = bytes.NewReader(text)
 	}
 	response.Body = struct {
@@ -182,11 +193,12 @@ func (t crlTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 // crlBody is a list as it is read. One that turns out large waits for its turn, which lasts until it is decoded: then
 // notation-core-go closes it.
 type crlBody struct {
-	body  io.ReadCloser
-	ctx   context.Context // of the request, as the body itself has it
-	large *semaphore.Weighted
-	n     int  // bytes so far
-	turn  bool // it is one of the large lists
+	body      io.ReadCloser
+	ctx       context.Context // of the request, as the body itself has it
+	large     *semaphore.Weighted
+	n         int  // bytes so far
+	addresses int  // in them
+	turn      bool // it is one of the large lists
 }
 
 // Read fails past the bound.
@@ -198,8 +210,13 @@ func (b *crlBody) Read(p []byte) (int, error) {
 		b.turn = true
 	}
 	n, err := b.body.Read(p)
-	if b.n += n; b.n > maxCRL {
+	b.n += n
+	b.addresses += bytes.Count(p[:n], []byte("://"))
+	switch {
+	case b.n > maxCRL:
 		return 0, fmt.Errorf("it has more than %d bytes", maxCRL)
+	case b.addresses > maxAddresses:
+		return 0, fmt.Errorf("it has more than %d addresses", maxAddresses)
 	}
 	return n, err
 }
@@ -229,11 +246,11 @@ func newCRLCache() *crlCache {
 	)}
 }
 
-// sizeOfLists is what lists take, encoded; bytes.
+// sizeOfLists is what lists take, decoded; bytes.
 func sizeOfLists(bundle *crl.Bundle) (n int) {
 	for _, list := range []*x509.RevocationList{bundle.BaseCRL, bundle.DeltaCRL} {
 		if list != nil {
-			n += len(list.Raw)
+			n += len(list.Raw) + crlEntry*len(list.RevokedCertificateEntries)
 		}
 	}
 	return n

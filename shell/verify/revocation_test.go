@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,16 +10,23 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/notaryproject/notation-core-go/revocation/crl"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
 // listsOf makes a CA, and lists of revoked certificates that it signs, with as many bytes beside.
@@ -55,7 +64,7 @@ func listsOf(t *testing.T) (ca *x509.Certificate, sign func(size int) *x509.Revo
 func TestRevocationListsAreKeptWithinBounds(t *testing.T) {
 	cache := newCRLCache()
 	url := func(i int) string { return fmt.Sprintf("http://crl.invalid/%d", i) }
-	const lists, size = 20, 1 << 20
+	const lists, size = 40, 1 << 20
 	ca, sign := listsOf(t)
 	_, forge := listsOf(t)
 	ctx, list, forged := withIssuers(t.Context(), []*x509.Certificate{ca}), sign(size-1000), forge(1)
@@ -126,5 +135,99 @@ func TestListsAreBoundedAsTheyAreRead(t *testing.T) {
 	}
 	if _, err := io.CopyN(io.Discard, open(t.Context()), 2*smallCRL); err != nil || closed != 3 {
 		t.Errorf("a large list after the first: %v; %d are closed", err, closed)
+	}
+}
+
+// TestListsOfManyAddressesAreRefused although none of them is long, since further lists would be looked for at each.
+func TestListsOfManyAddressesAreRefused(t *testing.T) {
+	for n, refused := range map[int]bool{maxAddresses: false, 1000: true} {
+		text := strings.NewReader(strings.Repeat("http://crl.invalid/", n))
+		body := &crlBody{body: io.NopCloser(text), ctx: t.Context(), large: semaphore.NewWeighted(1)}
+		if _, err := io.ReadAll(body); (err != nil) != refused {
+			t.Errorf("%d addresses: %v", n, err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = pem.Encode(w, &pem.Block{Type: "X509 CRL", Bytes: bytes.Repeat([]byte("http://crl.invalid/"), n)})
+		}))
+		response, err := (&http.Client{Transport: crlTransport{http.DefaultTransport, semaphore.NewWeighted(1)}}).Get(server.URL)
+		if (err != nil) != refused {
+			t.Errorf("%d addresses in PEM: %v", n, err)
+		}
+		if err == nil {
+			response.Body.Close()
+		}
+		server.Close()
+	}
+}
+
+// TestKeptListsCountAsTheyAreDecoded, which takes several times what they have as text.
+func TestKeptListsCountAsTheyAreDecoded(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for i := range 50_000 {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(int64(i + 1)), RevocationTime: time.Now()})
+	}
+	issuer := &x509.Certificate{SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign, PublicKey: key.Public()}
+	text, err := x509.CreateRevocationList(rand.Reader, list, issuer, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	decoded, err := x509.ParseRevocationList(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	took := int(after.HeapAlloc) - int(before.HeapAlloc)
+	if counted := sizeOfLists(&crl.Bundle{BaseCRL: decoded}); counted < took*3/4 {
+		t.Errorf("%d bytes are counted for what takes %d", counted, took)
+	}
+}
+
+// TestAnswersAboutRevocationHaveShortHeaders, since anyone on the way can answer.
+func TestAnswersAboutRevocationHaveShortHeaders(t *testing.T) {
+	check, err := newRevocationCheck(egress.Rule{AllowLoopback: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(check.close)
+	for size, refused := range map[int]bool{1 << 10: false, 2 * maxRevocationHeader: true} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", size))
+		}))
+		response, err := (&http.Client{Transport: check.transport}).Get(server.URL)
+		if (err != nil) != refused {
+			t.Errorf("a header of %d bytes: %v", size, err)
+		}
+		if err == nil {
+			response.Body.Close()
+		}
+		server.Close()
+	}
+}
+
+// TestEmptyPartsAreDecompressedUntilTheEnd: there may be millions of them, which give nothing to read.
+func TestEmptyPartsAreDecompressedUntilTheEnd(t *testing.T) {
+	var part bytes.Buffer
+	if err := gzip.NewWriter(&part).Close(); err != nil {
+		t.Fatal(err)
+	}
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := append(encoder.EncodeAll([]byte("{"), nil), bytes.Repeat([]byte("\x50\x2a\x4d\x18\x00\x00\x00\x00"), 100_000)...) // frames to skip
+	for name, data := range map[string][]byte{"gzip": bytes.Repeat(part.Bytes(), 100_000), "zstd": frame} {
+		asked := 0
+		_, err := decompress(data, func() bool { asked++; return asked > 3 })
+		if err == nil || !strings.Contains(err.Error(), "time ran out") {
+			t.Errorf("%s, asked %d times: %v", name, asked, err)
+		}
 	}
 }
