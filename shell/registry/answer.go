@@ -18,18 +18,27 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // Bounds on answers.
 const (
-	maxManifest    = 4 << 20 // bytes, as the distribution specification recommends
-	maxEnvelope    = 4 << 20 // bytes
-	maxExplanation = 8 << 10 // bytes of an error that are read
-	maxPacked      = 1 << 16 // bytes by which a packed answer may be longer than what is in it
+	maxManifest    = 4 << 20   // bytes, as the distribution specification recommends
+	maxEnvelope    = 512 << 10 // bytes; those of signers have some thousands
+	maxExplanation = 8 << 10   // bytes of an error that are read
+	maxPacked      = 1 << 16   // bytes by which a packed answer may be longer than what is in it
 
 	// maxElements bounds the commas of a JSON document, and with them its elements: in four megabytes there is room for a
 	// million empty descriptors, each of which costs a hundred bytes of memory. Real ones are longer than that.
 	maxElements = 100_000
+
+	// Documents over longDocument may be in memory two at once of one registry, and four of all. Those of real artifacts are
+	// shorter.
+	longDocument    = 64 << 10 // bytes
+	documentsAtOnce = 4 * maxManifest
+	documentsOfOne  = 2 * maxManifest
+	maxLayers       = 4096 // of a manifest, each of which takes a hundred bytes
 )
 
 // Media types of manifests, and of Docker's config, that the OCI image specification does not have.
@@ -71,6 +80,7 @@ type reader struct {
 	host       *host
 	repository string
 	root       *url.URL // of the registry
+	documents  *fair.Room
 }
 
 // url is the address of something in the repository.
@@ -91,7 +101,40 @@ func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept str
 	if accept != "" {
 		request.Header.Set("Accept", accept)
 	}
-	return r.client.Do(request)
+	response, err := r.client.Do(request)
+	if err == nil && accept != "" {
+		response.Body = &document{ReadCloser: response.Body, take: func() (func(), error) { return r.documents.Take(ctx, r.root.Host, maxManifest) }}
+	}
+	return response, err
+}
+
+// document is one that is read. When it turns out long it waits for room, which it has until it is closed.
+type document struct {
+	io.ReadCloser
+	take func() (give func(), err error)
+	n    int    // bytes so far
+	give func() // nil while it is short
+}
+
+// Read waits where the document turns out long.
+func (d *document) Read(into []byte) (n int, err error) {
+	if d.n > longDocument && d.give == nil {
+		if d.give, err = d.take(); err != nil {
+			return 0, fmt.Errorf("other long documents were read all the time: %w", err)
+		}
+	}
+	n, err = d.ReadCloser.Read(into)
+	d.n += n
+	return n, err
+}
+
+// Close gives the room back.
+func (d *document) Close() error {
+	if d.give != nil {
+		d.give()
+		d.give = nil
+	}
+	return d.ReadCloser.Close()
 }
 
 // refused is the error of an answer that is not what was asked for, with what the registry says of it.

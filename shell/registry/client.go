@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // Options of a Client. The zero value speaks TLS to everyone and knows no credentials.
@@ -41,6 +42,8 @@ type Client struct {
 	roots   *x509.CertPool // nil is the system's
 	hosts   hosts
 	counts  *counts
+
+	documents *fair.Room // bytes of long documents, by registry
 }
 
 // defaultRequests is room enough for several large pods, and little enough for any registry.
@@ -61,7 +64,7 @@ func New(options Options) (*Client, error) {
 			return nil, fmt.Errorf("insecure registry: %w", err)
 		}
 	}
-	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}}, nil
+	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}, documents: fair.NewRoom(documentsAtOnce, documentsOfOne)}, nil
 }
 
 // maxRedirects is how often a request follows, as net/http has it.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -221,5 +223,61 @@ func TestBlobs(t *testing.T) {
 				t.Errorf("%v: unusable should be %t, absent %t", err, test.unusable, test.absent)
 			}
 		})
+	}
+}
+
+// TestLongDocumentsTakeTurns, those of one registry so that others have theirs, and short ones have none.
+func TestLongDocumentsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, err := New(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := func(registry string) *document {
+			take := func() (func(), error) { return client.documents.Take(t.Context(), registry, maxManifest) }
+			return &document{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat(" ", 3*longDocument))), take: take}
+		}
+		read := func(d *document) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, d)
+				done <- err
+			}()
+			synctest.Wait()
+			return done
+		}
+		documents := []*document{open("a"), open("a"), open("a"), open("b")}
+		var done []<-chan error
+		for _, d := range documents {
+			done = append(done, read(d))
+		}
+		for i, want := range []int{1, 1, 0, 1} {
+			if len(done[i]) != want {
+				t.Errorf("document %d has been read: %d", i, len(done[i]))
+			}
+		}
+		short := open("a")
+		if _, err := io.CopyN(io.Discard, short, longDocument); err != nil || short.give != nil {
+			t.Errorf("a short document: %v", err)
+		}
+		documents[0].Close()
+		synctest.Wait()
+		if len(done[2]) != 1 {
+			t.Error("the turn of the last did not come")
+		}
+		for _, d := range documents {
+			d.Close()
+		}
+	})
+}
+
+// TestManifestsOfManyLayersAreRefused before they are made.
+func TestManifestsOfManyLayersAreRefused(t *testing.T) {
+	for n, want := range map[int]bool{1000: true, 100_000: false} {
+		text := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[` + strings.Repeat("{},", n) + `{}]}`
+		_, _, err := decodeManifest([]byte(text))
+		if (err == nil) != want {
+			t.Errorf("%d layers: %v", n, err)
+		}
 	}
 }

@@ -34,7 +34,7 @@ func (r *Repository) enter(ctx context.Context) (*reader, func(), error) {
 		return nil, nil, err
 	}
 	root := &url.URL{Scheme: lo.Ternary(r.client.options.speaksPlain(r.ref.Registry), "http", "https"), Host: hostOf(r.ref.Registry)}
-	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root}, leave, nil
+	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root, documents: r.client.documents}, leave, nil
 }
 
 // Resolve gives the descriptor of a tag or digest. The registry is asked for digests too, since a signature is
@@ -144,49 +144,40 @@ func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor
 // that it gives is that of what was fetched: a list may have another size or media type for it, and who pushed the list
 // must not hide a manifest by that.
 func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error) {
-	text, err := r.fetchManifest(ctx, named)
+	if err := validate(named); err != nil { // it becomes part of a path
+		return ocispec.Manifest{}, ocispec.Descriptor{}, lie("it lists a manifest with the digest %q: %v", named, err)
+	}
+	reader, leave, err := r.enter(ctx)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, err
+	}
+	defer leave()
+	response, err := reader.ask(ctx, http.MethodGet, reader.url("manifests", named.String(), nil), acceptManifests)
+	if err != nil {
+		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return ocispec.Manifest{}, ocispec.Descriptor{}, absent("manifest %s is named and is not in the registry", named)
+	default:
+		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
+	}
+	text, err := readDocument(response)
+	switch {
+	case errors.Is(err, errTooLong):
+		return ocispec.Manifest{}, ocispec.Descriptor{}, absent("manifest %s cannot be read: %v", named, err)
+	case err != nil:
+		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+	case named.Algorithm().FromBytes(text) != named:
+		return ocispec.Manifest{}, ocispec.Descriptor{}, lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
 	}
 	manifest, mediaType, err := decodeManifest(text)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, unusable("manifest %s: %v", named, err)
 	}
 	return manifest, ocispec.Descriptor{MediaType: mediaType, Digest: named, Size: int64(len(text))}, nil
-}
-
-// fetchManifest gives a manifest as its digest vouches for it.
-func (r *Repository) fetchManifest(ctx context.Context, named digest.Digest) ([]byte, error) {
-	if err := validate(named); err != nil { // it becomes part of a path
-		return nil, lie("it lists a manifest with the digest %q: %v", named, err)
-	}
-	reader, leave, err := r.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	response, err := reader.ask(ctx, http.MethodGet, reader.url("manifests", named.String(), nil), acceptManifests)
-	if err != nil {
-		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
-	}
-	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return nil, absent("manifest %s is named and is not in the registry", named)
-	default:
-		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
-	}
-	text, err := readDocument(response)
-	switch {
-	case errors.Is(err, errTooLong):
-		return nil, absent("manifest %s cannot be read: %v", named, err)
-	case err != nil:
-		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
-	case named.Algorithm().FromBytes(text) != named:
-		return nil, lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
-	}
-	return text, nil
 }
 
 // Blob fetches a blob of at most limit bytes and holds it against its digest and size.

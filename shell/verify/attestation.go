@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
@@ -33,7 +34,7 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 	}
 	referrers = lo.UniqBy(referrers, func(d ocispec.Descriptor) string { return d.Digest.String() })
 	candidates := make([]candidate, len(referrers))
-	g.each(len(referrers), func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i], demand.Name) })
+	g.each(len(referrers), g.beside, func(i int) { candidates[i] = g.candidate(ctx, a, image, referrers[i], demand.Name) })
 	now := g.options.Now()
 	if !demand.Conditions.Empty() {
 		defer g.forgetPayloads(candidates)
@@ -47,26 +48,34 @@ func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image oci
 	return settled
 }
 
-// each calls a function for every index, a bounded number at once. A panic of one becomes one of the caller, whose
-// guard would otherwise not see it.
-func (g *Gatherer) each(n int, do func(i int)) {
+// each calls a function for every index, a bounded number at once. What would be too many for the room that all share, if
+// there is such a room, is done by the caller itself. A panic of one becomes one of the caller, whose guard would otherwise
+// not see it.
+func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	if n == 1 {
 		do(0)
 		return
 	}
 	var panicked atomic.Pointer[any]
+	guarded := func(i int) {
+		defer func() {
+			if r := recover(); r != nil {
+				panicked.Store(&r)
+			}
+		}()
+		do(i)
+	}
 	var group errgroup.Group
 	group.SetLimit(g.options.MaxParallel)
 	for i := range n {
-		group.Go(func() error {
-			defer func() {
-				if r := recover(); r != nil {
-					panicked.Store(&r)
-				}
-			}()
-			do(i)
-			return nil
-		})
+		switch {
+		case beside == nil:
+			group.Go(func() error { guarded(i); return nil })
+		case !beside.TryAcquire(1):
+			guarded(i)
+		default:
+			group.Go(func() error { defer beside.Release(1); guarded(i); return nil })
+		}
 	}
 	_ = group.Wait() // the functions give no errors
 	if r := panicked.Load(); r != nil {
@@ -136,7 +145,7 @@ func (g *Gatherer) judgeDecisive(ctx context.Context, a artifact, demand core.At
 		return c.fact, c.fact.Foreign == nil && c.fact.Missing == nil && c.fact.Signature.Verified
 	})
 	decisive := lo.SliceToMap(core.Decisive(demand.Select, trusted), func(f core.AttestationFact) (string, bool) { return f.Digest, true })
-	g.each(len(candidates), func(i int) {
+	g.each(len(candidates), g.beside, func(i int) {
 		if c := &candidates[i]; decisive[c.fact.Digest] {
 			g.judge(ctx, a, demand, c, now)
 		}

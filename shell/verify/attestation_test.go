@@ -666,6 +666,47 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 	}
 }
 
+// TestAttestationsShareRoom with those of other requests: beside the first of each, no more are looked at than verifications
+// may be under way.
+func TestAttestationsShareRoom(t *testing.T) {
+	const number, images, verifications = 12, 2, 4
+	b := newBed(t, registry.Options{}, 200)
+	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 200}))
+	gatherer := must(verify.New(client, plugin.NewManager(plugin.Options{Dir: t.TempDir(), Timeout: time.Second}), cache.New(cache.Options{}),
+		verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: verifications, MaxQueued: 100}))
+	t.Cleanup(gatherer.Close)
+	var targets []*target
+	attached := map[string]bool{}
+	for i := range images {
+		x := b.target(fmt.Sprintf("shared-%d", i))
+		for j := range number {
+			attached[x.attach(attestation{payload: fmt.Sprintf(`{"licence":"MIT","number":%d}`, j)}).Digest.String()] = true
+		}
+		targets = append(targets, x)
+	}
+	hold, arrived, release := held(func(r *http.Request) bool { return r.Method == http.MethodGet && attached[path.Base(r.URL.Path)] })
+	defer release()
+	b.registry.SetFault(hold)
+	results := make(chan core.Result, images)
+	for _, x := range targets {
+		go func() { results <- x.decide(gatherer, "", demanding(core.SelectAll, licence)) }()
+	}
+	for range images + verifications {
+		<-arrived
+	}
+	select {
+	case <-arrived:
+		t.Errorf("more than %d are looked at", images+verifications)
+	case <-time.After(200 * time.Millisecond):
+	}
+	release()
+	for range images {
+		if got := <-results; got.Code != core.Verified {
+			t.Errorf("%s: %s", got.Code, got.Reason)
+		}
+	}
+}
+
 // TestPayloadsAreNotHeldTogether looks at the memory while one of many payloads is on its way, and the others were read.
 func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	const number, size = 6, 4 << 20

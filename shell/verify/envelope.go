@@ -15,7 +15,6 @@ import (
 
 // Bounds on an envelope, which anyone may push, held before anything in it is verified.
 const (
-	maxSignature = 512 << 10 // bytes; those of signers have some thousands
 	// maxProtected bounds the protected header, bytes: its attributes are compared with each other, which takes 70 ms for as
 	// many as fit, and nothing ends it.
 	maxProtected = 32 << 10

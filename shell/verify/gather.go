@@ -48,6 +48,7 @@ type Gatherer struct {
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
 	gate       *fair.Gate          // shares verifications between trust policies
+	beside     *semaphore.Weighted // artifacts that are looked at beside the first of each verification, of all together
 	reading    *fair.Room          // payloads from when they are asked for until they are judged
 	judging    *fair.Room          // payloads that are decoded
 	retained   *semaphore.Weighted // bytes that stay until all of a type are judged, since they are judged anew later
@@ -66,6 +67,7 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
 		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
+		beside:     semaphore.NewWeighted(int64(options.MaxVerifications)),
 		reading:    fair.NewRoom(readAtOnce, maxPayload),
 		judging:    fair.NewRoom(judgedAtOnce, maxPayload),
 		retained:   semaphore.NewWeighted(retainedAtOnce),
@@ -88,7 +90,7 @@ func (g *Gatherer) Close() {
 func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
 	facts := make([]core.Fact, len(tasks))
 	plugins := g.pluginsRevision()
-	g.each(len(tasks), func(i int) {
+	g.each(len(tasks), nil, func(i int) {
 		facts[i] = g.guarded(ctx, artifact{task: tasks[i], trust: trust, plugins: plugins, repository: g.registry.Repository(tasks[i].Ref)})
 	})
 	return facts

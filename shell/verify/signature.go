@@ -26,9 +26,6 @@ import (
 // and critical attributes that nobody understood deny. Until the signer is found authentic no plugin sees the signature
 // and no address that it names is asked.
 func (g *Gatherer) signature(ctx context.Context, a artifact, subject ocispec.Descriptor, envelope []byte, mediaType string) (core.SignatureFact, *core.Finding) {
-	if len(envelope) > maxSignature {
-		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("it has %d bytes, which is over the bound of %d", len(envelope), maxSignature)}
-	}
 	read := contentsOf(mediaType, envelope)
 	if err := read.bound(); err != nil {
 		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: err.Error()}
