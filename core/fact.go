@@ -3,6 +3,8 @@ package core
 import (
 	"slices"
 	"time"
+
+	"github.com/samber/lo"
 )
 
 // Fact is what was found out about one Task. The zero value knows nothing, and denies.
@@ -84,6 +86,27 @@ func (found AttestationsFact) Met() bool { return found.Settled != nil && found.
 func (found AttestationsFact) revocationOpen() bool {
 	return slices.ContainsFunc(found.Candidates, func(c AttestationFact) bool { return c.Signature.RevocationOpen })
 }
+
+// Weight is what a signature's outcome takes of the memory, bytes: strangers wrote most of it.
+func (s SignatureFact) Weight() int {
+	return len(s.Signer) + lo.SumBy(s.Logged, textWeight) + lo.SumBy(s.Rejected, func(f Finding) int { return textWeight(f.Reason) })
+}
+
+// Weight is what attestations' outcome takes, once it is settled; their payloads too, if they are still there.
+func (found AttestationsFact) Weight() int {
+	weight := lo.SumBy(found.Candidates, func(c AttestationFact) int { return len(c.Payload) + c.Signature.Weight() })
+	if found.Settled == nil {
+		return weight
+	}
+	weight += lo.SumBy(found.Settled.Logged, textWeight)
+	if found.Settled.Finding != nil {
+		weight += textWeight(found.Settled.Finding.Reason)
+	}
+	return weight
+}
+
+// textWeight is a text's length, with what a list has for it.
+func textWeight(text string) int { return len(text) + 32 }
 
 // KeepUntil is the first moment at which the outcome may be another without anyone having changed anything; zero where
 // there is none.

@@ -127,3 +127,51 @@ func BenchmarkPlanAndDecide(b *testing.B) {
 		core.Decide(plan, nil, time.Time{})
 	}
 }
+
+// TestOutcomesWeighWhatTheyTell, since that is how what is kept of them is bounded.
+func TestOutcomesWeighWhatTheyTell(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	heavy := core.SignatureFact{Rejected: []core.Finding{{Reason: long}}}
+	tests := map[string]int{
+		"a signer with a long name":        core.SignatureFact{Signer: long}.Weight(),
+		"a long warning":                   core.SignatureFact{Logged: []string{long}}.Weight(),
+		"a long reason":                    heavy.Weight(),
+		"a payload":                        core.AttestationsFact{Candidates: []core.AttestationFact{{Payload: []byte(long)}}}.Weight(),
+		"a candidate with a long reason":   core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: heavy}}}.Weight(),
+		"a long reason, settled":           core.AttestationsFact{Settled: &core.Settlement{Finding: &core.Finding{Reason: long}}}.Weight(),
+		"a long warning of an attestation": core.AttestationsFact{Settled: &core.Settlement{Logged: []string{long}}}.Weight(),
+	}
+	for sentence, weight := range tests {
+		if weight < len(long) || weight > len(long)+1000 {
+			t.Errorf("%s: %d bytes", sentence, weight)
+		}
+	}
+}
+
+// TestIdentitiesStandForDemands: the same for the same demand only, and short.
+func TestIdentitiesStandForDemands(t *testing.T) {
+	conditions := func(value string) core.Conditions {
+		return core.Conditions{All: []core.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte(value)}}}
+	}
+	demands := []core.AttestationType{
+		{}, {Name: "a"}, {Name: "a", Select: core.SelectAny}, {Name: "a", Conditions: conditions("1")}, {Name: "a", Conditions: conditions("2")},
+		{Name: "a", Conditions: core.Conditions{Any: conditions("1").All}}, {Name: "a", Conditions: conditions("{")}, {Name: "a", Conditions: conditions("{{")},
+		{Name: "a", Conditions: conditions(`"` + strings.Repeat("x", 1<<20) + `"`)},
+	}
+	known := map[string]int{}
+	for i, demand := range demands {
+		identity := demand.Identity()
+		if other, found := known[identity]; found || len(identity) > 64 || identity != demand.Identity() {
+			t.Errorf("demand %d has the identity %q, which %d has too", i, identity, other)
+		}
+		known[identity] = i
+	}
+	parsed, err := core.ParseRequest([]byte(`{"images":{"containers":{"web":{` + image + `}}},"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{` + condition + `}]}}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := core.AttestationType{Name: "a", Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte("1")}}}}
+	if got := parsed.Attestations[0].Types[0].Identity(); got != made.Identity() {
+		t.Errorf("a parsed demand has the identity %s, and the same one that was made %s", got, made.Identity())
+	}
+}

@@ -102,7 +102,9 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 		if slices.ContainsFunc(fact.Rejected, func(f core.Finding) bool { return f.Code == core.SignatureMismatch }) {
 			g.outcomes.Forget(a.resolution()) // size or media type may be what a proxy made of them
 		}
-		return verification{fact: fact}, g.keep(fact.Verified, fact.Lasting(), fact.KeepUntil())
+		keep := g.keep(fact.Verified, fact.Lasting(), fact.KeepUntil())
+		keep.Bytes = fact.Weight()
+		return verification{fact: fact}, keep
 	})
 	if !ok {
 		return verification{failure: timeout()}
@@ -141,7 +143,7 @@ func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.D
 			return found, cache.Keep{} // it cannot be settled anew
 		}
 		keep := g.keep(found.Met(), found.Lasting(), found.KeepUntil())
-		keep.Bytes = int(sizeOfPayloads(found))
+		keep.Bytes = found.Weight()
 		return found, keep
 	})
 	if !ok {

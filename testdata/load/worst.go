@@ -41,16 +41,23 @@ func (w *world) worstInputs(ctx context.Context) ([]worst, error) {
 	if err != nil {
 		return nil, err
 	}
-	condition := func(key, value string) string {
-		return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":%q}]}},"attestations":[{"imageReference":"*","type":[{"name":%q,"conditions":{"all":[{"key":%q,"operator":"Equals","value":%q}]}}]}]}`, attested, sbomType, key, value)
-	}
+	condition := func(key, value string) string { return demanding(attested, key, value) }
 	var flattenings strings.Builder
 	flattenings.WriteString("long")
 	for range 22 {
 		fmt.Fprintf(&flattenings, " | [[@,@][],[@,@][]][]")
 	}
-	return []worst{
+	artifacts, err := w.worstArtifacts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys strings.Builder
+	for i := range 33_000 { // which is within the bound on values
+		fmt.Fprintf(&keys, `"%d":{"":1},`, i)
+	}
+	return append([]worst{
 		{"an ordinary pod", pod(image)},
+		{"a body of as many keys as may be, and of a long text", fill(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"`+image+`"}]},"x":{`+keys.String()+`"":1},"y":"`, `\u00e9`, `"}}`)},
 		{"a body of empty objects", fill(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"`+image+`"}]},"x":[`, `{},`, `{}]}}`)},
 		{"a body of objects with a field", fill(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"`+image+`"}]},"x":[`, `{"a":{}},`, `{}]}}`)},
 		{"a body of numbers", fill(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"`+image+`"}]},"x":[`, `1,`, `1]}}`)},
@@ -63,7 +70,7 @@ func (w *world) worstInputs(ctx context.Context) ([]worst, error) {
 		{"a random text of a pattern that never ends", condition("{{ random('(a*)*') }}", "x")},
 		{"a list of texts, many times", condition("{{ "+strings.Repeat("to_string([@,", 20)+"long"+strings.Repeat("])", 20)+" }}", "x")},
 		{"22 flattenings", condition("{{ "+flattenings.String()+" }}", "x")},
-	}, nil
+	}, artifacts...), nil
 }
 
 func (w *world) worstAttested(ctx context.Context, payload string) (string, error) {
