@@ -29,16 +29,17 @@ const (
 	maxExplanation = 8 << 10   // bytes of an error that are read
 	maxPacked      = 1 << 16   // bytes by which a packed answer may be longer than what is in it
 
-	// maxElements bounds the commas of a JSON document, and with them its elements: in four megabytes there is room for a
-	// million empty descriptors, each of which costs a hundred bytes of memory. Real ones are longer than that.
+	// maxElements bounds the lists, objects and commas of a JSON document, and with them its elements: in four megabytes
+	// there is room for a million empty descriptors, each of which costs a hundred bytes of memory, and time that nothing
+	// ends. Real ones are longer than that. Manifests have fewer than lists: of layers, a hundred or two.
 	maxElements = 100_000
+	maxParts    = 20_000
 
 	// Documents over longDocument may be in memory two at once of one registry, and four of all. Those of real artifacts are
 	// shorter.
 	longDocument    = 64 << 10 // bytes
 	documentsAtOnce = 4 * maxManifest
 	documentsOfOne  = 2 * maxManifest
-	maxLayers       = 4096 // of a manifest, each of which takes a hundred bytes
 )
 
 // Media types of manifests, and of Docker's config, that the OCI image specification does not have.
@@ -180,9 +181,9 @@ func (a *arriving) Read(data []byte) (int, error) {
 	return n, err
 }
 
-// readDocument reads a JSON document, if it is not too long and does not cost much more memory than it has bytes; else
-// it gives errTooLong.
-func readDocument(response *http.Response) ([]byte, error) {
+// readDocument reads a JSON document, if it is not too long and has no more elements than given, so that it costs neither
+// much time nor much more memory than it has bytes; else it gives errTooLong.
+func readDocument(response *http.Response, most int) ([]byte, error) {
 	from, err := body(response, maxManifest)
 	if err != nil {
 		return nil, err
@@ -193,8 +194,8 @@ func readDocument(response *http.Response) ([]byte, error) {
 		return nil, err
 	case len(text) > maxManifest:
 		return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, maxManifest)
-	case bytes.Count(text, []byte(",")) > maxElements:
-		return nil, fmt.Errorf("%w: more than %d elements", errTooLong, maxElements)
+	case bytes.Count(text, []byte(","))+bytes.Count(text, []byte("{"))+bytes.Count(text, []byte("[")) > most:
+		return nil, fmt.Errorf("%w: more than %d elements", errTooLong, most)
 	}
 	return text, nil
 }

@@ -165,7 +165,7 @@ func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL
 	if mediaType := mediaTypeOf(response); mediaType != ocispec.MediaTypeImageIndex {
 		return nil, nil, lie("its list has the media type %q; want %q", mediaType, ocispec.MediaTypeImageIndex)
 	}
-	text, err := readDocument(response)
+	text, err := readDocument(response, maxElements)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -196,7 +196,7 @@ func (r *reader) listTag(ctx context.Context, subject ocispec.Descriptor, list *
 	default:
 		return refused(response)
 	}
-	text, err := readDocument(response)
+	text, err := readDocument(response, maxElements)
 	if errors.Is(err, errTooLong) {
 		list.truncated = true
 		return nil

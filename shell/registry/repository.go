@@ -98,7 +98,7 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 	default:
 		return ocispec.Descriptor{}, refused(response)
 	}
-	text, err := readDocument(response)
+	text, err := readDocument(response, maxParts)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -164,7 +164,7 @@ func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec
 	default:
 		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
 	}
-	text, err := readDocument(response)
+	text, err := readDocument(response, maxParts)
 	switch {
 	case errors.Is(err, errTooLong):
 		return ocispec.Manifest{}, ocispec.Descriptor{}, absent("manifest %s cannot be read: %v", named, err)
