@@ -138,6 +138,17 @@ func (d *document) Close() error {
 	return d.ReadCloser.Close()
 }
 
+// fetch asks for what a digest names. That it is not there is believed only if it is said twice: it may be a signature
+// without which a bad attestation would look unsigned, and one answer that goes wrong must not take that away.
+func (r *reader) fetch(ctx context.Context, at *url.URL, accept string) (*http.Response, error) {
+	response, err := r.ask(ctx, http.MethodGet, at, accept)
+	if err != nil || response.StatusCode != http.StatusNotFound {
+		return response, err
+	}
+	_ = response.Body.Close()
+	return r.ask(ctx, http.MethodGet, at, accept)
+}
+
 // refused is the error of an answer that is not what was asked for, with what the registry says of it.
 func refused(response *http.Response) error {
 	var explained struct {

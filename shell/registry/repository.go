@@ -152,7 +152,7 @@ func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec
 		return ocispec.Manifest{}, ocispec.Descriptor{}, err
 	}
 	defer leave()
-	response, err := reader.ask(ctx, http.MethodGet, reader.url("manifests", named.String(), nil), acceptManifests)
+	response, err := reader.fetch(ctx, reader.url("manifests", named.String(), nil), acceptManifests)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
 	}
@@ -193,7 +193,7 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 		return nil, err
 	}
 	defer leave()
-	response, err := reader.ask(ctx, http.MethodGet, reader.url("blobs", descriptor.Digest.String(), nil), "")
+	response, err := reader.fetch(ctx, reader.url("blobs", descriptor.Digest.String(), nil), "")
 	if err != nil {
 		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, err))
 	}

@@ -20,10 +20,12 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	notation "github.com/notaryproject/notation-go/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 	"go.uber.org/goleak"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -222,6 +224,26 @@ func unlistedOnce(i int) func(*target) registry.Fault {
 	}
 }
 
+// absentOnce answers 404 the first time that the signature of an attestation is asked for: its manifest, or its envelope.
+func absentOnce(i int, kind string) func(*target) registry.Fault {
+	return func(x *target) registry.Fault {
+		repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+		var named digest.Digest
+		err := repository.Referrers(x.Context(), x.attached[i], notation.ArtifactTypeNotation, func(page []ocispec.Descriptor) error {
+			var manifest ocispec.Manifest
+			if err := json.Unmarshal(must(content.FetchAll(x.Context(), repository, page[0])), &manifest); err != nil {
+				return err
+			}
+			named = map[string]digest.Digest{"manifests": page[0].Digest, "blobs": manifest.Layers[0].Digest}[kind]
+			return nil
+		})
+		if err != nil {
+			x.Fatal(err)
+		}
+		return registry.Only(registry.PathContains("/"+kind+"/"+named.String()), registry.FailTimes(1, http.StatusNotFound, nil))
+	}
+}
+
 // givenAs gives an attestation's manifest a media type in the answer's header, as a push of the same content does in some
 // registries.
 func givenAs(i int, mediaType string) func(*target) registry.Fault {
@@ -381,6 +403,8 @@ func matrix() map[string]matrixCase {
 		"all: an unsigned one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: core.Verified},
 		"all: a foreign one is gone":                            {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: core.Verified},
 		"all: of a bad one the signatures are not found once":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: unlistedOnce(1), want: core.ConditionUnmet},
+		"all: of a bad one the signature is not found once":     {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "manifests"), want: core.ConditionUnmet},
+		"all: of a bad one the envelope is not found once":      {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "blobs"), want: core.ConditionUnmet},
 		"all: a bad one is given as a manifest of Docker":       {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, "application/vnd.docker.distribution.manifest.v2+json"), want: core.ConditionUnmet},
 		"all: a bad one is given as an index":                   {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, ocispec.MediaTypeImageIndex), want: core.ConditionUnmet},
 		"all: a bad one demands a plugin that is not there":     {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, want: core.PluginMissing},
