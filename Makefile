@@ -37,7 +37,7 @@ lint: ## formatting, vet and staticcheck
 worlds: ## 100,000 generated worlds, in which the service must agree with an independent verifier; ARGS='-worlds N -seed S'
 	go test ./adversary -count=1 -timeout 4h -run '^TestWorlds$$' -v -args -worlds 100000 $(ARGS)
 
-fuzz: ## every fuzz target, 1,000,000 executions in all; ARGS='--executions N --run TARGET'
+fuzz: ## every fuzz target for a minute, and 1,000,000 executions in all; ARGS='--each 1m --executions N --run TARGET'
 	go run ./adversary/cmd/fuzz $(ARGS)
 
 vulncheck: ## known vulnerabilities; skipped where their data cannot be had

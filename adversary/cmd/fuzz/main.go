@@ -1,11 +1,12 @@
-// Command fuzz runs every fuzz target of the module, one after the other, for so many executions in all, and prints what
-// came of each. It fails when one of them found something.
+// Command fuzz runs every fuzz target of the module for a time, one after the other, and the quickest again until there were
+// so many executions in all. It prints what came of each, and fails when one of them found something.
 //
-//	go run ./adversary/cmd/fuzz --executions 1000000
+//	go run ./adversary/cmd/fuzz --each 1m --executions 1000000
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -39,11 +40,12 @@ type outcome struct {
 
 func main() {
 	executions := flag.Int("executions", 1_000_000, "executions of all targets together")
+	each := flag.Duration("each", time.Minute, "for which a target is run at a time")
 	only := flag.String("run", "", "regular expression of the targets to run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	outcomes, err := run(ctx, *executions, *only)
+	outcomes, err := run(ctx, *executions, *each, *only)
 	report(os.Stdout, outcomes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
@@ -54,7 +56,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, executions int, only string) ([]outcome, error) {
+func run(ctx context.Context, executions int, each time.Duration, only string) ([]outcome, error) {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
 		return nil, err
@@ -66,13 +68,26 @@ func run(ctx context.Context, executions int, only string) ([]outcome, error) {
 	}
 	var outcomes []outcome
 	for _, t := range targets {
-		outcomes = append(outcomes, t.fuzz(ctx, (executions+len(targets)-1)/len(targets)))
+		outcomes = append(outcomes, t.fuzz(ctx, each))
+		executions -= outcomes[len(outcomes)-1].executions
 		if ctx.Err() != nil {
 			return outcomes, ctx.Err()
 		}
 	}
-	return outcomes, nil
+	for executions > 0 && ctx.Err() == nil {
+		quickest := slices.MaxFunc(outcomes, func(a, b outcome) int { return cmp.Compare(a.rate(), b.rate()) })
+		again := quickest.fuzz(ctx, each)
+		if again.executions == 0 || again.failure != "" {
+			return append(outcomes, again), ctx.Err()
+		}
+		executions -= again.executions
+		outcomes = append(outcomes, again)
+	}
+	return outcomes, ctx.Err()
 }
+
+// rate is in executions a second.
+func (o outcome) rate() float64 { return float64(o.executions) / o.took.Seconds() }
 
 var declaration = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 
@@ -104,11 +119,11 @@ func find(root fs.FS) (targets []target, err error) {
 // progress is a line of go test.
 var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
 
-// fuzz runs a target.
-func (t target) fuzz(ctx context.Context, executions int) outcome {
+// fuzz runs a target for a time.
+func (t target) fuzz(ctx context.Context, each time.Duration) outcome {
 	began, o := time.Now(), outcome{target: t}
 	command := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$",
-		"-fuzztime", strconv.Itoa(executions)+"x", "-fuzzminimizetime", "5s")
+		"-fuzztime", each.String(), "-fuzzminimizetime", "5s")
 	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()
 	if err == nil {
