@@ -22,6 +22,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/samber/lo"
 )
 
 // target is one fuzz target.
@@ -155,17 +157,17 @@ func (t target) fuzz(ctx context.Context, each time.Duration) outcome {
 func report(to io.Writer, outcomes []outcome) {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "target\texecutions\tnew interesting\tcorpus\tseconds\tfound")
-	total, findings, corpus := 0, 0, 0
+	total, findings, corpora := 0, 0, map[target]int{} // the last of a target that was run again
 	for _, o := range outcomes {
 		found := "nothing"
 		if o.failure != "" {
 			found = "A FAILURE"
 			findings++
 		}
-		total, corpus = total+o.executions, corpus+o.corpus
+		total, corpora[o.target] = total+o.executions, o.corpus
 		fmt.Fprintf(table, "%s %s\t%d\t%d\t%d\t%.0f\t%s\n", o.dir, o.name, o.executions, o.interesting, o.corpus, o.took.Seconds(), found)
 	}
-	fmt.Fprintf(table, "all\t%d\t\t%d\t\t%d failures\n", total, corpus, findings)
+	fmt.Fprintf(table, "all\t%d\t\t%d\t\t%d failures\n", total, lo.Sum(lo.Values(corpora)), findings)
 	_ = table.Flush() // to a terminal or a file, whose loss shows
 	for _, o := range outcomes {
 		if o.failure != "" {
