@@ -111,7 +111,10 @@ type planner struct {
 }
 
 func (p *planner) image(ref Reference) (Task, *Finding) {
-	spellings := ref.spellings()
+	var spellings []string
+	if len(p.patterns)+len(p.request.Attestations) > 0 {
+		spellings = ref.spellings()
+	}
 	switch {
 	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return p.matches(pattern, ref, spellings) }):
 		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
@@ -150,6 +153,9 @@ func (p *planner) matches(pattern string, ref Reference, spellings []string) boo
 
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
 func (p *planner) attestations(ref Reference, spellings []string) []AttestationType {
+	if len(p.request.Attestations) == 0 {
+		return nil
+	}
 	matching := make([]byte, len(p.request.Attestations)) // a key, with a byte per rule
 	for i, rule := range p.request.Attestations {
 		if p.matches(rule.ImageReference, ref, spellings) {

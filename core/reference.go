@@ -2,7 +2,6 @@ package core
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -20,9 +19,16 @@ type Reference struct {
 // maxReference is in bytes, above what a registry, a repository (255), a tag (128) and a digest have.
 const maxReference = 1024
 
-// imageID is how container runtimes name an image that they have by the digest of its configuration. They look there
+// isImageID tells how container runtimes name an image that they have by the digest of its configuration. They look there
 // first, so that a repository of that name is not what they would run.
-var imageID = regexp.MustCompile(`^(?:(?:sha256|sha384|sha512|blake3):.*|[0-9a-f]{64})$`)
+func isImageID(name string) bool {
+	switch algorithm, _, found := strings.Cut(name, ":"); {
+	case found:
+		return algorithm == "sha256" || algorithm == "sha384" || algorithm == "sha512" || algorithm == "blake3"
+	default:
+		return len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
+	}
+}
 
 // ParseReference normalises an image name as a container runtime does: docker.io when no registry is named,
 // library/ for its official images, the tag "latest" when there is neither tag nor digest. The registry has its
@@ -31,7 +37,7 @@ func ParseReference(name string) (Reference, error) {
 	switch {
 	case len(name) > maxReference:
 		return Reference{}, fmt.Errorf("is %d bytes, and an image reference has at most %d", len(name), maxReference)
-	case imageID.MatchString(name):
+	case isImageID(name):
 		return Reference{}, fmt.Errorf("%q is the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", name)
 	}
 	registry, err := registryOf(name)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,11 +69,19 @@ const (
 	maxLabel = 63
 )
 
-// label is a part of a host's name; number is one that resolvers take for an address, or for a part of one.
-var (
-	label  = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$`)
-	number = regexp.MustCompile(`^(?:[0-9]+|0x[0-9a-f]*)$`)
-)
+// isLabel tells a part of a host's name, in lower case.
+func isLabel(part string) bool {
+	return part != "" && len(part) <= maxLabel && part[0] != '-' && part[len(part)-1] != '-' &&
+		strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// isNumber tells what resolvers take for an address, or for a part of one.
+func isNumber(part string) bool {
+	if digits, isHex := strings.CutPrefix(part, "0x"); isHex {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return part != "" && strings.Trim(part, "0123456789") == ""
+}
 
 func canonicalHost(written string) (string, error) {
 	if len(written) > maxHost+1 {
@@ -85,16 +92,15 @@ func canonicalHost(written string) (string, error) {
 		return canonicalIPv6(host[1 : len(host)-1])
 	}
 	host = strings.TrimSuffix(host, ".")
-	labels := strings.Split(host, ".")
-	if number.MatchString(labels[len(labels)-1]) {
+	if isNumber(host[strings.LastIndexByte(host, '.')+1:]) {
 		addr, err := netip.ParseAddr(host)
 		if err != nil {
 			return "", fmt.Errorf("%q is no host: an address is written as four decimal numbers, such as 10.0.0.1", written)
 		}
 		return addr.String(), nil
 	}
-	for _, part := range labels {
-		if len(part) > maxLabel || !label.MatchString(part) {
+	for part := range strings.SplitSeq(host, ".") {
+		if !isLabel(part) {
 			return "", fmt.Errorf("%q is no host: its parts are of letters, digits and inner hyphens, at most %d; write other letters as xn--..., and an IPv6 address in brackets", written, maxLabel)
 		}
 	}

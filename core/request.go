@@ -359,7 +359,7 @@ func (info imageInfo) image(field string) (Image, error) {
 	if err != nil {
 		return Image{}, invalid(field+from, "%v", err)
 	}
-	if _, name, _ := strings.Cut(written, "/"); imageID.MatchString(name) { // Kyverno puts a registry before all that has none
+	if _, name, _ := strings.Cut(written, "/"); isImageID(name) { // Kyverno puts a registry before all that has none
 		return Image{}, invalid(field+from, "%q may be the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", written)
 	}
 	if err := info.contradicts(field, ref); err != nil {
