@@ -95,14 +95,22 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave 
 	if len(body) > usualBody {
 		room = d.large
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), d.wait)
-	defer cancel()
-	give, err := room.Take(ctx, r.URL.Path, int64(len(body)))
+	give, err := d.take(r.Context(), room, r.URL.Path, int64(len(body)))
 	if err != nil {
 		held.leave()
 		return nil, nil, errOverloaded
 	}
 	return body, append(held, give).leave, nil
+}
+
+// take waits for room no longer than the door has anyone wait.
+func (d *door) take(ctx context.Context, room *fair.Room, tenant string, n int64) (give func(), err error) {
+	if give, ok := room.TryTake(tenant, n); ok { // as a rule, and without a clock
+		return give, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.wait)
+	defer cancel()
+	return room.Take(ctx, tenant, n)
 }
 
 // body reads a body, for which a caller that sends slowly holds what others need no longer than the door's time. Of the
@@ -162,9 +170,7 @@ func (d *door) admit(ctx context.Context, path string, plan core.Plan, weight in
 	}
 	var held places
 	if weight > usualBody {
-		waiting, cancel := context.WithTimeout(ctx, d.wait)
-		defer cancel()
-		give, err := at.staying.Take(waiting, plan.Policy, int64(weight))
+		give, err := d.take(ctx, at.staying, plan.Policy, int64(weight))
 		if err != nil {
 			return nil, errOverloaded
 		}

@@ -42,11 +42,29 @@ func (r *Room) Take(ctx context.Context, tenant string, n int64) (give func(), e
 		r.leave(tenant, own)
 		return nil, err
 	}
+	return r.giving(tenant, own, n), nil
+}
+
+// TryTake is Take, if nobody has to wait for it.
+func (r *Room) TryTake(tenant string, n int64) (give func(), ok bool) {
+	n = min(n, r.share)
+	own := r.join(tenant)
+	if own.TryAcquire(n) {
+		if r.common.TryAcquire(n) {
+			return r.giving(tenant, own, n), true
+		}
+		own.Release(n)
+	}
+	r.leave(tenant, own)
+	return nil, false
+}
+
+func (r *Room) giving(tenant string, own *lot, n int64) func() {
 	return func() {
 		r.common.Release(n)
 		own.Release(n)
 		r.leave(tenant, own)
-	}, nil
+	}
 }
 
 func (r *Room) join(tenant string) *lot {
