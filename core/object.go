@@ -70,10 +70,14 @@ func (s *search) podSpecs(path []string, value any) {
 		if other := inOtherCase(v, containerGroups()...); s.err == nil && other != "" && nests(v[other]) {
 			s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other)
 		}
-		for _, name := range sortedKeys(lo.PickBy(v, func(name string, member any) bool {
-			runs := len(path) > 0 || name != "metadata" && name != "status" // of the object itself nothing runs what they say
-			return runs && nests(member)
-		})) {
+		var names []string
+		for name, member := range v {
+			if runs := len(path) > 0 || name != "metadata" && name != "status"; runs && nests(member) { // nothing runs what the object itself has there
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
 			s.podSpecs(append(path, name), v[name])
 		}
 	case []any:
