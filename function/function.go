@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -52,9 +53,16 @@ type Function struct {
 	running   sync.WaitGroup
 }
 
+// gcPercent is by how much the heap grows before it is collected. What stays of a request is little, so that at 100 a
+// service of some megabytes would collect all the time; GOMEMLIMIT bounds what it may take.
+const gcPercent = 200
+
 // Start begins to watch trust and asks the plugins what they are. It returns when that is done or under way;
 // what it began ends with Stop.
 func (f *Function) Start(ctx context.Context) {
+	if set := debug.SetGCPercent(gcPercent); set != 100 { // which is what it is where GOGC does not set it
+		debug.SetGCPercent(set)
+	}
 	ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, watch := range f.watches {
 		f.running.Go(func() { watch(ctx) })
