@@ -168,6 +168,19 @@ func TestPlatformsBesideTheConfiguration(t *testing.T) {
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified {
 		t.Errorf("code %s: %s", got.Code, got.Reason)
 	}
+	elsewhere := pod(b.pushVenafi(t, "elsewhere", b.scenario.Signer(), "https://mallory.example/1"))
+	if got := b.verdict(t, elsewhere).Results[0]; got.Code != core.PluginRefused { // and no failure, which a signer could choose
+		t.Errorf("elsewhere: code %s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestAnAddressOfNobody is refused whether or not it is known who the platform is: a signer must not choose a failure.
+func TestAnAddressOfNobody(t *testing.T) {
+	b := startPlugin(t, "", "strict", everyone, func(s *function.Settings) { s.PluginConfig = map[string]string{"config": "absent.ini"} })
+	nowhere := pod(b.pushVenafi(t, "nowhere", b.scenario.Signer(), "file:///etc/passwd"))
+	if got := b.verdict(t, nowhere).Results[0]; got.Code != core.PluginRefused {
+		t.Errorf("code %s: %s", got.Code, got.Reason)
+	}
 }
 
 // TestSignaturesOfTheOptOut name no plugin, and are verified without one.

@@ -62,13 +62,19 @@ const configKey = "config"
 // maxConfigFile bounds that file; bytes.
 const maxConfigFile = 1 << 20
 
+// errNoPlatform is a configuration that is silent on the signing platform.
+var errNoPlatform = errors.New("the plugin's configuration has no key config with the path of its file, in which tpp_url names the signing platform; add it, or name the platform's host in --pluginX5UHosts")
+
 // Platforms gives the hosts of the signing platform, from which a plugin may fetch a signer's certificate: that of the
-// platform's URL in the configuration of this moment, and those of the options. The error says why the configuration
-// names none; the hosts of the options come with it.
+// platform's URL in the configuration of this moment, and those of the options. The error says why it is not known which
+// they are: the hosts of the options come with it. A configuration may be silent where the options name hosts.
 func (m *Manager) Platforms() ([]string, error) {
 	hosts := slices.Clone(m.options.X5UHosts)
 	address, err := platformURL(m.Config())
-	if err != nil {
+	switch {
+	case err == errNoPlatform && len(hosts) > 0:
+		return hosts, nil
+	case err != nil:
 		return hosts, err
 	}
 	host, err := core.PlatformHost(address)
@@ -86,7 +92,7 @@ func platformURL(config map[string]string) (string, error) {
 		if address := config["tpp_url"]; address != "" {
 			return address, nil
 		}
-		return "", errors.New("the plugin's configuration has no key config with the path of its file, in which tpp_url names the signing platform; add it, or name the platform's host in --pluginX5UHosts")
+		return "", errNoPlatform
 	}
 	file, err := os.Open(path)
 	if err != nil {

@@ -94,18 +94,20 @@ func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) 
 		return nil // the plugin refuses by itself, and connects nowhere
 	}
 	hosts, unread := w.next.Platforms()
-	address, text := value.(string)
-	if !text {
-		err = errors.New("it is no text")
-	} else {
-		err = core.PlatformAddress(address, hosts)
-	}
-	if err == nil {
-		return nil
-	}
 	code, remedy := core.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
-	if unread != nil { // the operator's fault: the address may be good
-		code, remedy = core.PluginFailed, unread.Error()
+	address, isText := value.(string)
+	_, err = core.PlatformHost(address)
+	switch {
+	case !isText:
+		err = errors.New("it is no text")
+	case err != nil: // nobody's platform is there
+	default:
+		if err = core.PlatformAddress(address, hosts); err == nil {
+			return nil
+		}
+		if unread != nil { // the operator's fault: the address may be good
+			code, remedy = core.PluginFailed, unread.Error()
+		}
 	}
 	return &core.Finding{Code: code, Reason: fmt.Sprintf(
 		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", w.name, core.Clip(fmt.Sprint(value), core.MaxName), x5u, err, remedy)}
