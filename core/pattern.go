@@ -134,7 +134,7 @@ const grammar = `^(?:` + hosts + `)/` + path + `(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)
 const (
 	hosts     = `(?:` + dnsLabel + `\.)+` + lastLabel + `(?:` + port + `)?|` + lastLabel + port + `|(?:localhost|` + ipv4 + `|` + ipv6 + `)(?:` + port + `)?`
 	dnsLabel  = `[a-z0-9](?:[a-z0-9-]*[a-z0-9])?`
-	lastLabel = `(?:(?:[0-9]*[a-wyz]|x|0[0-9]+x|[1-9][0-9]*x)(?:[a-z0-9-]*[a-z0-9])?|[0-9]+-[a-z0-9-]*[a-z0-9])` // no number
+	lastLabel = `(?:(?:[0-9]*[a-wyz]|x|0[0-9]+x|[1-9][0-9]*x)(?:[a-z0-9-]*[a-z0-9])?|[0-9]+-[a-z0-9-]*[a-z0-9]|0x[0-9a-f]*(?:[g-z](?:[a-z0-9-]*[a-z0-9])?|-[a-z0-9-]*[a-z0-9]))` // no number
 	port      = `:[1-9][0-9]{0,4}`
 	ipv4      = octet + `\.` + octet + `\.` + octet + `\.` + octet
 	octet     = `(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
