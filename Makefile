@@ -21,7 +21,6 @@ test: ## all tests that need nothing but Go
 	go test $(PACKAGES)
 	go -C $(VALIDATE) test -count=1 ./...
 	go -C $(DIFFERENTIAL) test -count=1 ./...
-	go run ./adversary/cmd/fuzz --each 2s --executions 1
 
 race: ## the same under the race detector; the longest are left to make test
 	go test -race -short $(PACKAGES)

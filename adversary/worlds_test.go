@@ -167,7 +167,7 @@ func compare(w *world.World, request world.Request, a answer) (found []disagreem
 		return found
 	}
 	switch {
-	case a.Status == http.StatusGatewayTimeout: // of a machine that is busy, and no verdict
+	case a.Status == http.StatusGatewayTimeout, a.Status == http.StatusServiceUnavailable: // of a machine that is busy, and no verdict
 	case refused == "" && all == oracle.Yes && request.Plain && a.Status != http.StatusOK:
 		disagree("denied in vain", "all of it should be admitted")
 	case a.Status >= http.StatusInternalServerError:

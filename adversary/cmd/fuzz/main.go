@@ -42,7 +42,7 @@ type outcome struct {
 
 func main() {
 	executions := flag.Int("executions", 1_000_000, "executions of all targets together")
-	each := flag.Duration("each", time.Minute, "for which a target is run at a time")
+	each := flag.String("each", "1m", "for which a target is run at a time, or how often, as in 300x")
 	only := flag.String("run", "", "regular expression of the targets to run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -58,7 +58,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, executions int, each time.Duration, only string) ([]outcome, error) {
+func run(ctx context.Context, executions int, each, only string) ([]outcome, error) {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
 		return nil, err
@@ -121,11 +121,11 @@ func find(root fs.FS) (targets []target, err error) {
 // progress is a line of go test.
 var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
 
-// fuzz runs a target for a time.
-func (t target) fuzz(ctx context.Context, each time.Duration) outcome {
+// fuzz runs a target for a time, or so often.
+func (t target) fuzz(ctx context.Context, each string) outcome {
 	began, o := time.Now(), outcome{target: t}
 	command := exec.CommandContext(ctx, "go", "test", "./"+t.dir, "-run", "^$", "-fuzz", "^"+t.name+"$",
-		"-fuzztime", each.String(), "-fuzzminimizetime", "5s")
+		"-fuzztime", each, "-fuzzminimizetime", "5s")
 	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()
 	if err == nil {
