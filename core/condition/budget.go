@@ -24,7 +24,7 @@ func refuse(format string, args ...any) {
 	panic(stop{Invalid, fmt.Sprintf(format, args...)})
 }
 
-// budget is what is left to an evaluation. A nil budget is without bounds.
+// budget is what is left to an evaluation.
 type budget struct {
 	steps, bytes int
 	look         int // steps until the end is looked at
@@ -41,9 +41,6 @@ func newBudget(document int, ended func() bool) *budget {
 
 // step pays for work.
 func (b *budget) step(n int) {
-	if b == nil {
-		return
-	}
 	if n > b.steps {
 		b.spent = true
 		refuse("it takes more work than a document of its size is given; select a part of the document first, or compare with fewer values")
@@ -59,9 +56,6 @@ func (b *budget) step(n int) {
 
 // grow pays for memory, and for the work of filling it.
 func (b *budget) grow(n int) {
-	if b == nil {
-		return
-	}
 	if n > b.bytes {
 		b.spent = true
 		refuse("it takes more memory than a document of its size is given; select a part of the document first")

@@ -51,8 +51,8 @@ func New(places, queue int) *Gate {
 	}
 }
 
-// Enter takes a place for a part of a tenant, "" for no certain one, waiting for its turn until ctx ends. The place is given back by Leave. The
-// error is ErrFull, or that of ctx.
+// Enter takes a place for a part of a tenant, "" for no certain one, waiting for its turn until ctx ends. The place is
+// given back by Leave. The error is ErrFull, or that of ctx.
 func (g *Gate) Enter(ctx context.Context, tenant, part string) error {
 	turn, err := g.stand(tenant, part)
 	if turn == nil {
