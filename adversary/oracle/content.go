@@ -62,15 +62,24 @@ type referrer struct {
 	fields fields
 }
 
-// referrers finds those of an artifact type by looking at every manifest.
+// referrers finds those of an artifact and a type by looking at every manifest.
 func (r *Repository) referrers(subject, artifactType string) []referrer {
+	return r.find(artifactType, func(of string) bool { return of == subject })
+}
+
+// elsewhere finds those of a type that are attached to anything but an artifact.
+func (r *Repository) elsewhere(subject, artifactType string) []referrer {
+	return r.find(artifactType, func(of string) bool { return of != subject })
+}
+
+func (r *Repository) find(artifactType string, attached func(to string) bool) []referrer {
 	var found []referrer
 	for digest, manifest := range r.Manifests {
 		var read fields
 		if manifest.MediaType != mediaTypeManifest || json.Unmarshal(manifest.Content, &read) != nil {
 			continue
 		}
-		if read.Subject == nil || read.Subject.Digest != subject {
+		if read.Subject == nil || !attached(read.Subject.Digest) {
 			continue
 		}
 		declared := read.ArtifactType

@@ -20,6 +20,10 @@ type Case struct {
 	// that it told of decide.
 	Subset bool
 
+	// Lying tells that the registry may list for an artifact what its content says is attached to another one. A signature
+	// that a trusted signer made for the artifact counts wherever it is attached.
+	Lying bool
+
 	// Roaming tells that the registry may have given any of a repository's images for any tag: whose tags they are, is for
 	// the registry to say.
 	Roaming bool
@@ -148,7 +152,7 @@ func (w *Case) artifact(repository *Repository, digest string, statement Stateme
 	if !held {
 		return No, "the manifest is not there"
 	}
-	opinion, _ := w.signed(repository, artifact, statement)
+	opinion := w.signed(repository, artifact, statement).opinion
 	if opinion == No {
 		return No, "no signature satisfies"
 	}
@@ -169,17 +173,23 @@ type attestation struct {
 // attested holds a demand against the attestations of an image.
 func (w *Case) attested(repository *Repository, image string, statement Statement, demand Demand) Opinion {
 	var found []attestation
+	undecided := false
 	for _, referrer := range repository.referrers(image, demand.Type) {
 		artifact, _ := repository.descriptorOf(referrer.digest)
-		trusted, at := w.signed(repository, artifact, statement)
-		if trusted != No {
-			found = append(found, attestation{trusted, when(repository.meets(referrer, demand)), at})
+		signed := w.signed(repository, artifact, statement)
+		if signed.opinion != No {
+			found = append(found, attestation{signed.opinion, when(repository.meets(referrer, demand)), signed.at})
 		}
+		undecided = undecided || signed.opinion == No && signed.refusedByPlugin
 	}
 	if w.Subset {
 		return min(selected("any", found), Either)
 	}
-	return selected(demand.Select, found)
+	opinion := selected(demand.Select, found)
+	if undecided && demand.Select != "any" {
+		opinion = min(opinion, Either) // a plugin that cannot run, does not say that the attestation does not count
+	}
+	return opinion
 }
 
 func (r *Repository) meets(referrer referrer, demand Demand) bool {

@@ -15,32 +15,52 @@ import (
 
 const artifactTypeSignature = "application/vnd.cncf.notary.signature"
 
-// signed is what the signatures of an artifact come to under a statement: whether one satisfies it, and when those that
-// may do so were made.
-func (w *Case) signed(repository *Repository, artifact descriptor, statement Statement) (best Opinion, at []time.Time) {
-	for _, referrer := range repository.referrers(artifact.Digest, artifactTypeSignature) {
-		if len(referrer.fields.Layers) != 1 {
-			continue
-		}
-		layer := referrer.fields.Layers[0]
-		blob, held := repository.Blobs[layer.Digest]
-		if !held || int64(len(blob)) != layer.Size {
-			continue
-		}
-		read, ok := readEnvelope(layer.MediaType, blob)
-		if !ok {
-			continue
-		}
-		opinion := w.satisfies(&read, artifact, statement)
-		best = max(best, opinion)
-		if opinion != No {
-			at = append(at, read.signingTime)
-		}
-	}
-	return best, at
+// signatures is what the signatures of an artifact come to under a statement.
+type signatures struct {
+	opinion         Opinion     // whether one satisfies it
+	at              []time.Time // when those that may do so were made
+	refusedByPlugin bool        // one would satisfy it, if the plugin that it demands had said yes
 }
 
-// satisfies holds one signature against a statement.
+func (w *Case) signed(repository *Repository, artifact descriptor, statement Statement) (s signatures) {
+	for _, referrer := range repository.referrers(artifact.Digest, artifactTypeSignature) {
+		w.add(&s, repository, referrer, artifact, statement, Yes)
+	}
+	if w.Lying {
+		for _, referrer := range repository.elsewhere(artifact.Digest, artifactTypeSignature) {
+			w.add(&s, repository, referrer, artifact, statement, Either)
+		}
+	}
+	return s
+}
+
+// add counts one signature, whose opinion is at most the one given.
+func (w *Case) add(s *signatures, repository *Repository, referrer referrer, artifact descriptor, statement Statement, most Opinion) {
+	if len(referrer.fields.Layers) != 1 {
+		return
+	}
+	layer := referrer.fields.Layers[0]
+	blob, held := repository.Blobs[layer.Digest]
+	if !held || int64(len(blob)) != layer.Size {
+		return
+	}
+	read, ok := readEnvelope(layer.MediaType, blob)
+	if !ok {
+		return
+	}
+	itself := w.satisfies(&read, artifact, statement)
+	opinion := min(itself, most)
+	if read.demandsPlugin() {
+		opinion = min(opinion, w.plugin(&read, statement))
+		s.refusedByPlugin = s.refusedByPlugin || itself != No && opinion == No
+	}
+	s.opinion = max(s.opinion, opinion)
+	if opinion != No {
+		s.at = append(s.at, read.signingTime)
+	}
+}
+
+// satisfies holds one signature against a statement, but for what a plugin has to say.
 func (w *Case) satisfies(e *envelope, artifact descriptor, statement Statement) Opinion {
 	if !e.integral() || !e.targets(artifact) {
 		return No
@@ -57,10 +77,10 @@ func (w *Case) satisfies(e *envelope, artifact descriptor, statement Statement) 
 	check(checkAuthenticity, w.authentic(e, statement))
 	check(checkExpiry, when(e.expiry.IsZero() || w.Now.Before(e.expiry)))
 	check(checkTime, when(e.timely(w.Now)))
-	if e.demandsPlugin() {
-		return min(opinion, w.plugin(e, statement))
+	if !e.demandsPlugin() {
+		opinion = min(opinion, when(e.understood()))
 	}
-	return min(opinion, when(e.understood()))
+	return opinion
 }
 
 // authentic: a certificate of the chain stands in a store of the scheme, and the leaf is one whom the statement names.

@@ -29,6 +29,7 @@ func (w *World) drawConduct() {
 		w.tell("fault: %s, of %q answers number %d", f.name, f.kind, f.nth)
 	}
 	w.Case.Subset = w.silent()
+	w.Case.Lying = slices.ContainsFunc(c.faults, func(f *fault) bool { return f.name == nameForeign })
 	w.Case.Roaming = slices.ContainsFunc(c.faults, func(f *fault) bool {
 		return f.roams || strings.HasPrefix(f.name, "digest header")
 	})
@@ -206,13 +207,15 @@ func (w *World) listFault() *fault {
 	return w.linkFault(f)
 }
 
+const nameForeign = "entries of other images"
+
 // foreignEntries lists what refers to other images.
 func (w *World) foreignEntries(edit func(string, func([]map[string]any) []map[string]any) *fault) *fault {
 	var foreign []map[string]any
 	for _, digests := range w.lists[w.images[0].repository] {
 		foreign = append(foreign, digests...)
 	}
-	return edit("entries of other images", func(e []map[string]any) []map[string]any { return append(e, foreign...) })
+	return edit(nameForeign, func(e []map[string]any) []map[string]any { return append(e, foreign...) })
 }
 
 // linkFault spoils the pages of lists.
