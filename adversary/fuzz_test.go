@@ -20,9 +20,12 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
 	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 // plainHost is a registry whose name nobody can object to.
@@ -40,7 +43,7 @@ func FuzzReferences(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		ours, err := core.ParseReference(name)
+		ours, err := image.Parse(name)
 		theirs, ok := oracle.ParseReference(name)
 		switch {
 		case err == nil && !ok && !strings.Contains(name, "@sha512:") && !strings.Contains(name, "@sha384:"):
@@ -77,11 +80,11 @@ func FuzzPatterns(f *testing.F) {
 		if err != nil {
 			return
 		}
-		plan, err := core.NewPlan(request, core.Snapshot{}, "")
+		plan, err := core.NewPlan(request, trust.Snapshot{}, "")
 		if err != nil || len(plan.Images) != 1 || plan.Images[0].Early == nil {
 			t.Fatalf("%s: %+v, %v", body, plan, err)
 		}
-		if plan.Images[0].Early.Code == core.NotSelected && (oracle.Matches(pattern, ref) || oracle.Dead(pattern)) {
+		if plan.Images[0].Early.Code == reason.NotSelected && (oracle.Matches(pattern, ref) || oracle.Dead(pattern)) {
 			t.Fatalf("%q passes %q over; it matches: %t, it can match nothing: %t", pattern, name, oracle.Matches(pattern, ref), oracle.Dead(pattern))
 		}
 	})
@@ -144,7 +147,7 @@ func FuzzTrust(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "p.json"), w.TrustFile(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
+		files, err := shelltrust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +212,7 @@ func FuzzLists(f *testing.F) {
 			return
 		}
 		w, pages := world.Bare("w9", shared.signers), 0
-		image := w.PushImage("app", "v1", "of many")
+		pushed := w.PushImage("app", "v1", "of many")
 		w.Spoil("list", func(a *world.Answer) {
 			if pages++; pages == 1 {
 				a.Status, a.Body = status, []byte(body)
@@ -218,8 +221,8 @@ func FuzzLists(f *testing.F) {
 		})
 		shared.server.Add(w)
 		shared.server.Strange()
-		repository := client.Repository(core.Reference{Registry: "w9.example", Repository: "app"})
-		subject := ocispec.Descriptor{MediaType: image.MediaType, Digest: digest.Digest(image.Digest), Size: image.Size}
+		repository := client.Repository(image.Reference{Registry: "w9.example", Repository: "app"})
+		subject := ocispec.Descriptor{MediaType: pushed.MediaType, Digest: digest.Digest(pushed.Digest), Size: pushed.Size}
 		_, _, err := repository.Referrers(t.Context(), subject, "application/vnd.example")
 		if target, more := oracle.NextLink([]string{link}); err == nil && status == 200 && more && pages < 2 {
 			t.Fatalf("Link %q: the page at %q was not asked for, and the list is taken for whole", link, target)

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 // schema is what the test reads of an OpenAPI schema.
@@ -44,7 +44,7 @@ type definition struct {
 }
 
 func TestTheDefinitionsAreThoseOfTheGoTypes(t *testing.T) {
-	for file, resource := range map[string]any{"trustpolicies": trust.PolicyResource{}, "truststores": trust.StoreResource{}} {
+	for file, resource := range map[string]any{"trustpolicies": shelltrust.PolicyResource{}, "truststores": shelltrust.StoreResource{}} {
 		text, err := os.ReadFile(filepath.Join("crds", file+".yaml"))
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestTheDefinitionsAreThoseOfTheGoTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 		version := crd.Spec.Versions[0]
-		if got := crd.Spec.Group + "/" + version.Name; got != trust.GroupVersion || crd.Spec.Scope != "Cluster" {
+		if got := crd.Spec.Group + "/" + version.Name; got != shelltrust.GroupVersion || crd.Spec.Scope != "Cluster" {
 			t.Errorf("%s: %s, scope %s", file, got, crd.Spec.Scope)
 		}
 		compare(t, file, version.Schema.OpenAPIV3Schema, reflect.TypeOf(resource))
@@ -115,7 +115,7 @@ func jsonFields(of reflect.Type) map[string]reflect.Type {
 
 func TestTheTrustSamplesCanBeUsed(t *testing.T) {
 	var log strings.Builder
-	files, err := trust.OpenFiles("samples", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})), func() {})
+	files, err := shelltrust.OpenFiles("samples", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // clock is the moment at which conditions are evaluated.
@@ -19,10 +22,10 @@ type clock struct {
 }
 
 // attested demands every attestation type of the task.
-func attested(task Task, fact Fact, now time.Time) *Finding {
+func attested(task Task, fact Fact, now time.Time) *reason.Finding {
 	for i, demand := range task.Attestations {
 		if i >= len(fact.Attestations) {
-			return &Finding{NotGathered, fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
+			return &reason.Finding{Code: reason.NotGathered, Reason: fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
 		}
 		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, &clock{now: now}); finding != nil {
 			return finding
@@ -40,7 +43,7 @@ func Settle(task Task, demand AttestationType, found AttestationsFact, digest st
 	settled := AttestationsFact{Settled: &Settlement{
 		Finding:   finding,
 		Clocked:   clock.read,
-		Lasting:   (finding == nil || finding.Code.Lasting()) && !found.revocationOpen(),
+		Lasting:   (finding == nil || finding.Code.Definitive()) && !found.revocationOpen(),
 		KeepUntil: found.KeepUntil(),
 		Logged:    found.logged(),
 	}}
@@ -50,14 +53,14 @@ func Settle(task Task, demand AttestationType, found AttestationsFact, digest st
 	return settled
 }
 
-func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, clock *clock) *Finding {
+func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, clock *clock) *reason.Finding {
 	switch {
 	case found.Failure != nil:
 		return found.Failure
 	case found.Settled != nil && len(found.Candidates) == 0:
 		return found.Settled.Finding
 	case len(found.Candidates) == 0:
-		return &Finding{AttestationMissing, fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
+		return &reason.Finding{Code: reason.AttestationMissing, Reason: fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
 	}
 	trusted, passedOver := sortOut(found.Candidates, task.Ref, clock.now)
 	if undecided := firstUndecided(passedOver); undecided != nil && demand.Select != SelectAny {
@@ -73,7 +76,7 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 }
 
 // sortOut parts the attestations that count from the findings on those that do not.
-func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (trusted []AttestationFact, passedOver []Finding) {
+func sortOut(candidates []AttestationFact, ref image.Reference, now time.Time) (trusted []AttestationFact, passedOver []reason.Finding) {
 	for _, candidate := range candidates {
 		finding := candidate.Foreign
 		if finding == nil {
@@ -92,22 +95,22 @@ func sortOut(candidates []AttestationFact, ref Reference, now time.Time) (truste
 }
 
 // unsigned is unsatisfied for an attestation, which the reason names: the image has signatures of its own.
-func unsigned(candidate AttestationFact, ref Reference, now time.Time) *Finding {
+func unsigned(candidate AttestationFact, ref image.Reference, now time.Time) *reason.Finding {
 	finding := unsatisfied(candidate.Signature, ref.Pinned(candidate.Digest), now)
-	if finding == nil || finding.Code == NoSignature {
+	if finding == nil || finding.Code == reason.NoSignature {
 		return finding
 	}
-	return &Finding{finding.Code, fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
+	return &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
 }
 
-func untrusted(task Task, demand AttestationType, passedOver []Finding) *Finding {
+func untrusted(task Task, demand AttestationType, passedOver []reason.Finding) *reason.Finding {
 	if undecided := firstUndecided(passedOver); undecided != nil {
 		return undecided
 	}
-	if task.Statement.Level == LevelSkip {
-		return &Finding{AttestationUntrusted, fmt.Sprintf("statement %q of trust policy %q has level skip, under which no attestation of type %q can be trusted; raise the level", task.Statement.Name, task.Policy, demand.Name)}
+	if task.Statement.Level == trust.LevelSkip {
+		return &reason.Finding{Code: reason.AttestationUntrusted, Reason: fmt.Sprintf("statement %q of trust policy %q has level skip, under which no attestation of type %q can be trusted; raise the level", task.Statement.Name, task.Policy, demand.Name)}
 	}
-	return &Finding{AttestationUntrusted, fmt.Sprintf("no attestation of type %q is signed as trust policy %q demands: %s", demand.Name, task.Policy, reasons(passedOver))}
+	return &reason.Finding{Code: reason.AttestationUntrusted, Reason: fmt.Sprintf("no attestation of type %q is signed as trust policy %q demands: %s", demand.Name, task.Policy, reasons(passedOver))}
 }
 
 // Decisive picks those of the trusted attestations that the conditions are held against: the most recently
@@ -126,8 +129,8 @@ func Decisive(by Select, trusted []AttestationFact) []AttestationFact {
 
 // meets holds the conditions against the decisive attestations: each of them must meet, or one of them for
 // SelectAny. What was passed over without being decided could be that one.
-func meets(demand AttestationType, decisive []AttestationFact, passedOver []Finding, clock *clock) *Finding {
-	var unmet []Finding
+func meets(demand AttestationType, decisive []AttestationFact, passedOver []reason.Finding, clock *clock) *reason.Finding {
+	var unmet []reason.Finding
 	for _, attestation := range decisive {
 		finding := meet(demand, attestation, clock)
 		switch {
@@ -145,10 +148,10 @@ func meets(demand AttestationType, decisive []AttestationFact, passedOver []Find
 	if undecided := firstUndecided(slices.Concat(unmet, passedOver)); undecided != nil {
 		return undecided
 	}
-	return &Finding{unmet[0].Code, reasons(unmet)}
+	return &reason.Finding{Code: unmet[0].Code, Reason: reasons(unmet)}
 }
 
-func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Finding {
+func meet(demand AttestationType, attestation AttestationFact, clock *clock) *reason.Finding {
 	finding := attestation.Unusable
 	if finding == nil {
 		judged := attestation.judged(demand, clock)
@@ -157,14 +160,14 @@ func meet(demand AttestationType, attestation AttestationFact, clock *clock) *Fi
 	if finding == nil {
 		return nil
 	}
-	return &Finding{finding.Code, fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
+	return &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
 }
 
 // Judgement is what holding a demand's conditions against one payload gave.
 type Judgement struct {
-	Finding *Finding  // why they are not met; nil when they are
-	At      time.Time // the moment
-	Clocked bool      // they read the clock, so that it is of that moment only
+	Finding *reason.Finding // why they are not met; nil when they are
+	At      time.Time       // the moment
+	Clocked bool            // they read the clock, so that it is of that moment only
 }
 
 // Judge holds a demand's conditions against a payload, so that attestations can be settled without having all of their
@@ -175,13 +178,13 @@ func Judge(demand AttestationType, payload []byte, now time.Time, ended func() b
 	switch result.Outcome {
 	case condition.Met:
 	case condition.Unmet:
-		judged.Finding = &Finding{ConditionUnmet, result.Reason}
+		judged.Finding = &reason.Finding{Code: reason.ConditionUnmet, Reason: result.Reason}
 	case condition.DocumentInvalid:
-		judged.Finding = &Finding{AttestationInvalid, result.Reason}
+		judged.Finding = &reason.Finding{Code: reason.AttestationInvalid, Reason: result.Reason}
 	case condition.Ended:
-		judged.Finding = &Finding{Timeout, result.Reason}
+		judged.Finding = &reason.Finding{Code: reason.Timeout, Reason: result.Reason}
 	default:
-		judged.Finding = &Finding{ConditionInvalid, result.Reason}
+		judged.Finding = &reason.Finding{Code: reason.ConditionInvalid, Reason: result.Reason}
 	}
 	return judged
 }

@@ -1,17 +1,20 @@
 package core
 
-import "strings"
+import (
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+)
 
 // Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
 // image, a pointer for every pod spec.
 const (
-	maxDepth   = 100     // of lists and objects in each other
-	maxKey     = 1024    // bytes, of an object's key
-	maxShape   = 100_000 // lists, objects and commas: what is between them takes time to decode, which nothing ends
-	maxImages  = 1000    // images
-	maxSpecs   = 1000    // pod specs in an object
-	maxPointer = 512     // bytes, of a pointer to a pod spec or to an image
-	maxTypes   = 100     // attestation types
+	maxDepth    = 100     // of lists and objects in each other
+	maxKey      = 1024    // bytes, of an object's key
+	maxShape    = 100_000 // lists, objects and commas: what is between them takes time to decode, which nothing ends
+	maxImages   = 1000    // images
+	maxSpecs    = 1000    // pod specs in an object
+	maxPointer  = 512     // bytes, of a pointer to a pod spec or to an image
+	maxTypes    = 100     // attestation types
+	maxPatterns = 1000    // of imageReferences
 )
 
 // boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys, or with more
@@ -52,22 +55,8 @@ func boundShape(data []byte) error {
 
 // boundName refuses a name that is too long to be told for every image.
 func boundName(field, name string) error {
-	if len(name) > MaxName {
-		return invalid(field, "is %d bytes; a name has at most %d", len(name), MaxName)
+	if len(name) > reason.MaxName {
+		return invalid(field, "is %d bytes; a name has at most %d", len(name), reason.MaxName)
 	}
 	return nil
-}
-
-// Bounds on what a finding tells of a stranger's words, bytes: findings are kept, joined and logged.
-const (
-	MaxWords = 1000
-	MaxName  = 255 // of a media type, which is two names of at most 127 (RFC 6838, section 4.2)
-)
-
-// Clip keeps the first bytes of a text that is over a bound.
-func Clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "..."
 }

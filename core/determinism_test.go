@@ -11,6 +11,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // TestSameInputSameBytes runs every golden case again and again.
@@ -78,10 +79,10 @@ func TestCasesDoNotMeet(t *testing.T) {
 }
 
 // everything is trust under which each image is verified, by the policy that requests without one get.
-func everything() core.Snapshot {
-	return core.Snapshot{Policies: map[string]core.TrustPolicy{"default": {
+func everything() trust.Snapshot {
+	return trust.Snapshot{Policies: map[string]trust.Policy{"default": {
 		Name:       "default",
-		Statements: []core.Statement{{Name: "all", RegistryScopes: []string{"*"}, Level: "strict"}},
+		Statements: []trust.Statement{{Name: "all", RegistryScopes: []string{"*"}, Level: "strict"}},
 	}}}
 }
 

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 var update = flag.Bool("update", false, "rewrite what the golden cases expect")
@@ -28,7 +30,7 @@ const goldenDir = "../testdata/golden"
 type goldenCase struct {
 	archive *txtar.Archive
 	request []byte
-	trust   core.Snapshot
+	trust   trust.Snapshot
 	dflt    string // the service's default trust policy; "" for none
 	facts   []core.Fact
 	clock   time.Time
@@ -62,8 +64,8 @@ func TestGolden(t *testing.T) {
 
 // TestGoldenCoversEveryCode demands a golden case for every code that the core documents.
 func TestGoldenCoversEveryCode(t *testing.T) {
-	exempt := map[core.Code]string{core.RequestTooLarge: "the function bounds the body before the core sees it"}
-	seen := map[core.Code]bool{}
+	exempt := map[reason.Code]string{reason.RequestTooLarge: "the function bounds the body before the core sees it"}
+	seen := map[reason.Code]bool{}
 	for _, path := range goldenPaths(t) {
 		plan, verdict, err := readGolden(t, path).run()
 		var refused *core.RequestError
@@ -77,7 +79,7 @@ func TestGoldenCoversEveryCode(t *testing.T) {
 			seen[result.Code] = true
 		}
 	}
-	for _, info := range core.Codes() {
+	for _, info := range reason.Codes() {
 		if exempt[info.Code] == "" && !seen[info.Code] {
 			t.Errorf("no golden case gives %s", info.Code)
 		}
@@ -223,9 +225,9 @@ func decodeStrictly(data []byte, into any) error {
 type trustFile struct {
 	Default  string `json:"default"` // the service's default trust policy
 	Policies []struct {
-		Name       string           `json:"name"`
-		Problem    string           `json:"problem"`
-		Statements []core.Statement `json:"statements"`
+		Name       string            `json:"name"`
+		Problem    string            `json:"problem"`
+		Statements []trust.Statement `json:"statements"`
 	} `json:"policies"`
 	Stores []struct {
 		Type         string   `json:"type"`
@@ -235,13 +237,13 @@ type trustFile struct {
 	} `json:"stores"`
 }
 
-func (f trustFile) snapshot() core.Snapshot {
-	snapshot := core.Snapshot{Policies: map[string]core.TrustPolicy{}, Stores: map[core.StoreRef]core.TrustStore{}}
+func (f trustFile) snapshot() trust.Snapshot {
+	snapshot := trust.Snapshot{Policies: map[string]trust.Policy{}, Stores: map[trust.StoreRef]trust.Store{}}
 	for _, p := range f.Policies {
-		snapshot.Policies[p.Name] = core.TrustPolicy{Name: p.Name, Problem: p.Problem, Statements: p.Statements}
+		snapshot.Policies[p.Name] = trust.Policy{Name: p.Name, Problem: p.Problem, Statements: p.Statements}
 	}
 	for _, s := range f.Stores {
-		store := core.TrustStore{Ref: core.StoreRef{Type: s.Type, Name: s.Name}, Problem: s.Problem}
+		store := trust.Store{Ref: trust.StoreRef{Type: s.Type, Name: s.Name}, Problem: s.Problem}
 		for _, text := range s.Certificates {
 			store.Certificates = append(store.Certificates, &x509.Certificate{Raw: []byte(text)})
 		}
@@ -262,8 +264,8 @@ type factFile struct {
 }
 
 type findingFile struct {
-	Code   core.Code `json:"code"`
-	Reason string    `json:"reason"`
+	Code   reason.Code `json:"code"`
+	Reason string      `json:"reason"`
 }
 
 type signatureFile struct {
@@ -299,11 +301,11 @@ func (f factFile) fact() core.Fact {
 	return fact
 }
 
-func (f *findingFile) finding() *core.Finding {
+func (f *findingFile) finding() *reason.Finding {
 	if f == nil {
 		return nil
 	}
-	return &core.Finding{Code: f.Code, Reason: f.Reason}
+	return &reason.Finding{Code: f.Code, Reason: f.Reason}
 }
 
 func (f signatureFile) fact() core.SignatureFact {

@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it at whatever depth and
@@ -48,7 +51,7 @@ func searched(object map[string]any) (found search) {
 
 // podSpec is a pod spec inside an object.
 type podSpec struct {
-	pointer Pointer
+	pointer image.Pointer
 	fields  map[string]any
 }
 
@@ -90,7 +93,7 @@ func (s *search) podSpecs(path []string, value any) {
 }
 
 func (s *search) add(path []string, spec map[string]any) {
-	var at Pointer
+	var at image.Pointer
 	for _, name := range path {
 		if at = at.Field(name); len(at) > maxPointer {
 			s.err = invalid("object", "has a pod spec in a place whose pointer is over %d bytes", maxPointer)
@@ -220,7 +223,7 @@ func (s podSpec) imageVolumes() ([]Image, error) {
 
 // imageAt reads the image field of a container or volume source. An absent image is an error, because a
 // webhook that runs later could fill it in unverified.
-func imageAt(kind string, holder map[string]any, field string, at Pointer) (Image, error) {
+func imageAt(kind string, holder map[string]any, field string, at image.Pointer) (Image, error) {
 	pointer := at.Field(field)
 	if other := inOtherCase(holder, field); other != "" {
 		return Image{}, invalid(objectField(at.Field(other)), "would be read by some as %s; spell it as Kubernetes does", field)
@@ -229,7 +232,7 @@ func imageAt(kind string, holder map[string]any, field string, at Pointer) (Imag
 	if !ok || written == "" {
 		return Image{}, invalid(objectField(pointer), "is not a name; every container and image volume must name its image")
 	}
-	ref, err := ParseReference(written)
+	ref, err := image.Parse(written)
 	if err != nil {
 		return Image{}, invalid(objectField(pointer), "%v", err)
 	}
@@ -237,8 +240,8 @@ func imageAt(kind string, holder map[string]any, field string, at Pointer) (Imag
 	if name == "" {
 		name = fmt.Sprint(pointer)
 	}
-	return Image{Kind: kind, Name: Clip(name, MaxName), Pointer: pointer, Written: written, Ref: ref}, nil
+	return Image{Kind: kind, Name: reason.Clip(name, reason.MaxName), Pointer: pointer, Written: written, Ref: ref}, nil
 }
 
 // objectField writes a pointer inside the object as the field of the request that it is.
-func objectField(p Pointer) string { return "object" + strings.ReplaceAll(string(p), "/", ".") }
+func objectField(p image.Pointer) string { return "object" + strings.ReplaceAll(string(p), "/", ".") }

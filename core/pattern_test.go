@@ -5,95 +5,8 @@ import (
 	"testing"
 	"time"
 
-	kyverno "github.com/kyverno/kyverno/ext/wildcard"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
-
-// FuzzPattern holds that a pattern which is accepted selects an image, by the judgement of Kyverno's matcher too.
-func FuzzPattern(f *testing.F) {
-	digest := strings.Repeat("0123456789abcdef", 4)
-	for _, s := range []string{
-		"*", "**", "?*", "ghcr.io/acme/*", "GHCR.io:0443/acme/*", "index.docker.io/*", "*.docker.io/nginx:*", "nginx", "nginx*", "library/nginx:*",
-		"https://reg/*", " reg/*", "reg/*\n", "*@sha256:*", "*:v?@sha256:" + digest, "*@sha512:*", "[::1]:5000/*", "[fd00:*/x", "10.*/x", "10.0.0.*:5000/*",
-		"*:70000/*", "*/Acme/*", "*:V1", "ghcr.io/*:" + strings.Repeat("a", 129), "é*", "docker.io/nginx", "*/*/*/*/*:v*@*", "*a*a*a*a*a*a*a*a*b", "my_reg.example/*",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, written string) {
-		reader := patterns{left: maxSearch}
-		pattern, err := reader.parse("field", written)
-		if err != nil {
-			return
-		}
-		left := effort(maxSearch)
-		example := references.example(pattern, &left)
-		ref, err := ParseReference(example)
-		if err != nil {
-			t.Fatalf("%q is accepted for %q, which is no reference: %v", written, example, err)
-		}
-		if !kyverno.Match(pattern, example) {
-			t.Fatalf("%q is accepted for %q, which Kyverno does not match", written, example)
-		}
-		if !selects(t, pattern, ref) {
-			t.Fatalf("%q is accepted for %q, which it does not select", written, example)
-		}
-		if again, err := (&patterns{left: maxSearch}).parse("field", pattern); err != nil || again != pattern {
-			t.Fatalf("%q is %q, and that is %q: %v", written, pattern, again, err)
-		}
-	})
-}
-
-// FuzzPatternOfReference holds that a pattern which is made of a reference's name, by putting a wildcard for a part of it,
-// is accepted and selects it.
-func FuzzPatternOfReference(f *testing.F) {
-	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
-	for _, name := range []string{
-		"nginx", "ghcr.io/acme/app:v1", "reg.example:0443/a/b/c_d__e-f.g@" + digest, "[::1]:5000/x", "10.0.0.1:5000/x:V1_.-", "localhost/x", "reg:443/x", "1-a.0x.12x/x",
-		"[2001:db8:0:1::1]/x", "reg.example/x@sha512:" + strings.Repeat("0123456789abcdef", 8), "reg.example/x:v1@sha384:" + strings.Repeat("0123456789abcdef", 6),
-	} {
-		for i := range uint16(8) {
-			f.Add(name, i*5, i*7, i%2 == 0)
-		}
-	}
-	f.Fuzz(func(t *testing.T, name string, from, to uint16, single bool) {
-		ref, err := ParseReference(name)
-		if err != nil {
-			return
-		}
-		for _, spelling := range ref.spellings() {
-			i, j := int(from)%len(spelling), int(to)%len(spelling)
-			if i > j {
-				i, j = j, i
-			}
-			wild := "*"
-			if single {
-				if wild = strings.Repeat("?", j-i); j-i > maxLabel/2 {
-					continue // the text that is found for it may have too long a label, and is not taken then
-				}
-			}
-			pattern := spelling[:i] + wild + spelling[j:]
-			if len(pattern) > maxPattern || strings.HasPrefix(pattern, "[") && !strings.Contains(pattern, "]") || strings.Contains(spelling, "[") && i < strings.Index(spelling, "]") {
-				continue // of the addresses under wildcards not all are found
-			}
-			written, err := (&patterns{left: maxSearch}).parse("field", pattern)
-			if err != nil {
-				t.Fatalf("%q matches %q and is refused: %v", pattern, spelling, err)
-			}
-			if !selects(t, written, ref) {
-				t.Fatalf("%q is read as %q and does not select %q", pattern, written, spelling)
-			}
-		}
-	})
-}
-
-// selects tells whether imageReferences with the pattern select a reference.
-func selects(t *testing.T, pattern string, ref Reference) bool {
-	t.Helper()
-	plan, err := NewPlan(Request{Images: []Image{{Ref: ref}}, ImageReferences: []string{pattern}}, Snapshot{}, "default")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan.Images[0].Early.Code != NotSelected
-}
 
 // TestPatternsAreBounded holds the worst known patterns to the work that is allowed, whatever comes of them.
 func TestPatternsAreBounded(t *testing.T) {
@@ -106,32 +19,11 @@ func TestPatternsAreBounded(t *testing.T) {
 			start := time.Now()
 			request, err := ParseRequest([]byte(`{"object":{"spec":{"containers":[` + containers + `]}},"imageReferences":[` + patterns + `]}`))
 			if err == nil {
-				_, err = NewPlan(request, Snapshot{}, "default")
+				_, err = NewPlan(request, trust.Snapshot{}, "default")
 			}
 			if took := time.Since(start); took > 5*time.Second { // some 0.05 s, and without the bounds minutes
 				t.Errorf("took %s: %v", took, err)
 			}
 		})
-	}
-	var left effort = maxMatching
-	for left >= 0 {
-		matches(strings.Repeat("*a", 250)+"*b", []string{image}, &left)
-	}
-	if matches("*", []string{image}, &left) {
-		t.Error("what is not compared matches")
-	}
-}
-
-// BenchmarkWorstPatterns is what patterns can cost at most, read and held against images.
-func BenchmarkWorstPatterns(b *testing.B) {
-	image := "ghcr.io/" + strings.Repeat("a", 250) + ":" + strings.Repeat("a", 120)
-	for b.Loop() {
-		reader := patterns{left: maxSearch}
-		for reader.left >= 0 {
-			_, _ = reader.parse("field", strings.Repeat("*a", 250)+"*")
-		}
-		for left := effort(maxMatching); left >= 0; {
-			matches(strings.Repeat("*a", 250)+"*b", []string{image}, &left)
-		}
 	}
 }

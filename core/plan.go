@@ -3,9 +3,12 @@ package core
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
@@ -18,42 +21,36 @@ type Plan struct {
 // PlannedImage is an image and either the index of its Task, or the reason why it has none.
 type PlannedImage struct {
 	Image Image
-	Task  int      // index into Plan.Tasks; meaningless when Early is set
-	Early *Finding // decided without facts; nil when facts are needed
-}
-
-// Finding is a code with the sentence that explains it.
-type Finding struct {
-	Code   Code
-	Reason string
+	Task  int             // index into Plan.Tasks; meaningless when Early is set
+	Early *reason.Finding // decided without facts; nil when facts are needed
 }
 
 // Task asks the shell for one Fact.
 type Task struct {
-	Ref          Reference
+	Ref          image.Reference
 	Policy       string            // name of the trust policy
-	Statement    Statement         // that covers the reference
+	Statement    trust.Statement   // that covers the reference
 	Revision     string            // hash of the statement and its trust stores
 	Attestations []AttestationType // that the image must carry, in the request's order
 }
 
 // MissingPolicyError is what a request gets that names no trust policy where there is no default either.
-func MissingPolicyError(snapshot Snapshot) error {
-	return invalid("trustPolicy", "is missing and the service has no default; name one of: %s", names(snapshot))
+func MissingPolicyError(snapshot trust.Snapshot) error {
+	return invalid("trustPolicy", "is missing and the service has no default; name one of: %s", snapshot.PolicyNames())
 }
 
 // NewPlan plans a request under a snapshot of trust. defaultPolicy serves requests that name no trust policy.
-func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, error) {
+func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Plan, error) {
 	name, _ := lo.Coalesce(request.TrustPolicy, defaultPolicy)
 	if name == "" {
 		return Plan{}, MissingPolicyError(snapshot)
 	}
 	plan := Plan{Policy: name}
 	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
-	policy, unusable := snapshot.usable(name)
+	policy, unusable := snapshot.Usable(name)
 	p := planner{
 		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
-		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]AttestationType{}, left: maxMatching,
+		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]AttestationType{}, matcher: image.NewMatcher(),
 	}
 	for _, image := range request.Images {
 		entry, ok := planned[image.Ref.String()]
@@ -61,7 +58,7 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 			entry = plan.add(p.image(image.Ref))
 			planned[image.Ref.String()] = entry
 		}
-		if p.left < 0 {
+		if p.matcher.Exhausted() {
 			return Plan{}, invalid("imageReferences", "and the patterns of attestations have too many wildcards for so many images; use fewer and shorter patterns")
 		}
 		entry.Image = image
@@ -70,27 +67,8 @@ func NewPlan(request Request, snapshot Snapshot, defaultPolicy string) (Plan, er
 	return plan, nil
 }
 
-// usable gives a trust policy with its scopes read, or says why no image can be verified under it.
-func (s Snapshot) usable(name string) (TrustPolicy, *Finding) {
-	policy, ok := s.Policies[name]
-	if !ok {
-		return policy, &Finding{TrustPolicyNotFound, fmt.Sprintf("trust policy %q does not exist; known are: %s", name, names(s))}
-	}
-	if policy.Problem == "" && policy.scopes == nil {
-		scopes, err := policy.ReadScopes()
-		if err != nil {
-			policy.Problem = err.Error()
-		}
-		policy.scopes = scopes
-	}
-	if policy.Problem != "" {
-		return policy, &Finding{TrustPolicyInvalid, fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
-	}
-	return policy, nil
-}
-
 // add takes in the task for a reference, unless it was decided early.
-func (p *Plan) add(task Task, early *Finding) PlannedImage {
+func (p *Plan) add(task Task, early *reason.Finding) PlannedImage {
 	if early != nil {
 		return PlannedImage{Early: early}
 	}
@@ -101,36 +79,36 @@ func (p *Plan) add(task Task, early *Finding) PlannedImage {
 // planner plans the images of one request. What many of them have in common it makes once.
 type planner struct {
 	request   Request
-	snapshot  Snapshot
-	policy    TrustPolicy
-	unusable  *Finding                     // why the policy cannot be used; nil when it can
+	snapshot  trust.Snapshot
+	policy    trust.Policy
+	unusable  *reason.Finding              // why the policy cannot be used; nil when it can
 	patterns  []string                     // of imageReferences
 	revisions map[int]string               // by statement
 	demands   map[string][]AttestationType // by the rules that add up to them
-	left      effort
+	matcher   *image.Matcher
 }
 
-func (p *planner) image(ref Reference) (Task, *Finding) {
+func (p *planner) image(ref image.Reference) (Task, *reason.Finding) {
 	var spellings []string
 	if len(p.patterns)+len(p.request.Attestations) > 0 {
-		spellings = ref.spellings()
+		spellings = ref.Spellings()
 	}
 	switch {
-	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return p.matches(pattern, ref, spellings) }):
-		return Task{}, &Finding{NotSelected, "no pattern of imageReferences matches it"}
+	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return p.matcher.Matches(pattern, ref, spellings) }):
+		return Task{}, &reason.Finding{Code: reason.NotSelected, Reason: "no pattern of imageReferences matches it"}
 	case p.unusable != nil:
 		return Task{}, p.unusable
 	}
-	i := p.policy.statementFor(ref)
+	i := p.policy.StatementFor(ref)
 	if i < 0 {
-		return Task{}, &Finding{ScopeNotCovered, fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", p.policy.Name, ref.Name())}
+		return Task{}, &reason.Finding{Code: reason.ScopeNotCovered, Reason: fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", p.policy.Name, ref.Name())}
 	}
 	statement := p.policy.Statements[i]
-	if p.request.RequireDigest && ref.Digest == "" && statement.Level != LevelSkip {
-		return Task{}, &Finding{NotPinned, "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
+	if p.request.RequireDigest && ref.Digest == "" && statement.Level != trust.LevelSkip {
+		return Task{}, &reason.Finding{Code: reason.NotPinned, Reason: "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
 	}
 	if _, ok := p.revisions[i]; !ok {
-		p.revisions[i] = p.snapshot.revision(p.policy, i)
+		p.revisions[i] = p.snapshot.Revision(p.policy, i)
 	}
 	return Task{
 		Ref:          ref,
@@ -141,24 +119,14 @@ func (p *planner) image(ref Reference) (Task, *Finding) {
 	}, nil
 }
 
-// matches tells whether a pattern matches an image. Where a digest names the image, no runtime reads its tag, and anyone may
-// leave it out or write another. So the tag of a pattern is not held against it: an image that was pinned stays demanded of.
-func (p *planner) matches(pattern string, ref Reference, spellings []string) bool {
-	if matches(pattern, spellings, &p.left) {
-		return true
-	}
-	tagless := withoutTag(pattern)
-	return ref.Digest != "" && tagless != pattern && matches(tagless, spellings, &p.left)
-}
-
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
-func (p *planner) attestations(ref Reference, spellings []string) []AttestationType {
+func (p *planner) attestations(ref image.Reference, spellings []string) []AttestationType {
 	if len(p.request.Attestations) == 0 {
 		return nil
 	}
 	matching := make([]byte, len(p.request.Attestations)) // a key, with a byte per rule
 	for i, rule := range p.request.Attestations {
-		if p.matches(rule.ImageReference, ref, spellings) {
+		if p.matcher.Matches(rule.ImageReference, ref, spellings) {
 			matching[i] = 1
 		}
 	}
@@ -173,17 +141,4 @@ func (p *planner) attestations(ref Reference, spellings []string) []AttestationT
 	}
 	p.demands[string(matching)] = types
 	return types
-}
-
-// names lists the trust policies for a person, cut where a cluster has very many.
-func names(snapshot Snapshot) string {
-	const most = 20
-	known := sortedKeys(snapshot.Policies)
-	if len(known) == 0 {
-		return "none"
-	}
-	if len(known) > most {
-		return strings.Join(known[:most], ", ") + fmt.Sprintf(" and %d more", len(known)-most)
-	}
-	return strings.Join(known, ", ")
 }

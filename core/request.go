@@ -17,6 +17,8 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Request is a parsed body of POST /checkimages or /verify.
@@ -30,21 +32,16 @@ type Request struct {
 
 // Image is an image field of the resource under admission.
 type Image struct {
-	Kind    string  // "container", "init container", "ephemeral container", "image volume", or a custom group's name
-	Name    string  // of the container or volume
-	Pointer Pointer // to the image field
-	Written string  // the image as the caller wrote it
-	Ref     Reference
+	Kind    string        // "container", "init container", "ephemeral container", "image volume", or a custom group's name
+	Name    string        // of the container or volume
+	Pointer image.Pointer // to the image field
+	Written string        // the image as the caller wrote it
+	Ref     image.Reference
 }
 
-// pinned names the image by digest. It keeps the registry's usual port where that was written, since a node finds its
-// credentials by what is written.
+// pinned names the image by digest.
 func (i Image) pinned(digest string) string {
-	ref := i.Ref
-	if written, _, _ := strings.Cut(i.Written, "/"); ref.Registry != dockerHub && strings.EqualFold(written, ref.Registry+defaultPort) {
-		ref.Registry += defaultPort
-	}
-	return ref.Pinned(digest)
+	return i.Ref.PinnedAs(i.Written, digest)
 }
 
 // AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
@@ -110,9 +107,9 @@ type (
 
 // RequestError says which field of a request is wrong, and what to do.
 type RequestError struct {
-	Code  Code   // RequestInvalid, RequestTooLarge or a code that Plan gives
-	Field string // path of the field, "" for the body as a whole
-	Text  string // what is wrong and what to do, without the field
+	Code  reason.Code // RequestInvalid, RequestTooLarge or a code that Plan gives
+	Field string      // path of the field, "" for the body as a whole
+	Text  string      // what is wrong and what to do, without the field
 }
 
 // Error is one sentence for the policy's author.
@@ -124,7 +121,7 @@ func (e *RequestError) Error() string {
 }
 
 func invalid(field, format string, args ...any) error {
-	return &RequestError{Code: RequestInvalid, Field: Clip(field, 2*MaxWords), Text: Clip(fmt.Sprintf(format, args...), 2*MaxWords)}
+	return &RequestError{Code: reason.RequestInvalid, Field: reason.Clip(field, 2*reason.MaxWords), Text: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
 }
 
 // body is the wire form of a request. Metadata and Insecure come from policies written for older services:
@@ -245,12 +242,12 @@ func (b body) request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	reader := patterns{left: maxSearch}
-	selecting, err := reader.all(b.ImageReferences)
+	reader := image.NewPatterns()
+	selecting, err := parsePatterns(b.ImageReferences, reader)
 	if err != nil {
 		return Request{}, err
 	}
-	rules, err := parseAttestations(b.Attestations, &reader)
+	rules, err := parseAttestations(b.Attestations, reader)
 	if err != nil {
 		return Request{}, err
 	}
@@ -321,8 +318,8 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 	var images []Image
 	for _, group := range sortedKeys(groups) {
 		switch {
-		case len(group) > MaxName:
-			return nil, invalid("images", "has a group with a name of over %d bytes", MaxName)
+		case len(group) > reason.MaxName:
+			return nil, invalid("images", "has a group with a name of over %d bytes", reason.MaxName)
 		case group == "":
 			return nil, invalid("images", "has a group with an empty name")
 		case groups[group] == nil:
@@ -337,7 +334,7 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			image.Kind, image.Name = kindOfGroup(group), Clip(name, MaxName)
+			image.Kind, image.Name = kindOfGroup(group), reason.Clip(name, reason.MaxName)
 			if images = append(images, image); len(images) > maxImages {
 				return nil, invalid("images", "names over %d images", maxImages)
 			}
@@ -355,11 +352,11 @@ func (info imageInfo) image(field string) (Image, error) {
 		}
 		written, from = info.assembled(), ".path"
 	}
-	ref, err := ParseReference(written)
+	ref, err := image.Parse(written)
 	if err != nil {
 		return Image{}, invalid(field+from, "%v", err)
 	}
-	if _, name, _ := strings.Cut(written, "/"); isImageID(name) { // Kyverno puts a registry before all that has none
+	if _, name, _ := strings.Cut(written, "/"); image.IsID(name) { // Kyverno puts a registry before all that has none
 		return Image{}, invalid(field+from, "%q may be the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", written)
 	}
 	if err := info.contradicts(field, ref); err != nil {
@@ -374,7 +371,7 @@ func (info imageInfo) image(field string) (Image, error) {
 	if len(info.JSONPointer) > maxPointer {
 		return Image{}, invalid(field+".jsonPointer", "is %d bytes; a pointer has at most %d", len(info.JSONPointer), maxPointer)
 	}
-	pointer, err := ParsePointer(info.JSONPointer)
+	pointer, err := image.ParsePointer(info.JSONPointer)
 	if err != nil {
 		return Image{}, invalid(field+".jsonPointer", "%v", err)
 	}
@@ -395,9 +392,9 @@ func (info imageInfo) assembled() string {
 	return name
 }
 
-func (info imageInfo) contradicts(field string, ref Reference) error {
+func (info imageInfo) contradicts(field string, ref image.Reference) error {
 	if info.Path != "" {
-		named, err := ParseReference(imageInfo{Registry: info.Registry, Path: info.Path}.assembled())
+		named, err := image.Parse(imageInfo{Registry: info.Registry, Path: info.Path}.assembled())
 		if err != nil {
 			return invalid(field+".path", "%v", err)
 		}
@@ -411,7 +408,7 @@ func (info imageInfo) contradicts(field string, ref Reference) error {
 	if info.Tag == "" {
 		return nil
 	}
-	if tagged, err := ParseReference(ref.Name() + ":" + info.Tag); err != nil || tagged.Tag != info.Tag {
+	if tagged, err := image.Parse(ref.Name() + ":" + info.Tag); err != nil || tagged.Tag != info.Tag {
 		return invalid(field+".tag", "is %q, which is not a tag", info.Tag)
 	}
 	if ref.Tag != "" && info.Tag != ref.Tag {
@@ -432,14 +429,30 @@ func kindOfGroup(group string) string {
 	return group
 }
 
-func parseAttestations(entries []attestation, reader *patterns) ([]AttestationRule, error) {
+// parsePatterns gives the canonical form of the patterns of imageReferences.
+func parsePatterns(written []string, reader *image.Patterns) ([]string, error) {
+	if len(written) > maxPatterns {
+		return nil, invalid("imageReferences", "lists %d patterns; at most %d are read", len(written), maxPatterns)
+	}
+	var canonical []string
+	for i, pattern := range written {
+		parsed, err := reader.Parse(pattern)
+		if err != nil {
+			return nil, invalid(fmt.Sprintf("imageReferences[%d]", i), "%v", err)
+		}
+		canonical = append(canonical, parsed)
+	}
+	return canonical, nil
+}
+
+func parseAttestations(entries []attestation, reader *image.Patterns) ([]AttestationRule, error) {
 	var rules []AttestationRule
 	count := 0
 	for i, entry := range entries {
 		field := fmt.Sprintf("attestations[%d]", i)
-		pattern, err := reader.parse(field+".imageReference", entry.ImageReference)
+		pattern, err := reader.Parse(entry.ImageReference)
 		if err != nil {
-			return nil, err
+			return nil, invalid(field+".imageReference", "%v", err)
 		}
 		if len(entry.Type) == 0 {
 			return nil, invalid(field+".type", "is empty; list the attestation types that the image must carry")

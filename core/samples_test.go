@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // TestSamplesJudgeRealDocuments runs each sample of a policy's attestations against documents as the tools write
@@ -20,41 +23,41 @@ func TestSamplesJudgeRealDocuments(t *testing.T) {
 	tests := map[string]struct {
 		sample, document string
 		now              time.Time
-		want             Code
+		want             reason.Code
 		says             string
 	}{
-		"CycloneDX without copyleft":            {gpl, "cyclonedx-good.json", soon, Verified, ""},
-		"CycloneDX with the GPL as id":          {gpl, "cyclonedx-gpl-id.json", soon, ConditionUnmet, `"GPL-3.0-or-later"`},
-		"CycloneDX with the GPL in expression":  {gpl, "cyclonedx-gpl-expression.json", soon, ConditionUnmet, `"MIT AND GPL-3.0-only"`},
-		"CycloneDX with the GPL as name":        {gpl, "cyclonedx-gpl-name.json", soon, ConditionUnmet, `"GNU General Public License v3 (GPLv3)"`},
-		"SPDX without copyleft":                 {"licences-spdx.yaml", "spdx-good.json", soon, Verified, ""},
-		"SPDX with the GPL declared":            {"licences-spdx.yaml", "spdx-gpl-declared.json", soon, ConditionUnmet, `"BSD-3-Clause AND GPL-3.0-or-later"`},
-		"SPDX with the GPL concluded":           {"licences-spdx.yaml", "spdx-gpl-concluded.json", soon, ConditionUnmet, `"GPL-2.0-only"`},
-		"SPDX of an old licence list":           {"licences-spdx.yaml", "spdx-old-list.json", soon, ConditionUnmet, "licence list 3.20 or later"},
-		"SPDX without a licence list":           {"licences-spdx.yaml", "spdx-no-list.json", soon, ConditionUnmet, "licence list 3.20 or later"},
-		"SARIF without results":                 {"severity-sarif.yaml", "sarif-clean.json", soon, Verified, ""},
-		"SARIF with notes":                      {"severity-sarif.yaml", "sarif-good.json", soon, Verified, ""},
-		"SARIF with an error":                   {"severity-sarif.yaml", "sarif-error.json", soon, ConditionUnmet, "the scan found errors"},
-		"SARIF with a severe warning":           {"severity-sarif.yaml", "sarif-severe-warning.json", soon, ConditionUnmet, `found ["CVE-2024-24790"]`},
-		"provenance of the builder":             {provenance, "provenance-v1-good.json", soon, Verified, ""},
-		"provenance of another builder":         {provenance, "provenance-v1-other-builder.json", soon, ConditionUnmet, `found "https://github.com/mallory/`},
-		"provenance of another source":          {provenance, "provenance-v1-other-source.json", soon, ConditionUnmet, "build it from a repository of acme"},
-		"provenance of a pattern for a builder": {provenance, "provenance-v1-pattern.json", soon, ConditionUnmet, `found "*"`},
-		"provenance of another version":         {provenance, "provenance-v0.2-good.json", soon, ConditionUnmet, `found "https://slsa.dev/provenance/v0.2"`},
-		"provenance v0.2 of the builder":        {"provenance-slsa-v0.2.yaml", "provenance-v0.2-good.json", soon, Verified, ""},
-		"provenance v0.2 of another builder":    {"provenance-slsa-v0.2.yaml", "provenance-v0.2-other-builder.json", soon, ConditionUnmet, "or with Tekton Chains"},
-		"a fresh scan of trivy":                 {"scan-age.yaml", "scan-trivy.json", soon, Verified, ""},
-		"a fresh scan of grype":                 {"scan-age.yaml", "scan-grype.json", soon, Verified, ""},
-		"a stale scan of trivy":                 {"scan-age.yaml", "scan-trivy.json", late, ConditionUnmet, `found "169h0m0s"`},
-		"a stale scan of grype":                 {"scan-age.yaml", "scan-grype.json", late, ConditionUnmet, "scan the image again"},
-		"a scan from the future":                {"scan-age.yaml", "scan-trivy.json", early, ConditionUnmet, "lies in the future"},
-		"a scan without a date":                 {"scan-age.yaml", "scan-undated.json", soon, ConditionInvalid, "descriptor"},
-		"a fresh scan with critical findings":   {"scan-age.yaml", "scan-grype-critical.json", soon, ConditionUnmet, `found ["Critical"]`},
+		"CycloneDX without copyleft":            {gpl, "cyclonedx-good.json", soon, reason.Verified, ""},
+		"CycloneDX with the GPL as id":          {gpl, "cyclonedx-gpl-id.json", soon, reason.ConditionUnmet, `"GPL-3.0-or-later"`},
+		"CycloneDX with the GPL in expression":  {gpl, "cyclonedx-gpl-expression.json", soon, reason.ConditionUnmet, `"MIT AND GPL-3.0-only"`},
+		"CycloneDX with the GPL as name":        {gpl, "cyclonedx-gpl-name.json", soon, reason.ConditionUnmet, `"GNU General Public License v3 (GPLv3)"`},
+		"SPDX without copyleft":                 {"licences-spdx.yaml", "spdx-good.json", soon, reason.Verified, ""},
+		"SPDX with the GPL declared":            {"licences-spdx.yaml", "spdx-gpl-declared.json", soon, reason.ConditionUnmet, `"BSD-3-Clause AND GPL-3.0-or-later"`},
+		"SPDX with the GPL concluded":           {"licences-spdx.yaml", "spdx-gpl-concluded.json", soon, reason.ConditionUnmet, `"GPL-2.0-only"`},
+		"SPDX of an old licence list":           {"licences-spdx.yaml", "spdx-old-list.json", soon, reason.ConditionUnmet, "licence list 3.20 or later"},
+		"SPDX without a licence list":           {"licences-spdx.yaml", "spdx-no-list.json", soon, reason.ConditionUnmet, "licence list 3.20 or later"},
+		"SARIF without results":                 {"severity-sarif.yaml", "sarif-clean.json", soon, reason.Verified, ""},
+		"SARIF with notes":                      {"severity-sarif.yaml", "sarif-good.json", soon, reason.Verified, ""},
+		"SARIF with an error":                   {"severity-sarif.yaml", "sarif-error.json", soon, reason.ConditionUnmet, "the scan found errors"},
+		"SARIF with a severe warning":           {"severity-sarif.yaml", "sarif-severe-warning.json", soon, reason.ConditionUnmet, `found ["CVE-2024-24790"]`},
+		"provenance of the builder":             {provenance, "provenance-v1-good.json", soon, reason.Verified, ""},
+		"provenance of another builder":         {provenance, "provenance-v1-other-builder.json", soon, reason.ConditionUnmet, `found "https://github.com/mallory/`},
+		"provenance of another source":          {provenance, "provenance-v1-other-source.json", soon, reason.ConditionUnmet, "build it from a repository of acme"},
+		"provenance of a pattern for a builder": {provenance, "provenance-v1-pattern.json", soon, reason.ConditionUnmet, `found "*"`},
+		"provenance of another version":         {provenance, "provenance-v0.2-good.json", soon, reason.ConditionUnmet, `found "https://slsa.dev/provenance/v0.2"`},
+		"provenance v0.2 of the builder":        {"provenance-slsa-v0.2.yaml", "provenance-v0.2-good.json", soon, reason.Verified, ""},
+		"provenance v0.2 of another builder":    {"provenance-slsa-v0.2.yaml", "provenance-v0.2-other-builder.json", soon, reason.ConditionUnmet, "or with Tekton Chains"},
+		"a fresh scan of trivy":                 {"scan-age.yaml", "scan-trivy.json", soon, reason.Verified, ""},
+		"a fresh scan of grype":                 {"scan-age.yaml", "scan-grype.json", soon, reason.Verified, ""},
+		"a stale scan of trivy":                 {"scan-age.yaml", "scan-trivy.json", late, reason.ConditionUnmet, `found "169h0m0s"`},
+		"a stale scan of grype":                 {"scan-age.yaml", "scan-grype.json", late, reason.ConditionUnmet, "scan the image again"},
+		"a scan from the future":                {"scan-age.yaml", "scan-trivy.json", early, reason.ConditionUnmet, "lies in the future"},
+		"a scan without a date":                 {"scan-age.yaml", "scan-undated.json", soon, reason.ConditionInvalid, "descriptor"},
+		"a fresh scan with critical findings":   {"scan-age.yaml", "scan-grype-critical.json", soon, reason.ConditionUnmet, `found ["Critical"]`},
 	}
-	used := map[string]map[Code]bool{}
+	used := map[string]map[reason.Code]bool{}
 	for sentence, test := range tests {
 		if used[test.sample] == nil {
-			used[test.sample] = map[Code]bool{}
+			used[test.sample] = map[reason.Code]bool{}
 		}
 		used[test.sample][test.want] = true
 		t.Run(sentence, func(t *testing.T) {
@@ -71,14 +74,14 @@ func TestSamplesJudgeRealDocuments(t *testing.T) {
 	everySampleIsUsed(t, used)
 }
 
-func everySampleIsUsed(t *testing.T, used map[string]map[Code]bool) {
+func everySampleIsUsed(t *testing.T, used map[string]map[reason.Code]bool) {
 	t.Helper()
 	samples, err := filepath.Glob("../config/samples/attestations/*.yaml")
 	if err != nil || len(samples) == 0 {
 		t.Fatalf("%d samples: %v", len(samples), err)
 	}
 	for _, sample := range samples {
-		if codes := used[filepath.Base(sample)]; !codes[Verified] || !codes[ConditionUnmet] {
+		if codes := used[filepath.Base(sample)]; !codes[reason.Verified] || !codes[reason.ConditionUnmet] {
 			t.Errorf("%s is not tested with a good and a bad document", sample)
 		}
 	}
@@ -112,8 +115,8 @@ func judge(t *testing.T, attestations any, document []byte, now time.Time) Resul
 	if err != nil {
 		t.Fatal(err)
 	}
-	statement := Statement{Name: "everything", RegistryScopes: []string{"*"}, Level: "strict"}
-	plan, err := NewPlan(request, Snapshot{Policies: map[string]TrustPolicy{"demo": {Name: "demo", Statements: []Statement{statement}}}}, "")
+	statement := trust.Statement{Name: "everything", RegistryScopes: []string{"*"}, Level: "strict"}
+	plan, err := NewPlan(request, trust.Snapshot{Policies: map[string]trust.Policy{"demo": {Name: "demo", Statements: []trust.Statement{statement}}}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

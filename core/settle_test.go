@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // settled is a case's facts with its attestations settled, and how many were.
@@ -139,10 +140,10 @@ func TestKeepUntil(t *testing.T) {
 }
 
 func TestWhatLasts(t *testing.T) {
-	rejected := func(codes ...core.Code) core.SignatureFact {
+	rejected := func(codes ...reason.Code) core.SignatureFact {
 		var s core.SignatureFact
 		for _, code := range codes {
-			s.Rejected = append(s.Rejected, core.Finding{Code: code})
+			s.Rejected = append(s.Rejected, reason.Finding{Code: code})
 		}
 		return s
 	}
@@ -153,14 +154,14 @@ func TestWhatLasts(t *testing.T) {
 		"a good signature":                      {core.SignatureFact{Verified: true}, true},
 		"a good one of open revocation":         {core.SignatureFact{Verified: true, RevocationOpen: true}, false},
 		"no signature":                          {core.SignatureFact{}, true},
-		"a foreign signature":                   {rejected(core.SignatureUntrusted), true},
-		"one that could not be fetched":         {rejected(core.SignatureUntrusted, core.RegistryUnavailable), false},
-		"one whose revocation is unknown":       {rejected(core.RevocationUnknown), false},
-		"one such beside a foreign one":         {rejected(core.SignatureUntrusted, core.RevocationUnknown), false},
-		"one that a plugin had no time for":     {rejected(core.PluginTimeout), false},
+		"a foreign signature":                   {rejected(reason.SignatureUntrusted), true},
+		"one that could not be fetched":         {rejected(reason.SignatureUntrusted, reason.RegistryUnavailable), false},
+		"one whose revocation is unknown":       {rejected(reason.RevocationUnknown), false},
+		"one such beside a foreign one":         {rejected(reason.SignatureUntrusted, reason.RevocationUnknown), false},
+		"one that a plugin had no time for":     {rejected(reason.PluginTimeout), false},
 		"none that was looked at":               {core.SignatureFact{Skipped: true}, false},
-		"a good one beside one out of reach":    {core.SignatureFact{Verified: true, Rejected: rejected(core.Timeout).Rejected}, true},
-		"one that the service had no place for": {rejected(core.Overloaded), false},
+		"a good one beside one out of reach":    {core.SignatureFact{Verified: true, Rejected: rejected(reason.Timeout).Rejected}, true},
+		"one that the service had no place for": {rejected(reason.Overloaded), false},
 	}
 	for sentence, test := range tests {
 		if got := test.signature.Lasting(); got != test.want {
@@ -207,11 +208,11 @@ func TestAnEndedRequestIsATimeout(t *testing.T) {
 			plan := planOf(t, withType(`"name":"scan","select":"`+string(by)+`","conditions":{"all":[`+condition+`]}`))
 			fact := attestedFact(`{"list":["x",` + strings.Repeat(`1,`, 10000) + `1]}`)
 			found := core.Settle(plan.Tasks[0], plan.Tasks[0].Attestations[0], fact.Attestations[0], fact.Digest, noon, ended)
-			if found.Met() || found.Lasting() || found.Settled.Finding.Code != core.Timeout || !strings.Contains(found.Settled.Finding.Reason, "time ran out while its conditions were evaluated; try again") {
+			if found.Met() || found.Lasting() || found.Settled.Finding.Code != reason.Timeout || !strings.Contains(found.Settled.Finding.Reason, "time ran out while its conditions were evaluated; try again") {
 				t.Errorf("select %s, %s: %+v", by, condition, found.Settled.Finding)
 			}
 			judged := core.Judge(plan.Tasks[0].Attestations[0], fact.Attestations[0].Candidates[0].Payload, noon, ended)
-			if judged.Finding == nil || judged.Finding.Code.Class() != core.TimedOut {
+			if judged.Finding == nil || judged.Finding.Code.Class() != reason.TimedOut {
 				t.Errorf("select %s, %s: %+v", by, condition, judged.Finding)
 			}
 		}
@@ -223,7 +224,7 @@ func TestABudgetThatIsSpentDenies(t *testing.T) {
 	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ list`+strings.Repeat(`|[@,@][]`, 40)+` }}","operator":"AllNotIn","value":["x"]}]}`))
 	fact := attestedFact(`{"list":["y","z"]}`)
 	found := core.Settle(plan.Tasks[0], plan.Tasks[0].Attestations[0], fact.Attestations[0], fact.Digest, time.Time{}, nil)
-	if finding := found.Settled.Finding; !found.Lasting() || finding == nil || finding.Code != core.ConditionInvalid || !strings.Contains(finding.Reason, "select a part of the document first") {
+	if finding := found.Settled.Finding; !found.Lasting() || finding == nil || finding.Code != reason.ConditionInvalid || !strings.Contains(finding.Reason, "select a part of the document first") {
 		t.Errorf("%+v", finding)
 	}
 }

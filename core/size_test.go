@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // manyContainers is a Pod with n containers.
@@ -26,15 +29,15 @@ func manyContainers(n int) []byte {
 }
 
 // manyRoots is trust whose store holds a company's worth of roots.
-func manyRoots() core.Snapshot {
+func manyRoots() trust.Snapshot {
 	snapshot := everything()
 	policy := snapshot.Policies["default"]
 	policy.Statements[0].TrustStores = []string{"ca:acme"}
-	store := core.TrustStore{Ref: core.StoreRef{Type: "ca", Name: "acme"}}
+	store := trust.Store{Ref: trust.StoreRef{Type: "ca", Name: "acme"}}
 	for i := range 200 {
 		store.Certificates = append(store.Certificates, &x509.Certificate{Raw: fmt.Appendf(make([]byte, 1500), "%d", i)})
 	}
-	snapshot.Stores = map[core.StoreRef]core.TrustStore{store.Ref: store}
+	snapshot.Stores = map[trust.StoreRef]trust.Store{store.Ref: store}
 	return snapshot
 }
 
@@ -63,8 +66,8 @@ func TestImagesShareTheirDemands(t *testing.T) {
 	}}
 	const n = 20000
 	for i := range n {
-		at := core.Pointer("/x").Index(i)
-		request.Images = append(request.Images, core.Image{Pointer: at, Ref: core.Reference{Registry: "ghcr.io", Repository: fmt.Sprint("app", i), Tag: "v1"}})
+		at := image.Pointer("/x").Index(i)
+		request.Images = append(request.Images, core.Image{Pointer: at, Ref: image.Reference{Registry: "ghcr.io", Repository: fmt.Sprint("app", i), Tag: "v1"}})
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -91,7 +94,7 @@ func TestPatternsEnd(t *testing.T) {
 	}
 }
 
-func judged(body []byte, snapshot core.Snapshot) int {
+func judged(body []byte, snapshot trust.Snapshot) int {
 	request, err := core.ParseRequest(body)
 	if err != nil {
 		return 0
@@ -131,14 +134,14 @@ func BenchmarkPlanAndDecide(b *testing.B) {
 // TestOutcomesWeighWhatTheyTell, since that is how what is kept of them is bounded.
 func TestOutcomesWeighWhatTheyTell(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
-	heavy := core.SignatureFact{Rejected: []core.Finding{{Reason: long}}}
+	heavy := core.SignatureFact{Rejected: []reason.Finding{{Reason: long}}}
 	tests := map[string]int{
 		"a signer with a long name":        core.SignatureFact{Signer: long}.Weight(),
 		"a long warning":                   core.SignatureFact{Logged: []string{long}}.Weight(),
 		"a long reason":                    heavy.Weight(),
 		"a payload":                        core.AttestationsFact{Candidates: []core.AttestationFact{{Payload: []byte(long)}}}.Weight(),
 		"a candidate with a long reason":   core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: heavy}}}.Weight(),
-		"a long reason, settled":           core.AttestationsFact{Settled: &core.Settlement{Finding: &core.Finding{Reason: long}}}.Weight(),
+		"a long reason, settled":           core.AttestationsFact{Settled: &core.Settlement{Finding: &reason.Finding{Reason: long}}}.Weight(),
 		"a long warning of an attestation": core.AttestationsFact{Settled: &core.Settlement{Logged: []string{long}}}.Weight(),
 	}
 	for sentence, weight := range tests {
@@ -166,7 +169,7 @@ func TestIdentitiesStandForDemands(t *testing.T) {
 		}
 		known[identity] = i
 	}
-	parsed, err := core.ParseRequest([]byte(`{"images":{"containers":{"web":{` + image + `}}},"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{` + condition + `}]}}]}]}`))
+	parsed, err := core.ParseRequest([]byte(`{"images":{"containers":{"web":{` + imageFields + `}}},"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{` + condition + `}]}}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// image is a container that can be understood, for bodies that are wrong elsewhere.
-const image = `"reference":"ghcr.io/acme/app:v1","jsonPointer":"/spec/containers/0/image"`
+// imageFields are those of a container that can be understood, for bodies that are wrong elsewhere.
+const imageFields = `"reference":"ghcr.io/acme/app:v1","jsonPointer":"/spec/containers/0/image"`
 
 // Bodies that are right but for a part.
 func withImage(fields string) string { return `{"images":{"containers":{"web":{` + fields + `}}}}` }
 func withField(field string) string {
-	return `{"images":{"containers":{"web":{` + image + `}}},` + field + `}`
+	return `{"images":{"containers":{"web":{` + imageFields + `}}},` + field + `}`
 }
 func withPatterns(patterns string) string {
 	return withField(`"imageReferences":["` + patterns + `"]`)
@@ -62,7 +63,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"objects too deep":                   {withPod(`"containers":[{"image":"a"}],"x":` + strings.Repeat(`{"a":`, 98) + "1" + strings.Repeat("}", 98)), "", "depth of 100"},
 		"a key that is too long":             {`{"object":{"` + strings.Repeat("k", 1025) + `":1}}`, "", "key of 1025 bytes"},
 		"a trust policy of a very long name": {withField(`"trustPolicy":"` + strings.Repeat("n", 256) + `"`), "trustPolicy", "at most 255"},
-		"a group of a very long name":        {`{"images":{"` + strings.Repeat("n", 256) + `":{"web":{` + image + `}}}}`, "images", "over 255"},
+		"a group of a very long name":        {`{"images":{"` + strings.Repeat("n", 256) + `":{"web":{` + imageFields + `}}}}`, "images", "over 255"},
 		"a type of a very long name":         {withType(`"name":"` + strings.Repeat("n", 256) + `"`), "attestations[0].type[0].name", "at most 255"},
 		"too many attestation types":         {withField(`"attestations":[{"imageReference":"*","type":[{"name":"a"}]},{"imageReference":"*","type":[` + strings.Repeat(`{"name":"a"},`, 99) + `{"name":"a"}]}]`), "attestations[1].type", "over 100"},
 		"too many pod templates":             {`{"object":{"items":[` + strings.Repeat(`{"spec":{"containers":[]}},`, 1001) + `{}]}}`, "object", "over 1000 pod specs"},
@@ -70,14 +71,14 @@ func TestParseRequestRefuses(t *testing.T) {
 
 		"an unknown field":                      {withField(`"attestation":[]`), "attestation", "not a field"},
 		"a field in other case":                 {withField(`"Attestations":[]`), "Attestations", "not a field"},
-		"an unknown field of an image":          {withImage(image + `,"tags":"v1"`), "images.containers.web.tags", "not a field"},
+		"an unknown field of an image":          {withImage(imageFields + `,"tags":"v1"`), "images.containers.web.tags", "not a field"},
 		"an unknown field of a rule":            {withField(`"attestations":[{"imageReference":"*","types":[]}]`), "attestations[0].types", "not a field"},
 		"an unknown field of a type":            {withType(`"name":"sbom","condition":{}`), "attestations[0].type[0].condition", "not a field"},
 		"an unknown field of conditions":        {withType(`"name":"sbom","conditions":{"al":[]}`), "attestations[0].type[0].conditions.al", "not a field"},
 		"an unknown field of a condition":       {withCondition(condition + `,"mesage":"x"`), "attestations[0].type[0].conditions.all[0].mesage", "not a field"},
 		"a doubled field":                       {withField(`"trustPolicy":"a","trustPolicy":"b"`), "trustPolicy", "twice"},
-		"a doubled container":                   {`{"images":{"containers":{"web":{` + image + `},"web":{` + image + `}}}}`, "images.containers.web", "twice"},
-		"a doubled field of an image":           {withImage(image + `,"reference":"ghcr.io/acme/evil:v1"`), "images.containers.web.reference", "twice"},
+		"a doubled container":                   {`{"images":{"containers":{"web":{` + imageFields + `},"web":{` + imageFields + `}}}}`, "images.containers.web", "twice"},
+		"a doubled field of an image":           {withImage(imageFields + `,"reference":"ghcr.io/acme/evil:v1"`), "images.containers.web.reference", "twice"},
 		"a doubled field inside of the object":  {withPod(`"containers":[{"image":"a","image":"b"}]`), "object.spec.containers[0].image", "twice"},
 		"a doubled list of conditions":          {withType(`"name":"sbom","conditions":{"all":[{` + condition + `}],"all":[{` + condition + `}]}`), "attestations[0].type[0].conditions.all", "twice"},
 		"a doubled field under an escaped name": {withField(`"trustPolicy":"a","trust\u0050olicy":"b"`), "trustPolicy", "twice"},
@@ -115,7 +116,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"images that are a list":                  {`{"images":[]}`, "", "images: holds a JSON array"},
 		"images that are text":                    {`{"images":"{{ images }}"}`, "", "images: holds a JSON string"},
 		"a group that is a list":                  {`{"images":{"containers":[]}}`, "", "images: holds a JSON array"},
-		"a tag that is a number":                  {withImage(image + `,"tag":1`), "", "images.tag: holds a JSON number"},
+		"a tag that is a number":                  {withImage(imageFields + `,"tag":1`), "", "images.tag: holds a JSON number"},
 		"an object that is text":                  {`{"object":"{{ request.object }}"}`, "", "object: holds a JSON string"},
 		"patterns that are text":                  {withField(`"imageReferences":"*"`), "", "imageReferences: holds a JSON string"},
 		"attestations that are an object":         {withField(`"attestations":{}`), "", "attestations: holds a JSON object"},
@@ -145,8 +146,8 @@ func TestParseRequestRefuses(t *testing.T) {
 		"an encoded object beside images":         {withField(`"encodedObject":"e30="`), "encodedObject", "beside images or object"},
 		"neither images nor object":               {`{"trustPolicy":"a"}`, "images", "missing"},
 		"images beside an object":                 {`{"images":{},"object":{}}`, "object", "beside images"},
-		"a group without a name":                  {`{"images":{"":{"web":{` + image + `}}}}`, "images", "empty name"},
-		"a container without a name":              {`{"images":{"containers":{"":{` + image + `}}}}`, "images.containers", "empty name"},
+		"a group without a name":                  {`{"images":{"":{"web":{` + imageFields + `}}}}`, "images", "empty name"},
+		"a container without a name":              {`{"images":{"containers":{"":{` + imageFields + `}}}}`, "images.containers", "empty name"},
 		"an empty pattern":                        {withField(`"imageReferences":["*",""]`), "imageReferences[1]", "empty"},
 		"a null pattern":                          {withField(`"imageReferences":[null]`), "imageReferences[0]", "empty"},
 		"a rule without a pattern":                {withField(`"attestations":[{"type":[{"name":"sbom"}]}]`), "attestations[0].imageReference", "empty"},
@@ -167,11 +168,11 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a reference that no runtime pulls":       {withImage(`"reference":"ghcr.io/Acme/app","jsonPointer":"/a"`), "images.containers.web.reference", "not an image reference"},
 		"a registry that capitals alone make one": {withImage(`"reference":"ACME/app:v1","jsonPointer":"/a"`), "images.containers.web.reference", "capitals"},
 		"parts that make no reference":            {withImage(`"path":"acme app","jsonPointer":"/a"`), "images.containers.web.path", "not an image reference"},
-		"a path that is not the reference's":      {withImage(image + `,"registry":"ghcr.io","path":"acme/other"`), "images.containers.web.path", "ghcr.io/acme/other"},
-		"a registry that is not the reference's":  {withImage(image + `,"registry":"quay.io","path":"acme/app"`), "images.containers.web.path", "quay.io/acme/app"},
-		"a path that is none":                     {withImage(image + `,"path":"A B"`), "images.containers.web.path", "not an image reference"},
-		"a digest that the reference has not":     {withImage(image + `,"digest":"` + digest + `"`), "images.containers.web.digest", "not the digest"},
-		"a tag that is not the reference's":       {withImage(image + `,"tag":"v2"`), "images.containers.web.tag", "not the tag"},
+		"a path that is not the reference's":      {withImage(imageFields + `,"registry":"ghcr.io","path":"acme/other"`), "images.containers.web.path", "ghcr.io/acme/other"},
+		"a registry that is not the reference's":  {withImage(imageFields + `,"registry":"quay.io","path":"acme/app"`), "images.containers.web.path", "quay.io/acme/app"},
+		"a path that is none":                     {withImage(imageFields + `,"path":"A B"`), "images.containers.web.path", "not an image reference"},
+		"a digest that the reference has not":     {withImage(imageFields + `,"digest":"` + digest + `"`), "images.containers.web.digest", "not the digest"},
+		"a tag that is not the reference's":       {withImage(imageFields + `,"tag":"v2"`), "images.containers.web.tag", "not the tag"},
 		"a tag beside a digest that is no tag":    {withImage(`"reference":"ghcr.io/acme/app@` + digest + `","tag":"v1@` + digest + `","jsonPointer":"/a"`), "images.containers.web.tag", "not a tag"},
 		"the ID of an image, as Kyverno sends it": {withImage(`"registry":"docker.io","path":"sha256","name":"sha256","tag":"` + digest[7:] + `","reference":"docker.io/` + digest + `","jsonPointer":"/a"`), "images.containers.web.reference", "ID of an image on a node"},
 		"the ID of an image, in parts":            {withImage(`"registry":"mirror.example","path":"sha256","tag":"` + digest[7:] + `","jsonPointer":"/a"`), "images.containers.web.path", "ID of an image on a node"},
@@ -179,7 +180,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a pointer that does not begin with /":    {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"spec/image"`), "images.containers.web.jsonPointer", "start with /"},
 		"a pointer with a bare ~":                 {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"/a~2b"`), "images.containers.web.jsonPointer", "~"},
 		"a pointer with ~ at its end":             {withImage(`"reference":"ghcr.io/acme/app:v1","jsonPointer":"/a~"`), "images.containers.web.jsonPointer", "~"},
-		"one pointer for two containers":          {`{"images":{"containers":{"a":{` + image + `},"b":{` + image + `}}}}`, "images", "/spec/containers/0/image twice"},
+		"one pointer for two containers":          {`{"images":{"containers":{"a":{` + imageFields + `},"b":{` + imageFields + `}}}}`, "images", "/spec/containers/0/image twice"},
 
 		"images without a group":                   {`{"images":{}}`, "images", "names no image"},
 		"groups without images":                    {`{"images":{"containers":{},"initContainers":{}}}`, "images", "names no image"},
@@ -227,7 +228,7 @@ func TestParseRequestRefuses(t *testing.T) {
 			if !errors.As(err, &refused) {
 				t.Fatalf("ParseRequest = %+v, %v; want a *RequestError", request, err)
 			}
-			if refused.Code != core.RequestInvalid || refused.Field != tt.field || !strings.Contains(err.Error(), tt.text) {
+			if refused.Code != reason.RequestInvalid || refused.Field != tt.field || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %s, field %q: %v\nwant field %q and %q in the text", refused.Code, refused.Field, err, tt.field, tt.text)
 			}
 			speaksToPeople(t, err.Error())
@@ -243,13 +244,13 @@ func encoded(object string) string {
 // TestParseRequestAccepts keeps the refusals above from being refusals of everything.
 func TestParseRequestAccepts(t *testing.T) {
 	tests := map[string]string{
-		"the smallest request":                      withImage(image),
-		"a request with space around it":            " \n" + withImage(image) + "\n ",
+		"the smallest request":                      withImage(imageFields),
+		"a request with space around it":            " \n" + withImage(imageFields) + "\n ",
 		"what older policies send":                  withField(`"metadata":{"a":null},"insecure":"yes"`),
 		"an object in base64":                       encoded(`{"kind":"Pod","spec":{"containers":[{"name":"c","image":"ghcr.io/acme/app:v1"}]}}`),
 		"an image of a repository named sha256":     withImage(`"reference":"docker.io/library/sha256:v1","jsonPointer":"/a"`),
 		"a demand for digests":                      withField(`"requireDigest":true`),
-		"a group without containers beside one":     `{"images":{"initContainers":{},"containers":{"a":{` + image + `}}}}`,
+		"a group without containers beside one":     `{"images":{"initContainers":{},"containers":{"a":{` + imageFields + `}}}}`,
 		"a type without conditions":                 withType(`"name":"sbom"`),
 		"a condition whose value is null":           withCondition(`"key":"{{ a }}","operator":"NotEquals","value":null`),
 		"a condition without a value":               withCondition(`"key":"{{ a }}","operator":"Equals"`),
@@ -261,7 +262,7 @@ func TestParseRequestAccepts(t *testing.T) {
 		"as many attestation types as there may be": withField(`"attestations":[{"imageReference":"*","type":[` + strings.Repeat(`{"name":"a"},`, 99) + `{"name":"a"}]}]`),
 		"a Pod":                 withPod(`"containers":[{"image":"nginx"}]`),
 		"a Pod with null lists": withPod(`"containers":[{"image":"nginx"}],"initContainers":null,"volumes":null`),
-		"two containers of one name in two groups": `{"images":{"containers":{"a":{` + image + `}},"initContainers":{"a":{"reference":"a:b","jsonPointer":"/b"}}}}`,
+		"two containers of one name in two groups": `{"images":{"containers":{"a":{` + imageFields + `}},"initContainers":{"a":{"reference":"a:b","jsonPointer":"/b"}}}}`,
 	}
 	for sentence, body := range tests {
 		t.Run(sentence, func(t *testing.T) {

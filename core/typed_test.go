@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // TestEveryImageOfATypedObjectIsFound makes objects of Kubernetes' own types, with all the ways in which a pod names an
@@ -85,21 +87,21 @@ func FuzzRegistryNames(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
-		one, err := core.CanonicalRegistry(a)
-		two, err2 := core.CanonicalRegistry(b)
+		one, err := image.CanonicalRegistry(a)
+		two, err2 := image.CanonicalRegistry(b)
 		if err != nil || err2 != nil || one != two {
 			return
 		}
-		ref, err := core.ParseReference(a + "/team/app:v1")
-		other, err2 := core.ParseReference(b + "/team/app:v1")
+		ref, err := image.Parse(a + "/team/app:v1")
+		other, err2 := image.Parse(b + "/team/app:v1")
 		if err != nil || err2 != nil {
 			return // not all names of a registry are those of an image, such as one with a dot at its end
 		}
 		if ref != other || ref.Registry != one {
 			t.Fatalf("%q and %q are %q, and make %s and %s", a, b, one, ref, other)
 		}
-		statements := []core.Statement{{Name: "named", RegistryScopes: []string{a + "/team/app"}}, {Name: "rest", RegistryScopes: []string{"*"}, Level: "skip"}}
-		trust := core.Snapshot{Policies: map[string]core.TrustPolicy{"default": {Name: "default", Statements: statements}}}
+		statements := []trust.Statement{{Name: "named", RegistryScopes: []string{a + "/team/app"}}, {Name: "rest", RegistryScopes: []string{"*"}, Level: "skip"}}
+		snapshot := trust.Snapshot{Policies: map[string]trust.Policy{"default": {Name: "default", Statements: statements}}}
 		body, err := json.Marshal(map[string]any{"imageReferences": []string{a + "/team/*"}, "object": map[string]any{"containers": []any{map[string]any{"image": b + "/team/app:v1"}}}})
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +110,7 @@ func FuzzRegistryNames(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
-		plan, err := core.NewPlan(request, trust, "default")
+		plan, err := core.NewPlan(request, snapshot, "default")
 		if err != nil || len(plan.Tasks) != 1 || plan.Tasks[0].Statement.Name != "named" {
 			t.Fatalf("%q and %q are %q, and the plan is %+v: %v", a, b, one, plan, err)
 		}

@@ -6,26 +6,28 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // TestAttestationsThatMayCount lets nothing admit an image beside an attestation of which it is open whether it counts. Only
 // what is known of a signature that was tried in vain lets its attestation be passed over.
 func TestAttestationsThatMayCount(t *testing.T) {
-	passedOver := []core.Code{
-		core.NoSignature, core.SignatureInvalid, core.SignatureMismatch, core.SignatureUntrusted, core.SignatureExpired,
-		core.CertificateExpired, core.CertificateRevoked, core.TimestampInvalid, core.PluginRefused,
+	passedOver := []reason.Code{
+		reason.NoSignature, reason.SignatureInvalid, reason.SignatureMismatch, reason.SignatureUntrusted, reason.SignatureExpired,
+		reason.CertificateExpired, reason.CertificateRevoked, reason.TimestampInvalid, reason.PluginRefused,
 	}
-	open := []core.Code{
-		core.RevocationUnknown, core.TrustStoreUnavailable, core.PluginMissing, core.PluginIncapable, core.PluginFailed,
-		core.PluginTimeout, core.Timeout, core.RegistryUnavailable, core.RegistryInvalid, core.RegistryUnauthorized, core.NotGathered,
+	open := []reason.Code{
+		reason.RevocationUnknown, reason.TrustStoreUnavailable, reason.PluginMissing, reason.PluginIncapable, reason.PluginFailed,
+		reason.PluginTimeout, reason.Timeout, reason.RegistryUnavailable, reason.RegistryInvalid, reason.RegistryUnauthorized, reason.NotGathered,
 	}
 	demand := core.AttestationType{Name: "sbom/example", Select: core.SelectAll}
-	task := core.Task{Policy: "demo", Statement: core.Statement{Level: "strict"}, Attestations: []core.AttestationType{demand}}
+	task := core.Task{Policy: "demo", Statement: trust.Statement{Level: "strict"}, Attestations: []core.AttestationType{demand}}
 	good := core.AttestationFact{Digest: "sha256:a", Signature: core.SignatureFact{Verified: true}}
 	for _, code := range slices.Concat(passedOver, open) {
-		for sentence, rejected := range map[string][]core.Finding{
+		for sentence, rejected := range map[string][]reason.Finding{
 			"alone":                         {{Code: code}},
-			"behind a stranger's signature": {{Code: core.SignatureUntrusted}, {Code: code}},
+			"behind a stranger's signature": {{Code: reason.SignatureUntrusted}, {Code: code}},
 		} {
 			other := core.AttestationFact{Digest: "sha256:b", Signature: core.SignatureFact{Rejected: rejected}}
 			settled := core.Settle(task, demand, core.AttestationsFact{Candidates: []core.AttestationFact{good, other}}, "sha256:0", time.Now(), nil).Settled

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Verdict is the answer to a request.
@@ -15,34 +17,34 @@ type Verdict struct {
 	Message  string   `json:"message"`  // for a person; a line per failed image in a denial
 	Results  []Result `json:"results"`  // one per image, ordered by pointer; never nil
 
-	Class Class `json:"-"` // the worst class among the results
+	Class reason.Class `json:"-"` // the worst class among the results
 }
 
 // Result is the verdict on one image.
 type Result struct {
-	Name      string   `json:"name"`               // of the container or volume
-	Kind      string   `json:"kind"`               // see [Image]
-	Path      Pointer  `json:"path"`               // to the image field
-	Image     string   `json:"image"`              // what the field should hold: pinned when verified, else as it was written
-	Requested string   `json:"requested"`          // as it was written
-	Verified  bool     `json:"verified"`           // admitted
-	Code      Code     `json:"code"`               //
-	Reason    string   `json:"reason"`             // a sentence without the image's name
-	Digest    string   `json:"digest,omitempty"`   // resolved; "" when it was not
-	Signer    string   `json:"signer,omitempty"`   // subject of the verified signature's certificate
-	Warnings  []string `json:"warnings,omitempty"` // what the level only logs
-	Op        string   `json:"op,omitempty"`       // "replace" where the field should be set to Value
-	Value     string   `json:"value,omitempty"`    // equals Image where Op is set
+	Name      string        `json:"name"`               // of the container or volume
+	Kind      string        `json:"kind"`               // see [Image]
+	Path      image.Pointer `json:"path"`               // to the image field
+	Image     string        `json:"image"`              // what the field should hold: pinned when verified, else as it was written
+	Requested string        `json:"requested"`          // as it was written
+	Verified  bool          `json:"verified"`           // admitted
+	Code      reason.Code   `json:"code"`               //
+	Reason    string        `json:"reason"`             // a sentence without the image's name
+	Digest    string        `json:"digest,omitempty"`   // resolved; "" when it was not
+	Signer    string        `json:"signer,omitempty"`   // subject of the verified signature's certificate
+	Warnings  []string      `json:"warnings,omitempty"` // what the level only logs
+	Op        string        `json:"op,omitempty"`       // "replace" where the field should be set to Value
+	Value     string        `json:"value,omitempty"`    // equals Image where Op is set
 }
 
 // Patch is an RFC 6902 operation on an image field, in the form in which policies use it: by its path and
 // image, or by its op, path and value.
 type Patch struct {
-	Name  string  `json:"name"`
-	Path  Pointer `json:"path"`
-	Image string  `json:"image"`
-	Op    string  `json:"op"`
-	Value string  `json:"value"`
+	Name  string        `json:"name"`
+	Path  image.Pointer `json:"path"`
+	Image string        `json:"image"`
+	Op    string        `json:"op"`
+	Value string        `json:"value"`
 }
 
 // Patches gives the operations that pin what was verified, ordered by pointer; none for a denial. An image
@@ -67,29 +69,29 @@ const (
 // newVerdict sums up results. Of none of them nothing was verified, and nothing is admitted.
 func newVerdict(results []Result) Verdict {
 	if len(results) == 0 {
-		return Verdict{Message: "no image was asked about", Results: []Result{}, Class: Rejected}
+		return Verdict{Message: "no image was asked about", Results: []Result{}, Class: reason.Rejected}
 	}
-	class := Admitted
+	class := reason.Admitted
 	most := min(maxText, maxTexts/len(results))
 	for i, r := range results {
 		class = worse(class, r.Code.Class())
 		results[i] = r.clipped(most)
 	}
-	v := Verdict{Verified: class == Admitted, Results: results, Class: class}
+	v := Verdict{Verified: class == reason.Admitted, Results: results, Class: class}
 	v.Message = v.summary()
 	return v
 }
 
 // clipped keeps of each kind of text what a bound allows.
 func (r Result) clipped(most int) Result {
-	r.Reason, r.Signer = Clip(r.Reason, most), Clip(r.Signer, most)
+	r.Reason, r.Signer = reason.Clip(r.Reason, most), reason.Clip(r.Signer, most)
 	var warnings []string
 	for i, left := 0, most; i < len(r.Warnings); i++ {
 		if left <= 0 {
 			warnings = append(warnings, fmt.Sprintf("and %d more", len(r.Warnings)-i))
 			break
 		}
-		warnings = append(warnings, Clip(r.Warnings[i], left))
+		warnings = append(warnings, reason.Clip(r.Warnings[i], left))
 		left -= len(r.Warnings[i])
 	}
 	r.Warnings = warnings
@@ -98,8 +100,8 @@ func (r Result) clipped(most int) Result {
 
 // worse orders classes for a request of several images: a denial goes before a failure, since trying again
 // does not help.
-func worse(a, b Class) Class {
-	rank := []Class{Admitted, Busy, Failed, TimedOut, Rejected, Denied}
+func worse(a, b reason.Class) reason.Class {
+	rank := []reason.Class{reason.Admitted, reason.Busy, reason.Failed, reason.TimedOut, reason.Rejected, reason.Denied}
 	return rank[max(slices.Index(rank, a), slices.Index(rank, b))]
 }
 
@@ -116,13 +118,13 @@ func (v Verdict) summary() string {
 	told := telling{separator: "; "}
 	verified := 0
 	for _, r := range v.Results {
-		if r.Code == Verified {
+		if r.Code == reason.Verified {
 			verified++
 		} else {
-			told.add(r, r.Reason, oneLine(fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason)))
+			told.add(r, r.Reason, reason.OneLine(fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason)))
 		}
 		for _, warning := range r.Warnings {
-			told.add(r, "only logged: "+warning, oneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
+			told.add(r, "only logged: "+warning, reason.OneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
 		}
 	}
 	head := fmt.Sprintf("verified %d of %d images", verified, len(v.Results))
@@ -183,28 +185,14 @@ func (l line) String() string {
 	case n == 0:
 		return l.text
 	case n == 1:
-		return l.text + oneLine(fmt.Sprintf(" (and 1 more image: %s)", l.more[0]))
+		return l.text + reason.OneLine(fmt.Sprintf(" (and 1 more image: %s)", l.more[0]))
 	case n > maxNames:
-		return l.text + oneLine(fmt.Sprintf(" (and %d more images: %s, ...)", n, strings.Join(l.more[:maxNames], ", ")))
+		return l.text + reason.OneLine(fmt.Sprintf(" (and %d more images: %s, ...)", n, strings.Join(l.more[:maxNames], ", ")))
 	}
-	return l.text + oneLine(fmt.Sprintf(" (and %d more images: %s)", n, strings.Join(l.more, ", ")))
+	return l.text + reason.OneLine(fmt.Sprintf(" (and %d more images: %s)", n, strings.Join(l.more, ", ")))
 }
 
 // denial is the line that Kyverno prints to the person who was denied.
 func (r Result) denial() string {
-	return oneLine(fmt.Sprintf("failed to verify %s %s: failed to verify image %s: %s", r.Kind, r.Name, r.Requested, r.Reason))
-}
-
-// oneLine keeps what a registry, a plugin, a payload or the request wrote from looking like another line, and from
-// steering the reader's terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if ' ' <= r && r <= '~' {
-			return r
-		}
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-			return ' '
-		}
-		return r
-	}, s)
+	return reason.OneLine(fmt.Sprintf("failed to verify %s %s: failed to verify image %s: %s", r.Kind, r.Name, r.Requested, r.Reason))
 }

@@ -8,18 +8,21 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // failing is a verdict on images, each with a reason of its own making.
-func failing(n int, body string, reason func(i int) string) core.Verdict {
+func failing(n int, body string, text func(i int) string) core.Verdict {
 	plan := core.Plan{}
 	var facts []core.Fact
 	for i := range n {
-		ref := core.Reference{Registry: "ghcr.io", Repository: "acme/app", Tag: "v1"}
-		image := core.Image{Kind: "container", Name: fmt.Sprint("c", i), Pointer: core.Pointer("/spec/containers").Index(i).Field("image"), Written: body, Ref: ref}
-		plan.Images = append(plan.Images, core.PlannedImage{Image: image, Task: i})
+		ref := image.Reference{Registry: "ghcr.io", Repository: "acme/app", Tag: "v1"}
+		container := core.Image{Kind: "container", Name: fmt.Sprint("c", i), Pointer: image.Pointer("/spec/containers").Index(i).Field("image"), Written: body, Ref: ref}
+		plan.Images = append(plan.Images, core.PlannedImage{Image: container, Task: i})
 		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref})
-		facts = append(facts, core.Fact{Failure: &core.Finding{Code: core.NoSignature, Reason: reason(i)}})
+		facts = append(facts, core.Fact{Failure: &reason.Finding{Code: reason.NoSignature, Reason: text(i)}})
 	}
 	return core.Decide(plan, facts, time.Time{})
 }
@@ -42,7 +45,7 @@ func TestOneReasonIsToldOnce(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", verdict.Message, want)
 			}
 			for i, r := range verdict.Results {
-				if r.Name != fmt.Sprint("c", i) || r.Path == "" || r.Image == "" || r.Code != core.NoSignature || r.Reason != "no signature" {
+				if r.Name != fmt.Sprint("c", i) || r.Path == "" || r.Image == "" || r.Code != reason.NoSignature || r.Reason != "no signature" {
 					t.Errorf("result %d is %+v", i, r)
 				}
 			}
@@ -65,18 +68,18 @@ func TestTheAnswerIsBounded(t *testing.T) {
 	plan, request := core.Plan{}, 0
 	var facts []core.Fact
 	for i := range 1000 {
-		ref, err := core.ParseReference(written)
+		ref, err := image.Parse(written)
 		if err != nil {
 			t.Fatal(err)
 		}
-		image := core.Image{Kind: "container", Name: strings.Repeat("n", 255), Pointer: core.Pointer("/spec/containers").Index(i).Field("image"), Written: written, Ref: ref}
-		request += len(written) + len(image.Name) + len(`{"name":"","image":""},`)
-		plan.Images = append(plan.Images, core.PlannedImage{Image: image, Task: i})
-		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref, Statement: core.Statement{Level: "audit"}})
+		container := core.Image{Kind: "container", Name: strings.Repeat("n", 255), Pointer: image.Pointer("/spec/containers").Index(i).Field("image"), Written: written, Ref: ref}
+		request += len(written) + len(container.Name) + len(`{"name":"","image":""},`)
+		plan.Images = append(plan.Images, core.PlannedImage{Image: container, Task: i})
+		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref, Statement: trust.Statement{Level: "audit"}})
 		fact := core.Fact{Digest: "sha256:" + strings.Repeat("a", 64), Logged: []string{fmt.Sprint(i, strings.Repeat("l", 100000)), "more", "more"}}
 		fact.Signature = core.SignatureFact{Verified: true, Signer: strings.Repeat("s", 100000)}
 		if i%2 == 0 {
-			fact.Signature = core.SignatureFact{Rejected: []core.Finding{{Code: core.SignatureInvalid, Reason: fmt.Sprint(i, strings.Repeat("r", 100000))}}}
+			fact.Signature = core.SignatureFact{Rejected: []reason.Finding{{Code: reason.SignatureInvalid, Reason: fmt.Sprint(i, strings.Repeat("r", 100000))}}}
 		}
 		facts = append(facts, fact)
 	}
@@ -91,7 +94,7 @@ func TestTheAnswerIsBounded(t *testing.T) {
 
 // TestNothingAskedIsNothingVerified holds that no image is no reason to admit.
 func TestNothingAskedIsNothingVerified(t *testing.T) {
-	if verdict := core.Decide(core.Plan{}, nil, time.Time{}); verdict.Verified || verdict.Class == core.Admitted || verdict.Results == nil || len(core.Patches(verdict)) > 0 {
+	if verdict := core.Decide(core.Plan{}, nil, time.Time{}); verdict.Verified || verdict.Class == reason.Admitted || verdict.Results == nil || len(core.Patches(verdict)) > 0 {
 		t.Errorf("%+v", verdict)
 	}
 }

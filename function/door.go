@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
@@ -149,11 +150,11 @@ func (d *door) unreadable(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
+		return &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.arrival)}
+		return &core.RequestError{Code: reason.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.arrival)}
 	case err != nil && !errors.Is(err, io.EOF):
-		return &core.RequestError{Code: core.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
+		return &core.RequestError{Code: reason.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
 	}
 	return nil
 }

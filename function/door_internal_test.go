@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
@@ -22,13 +23,13 @@ import (
 type heldTrust struct{ asked, release chan struct{} }
 
 // Snapshot waits to be released.
-func (h heldTrust) Snapshot() (core.Snapshot, bool) {
+func (h heldTrust) Snapshot() (trust.Snapshot, bool) {
 	select {
 	case h.asked <- struct{}{}:
 		<-h.release
-		return core.Snapshot{}, true
+		return trust.Snapshot{}, true
 	default:
-		return core.Snapshot{}, false
+		return trust.Snapshot{}, false
 	}
 }
 

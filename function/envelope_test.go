@@ -20,7 +20,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/veraison/go-cose"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
@@ -184,7 +184,7 @@ func TestCostlyEnvelopes(t *testing.T) {
 				})
 				began := time.Now()
 				got := b.verdict(t, pod(reference)).Results[0]
-				if got.Code != core.SignatureInvalid || !strings.Contains(got.Reason, test.says) {
+				if got.Code != reason.SignatureInvalid || !strings.Contains(got.Reason, test.says) {
 					t.Errorf("code %s: %s; want %q", got.Code, got.Reason, test.says)
 				}
 				if took := time.Since(began); took > 2*time.Second {
@@ -220,7 +220,7 @@ func TestACostlyTimestamp(t *testing.T) {
 	if _, err := b.scenario.PushSigned(t.Context(), "stamped", b.scenario.Signer(), &request); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.verdict(t, pod(b.scenario.Reference("stamped"))).Results[0]; got.Code != core.SignatureInvalid || !strings.Contains(got.Reason, "its timestamp: it has more than 10 certificates") {
+	if got := b.verdict(t, pod(b.scenario.Reference("stamped"))).Results[0]; got.Code != reason.SignatureInvalid || !strings.Contains(got.Reason, "its timestamp: it has more than 10 certificates") {
 		t.Errorf("code %s: %s", got.Code, got.Reason)
 	}
 }
@@ -234,7 +234,7 @@ func TestACostlyTrustStore(t *testing.T) {
 		return []string{scenario.TrustStore("costly", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: costly.Certificate.Raw}))}
 	})
 	reference, _ := b.publish(t, "signed")
-	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.TrustStoreUnavailable || !strings.Contains(got.Reason, "RSA key of 500000 bits") {
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.TrustStoreUnavailable || !strings.Contains(got.Reason, "RSA key of 500000 bits") {
 		t.Errorf("code %s: %s", got.Code, got.Reason)
 	}
 }
@@ -245,50 +245,50 @@ func TestRevocationAddresses(t *testing.T) {
 		options func(*signing.RevocationServer) signing.LeafOptions
 		change  func(*signing.RevocationServer)
 		revoke  bool
-		want    core.Code
+		want    reason.Code
 		says    string
 	}{
 		"a directory before a list is passed over": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
 			},
-			want: core.Verified,
+			want: reason.Verified,
 		},
 		"and the list counts": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
 			},
-			revoke: true, want: core.CertificateRevoked,
+			revoke: true, want: reason.CertificateRevoked,
 		},
 		"a directory alone cannot be asked": {
 			options: func(*signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList"}
 			},
-			want: core.RevocationUnknown, says: "unsupported scheme",
+			want: reason.RevocationUnknown, says: "unsupported scheme",
 		},
 		"a list as PEM is read": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{CRLURL: s.PEMCRLURL()}
 			},
-			want: core.Verified,
+			want: reason.Verified,
 		},
 		"a list as PEM counts": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{CRLURL: s.PEMCRLURL()}
 			},
-			revoke: true, want: core.CertificateRevoked,
+			revoke: true, want: reason.CertificateRevoked,
 		},
 		"a list that is not served": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions { return signing.LeafOptions{CRLURL: s.CRLURL()} },
 			change:  func(s *signing.RevocationServer) { s.SetDown(true) },
-			want:    core.RevocationUnknown, says: "/crl: ",
+			want:    reason.RevocationUnknown, says: "/crl: ",
 		},
 		"a responder that is down": {
 			options: func(s *signing.RevocationServer) signing.LeafOptions {
 				return signing.LeafOptions{OCSPURL: s.OCSPURL()}
 			},
 			change: func(s *signing.RevocationServer) { s.SetDown(true) },
-			want:   core.RevocationUnknown, says: "/ocsp: ",
+			want:   reason.RevocationUnknown, says: "/ocsp: ",
 		},
 	}
 	for sentence, test := range tests {
@@ -324,15 +324,15 @@ func TestRevocationAddresses(t *testing.T) {
 func TestWhoSpeaksForRevocation(t *testing.T) {
 	tests := map[string]struct {
 		responder func(t *testing.T, ca *signing.CA, signer *signing.Signer) *signing.Signer
-		want      core.Code
+		want      reason.Code
 	}{
 		"one whom the CA marked": {func(t *testing.T, ca *signing.CA, _ *signing.Signer) *signing.Signer {
 			return template(t, ca, x509.ExtKeyUsageOCSPSigning)
-		}, core.Verified},
-		"the signer": {func(_ *testing.T, _ *signing.CA, signer *signing.Signer) *signing.Signer { return signer }, core.RevocationUnknown},
+		}, reason.Verified},
+		"the signer": {func(_ *testing.T, _ *signing.CA, signer *signing.Signer) *signing.Signer { return signer }, reason.RevocationUnknown},
 		"another signer": {func(t *testing.T, ca *signing.CA, _ *signing.Signer) *signing.Signer {
 			return template(t, ca, x509.ExtKeyUsageCodeSigning)
-		}, core.RevocationUnknown},
+		}, reason.RevocationUnknown},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"github.com/jellydator/ttlcache/v3"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 )
 
@@ -92,7 +94,7 @@ func (e *events) take(w http.ResponseWriter, r *http.Request) error {
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return &core.RequestError{Code: core.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
+		return &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
 		return &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
@@ -107,7 +109,7 @@ func (e *events) take(w http.ResponseWriter, r *http.Request) error {
 
 // apply forgets what the change affects, and has every replica look at trust again. Where the others could not be told,
 // the event counts as not taken, so that it is sent again.
-func (e *events) apply(ctx context.Context, id string, change core.Change) error {
+func (e *events) apply(ctx context.Context, id string, change trust.Change) error {
 	snapshot, _ := e.trust.Snapshot()
 	e.outcomes.Drop(func(key cache.Key) bool { return key.Policy != "" && change.Affects(snapshot, key.Policy) })
 	e.renew()
@@ -126,7 +128,7 @@ func identityOf(event *cloudevents.Event) string {
 
 // changeOf tells what an event says to have changed; false for one that is not about trust. Knative's source puts the
 // resource into the data, and in the mode Reference only its name.
-func changeOf(event *cloudevents.Event) (core.Change, bool) {
+func changeOf(event *cloudevents.Event) (trust.Change, bool) {
 	extension := func(name string) string {
 		value, _ := event.Extensions()[name].(string)
 		return value
@@ -135,7 +137,7 @@ func changeOf(event *cloudevents.Event) (core.Change, bool) {
 	if !strings.HasPrefix(event.Type(), "dev.knative.apiserver.") ||
 		!strings.HasPrefix(extension("apiversion"), "notation.nirmata.io/") ||
 		kind != "TrustPolicy" && kind != "TrustStore" {
-		return core.Change{}, false
+		return trust.Change{}, false
 	}
 	var resource struct {
 		Spec struct {
@@ -145,10 +147,10 @@ func changeOf(event *cloudevents.Event) (core.Change, bool) {
 		} `json:"spec"`
 	}
 	if json.Unmarshal(event.Data(), &resource) != nil {
-		return core.Change{}, true // of what, it does not say
+		return trust.Change{}, true // of what, it does not say
 	}
 	if kind == "TrustPolicy" {
-		return core.Change{Policy: resource.Spec.TrustPolicyName}, true
+		return trust.Change{Policy: resource.Spec.TrustPolicyName}, true
 	}
-	return core.Change{Store: core.StoreRef{Type: resource.Spec.Type, Name: resource.Spec.TrustStoreName}}, true
+	return trust.Change{Store: trust.StoreRef{Type: resource.Spec.Type, Name: resource.Spec.TrustStoreName}}, true
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
@@ -41,11 +41,11 @@ func (o *office) Review(_ context.Context, authorization string) (string, error)
 }
 
 // Snapshot has two policies, one of which uses a store.
-func (o *office) Snapshot() (core.Snapshot, bool) {
-	policy := func(name string, stores ...string) core.TrustPolicy {
-		return core.TrustPolicy{Name: name, Statements: []core.Statement{{Name: "s", TrustStores: stores}}}
+func (o *office) Snapshot() (trust.Snapshot, bool) {
+	policy := func(name string, stores ...string) trust.Policy {
+		return trust.Policy{Name: name, Statements: []trust.Statement{{Name: "s", TrustStores: stores}}}
 	}
-	return core.Snapshot{Policies: map[string]core.TrustPolicy{"a": policy("a", "ca:acme"), "b": policy("b", "ca:other")}}, true
+	return trust.Snapshot{Policies: map[string]trust.Policy{"a": policy("a", "ca:acme"), "b": policy("b", "ca:other")}}, true
 }
 
 func openOffice(t *testing.T) *office {

@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
 // TrustSource gives the trust of this moment; false before it is loaded.
 type TrustSource interface {
-	Snapshot() (core.Snapshot, bool)
+	Snapshot() (trust.Snapshot, bool)
 }
 
 // CallerReview tells who a caller is by its Authorization header. The error is kube.ErrUnauthenticated,
@@ -149,7 +150,7 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 type planned struct {
 	request  core.Request
 	plan     core.Plan
-	snapshot core.Snapshot
+	snapshot trust.Snapshot
 }
 
 func (f *Function) understand(body []byte) (planned, error) {
@@ -170,10 +171,10 @@ func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 }
 
 // plan plans a request under the trust of this moment.
-func (f *Function) plan(request core.Request) (core.Plan, core.Snapshot, error) {
+func (f *Function) plan(request core.Request) (core.Plan, trust.Snapshot, error) {
 	snapshot, loaded := f.trust.Snapshot()
 	if !loaded {
-		return core.Plan{}, core.Snapshot{}, errNotLoaded
+		return core.Plan{}, trust.Snapshot{}, errNotLoaded
 	}
 	plan, err := core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
 	return plan, snapshot, err

@@ -14,6 +14,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
@@ -156,17 +157,17 @@ func wantsJSON(r *http.Request) bool {
 }
 
 // statusOfClass and statusOfError are the only places that map outcomes to HTTP statuses.
-func statusOfClass(class core.Class) int {
+func statusOfClass(class reason.Class) int {
 	switch class {
-	case core.Admitted:
+	case reason.Admitted:
 		return http.StatusOK
-	case core.Busy:
+	case reason.Busy:
 		return http.StatusServiceUnavailable
-	case core.Failed:
+	case reason.Failed:
 		return http.StatusBadGateway
-	case core.TimedOut:
+	case reason.TimedOut:
 		return http.StatusGatewayTimeout
-	case core.Rejected:
+	case reason.Rejected:
 		return http.StatusBadRequest
 	}
 	return http.StatusNotAcceptable
@@ -175,7 +176,7 @@ func statusOfClass(class core.Class) int {
 func statusOfError(err error) int {
 	var request *core.RequestError
 	switch {
-	case errors.As(err, &request) && request.Code == core.RequestTooLarge:
+	case errors.As(err, &request) && request.Code == reason.RequestTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case errors.As(err, &request):
 		return http.StatusBadRequest
@@ -239,9 +240,9 @@ func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict,
 	}
 	told := loggedResults(verdict.Results)
 	attributes = append(attributes, slog.Any("images", lo.Map(told, func(result core.Result, _ int) map[string]string {
-		line := map[string]string{"image": core.Clip(result.Requested, core.MaxName), "digest": result.Digest, "code": string(result.Code)}
+		line := map[string]string{"image": reason.Clip(result.Requested, reason.MaxName), "digest": result.Digest, "code": string(result.Code)}
 		if !result.Verified {
-			line["reason"] = core.Clip(result.Reason, core.MaxWords)
+			line["reason"] = reason.Clip(result.Reason, reason.MaxWords)
 		}
 		return line
 	})))

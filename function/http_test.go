@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
@@ -101,7 +102,7 @@ func TestDenialAsJSON(t *testing.T) {
 	if err := json.NewDecoder(response.Body).Decode(&verdict); err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != http.StatusNotAcceptable || verdict.Verified || verdict.Results[0].Code != core.NoSignature {
+	if response.StatusCode != http.StatusNotAcceptable || verdict.Verified || verdict.Results[0].Code != reason.NoSignature {
 		t.Errorf("status %d, %+v", response.StatusCode, verdict)
 	}
 }
@@ -268,13 +269,13 @@ func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
 	b.post(t, "/checkimages", `{"trustPolicy":"absent","imageReferences":["denied.example/*"],"object":{"spec":{"containers":[`+containers+`]}}}`)
 	_, text, _ := strings.Cut(log.String(), `"msg":"request"`)
 	var line struct {
-		Images          []struct{ Code core.Code }
+		Images          []struct{ Code reason.Code }
 		ImagesNotLogged int
 	}
 	if err := json.Unmarshal([]byte(`{"msg":"request"`+text), &line); err != nil {
 		t.Fatalf("%q: %v", text, err)
 	}
-	if len(line.Images) != 20 || line.ImagesNotLogged != 980 || line.Images[0].Code != core.TrustPolicyNotFound || len(text) > 32<<10 {
+	if len(line.Images) != 20 || line.ImagesNotLogged != 980 || line.Images[0].Code != reason.TrustPolicyNotFound || len(text) > 32<<10 {
 		t.Errorf("%d bytes, %d images, %d not logged, the first is %+v", len(text), len(line.Images), line.ImagesNotLogged, line.Images[0])
 	}
 }
@@ -285,7 +286,7 @@ func TestARegistryUnderOtherNames(t *testing.T) {
 	reference, digest := b.publish(t, "signed")
 	for _, name := range []string{"127.0.0.1:0", "[::ffff:7f00:1]:", "[0:0:0:0:0:ffff:7f00:1]:00"} {
 		other := strings.Replace(reference, "127.0.0.1:", name, 1)
-		if got := b.verdict(t, pod(other)).Results[0]; got.Code != core.Verified || got.Value != strings.TrimSuffix(reference, ":v1")+"@"+digest {
+		if got := b.verdict(t, pod(other)).Results[0]; got.Code != reason.Verified || got.Value != strings.TrimSuffix(reference, ":v1")+"@"+digest {
 			t.Errorf("%s: %+v", other, got)
 		}
 	}
@@ -315,7 +316,7 @@ func (b *lockedBuffer) String() string {
 func TestTrustIsReloaded(t *testing.T) {
 	b := start(t, registry.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
-	code := func(want core.Code) func() error {
+	code := func(want reason.Code) func() error {
 		return func() error {
 			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != want {
 				return fmt.Errorf("code %s; want %s: %s", got.Code, want, got.Reason)
@@ -331,23 +332,23 @@ func TestTrustIsReloaded(t *testing.T) {
 	steps := []struct {
 		sentence string
 		act      func() error
-		want     core.Code
+		want     reason.Code
 	}{
-		{"at first it is trusted", func() error { return nil }, core.Verified},
+		{"at first it is trusted", func() error { return nil }, reason.Verified},
 		{"a level that does not exist breaks the policy", func() error {
 			return os.WriteFile(policy, bytes.Replace(good, []byte("level: strict"), []byte("level: lax"), 1), 0o644)
-		}, core.TrustPolicyInvalid},
-		{"restored, it is trusted again", func() error { return os.WriteFile(policy, good, 0o644) }, core.Verified},
+		}, reason.TrustPolicyInvalid},
+		{"restored, it is trusted again", func() error { return os.WriteFile(policy, good, 0o644) }, reason.Verified},
 		{"a deleted store takes its trust away", func() error {
 			return os.Rename(filepath.Join(b.trustDir, "truststore-acme.yaml"), filepath.Join(b.trustDir, "acme.off"))
-		}, core.TrustStoreUnavailable},
+		}, reason.TrustStoreUnavailable},
 		{"restored, it trusts again", func() error {
 			return os.Rename(filepath.Join(b.trustDir, "acme.off"), filepath.Join(b.trustDir, "truststore-acme.yaml"))
-		}, core.Verified},
+		}, reason.Verified},
 		{"a broken file beside it does not matter", func() error {
 			return os.WriteFile(filepath.Join(b.trustDir, "broken.yaml"), []byte("{ not: [yaml"), 0o644)
-		}, core.Verified},
-		{"a deleted policy is unknown", func() error { return os.Remove(policy) }, core.TrustPolicyNotFound},
+		}, reason.Verified},
+		{"a deleted policy is unknown", func() error { return os.Remove(policy) }, reason.TrustPolicyNotFound},
 	}
 	for _, step := range steps {
 		if err := step.act(); err != nil {

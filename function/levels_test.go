@@ -11,7 +11,7 @@ import (
 
 	"github.com/notaryproject/notation-core-go/signature"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
@@ -75,27 +75,27 @@ func TestLevels(t *testing.T) {
 	}
 	tests := map[string]struct {
 		level, more, identities, image string
-		want                           core.Code
+		want                           reason.Code
 		warns                          string
 	}{
-		"strict denies an expired signature":                      {"strict", "", everyone, "expired-signature", core.SignatureExpired, ""},
-		"permissive logs an expired signature":                    {"permissive", "", everyone, "expired-signature", core.Verified, "expiry: digital signature has expired"},
-		"permissive logs an expired certificate":                  {"permissive", "", everyone, "expired-certificate", core.Verified, "authenticTimestamp: "},
-		"permissive denies a foreign signer":                      {"permissive", "", everyone, "foreign", core.SignatureUntrusted, ""},
-		"audit logs a foreign signer":                             {"audit", "", everyone, "foreign", core.Verified, "authenticity: "},
-		"audit denies a tampered envelope":                        {"audit", "", everyone, "tampered", core.SignatureInvalid, ""},
-		"audit denies another image's signature":                  {"audit", "", everyone, "replayed", core.SignatureMismatch, ""},
-		"audit denies an unsigned image":                          {"audit", "", everyone, "unsigned", core.NoSignature, ""},
-		"audit logs what the plugin refuses":                      {"audit", "", everyone, "plugin-without-x5u", core.Verified, "TPP 23.1+"},
-		"skip admits an unsigned image":                           {"skip", "", "", "unsigned", core.Skipped, ""},
-		"strict with expiry logged admits an expired signature":   {"strict", override("expiry", "log"), everyone, "expired-signature", core.Verified, "expiry: "},
-		"permissive with expiry enforced denies it":               {"permissive", override("expiry", "enforce"), everyone, "expired-signature", core.SignatureExpired, ""},
-		"audit with authenticity enforced denies a foreign one":   {"audit", override("authenticity", "enforce"), everyone, "foreign", core.SignatureUntrusted, ""},
-		"a trusted identity admits its signer":                    {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed", core.Verified, ""},
-		"a trusted identity denies another signer of the same CA": {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.SignatureUntrusted, ""},
-		"strict with authenticity logged admits a foreign one":    {"strict", override("authenticity", "log"), everyone, "foreign", core.Verified, "authenticity: "},
-		"another signer of the same CA is logged under audit":     {"audit", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", core.Verified, "is not among the trusted identities"},
-		"a plugin does not decide on the trusted identity":        {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", core.SignatureUntrusted, ""},
+		"strict denies an expired signature":                      {"strict", "", everyone, "expired-signature", reason.SignatureExpired, ""},
+		"permissive logs an expired signature":                    {"permissive", "", everyone, "expired-signature", reason.Verified, "expiry: digital signature has expired"},
+		"permissive logs an expired certificate":                  {"permissive", "", everyone, "expired-certificate", reason.Verified, "authenticTimestamp: "},
+		"permissive denies a foreign signer":                      {"permissive", "", everyone, "foreign", reason.SignatureUntrusted, ""},
+		"audit logs a foreign signer":                             {"audit", "", everyone, "foreign", reason.Verified, "authenticity: "},
+		"audit denies a tampered envelope":                        {"audit", "", everyone, "tampered", reason.SignatureInvalid, ""},
+		"audit denies another image's signature":                  {"audit", "", everyone, "replayed", reason.SignatureMismatch, ""},
+		"audit denies an unsigned image":                          {"audit", "", everyone, "unsigned", reason.NoSignature, ""},
+		"audit logs what the plugin refuses":                      {"audit", "", everyone, "plugin-without-x5u", reason.Verified, "TPP 23.1+"},
+		"skip admits an unsigned image":                           {"skip", "", "", "unsigned", reason.Skipped, ""},
+		"strict with expiry logged admits an expired signature":   {"strict", override("expiry", "log"), everyone, "expired-signature", reason.Verified, "expiry: "},
+		"permissive with expiry enforced denies it":               {"permissive", override("expiry", "enforce"), everyone, "expired-signature", reason.SignatureExpired, ""},
+		"audit with authenticity enforced denies a foreign one":   {"audit", override("authenticity", "enforce"), everyone, "foreign", reason.SignatureUntrusted, ""},
+		"a trusted identity admits its signer":                    {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed", reason.Verified, ""},
+		"a trusted identity denies another signer of the same CA": {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", reason.SignatureUntrusted, ""},
+		"strict with authenticity logged admits a foreign one":    {"strict", override("authenticity", "log"), everyone, "foreign", reason.Verified, "authenticity: "},
+		"another signer of the same CA is logged under audit":     {"audit", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Release"`, "signed-ecdsa", reason.Verified, "is not among the trusted identities"},
+		"a plugin does not decide on the trusted identity":        {"strict", "", `"x509.subject: C=US, ST=WA, O=Acme, CN=Someone"`, "plugin-signed", reason.SignatureUntrusted, ""},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestLevels(t *testing.T) {
 			if test.warns != "" && !strings.Contains(verdict.Message, "only logged: "+test.warns) && !strings.Contains(verdict.Message, test.warns) {
 				t.Errorf("the message %q does not tell what was only logged: %q", verdict.Message, test.warns)
 			}
-			if test.want == core.Skipped && (got.Op != "" || !strings.Contains(verdict.Message, "level skip")) {
+			if test.want == reason.Skipped && (got.Op != "" || !strings.Contains(verdict.Message, "level skip")) {
 				t.Errorf("skip must leave the image unpatched and say so: %+v, %q", got, verdict.Message)
 			}
 		})
@@ -124,19 +124,19 @@ func TestTrustStores(t *testing.T) {
 	tests := map[string]struct {
 		stores string
 		extra  func(*bench) []string
-		want   core.Code
+		want   reason.Code
 		says   string
 	}{
-		"a store that does not exist denies and is named": {`"ca:absent"`, nil, core.TrustStoreUnavailable, `"ca:absent" does not exist`},
+		"a store that does not exist denies and is named": {`"ca:absent"`, nil, reason.TrustStoreUnavailable, `"ca:absent" does not exist`},
 		"a store without a certificate denies and says so": {`"ca:broken"`, func(*bench) []string {
 			return []string{scenario.TrustStore("broken", []byte("no certificate"))}
-		}, core.TrustStoreUnavailable, "not PEM"},
+		}, reason.TrustStoreUnavailable, "not PEM"},
 		"two stores of one name deny, both named": {`"ca:twin"`, func(b *bench) []string {
 			twin := scenario.TrustStore("twin", b.scenario.Trusted.PEM())
 			return []string{twin, strings.Replace(twin, "name: twin", "name: other", 1)}
-		}, core.TrustStoreUnavailable, "all claim the name"},
-		"a store of another CA denies":    {`"ca:mallory"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, core.SignatureUntrusted, "trusted certificate"},
-		"one good store of two is enough": {`"ca:mallory", "ca:acme"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, core.Verified, ""},
+		}, reason.TrustStoreUnavailable, "all claim the name"},
+		"a store of another CA denies":    {`"ca:mallory"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.SignatureUntrusted, "trusted certificate"},
+		"one good store of two is enough": {`"ca:mallory", "ca:acme"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.Verified, ""},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -157,15 +157,15 @@ func TestRevocation(t *testing.T) {
 	tests := map[string]struct {
 		ocsp, revoke, down bool
 		level              string
-		want               core.Code
+		want               reason.Code
 	}{
-		"a certificate that its CRL does not list is good":      {false, false, false, "strict", core.Verified},
-		"a certificate that its CRL lists denies":               {false, true, false, "strict", core.CertificateRevoked},
-		"a certificate that OCSP calls good is good":            {true, false, false, "strict", core.Verified},
-		"a certificate that OCSP calls revoked denies":          {true, true, false, "strict", core.CertificateRevoked},
-		"a CRL that cannot be had denies under strict":          {false, false, true, "strict", core.RevocationUnknown},
-		"a CRL that cannot be had is logged under permissive":   {false, false, true, "permissive", core.Verified},
-		"a revoked certificate is only logged under permissive": {true, true, false, "permissive", core.Verified},
+		"a certificate that its CRL does not list is good":      {false, false, false, "strict", reason.Verified},
+		"a certificate that its CRL lists denies":               {false, true, false, "strict", reason.CertificateRevoked},
+		"a certificate that OCSP calls good is good":            {true, false, false, "strict", reason.Verified},
+		"a certificate that OCSP calls revoked denies":          {true, true, false, "strict", reason.CertificateRevoked},
+		"a CRL that cannot be had denies under strict":          {false, false, true, "strict", reason.RevocationUnknown},
+		"a CRL that cannot be had is logged under permissive":   {false, false, true, "permissive", reason.Verified},
+		"a revoked certificate is only logged under permissive": {true, true, false, "permissive", reason.Verified},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -205,12 +205,12 @@ func TestTimestamps(t *testing.T) {
 	tests := map[string]struct {
 		stamped, unknown bool
 		stores           string
-		want             core.Code
+		want             reason.Code
 	}{
-		"a trusted timestamp from when the certificate was valid": {true, false, `"ca:acme", "tsa:clock"`, core.Verified},
-		"a timestamp of an authority that is not trusted":         {true, false, `"ca:acme"`, core.CertificateExpired},
-		"no timestamp at all": {false, false, `"ca:acme", "tsa:clock"`, core.CertificateExpired},
-		"a timestamp of an authority whose revocation cannot be looked up": {true, true, `"ca:acme", "tsa:clock"`, core.RevocationUnknown},
+		"a trusted timestamp from when the certificate was valid": {true, false, `"ca:acme", "tsa:clock"`, reason.Verified},
+		"a timestamp of an authority that is not trusted":         {true, false, `"ca:acme"`, reason.CertificateExpired},
+		"no timestamp at all": {false, false, `"ca:acme", "tsa:clock"`, reason.CertificateExpired},
+		"a timestamp of an authority whose revocation cannot be looked up": {true, true, `"ca:acme", "tsa:clock"`, reason.RevocationUnknown},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

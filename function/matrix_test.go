@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
@@ -26,7 +26,7 @@ func TestEveryStateOfTrust(t *testing.T) {
 				t.Run(c.Tells, func(t *testing.T) {
 					reference, digest := b.publish(t, c.Name)
 					answer := b.post(t, "/checkimages", c.Request(reference))
-					if c.Want == core.Verified {
+					if c.Want == reason.Verified {
 						admitted(t, answer, strings.TrimSuffix(reference, ":v1")+"@"+digest)
 					} else {
 						denied(t, answer, reference, digest)
@@ -63,25 +63,25 @@ func denied(t *testing.T, answer reply, reference, digest string) {
 func TestPluginsThatFail(t *testing.T) {
 	tests := map[string]struct {
 		mode   string
-		want   core.Code
+		want   reason.Code
 		status int
 		says   string
 	}{
-		"it hangs":                                 {"verify-signature:hang", core.PluginTimeout, 504, "did not answer verify-signature in time"},
-		"its child hangs and holds the pipes":      {"verify-signature:hang-child", core.PluginTimeout, 504, "did not answer verify-signature in time"},
-		"it crashes":                               {"verify-signature:crash", core.PluginFailed, 502, "exit status 2"},
-		"it answers garbage":                       {"verify-signature:garbage", core.PluginFailed, 502, "not the protocol's JSON"},
-		"it answers 100 MiB":                       {"verify-signature:flood", core.PluginFailed, 502, "wrote more than"},
-		"it writes 100 MiB to stderr":              {"verify-signature:flood-stderr", core.PluginFailed, 502, "wrote more than"},
-		"it is older than the signature demands":   {"wrong-version", core.PluginIncapable, 406, "version 0.1.0"},
-		"its version is none":                      {"not-semver", core.PluginIncapable, 406, "semver"},
-		"it does not say that it verifies":         {"no-capability", core.PluginIncapable, 406, "install venafi-csp 0.3.3"},
-		"it verifies without saying so, as 0.3.3":  {"0.3.3", core.Verified, 200, ""},
-		"it looks up revocation too, as 0.3.0":     {"0.3.0", core.Verified, 200, ""},
-		"it does not accept the signature":         {"refuse", core.PluginRefused, 406, "failed with reason"},
-		"it hangs when asked what it is":           {"get-plugin-metadata:hang", core.PluginTimeout, 504, "get-plugin-metadata in time"},
-		"it answers garbage when asked what it is": {"get-plugin-metadata:garbage", core.PluginFailed, 502, "not the protocol's JSON"},
-		"it is slow, but answers":                  {"slow:50ms", core.Verified, 200, ""},
+		"it hangs":                                 {"verify-signature:hang", reason.PluginTimeout, 504, "did not answer verify-signature in time"},
+		"its child hangs and holds the pipes":      {"verify-signature:hang-child", reason.PluginTimeout, 504, "did not answer verify-signature in time"},
+		"it crashes":                               {"verify-signature:crash", reason.PluginFailed, 502, "exit status 2"},
+		"it answers garbage":                       {"verify-signature:garbage", reason.PluginFailed, 502, "not the protocol's JSON"},
+		"it answers 100 MiB":                       {"verify-signature:flood", reason.PluginFailed, 502, "wrote more than"},
+		"it writes 100 MiB to stderr":              {"verify-signature:flood-stderr", reason.PluginFailed, 502, "wrote more than"},
+		"it is older than the signature demands":   {"wrong-version", reason.PluginIncapable, 406, "version 0.1.0"},
+		"its version is none":                      {"not-semver", reason.PluginIncapable, 406, "semver"},
+		"it does not say that it verifies":         {"no-capability", reason.PluginIncapable, 406, "install venafi-csp 0.3.3"},
+		"it verifies without saying so, as 0.3.3":  {"0.3.3", reason.Verified, 200, ""},
+		"it looks up revocation too, as 0.3.0":     {"0.3.0", reason.Verified, 200, ""},
+		"it does not accept the signature":         {"refuse", reason.PluginRefused, 406, "failed with reason"},
+		"it hangs when asked what it is":           {"get-plugin-metadata:hang", reason.PluginTimeout, 504, "get-plugin-metadata in time"},
+		"it answers garbage when asked what it is": {"get-plugin-metadata:garbage", reason.PluginFailed, 502, "not the protocol's JSON"},
+		"it is slow, but answers":                  {"slow:50ms", reason.Verified, 200, ""},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -125,8 +125,8 @@ func TestAPluginSignatureOfAnotherImage(t *testing.T) {
 	if _, err := signing.PushSignature(t.Context(), repository, image, signing.JWS, envelope); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.verdict(t, pod(b.scenario.Reference("swapped"))).Results[0]; got.Code != core.SignatureMismatch {
-		t.Errorf("code %s; want %s: %s", got.Code, core.SignatureMismatch, got.Reason)
+	if got := b.verdict(t, pod(b.scenario.Reference("swapped"))).Results[0]; got.Code != reason.SignatureMismatch {
+		t.Errorf("code %s; want %s: %s", got.Code, reason.SignatureMismatch, got.Reason)
 	}
 }
 
@@ -135,20 +135,20 @@ func TestRegistriesThatFail(t *testing.T) {
 	unavailable := http.Header{"Retry-After": {"0"}}
 	tests := map[string]struct {
 		fault  registry.Fault
-		want   core.Code
+		want   reason.Code
 		status int
 	}{
-		"it is down":                      {registry.Down, core.RegistryUnavailable, 502},
-		"it answers 500 for ever":         {registry.FailTimes(-1, 500, nil), core.RegistryUnavailable, 502},
-		"it answers 429 twice, then well": {registry.FailTimes(2, 429, unavailable), core.Verified, 200},
-		"it answers 503 once, then well":  {registry.FailTimes(1, 503, nil), core.Verified, 200},
-		"it answers 429 for ever":         {registry.FailTimes(-1, 429, unavailable), core.RegistryUnavailable, 502},
-		"it does not answer in time":      {registry.Delay(time.Minute), core.Timeout, 504},
-		"it truncates what it sends":      {registry.Only(registry.PathContains("/blobs/"), registry.Truncate), core.RegistryUnavailable, 502},
-		"it lies about a tag's digest":    {registry.LieAboutDigest("/v2/acme/signed/manifests/v1"), core.NoSignature, 406},
-		"it lists referrers without end":  {registry.EndlessReferrers, core.RegistryInvalid, 502},
-		"it pages the referrers":          {registry.PageReferrers(1), core.Verified, 200},
-		"it refuses access":               {registry.FailTimes(-1, 403, nil), core.RegistryUnauthorized, 502},
+		"it is down":                      {registry.Down, reason.RegistryUnavailable, 502},
+		"it answers 500 for ever":         {registry.FailTimes(-1, 500, nil), reason.RegistryUnavailable, 502},
+		"it answers 429 twice, then well": {registry.FailTimes(2, 429, unavailable), reason.Verified, 200},
+		"it answers 503 once, then well":  {registry.FailTimes(1, 503, nil), reason.Verified, 200},
+		"it answers 429 for ever":         {registry.FailTimes(-1, 429, unavailable), reason.RegistryUnavailable, 502},
+		"it does not answer in time":      {registry.Delay(time.Minute), reason.Timeout, 504},
+		"it truncates what it sends":      {registry.Only(registry.PathContains("/blobs/"), registry.Truncate), reason.RegistryUnavailable, 502},
+		"it lies about a tag's digest":    {registry.LieAboutDigest("/v2/acme/signed/manifests/v1"), reason.NoSignature, 406},
+		"it lists referrers without end":  {registry.EndlessReferrers, reason.RegistryInvalid, 502},
+		"it pages the referrers":          {registry.PageReferrers(1), reason.Verified, 200},
+		"it refuses access":               {registry.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, 502},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestRegistriesThatFail(t *testing.T) {
 				t.Errorf("answer %d %s\nwant %d", answer.status, answer.text, test.status)
 			}
 			b.registry.SetFault(test.fault)
-			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != test.want && test.want != core.Verified {
+			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != test.want && test.want != reason.Verified {
 				t.Errorf("code %s; want %s: %s", got.Code, test.want, got.Reason)
 			}
 		})
@@ -184,12 +184,12 @@ func TestALyingRegistryCannotSwapContent(t *testing.T) {
 		t.Fatal("no envelope was fetched")
 	}
 	b.registry.SetFault(registry.SwapBlob(blob, []byte(`{"payload":"e30"}`)))
-	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != core.RegistryInvalid {
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
 		t.Errorf("swapped envelope: %+v", got)
 	}
 	pinned := strings.TrimSuffix(reference, ":v1") + "@" + digest
 	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/" + digest))
-	if got := b.verdict(t, pod(pinned)).Results[0]; got.Verified || got.Code != core.RegistryInvalid {
+	if got := b.verdict(t, pod(pinned)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
 		t.Errorf("another digest for a digest: %+v", got)
 	}
 }
@@ -256,12 +256,12 @@ func TestManySignatures(t *testing.T) {
 	tests := map[string]struct {
 		foreign, attempts int
 		good              bool
-		want              core.Code
+		want              reason.Code
 	}{
-		"a good one beside two foreign ones is found":   {2, 3, true, core.Verified},
-		"three foreign ones, and two may be tried":      {3, 2, false, core.TooManySignatures},
-		"three foreign ones, and three may be tried":    {3, 3, false, core.SignatureUntrusted},
-		"a good one beside a foreign one, in any order": {1, 2, true, core.Verified},
+		"a good one beside two foreign ones is found":   {2, 3, true, reason.Verified},
+		"three foreign ones, and two may be tried":      {3, 2, false, reason.TooManySignatures},
+		"three foreign ones, and three may be tried":    {3, 3, false, reason.SignatureUntrusted},
+		"a good one beside a foreign one, in any order": {1, 2, true, reason.Verified},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

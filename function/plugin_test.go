@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
@@ -68,7 +68,7 @@ func (b *bench) verifications(t *testing.T) (n int) {
 // version of the plugin and with one that trusts everyone.
 func TestNoPluginSpeaksForAnImpostor(t *testing.T) {
 	for _, mode := range []string{"", "0.3.0", "0.3.3", "agree"} {
-		for level, want := range map[string]core.Code{"strict": core.SignatureUntrusted, "permissive": core.SignatureUntrusted, "audit": core.Verified} {
+		for level, want := range map[string]reason.Code{"strict": reason.SignatureUntrusted, "permissive": reason.SignatureUntrusted, "audit": reason.Verified} {
 			t.Run(fmt.Sprintf("in mode %q under %s", mode, level), func(t *testing.T) {
 				t.Parallel()
 				b := startPlugin(t, mode, level, release, nil)
@@ -81,7 +81,7 @@ func TestNoPluginSpeaksForAnImpostor(t *testing.T) {
 					t.Errorf("the plugin saw the signature %d times, and asked %d times", n, b.scenario.Platform.Requests())
 				}
 				good := b.pushVenafi(t, "good", b.scenario.Signer(), b.scenario.Platform.X5U(b.scenario.Signer().Certificate))
-				if got := b.verdict(t, pod(good)).Results[0]; got.Code != core.Verified || len(got.Warnings) > 0 {
+				if got := b.verdict(t, pod(good)).Results[0]; got.Code != reason.Verified || len(got.Warnings) > 0 {
 					t.Errorf("the one who is trusted: code %s, %q, %q", got.Code, got.Reason, got.Warnings)
 				}
 			})
@@ -139,11 +139,11 @@ func TestAPluginAsksItsPlatformOnly(t *testing.T) {
 		},
 	}
 	for sentence, test := range tests {
-		for level, want := range map[string]core.Code{"strict": core.PluginRefused, "audit": core.Verified} {
+		for level, want := range map[string]reason.Code{"strict": reason.PluginRefused, "audit": reason.Verified} {
 			t.Run(sentence+" under "+level, func(t *testing.T) {
 				t.Parallel()
-				if test.change != nil && want == core.PluginRefused {
-					want = core.PluginFailed // what the platform is, the operator does not say
+				if test.change != nil && want == reason.PluginRefused {
+					want = reason.PluginFailed // what the platform is, the operator does not say
 				}
 				b := startPlugin(t, "", level, everyone, test.change)
 				host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
@@ -165,11 +165,11 @@ func TestPlatformsBesideTheConfiguration(t *testing.T) {
 	host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
 	b.serve(t, func(s *function.Settings) { s.PluginConfig, s.PluginX5UHosts = nil, []string{" " + host} })
 	reference, _ := b.publish(t, "plugin-signed")
-	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified {
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.Verified {
 		t.Errorf("code %s: %s", got.Code, got.Reason)
 	}
 	elsewhere := pod(b.pushVenafi(t, "elsewhere", b.scenario.Signer(), "https://mallory.example/1"))
-	if got := b.verdict(t, elsewhere).Results[0]; got.Code != core.PluginRefused { // and no failure, which a signer could choose
+	if got := b.verdict(t, elsewhere).Results[0]; got.Code != reason.PluginRefused { // and no failure, which a signer could choose
 		t.Errorf("elsewhere: code %s: %s", got.Code, got.Reason)
 	}
 }
@@ -178,7 +178,7 @@ func TestPlatformsBesideTheConfiguration(t *testing.T) {
 func TestAnAddressOfNobody(t *testing.T) {
 	b := startPlugin(t, "", "strict", everyone, func(s *function.Settings) { s.PluginConfig = map[string]string{"config": "absent.ini"} })
 	nowhere := pod(b.pushVenafi(t, "nowhere", b.scenario.Signer(), "file:///etc/passwd"))
-	if got := b.verdict(t, nowhere).Results[0]; got.Code != core.PluginRefused {
+	if got := b.verdict(t, nowhere).Results[0]; got.Code != reason.PluginRefused {
 		t.Errorf("code %s: %s", got.Code, got.Reason)
 	}
 }
@@ -189,7 +189,7 @@ func TestSignaturesOfTheOptOut(t *testing.T) {
 	if _, err := b.scenario.PushSigned(t.Context(), "native", b.scenario.Signer(), &signing.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.verdict(t, pod(b.scenario.Reference("native"))).Results[0]; got.Code != core.Verified || b.verifications(t) != 0 {
+	if got := b.verdict(t, pod(b.scenario.Reference("native"))).Results[0]; got.Code != reason.Verified || b.verifications(t) != 0 {
 		t.Errorf("code %s after %d processes: %s", got.Code, b.verifications(t), got.Reason)
 	}
 }
@@ -200,7 +200,7 @@ func TestNobodyIsAskedForAStranger(t *testing.T) {
 	stranger := func(s *scenario.Scenario) *signing.CA { return s.Foreign }
 	colleague := func(s *scenario.Scenario) *signing.CA { return s.Trusted }
 	for sentence, ca := range map[string]func(*scenario.Scenario) *signing.CA{"a stranger": stranger, "a colleague": colleague} {
-		for level, want := range map[string]core.Code{"audit": core.Verified, "permissive": core.SignatureUntrusted, "strict": core.SignatureUntrusted} {
+		for level, want := range map[string]reason.Code{"audit": reason.Verified, "permissive": reason.SignatureUntrusted, "strict": reason.SignatureUntrusted} {
 			for _, plugin := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s under %s, plugin %t", sentence, level, plugin), func(t *testing.T) {
 					t.Parallel()
@@ -215,7 +215,7 @@ func TestNobodyIsAskedForAStranger(t *testing.T) {
 						t.Fatal(err)
 					}
 					verdict := b.verdict(t, pod(b.scenario.Reference("stranger")))
-					if got := verdict.Results[0]; got.Code != want || want == core.Verified && !strings.Contains(verdict.Message, "nobody was asked") {
+					if got := verdict.Results[0]; got.Code != want || want == reason.Verified && !strings.Contains(verdict.Message, "nobody was asked") {
 						t.Errorf("code %s, %q; want %s", got.Code, verdict.Message, want)
 					}
 					if n := b.verifications(t); n != 0 || connections.Load() != 0 {
@@ -242,7 +242,7 @@ func TestUnknownRevocationIsNotKept(t *testing.T) {
 			signer := issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()})
 			reference := b.pushVenafi(t, "revocable", signer, b.scenario.Platform.X5U(signer.Certificate))
 			for range 2 {
-				if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified || !strings.Contains(strings.Join(got.Warnings, "\n"), "revocation: ") {
+				if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.Verified || !strings.Contains(strings.Join(got.Warnings, "\n"), "revocation: ") {
 					t.Fatalf("code %s, %q", got.Code, got.Warnings)
 				}
 			}
@@ -267,7 +267,7 @@ func TestABrokenAddressBreaksItsOwnImages(t *testing.T) {
 		t.Errorf("%d processes for the broken address; want 5, and then none", n)
 	}
 	reference, _ := b.publish(t, "plugin-signed")
-	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != core.Verified {
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.Verified {
 		t.Errorf("another signer: code %s, %s", got.Code, got.Reason)
 	}
 }

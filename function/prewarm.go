@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // prewarm verifies what was verified last anew when trust has changed, so that the next to ask need not wait. A nil
@@ -60,8 +62,8 @@ func (p *prewarm) remember(request core.Request, policy string, verdict core.Ver
 	}
 	weight := core.Request{Attestations: request.Attestations}.Weight() + demands.Len()
 	for _, result := range verdict.Results {
-		ref, err := core.ParseReference(result.Image)
-		if result.Code != core.Verified || err != nil {
+		ref, err := image.Parse(result.Image)
+		if result.Code != reason.Verified || err != nil {
 			continue
 		}
 		p.recent.Set(policy+" "+result.Image+demands.String(), remembered{core.Request{

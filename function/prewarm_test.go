@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // TestPrewarmForgetsWhatIsTooLong for all to be remembered, and remembers what came last.
@@ -20,7 +21,7 @@ func TestPrewarmForgetsWhatIsTooLong(t *testing.T) {
 	for i := range asked {
 		p.remember(core.Request{Attestations: []core.AttestationRule{{ImageReference: "nobody/*", Types: []core.AttestationType{{
 			Name: "sbom", Conditions: core.Conditions{All: []core.Condition{{Key: long, Operator: "Equals", Value: long}}},
-		}}}}}, "acme", core.Verdict{Results: []core.Result{{Code: core.Verified, Image: fmt.Sprintf("ghcr.io/acme/app%d:v1", i)}}})
+		}}}}}, "acme", core.Verdict{Results: []core.Result{{Code: reason.Verified, Image: fmt.Sprintf("ghcr.io/acme/app%d:v1", i)}}})
 	}
 	bytes := 0
 	for _, item := range p.recent.Items() {

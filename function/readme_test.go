@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
@@ -60,13 +60,13 @@ func settingsTable(fields []*function.Field) string {
 }
 
 func codesTable() string {
-	status := map[core.Class]string{
-		core.Admitted: "admitted", core.Denied: "denied (406)", core.Failed: "failed (502)",
-		core.TimedOut: "out of time (504)", core.Rejected: "refused (400, 413)",
+	status := map[reason.Class]string{
+		reason.Admitted: "admitted", reason.Denied: "denied (406)", reason.Failed: "failed (502)",
+		reason.TimedOut: "out of time (504)", reason.Rejected: "refused (400, 413)",
 	}
 	var table strings.Builder
 	table.WriteString("| code | outcome | meaning | what to do |\n|---|---|---|---|\n")
-	for _, info := range core.Codes() {
+	for _, info := range reason.Codes() {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", info.Code, status[info.Code.Class()], info.Meaning, info.Remedy)
 	}
 	return table.String()

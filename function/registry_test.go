@@ -13,7 +13,7 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
@@ -55,17 +55,17 @@ func TestCredentials(t *testing.T) {
 	tests := map[string]struct {
 		auth   registry.Auth
 		config func(t *testing.T, host string) string
-		want   core.Code
+		want   reason.Code
 	}{
-		"basic authentication from the Docker configuration": {registry.AuthBasic, good, core.Verified},
-		"a bearer token for that":                            {registry.AuthToken, good, core.Verified},
-		"an identity token, exchanged for a bearer token":    {registry.AuthToken, identity, core.Verified},
-		"a credential helper":                                {registry.AuthToken, helper, core.Verified},
-		"a wrong password":                                   {registry.AuthBasic, wrong, core.RegistryUnauthorized},
-		"a wrong password for a token":                       {registry.AuthToken, wrong, core.RegistryUnauthorized},
-		"no credentials":                                     {registry.AuthBasic, none, core.RegistryUnauthorized},
-		"credentials for another registry":                   {registry.AuthBasic, elsewhere, core.RegistryUnauthorized},
-		"a configuration that is not JSON":                   {registry.AuthBasic, broken, core.RegistryUnauthorized},
+		"basic authentication from the Docker configuration": {registry.AuthBasic, good, reason.Verified},
+		"a bearer token for that":                            {registry.AuthToken, good, reason.Verified},
+		"an identity token, exchanged for a bearer token":    {registry.AuthToken, identity, reason.Verified},
+		"a credential helper":                                {registry.AuthToken, helper, reason.Verified},
+		"a wrong password":                                   {registry.AuthBasic, wrong, reason.RegistryUnauthorized},
+		"a wrong password for a token":                       {registry.AuthToken, wrong, reason.RegistryUnauthorized},
+		"no credentials":                                     {registry.AuthBasic, none, reason.RegistryUnauthorized},
+		"credentials for another registry":                   {registry.AuthBasic, elsewhere, reason.RegistryUnauthorized},
+		"a configuration that is not JSON":                   {registry.AuthBasic, broken, reason.RegistryUnauthorized},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -104,24 +104,24 @@ func TestTransportSecurity(t *testing.T) {
 	tests := map[string]struct {
 		tls    bool
 		change func(b *bench, s *function.Settings)
-		want   core.Code
+		want   reason.Code
 		says   string
 	}{
 		"a private CA that is named": {true, func(b *bench, s *function.Settings) {
 			s.InsecureRegistries, s.RegistryCAFile = nil, filepath.Join(b.trustDir, "ca.pem")
-		}, core.Verified, ""},
+		}, reason.Verified, ""},
 		"a private CA that is not named": {true, func(_ *bench, s *function.Settings) {
 			s.InsecureRegistries = nil
-		}, core.RegistryUnavailable, "--registryCAFile"},
+		}, reason.RegistryUnavailable, "--registryCAFile"},
 		"plain HTTP to a host that is not named": {false, func(_ *bench, s *function.Settings) {
 			s.InsecureRegistries = nil
-		}, core.RegistryUnavailable, "HTTP response to HTTPS client"},
+		}, reason.RegistryUnavailable, "HTTP response to HTTPS client"},
 		"plain HTTP to any host, when that is allowed": {false, func(_ *bench, s *function.Settings) {
 			s.InsecureRegistries, s.AllowInsecureRegistry = nil, true
-		}, core.Verified, ""},
+		}, reason.Verified, ""},
 		"plain HTTP to another host that is named": {false, func(_ *bench, s *function.Settings) {
 			s.InsecureRegistries = []string{"registry.example.com"}
-		}, core.RegistryUnavailable, "HTTP response to HTTPS client"},
+		}, reason.RegistryUnavailable, "HTTP response to HTTPS client"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -10,13 +10,13 @@ import (
 	"github.com/samber/lo"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
@@ -115,7 +115,7 @@ func newPlugins(settings Settings, config plugin.Config, env Environment) (*plug
 	hosts := make([]string, len(settings.PluginX5UHosts))
 	for i, host := range settings.PluginX5UHosts {
 		host = strings.TrimSpace(host)
-		if hosts[i], err = core.PlatformHost("https://" + host); err != nil || strings.ContainsAny(host, "/?") {
+		if hosts[i], err = trust.PlatformHost("https://" + host); err != nil || strings.ContainsAny(host, "/?") {
 			return nil, fmt.Errorf("pluginX5UHosts: %q is no host, such as tpp.example.com or tpp.example.com:8443", host)
 		}
 	}
@@ -168,7 +168,7 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 	if settings.ReviewKyvernoToken != nil && *settings.ReviewKyvernoToken {
 		return sources{}, fmt.Errorf("reviewKyvernoToken needs a cluster, and trustDir is set; leave one of them out")
 	}
-	files, err := trust.OpenFiles(settings.TrustDir, log, changed)
+	files, err := shelltrust.OpenFiles(settings.TrustDir, log, changed)
 	if err != nil {
 		return sources{}, err
 	}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 const (
@@ -31,7 +31,7 @@ const (
 
 // tell creates the event of a warning. Its name follows from what it warns of, so that whoever tells it again, after a
 // change of leaders or at the same time, does not tell it twice.
-func (c *Client) tell(ctx context.Context, warning trust.Warning, instance string, now time.Time) error {
+func (c *Client) tell(ctx context.Context, warning shelltrust.Warning, instance string, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	events := schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}
@@ -46,7 +46,7 @@ func (c *Client) tell(ctx context.Context, warning trust.Warning, instance strin
 		"reportingController": reporter,
 		"reportingInstance":   cut(instance, maxEventInstance),
 		"regarding": map[string]any{
-			"apiVersion": trust.GroupVersion, "kind": "TrustStore", "name": warning.Store, "uid": warning.UID,
+			"apiVersion": shelltrust.GroupVersion, "kind": "TrustStore", "name": warning.Store, "uid": warning.UID,
 		},
 	}}
 	_, err := c.dynamic.Resource(events).Namespace(eventNamespace).Create(ctx, event, metav1.CreateOptions{FieldManager: fieldManager})
@@ -57,7 +57,7 @@ func (c *Client) tell(ctx context.Context, warning trust.Warning, instance strin
 }
 
 // eventName is the store's name and a hash of the store, the certificate and the threshold.
-func eventName(w trust.Warning) string {
+func eventName(w shelltrust.Warning) string {
 	hash := sha256.Sum256([]byte(w.UID + "\n" + w.Fingerprint + "\n" + w.Threshold))
 	return strings.TrimRight(cut(w.Store, maxEventPrefix), "-.") + fmt.Sprintf(".%x", hash[:16])
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
 
@@ -24,7 +24,7 @@ func aging(t *testing.T, left time.Duration) []byte {
 func (a *apiServer) expiring(t *testing.T, path string) string {
 	t.Helper()
 	for _, condition := range a.statusAt(t, path).Conditions {
-		if condition.Type == trust.ConditionExpiring {
+		if condition.Type == shelltrust.ConditionExpiring {
 			return condition.Message
 		}
 	}
@@ -64,7 +64,7 @@ func TestAnExpiringCertificateIsAnEvent(t *testing.T) {
 // TestTwoLeadersTellItOnce, where both look before either has written the status.
 func TestTwoLeadersTellItOnce(t *testing.T) {
 	api := startAPI(t)
-	warning := trust.Warning{Store: "acme", UID: "1", Fingerprint: strings.Repeat("ab", 32), Threshold: "expires within 7 days", Reason: trust.ReasonCertificateExpires}
+	warning := shelltrust.Warning{Store: "acme", UID: "1", Fingerprint: strings.Repeat("ab", 32), Threshold: "expires within 7 days", Reason: shelltrust.ReasonCertificateExpires}
 	for _, instance := range []string{"pod-1", "pod-2"} {
 		if err := api.client(t).tell(t.Context(), warning, instance, time.Now()); err != nil {
 			t.Errorf("%s: %v", instance, err)
@@ -88,7 +88,7 @@ func TestAnEventThatIsRefusedDoesNotHoldUpTheStatus(t *testing.T) {
 	api.put(storesPath, "acme", storeJSON(t, "acme", aging(t, time.Hour)))
 	api.refusesUnder(eventsPath)
 	running(t, NewStatusWriter(api.client(t), "pod-1", log.logger()).Run)
-	api.shows(t, 5*time.Second, map[string]string{storesPath + "/acme": trust.ReasonValid})
+	api.shows(t, 5*time.Second, map[string]string{storesPath + "/acme": shelltrust.ReasonValid})
 	within(t, 5*time.Second, "a line", func() bool { return strings.Contains(log.String(), "event on the trust store acme") })
 	if said := api.expiring(t, storesPath+"/acme"); said != "" {
 		t.Errorf("the status records it: %s", said)
@@ -100,11 +100,11 @@ func TestAnEventThatIsRefusedDoesNotHoldUpTheStatus(t *testing.T) {
 }
 
 func TestNamesOfEvents(t *testing.T) {
-	long := eventName(trust.Warning{Store: strings.Repeat("a", 179) + "." + strings.Repeat("b", 70)})
+	long := eventName(shelltrust.Warning{Store: strings.Repeat("a", 179) + "." + strings.Repeat("b", 70)})
 	if len(long) > 253 || strings.Contains(long, "..") {
 		t.Errorf("%d bytes: %s", len(long), long)
 	}
-	if a, b := eventName(trust.Warning{Store: "a", UID: "1"}), eventName(trust.Warning{Store: "a", UID: "2"}); a == b {
+	if a, b := eventName(shelltrust.Warning{Store: "a", UID: "1"}), eventName(shelltrust.Warning{Store: "a", UID: "2"}); a == b {
 		t.Error("a store that was made anew has the events of the old one")
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 // settle is how long a change waits for others that come with it, so that a burst is looked at once.
@@ -18,18 +18,18 @@ const settle = 30 * time.Millisecond
 type trustResources struct {
 	client   *Client
 	link     *link
-	policies *mirror[trust.PolicyResource]
-	stores   *mirror[trust.StoreResource]
+	policies *mirror[shelltrust.PolicyResource]
+	stores   *mirror[shelltrust.StoreResource]
 	changed  chan struct{} // holds a change that was not looked at yet
 	renew    chan struct{} // holds a wish for new lists
 }
 
 // newTrustResources prepares. What the decoders leave out of a resource is not seen to change.
 func newTrustResources(client *Client, log *slog.Logger, subject string,
-	policy func(*unstructured.Unstructured) trust.PolicyResource, store func(*unstructured.Unstructured) trust.StoreResource) *trustResources {
+	policy func(*unstructured.Unstructured) shelltrust.PolicyResource, store func(*unstructured.Unstructured) shelltrust.StoreResource) *trustResources {
 	r := &trustResources{client: client, changed: make(chan struct{}, 1), renew: make(chan struct{}, 1), link: newLink(log, subject, trustPolicies(), trustStores())}
-	r.policies = &mirror[trust.PolicyResource]{decode: policy, changed: r.note}
-	r.stores = &mirror[trust.StoreResource]{decode: store, changed: r.note}
+	r.policies = &mirror[shelltrust.PolicyResource]{decode: policy, changed: r.note}
+	r.stores = &mirror[shelltrust.StoreResource]{decode: store, changed: r.note}
 	return r
 }
 
@@ -41,7 +41,7 @@ func (r *trustResources) note() {
 }
 
 // all gives the resources; false before both kinds were listed for the first time.
-func (r *trustResources) all() ([]trust.PolicyResource, []trust.StoreResource, bool) {
+func (r *trustResources) all() ([]shelltrust.PolicyResource, []shelltrust.StoreResource, bool) {
 	policies, listed := r.policies.all()
 	stores, storesListed := r.stores.all()
 	return policies, stores, listed && storesListed

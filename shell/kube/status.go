@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 const (
@@ -67,7 +67,7 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 		return 0, nil
 	}
 	now := time.Now()
-	statuses := trust.Assess(policies, stores, now)
+	statuses := shelltrust.Assess(policies, stores, now)
 	untold, first := w.warn(ctx, stores, now)
 	failed = len(untold)
 	var changes []statusChange
@@ -99,9 +99,9 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 
 // warn creates an event for each certificate that has come to a threshold, unless the status tells that it was done. It
 // gives the stores of which something could not be told, and why.
-func (w *StatusWriter) warn(ctx context.Context, stores []trust.StoreResource, now time.Time) (untold map[string]bool, first error) {
+func (w *StatusWriter) warn(ctx context.Context, stores []shelltrust.StoreResource, now time.Time) (untold map[string]bool, first error) {
 	untold = map[string]bool{}
-	for _, warning := range trust.Warnings(stores, now) {
+	for _, warning := range shelltrust.Warnings(stores, now) {
 		name := eventName(warning)
 		if w.told[name] {
 			continue
@@ -133,7 +133,7 @@ func refused(err error) bool {
 type statusChange struct {
 	target        target
 	name, version string
-	have, want    trust.Status
+	have, want    shelltrust.Status
 }
 
 // writeOne writes a status where it differs. It does nothing where the resource was changed or deleted meanwhile:
@@ -175,9 +175,9 @@ func (c statusChange) patch() ([]byte, error) {
 }
 
 // equalAsJSON compares what is stored: times lose their zones and fractions there.
-func equalAsJSON(a, b trust.Status) (bool, error) {
+func equalAsJSON(a, b shelltrust.Status) (bool, error) {
 	var decoded [2]any
-	for i, status := range []trust.Status{a, b} {
+	for i, status := range []shelltrust.Status{a, b} {
 		text, err := json.Marshal(status)
 		if err == nil {
 			err = json.Unmarshal(text, &decoded[i])
@@ -189,13 +189,13 @@ func equalAsJSON(a, b trust.Status) (bool, error) {
 	return reflect.DeepEqual(decoded[0], decoded[1]), nil
 }
 
-func decodePolicyWithStatus(object *unstructured.Unstructured) trust.PolicyResource {
+func decodePolicyWithStatus(object *unstructured.Unstructured) shelltrust.PolicyResource {
 	policy := decodePolicy(object)
 	policy.Generation, policy.ResourceVersion, policy.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return policy
 }
 
-func decodeStoreWithStatus(object *unstructured.Unstructured) trust.StoreResource {
+func decodeStoreWithStatus(object *unstructured.Unstructured) shelltrust.StoreResource {
 	store := decodeStore(object)
 	store.UID = object.GetUID()
 	store.Generation, store.ResourceVersion, store.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
@@ -203,11 +203,11 @@ func decodeStoreWithStatus(object *unstructured.Unstructured) trust.StoreResourc
 }
 
 // statusOf reads a status; one that is not understood is written anew.
-func statusOf(object *unstructured.Unstructured) trust.Status {
-	var status trust.Status
+func statusOf(object *unstructured.Unstructured) shelltrust.Status {
+	var status shelltrust.Status
 	written, found, err := unstructured.NestedMap(object.Object, "status")
 	if err != nil || !found || runtime.DefaultUnstructuredConverter.FromUnstructured(written, &status) != nil {
-		return trust.Status{}
+		return shelltrust.Status{}
 	}
 	return status
 }

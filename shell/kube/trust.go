@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 func trustPolicies() target {
@@ -28,9 +28,9 @@ func trustStores() target {
 type Trust struct {
 	*trustResources
 	log      *slog.Logger
-	snapshot atomic.Pointer[core.Snapshot]
+	snapshot atomic.Pointer[trust.Snapshot]
 	changed  func()
-	problems []trust.Problem // that were logged; of the goroutine that runs Watch
+	problems []shelltrust.Problem // that were logged; of the goroutine that runs Watch
 }
 
 // NewTrust prepares; Watch does the work. It calls changed after every new snapshot.
@@ -40,11 +40,11 @@ func NewTrust(client *Client, log *slog.Logger, changed func()) *Trust {
 
 // Snapshot gives the trust of this moment; false before policies and stores were listed for the first time. While
 // the API server is away the last one stays.
-func (t *Trust) Snapshot() (core.Snapshot, bool) {
+func (t *Trust) Snapshot() (trust.Snapshot, bool) {
 	if snapshot := t.snapshot.Load(); snapshot != nil {
 		return *snapshot, true
 	}
-	return core.Snapshot{}, false
+	return trust.Snapshot{}, false
 }
 
 // Connected tells whether changes of trust are being seen.
@@ -65,7 +65,7 @@ func (t *Trust) publish() {
 	if !listed {
 		return
 	}
-	snapshot, problems := trust.Compile(policies, stores)
+	snapshot, problems := shelltrust.Compile(policies, stores)
 	for _, p := range problems {
 		if !slices.Contains(t.problems, p) {
 			p.Log(t.log)
@@ -80,22 +80,22 @@ func (t *Trust) publish() {
 // decodePolicy takes what the service knows of a policy. Fields that it does not know are passed over, as the
 // resource definition may be newer than the service; one of another type makes the policy unusable, under its
 // name where that can be read.
-func decodePolicy(object *unstructured.Unstructured) trust.PolicyResource {
-	policy := trust.PolicyResource{ObjectMeta: metav1.ObjectMeta{Name: object.GetName()}}
+func decodePolicy(object *unstructured.Unstructured) shelltrust.PolicyResource {
+	policy := shelltrust.PolicyResource{ObjectMeta: metav1.ObjectMeta{Name: object.GetName()}}
 	if err := decodeSpec(object, &policy.Spec); err != nil {
 		name, _, _ := unstructured.NestedString(object.Object, "spec", "trustPolicyName")
-		policy.Spec = trust.PolicySpec{TrustPolicyName: name}
+		policy.Spec = shelltrust.PolicySpec{TrustPolicyName: name}
 		policy.Unreadable = err.Error()
 	}
 	return policy
 }
 
-func decodeStore(object *unstructured.Unstructured) trust.StoreResource {
-	store := trust.StoreResource{ObjectMeta: metav1.ObjectMeta{Name: object.GetName()}}
+func decodeStore(object *unstructured.Unstructured) shelltrust.StoreResource {
+	store := shelltrust.StoreResource{ObjectMeta: metav1.ObjectMeta{Name: object.GetName()}}
 	if err := decodeSpec(object, &store.Spec); err != nil {
 		name, _, _ := unstructured.NestedString(object.Object, "spec", "trustStoreName")
 		kind, _, _ := unstructured.NestedString(object.Object, "spec", "type")
-		store.Spec = trust.StoreSpec{TrustStoreName: name, Type: kind}
+		store.Spec = shelltrust.StoreSpec{TrustStoreName: name, Type: kind}
 		store.Unreadable = err.Error()
 	}
 	return store

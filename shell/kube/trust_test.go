@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
 
@@ -95,14 +95,14 @@ func root(t *testing.T) []byte {
 	return ca.PEM()
 }
 
-func (t *Trust) policy(name string) core.TrustPolicy {
+func (t *Trust) policy(name string) trust.Policy {
 	snapshot, _ := t.Snapshot()
 	return snapshot.Policies[name]
 }
 
-func (t *Trust) store(name string) (core.TrustStore, bool) {
+func (t *Trust) store(name string) (trust.Store, bool) {
 	snapshot, _ := t.Snapshot()
-	store, ok := snapshot.Stores[core.StoreRef{Type: "ca", Name: name}]
+	store, ok := snapshot.Stores[trust.StoreRef{Type: "ca", Name: name}]
 	return store, ok
 }
 
@@ -222,10 +222,10 @@ func TestManyResourcesLoadSoon(t *testing.T) {
 	before := heap()
 	start := time.Now()
 	log := &record{}
-	trust := startTrust(t, api, log)
-	within(t, 2*time.Second, "loaded", loaded(trust))
+	watched := startTrust(t, api, log)
+	within(t, 2*time.Second, "loaded", loaded(watched))
 	took := time.Since(start)
-	if p, s := trust.policy("n199"), func() core.TrustStore { s, _ := trust.store("n199"); return s }(); p.Problem != "" || s.Problem != "" || len(s.Certificates) != 1 {
+	if p, s := watched.policy("n199"), func() trust.Store { s, _ := watched.store("n199"); return s }(); p.Problem != "" || s.Problem != "" || len(s.Certificates) != 1 {
 		t.Errorf("%+v %+v", p, s)
 	}
 	more := heap() - before
@@ -237,7 +237,7 @@ func TestManyResourcesLoadSoon(t *testing.T) {
 		name := fmt.Sprintf("n%d", i)
 		api.put(policiesPath, name, policyJSON(name, "other"))
 	}
-	within(t, 5*time.Second, "all changed", func() bool { return trust.policy("n199").Statements[0].TrustStores[0] == "ca:other" })
+	within(t, 5*time.Second, "all changed", func() bool { return watched.policy("n199").Statements[0].TrustStores[0] == "ca:other" })
 	if n := strings.Count(log.String(), "trust loaded"); n > 20 {
 		t.Errorf("compiled %d times", n)
 	}

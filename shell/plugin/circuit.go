@@ -9,7 +9,7 @@ import (
 	"github.com/jellydator/ttlcache/v3"
 	"github.com/sony/gobreaker/v2"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // blame is whom a failure speaks against. The zero value is the signature: the plugin did its work and refused.
@@ -122,7 +122,7 @@ func (c *circuit) do(call func() error) error {
 func (c *circuit) refusal() *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := &Error{Code: core.PluginFailed, blame: blameCaller, open: true, Text: "the plugin is left alone for now, since it keeps failing"}
+	e := &Error{Code: reason.PluginFailed, blame: blameCaller, open: true, Text: "the plugin is left alone for now, since it keeps failing"}
 	if c.last != nil {
 		e.Code, e.cause = c.last.Code, c.last
 		e.Text = fmt.Sprintf("%s; since it kept failing, it is left alone from %s for %s, and then tried again",

@@ -14,7 +14,7 @@ import (
 
 	framework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
@@ -71,25 +71,25 @@ func TestFaults(t *testing.T) {
 	const marker = "echo $$ >> \"${0%/*}/pids\"\n"
 	tests := map[string]struct {
 		mode, script string
-		want         core.Code
+		want         reason.Code
 		says         string
 	}{
-		"it hangs":                                   {"hang", "", core.PluginTimeout, "in time"},
-		"its child hangs and holds the pipes":        {"hang-child", "", core.PluginTimeout, "in time"},
-		"it crashes":                                 {"crash", "", core.PluginFailed, "exit status 2"},
-		"it kills itself":                            {"", "#!/bin/sh\n" + marker + "kill -9 $$", core.PluginFailed, "killed"},
-		"it answers what is not JSON":                {"garbage", "", core.PluginFailed, "not the protocol's JSON"},
-		"it answers nothing":                         {"", "#!/bin/sh\n" + marker, core.PluginFailed, "not the protocol's JSON"},
-		"it closes its answer and hangs":             {"", "#!/bin/sh\n" + marker + "exec >&- 2>&-\nsleep 60", core.PluginTimeout, "in time"},
-		"it floods":                                  {"flood", "", core.PluginFailed, "wrote more than"},
-		"it floods with errors":                      {"flood-stderr", "", core.PluginFailed, "wrote more than"},
-		"it leaves a child behind that let go of it": {"", "#!/bin/sh\n" + marker + "sleep 60 </dev/null >/dev/null 2>&1 &\necho $! >> \"${0%/*}/pids\"\nexit 3", core.PluginFailed, "exit status 3"},
-		"it leaves a child behind that holds on":     {"", "#!/bin/sh\n" + marker + "sleep 60 &\necho $! >> \"${0%/*}/pids\"\nexit 0", core.PluginFailed, "left a child behind"},
-		"it is no program":                           {"", "no program", core.PluginFailed, "cannot be started: exec format error"},
-		"its interpreter is gone":                    {"", "#!/absent/interpreter\n", core.PluginFailed, "cannot be started: no such file"},
-		"it refuses":                                 {"", "#!/bin/sh\necho '{\"errorCode\":\"VALIDATION_ERROR\",\"errorMessage\":\"no\"}' >&2; exit 1", core.PluginRefused, "refused verify-signature: no"},
-		"it refuses in many lines":                   {"", "#!/bin/sh\nprintf %s '{\"errorCode\":\"ERROR\",\"errorMessage\":\"one\\n\\ntwo\\u001b[31m three\"}' >&2; exit 1", core.PluginFailed, "one two [31m three"},
-		"it tells a secret":                          {"", "#!/bin/sh\necho '{\"errorCode\":\"ERROR\",\"errorMessage\":\"no access with hunter2-hunter2, Bearer hunter2hunter2hunter2hunter2\"}' >&2; exit 1", core.PluginFailed, "no access with ***, Bearer ***"},
+		"it hangs":                                   {"hang", "", reason.PluginTimeout, "in time"},
+		"its child hangs and holds the pipes":        {"hang-child", "", reason.PluginTimeout, "in time"},
+		"it crashes":                                 {"crash", "", reason.PluginFailed, "exit status 2"},
+		"it kills itself":                            {"", "#!/bin/sh\n" + marker + "kill -9 $$", reason.PluginFailed, "killed"},
+		"it answers what is not JSON":                {"garbage", "", reason.PluginFailed, "not the protocol's JSON"},
+		"it answers nothing":                         {"", "#!/bin/sh\n" + marker, reason.PluginFailed, "not the protocol's JSON"},
+		"it closes its answer and hangs":             {"", "#!/bin/sh\n" + marker + "exec >&- 2>&-\nsleep 60", reason.PluginTimeout, "in time"},
+		"it floods":                                  {"flood", "", reason.PluginFailed, "wrote more than"},
+		"it floods with errors":                      {"flood-stderr", "", reason.PluginFailed, "wrote more than"},
+		"it leaves a child behind that let go of it": {"", "#!/bin/sh\n" + marker + "sleep 60 </dev/null >/dev/null 2>&1 &\necho $! >> \"${0%/*}/pids\"\nexit 3", reason.PluginFailed, "exit status 3"},
+		"it leaves a child behind that holds on":     {"", "#!/bin/sh\n" + marker + "sleep 60 &\necho $! >> \"${0%/*}/pids\"\nexit 0", reason.PluginFailed, "left a child behind"},
+		"it is no program":                           {"", "no program", reason.PluginFailed, "cannot be started: exec format error"},
+		"its interpreter is gone":                    {"", "#!/absent/interpreter\n", reason.PluginFailed, "cannot be started: no such file"},
+		"it refuses":                                 {"", "#!/bin/sh\necho '{\"errorCode\":\"VALIDATION_ERROR\",\"errorMessage\":\"no\"}' >&2; exit 1", reason.PluginRefused, "refused verify-signature: no"},
+		"it refuses in many lines":                   {"", "#!/bin/sh\nprintf %s '{\"errorCode\":\"ERROR\",\"errorMessage\":\"one\\n\\ntwo\\u001b[31m three\"}' >&2; exit 1", reason.PluginFailed, "one two [31m three"},
+		"it tells a secret":                          {"", "#!/bin/sh\necho '{\"errorCode\":\"ERROR\",\"errorMessage\":\"no access with hunter2-hunter2, Bearer hunter2hunter2hunter2hunter2\"}' >&2; exit 1", reason.PluginFailed, "no access with ***, Bearer ***"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestAPluginThatIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failure *plugin.Error
-	if _, err := found.VerifySignature(t.Context(), request("")); !errors.As(err, &failure) || failure.Code != core.PluginMissing {
+	if _, err := found.VerifySignature(t.Context(), request("")); !errors.As(err, &failure) || failure.Code != reason.PluginMissing {
 		t.Errorf("removed: %v", err)
 	}
 	scripted(t, dir, "#!/bin/sh\necho '{}'")
@@ -203,7 +203,7 @@ func TestOutOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failure *plugin.Error
-	if !errors.As(failed, &failure) || failure.Code != core.PluginFailed || !strings.Contains(failure.Text, "too many open files") {
+	if !errors.As(failed, &failure) || failure.Code != reason.PluginFailed || !strings.Contains(failure.Text, "too many open files") {
 		t.Errorf("without files: %v", failed)
 	}
 	if err := verify(t.Context(), m, ""); err != nil {
@@ -263,7 +263,7 @@ func TestACallerWhoWaitsInVain(t *testing.T) {
 	for range 10 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		var failure *plugin.Error
-		if err := verify(ctx, m, ""); !errors.As(err, &failure) || failure.Code != core.PluginTimeout || !strings.Contains(failure.Text, "waiting") {
+		if err := verify(ctx, m, ""); !errors.As(err, &failure) || failure.Code != reason.PluginTimeout || !strings.Contains(failure.Text, "waiting") {
 			t.Errorf("queued: %v", err)
 		}
 		cancel()
@@ -345,7 +345,7 @@ func TestAnOpenCircuitCloses(t *testing.T) {
 	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Pause: pause})
 	for range 5 {
 		var failure *plugin.Error
-		if err := verify(t.Context(), m, ""); !errors.As(err, &failure) || failure.Code != core.PluginFailed || failure.Refusal() {
+		if err := verify(t.Context(), m, ""); !errors.As(err, &failure) || failure.Code != reason.PluginFailed || failure.Refusal() {
 			t.Fatalf("%v", err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Options of a Manager.
@@ -31,7 +31,7 @@ type Options struct {
 	MaxProcesses int           // that run at once; 0 is two for each CPU
 	Pause        time.Duration // for which a plugin that keeps failing is left alone; 0 is 5 seconds
 	Verifiers    []Verifier    // versions that verify without saying so, beside those that are known
-	X5UHosts     []string      // hosts of signing platforms beside that of the configuration, as core.PlatformHost gives them
+	X5UHosts     []string      // hosts of signing platforms beside that of the configuration, as trust.PlatformHost gives them
 }
 
 // Config gives the plugin configuration of this moment. The map is not changed after it was given.
@@ -55,7 +55,7 @@ type remembered struct {
 
 // Error is a plugin's failure with the code that it means.
 type Error struct {
-	Code  core.Code
+	Code  reason.Code
 	Text  string
 	cause error
 	blame blame
@@ -69,7 +69,7 @@ func (e *Error) Error() string { return e.Text }
 func (e *Error) Unwrap() error { return e.cause }
 
 // Refusal tells that the plugin did its work and said no, in the protocol's own words.
-func (e *Error) Refusal() bool { return e.blame == blameSignature && e.Code != core.PluginMissing }
+func (e *Error) Refusal() bool { return e.blame == blameSignature && e.Code != reason.PluginMissing }
 
 // NewManager makes a manager. The directory need not exist: then no plugin is installed.
 func NewManager(options Options) *Manager {
@@ -111,13 +111,13 @@ func (m *Manager) Get(_ context.Context, name string) (plugin.Plugin, error) {
 
 func (m *Manager) locate(name string) (string, identity, error) {
 	if !pluginName.MatchString(name) {
-		return "", identity{}, &Error{Code: core.PluginMissing, Text: fmt.Sprintf("the signature names the plugin %q, which is no plugin's name", name)}
+		return "", identity{}, &Error{Code: reason.PluginMissing, Text: fmt.Sprintf("the signature names the plugin %q, which is no plugin's name", name)}
 	}
 	path := filepath.Join(m.options.Dir, name, "notation-"+name)
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 		return "", identity{}, &Error{
-			Code: core.PluginMissing, cause: err,
+			Code: reason.PluginMissing, cause: err,
 			Text: fmt.Sprintf("the signature demands the verification plugin %q, which is not installed; put its executable at %s", name, filepath.Join("<pluginDir>", name, "notation-"+name)),
 		}
 	}

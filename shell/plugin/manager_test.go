@@ -14,7 +14,7 @@ import (
 	framework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 	"go.uber.org/goleak"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
 )
@@ -82,8 +82,8 @@ func TestNames(t *testing.T) {
 	}
 	for _, name := range []string{"", ".", "..", "../venafi-csp", "venafi-csp/../venafi-csp", "/etc", "a b", "absent", "plain", "folder"} {
 		var failure *plugin.Error
-		if _, err := m.Get(t.Context(), name); !errors.As(err, &failure) || failure.Code != core.PluginMissing {
-			t.Errorf("%q: %v; want %s", name, err, core.PluginMissing)
+		if _, err := m.Get(t.Context(), name); !errors.As(err, &failure) || failure.Code != reason.PluginMissing {
+			t.Errorf("%q: %v; want %s", name, err, reason.PluginMissing)
 		}
 	}
 	if names, err := m.List(t.Context()); err != nil || fmt.Sprint(names) != "[venafi-csp]" {
@@ -128,7 +128,7 @@ func TestACallerThatGivesUpDoesNotFailTheOthers(t *testing.T) {
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	var failure *plugin.Error
-	if _, err := found.GetMetadata(impatient, &framework.GetMetadataRequest{}); !errors.As(err, &failure) || failure.Code != core.PluginTimeout {
+	if _, err := found.GetMetadata(impatient, &framework.GetMetadataRequest{}); !errors.As(err, &failure) || failure.Code != reason.PluginTimeout {
 		t.Errorf("the impatient caller: %v", err)
 	}
 	if _, err := metadata(t, m); err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // maxOutput bounds what a plugin may write to stdout, and to stderr; bytes.
@@ -70,7 +70,7 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 	})
 	select {
 	case <-ctx.Done():
-		return nil, &Error{Code: core.PluginTimeout, Text: p.says("did not tell what it is in time"), cause: ctx.Err(), blame: blameCaller}
+		return nil, &Error{Code: reason.PluginTimeout, Text: p.says("did not tell what it is in time"), cause: ctx.Err(), blame: blameCaller}
 	case result := <-answer:
 		if result.Err != nil {
 			return nil, result.Err
@@ -87,11 +87,11 @@ func (p *process) askMetadata(ctx context.Context) (*plugin.GetMetadataResponse,
 	}
 	switch {
 	case metadata.Name != p.name:
-		return nil, &Error{Code: core.PluginFailed, Text: p.says("calls itself %q", metadata.Name)}
+		return nil, &Error{Code: reason.PluginFailed, Text: p.says("calls itself %q", metadata.Name)}
 	case metadata.Version == "" || len(metadata.Capabilities) == 0:
-		return nil, &Error{Code: core.PluginFailed, Text: p.says("does not tell its version and capabilities")}
+		return nil, &Error{Code: reason.PluginFailed, Text: p.says("does not tell its version and capabilities")}
 	case !slices.Contains(metadata.SupportedContractVersions, plugin.ContractVersion):
-		return nil, &Error{Code: core.PluginIncapable, Text: p.says("does not support contract version %s", plugin.ContractVersion)}
+		return nil, &Error{Code: reason.PluginIncapable, Text: p.says("does not support contract version %s", plugin.ContractVersion)}
 	}
 	metadata = p.manager.completed(metadata)
 	return &metadata, nil
@@ -125,13 +125,13 @@ func (p *process) says(format string, args ...any) string {
 	text := strings.Join(strings.FieldsFunc(fmt.Sprintf(format, args...), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")
-	text = core.Clip(p.manager.redacted(text), core.MaxWords)
+	text = reason.Clip(p.manager.redacted(text), reason.MaxWords)
 	return fmt.Sprintf("the plugin %q ", p.name) + strings.ToValidUTF8(text, "")
 }
 
 // failed is a failure of the plugin itself.
 func (p *process) failed(cause error, format string, args ...any) *Error {
-	return &Error{Code: core.PluginFailed, Text: p.says(format, args...), cause: cause, blame: blamePlugin}
+	return &Error{Code: reason.PluginFailed, Text: p.says(format, args...), cause: cause, blame: blamePlugin}
 }
 
 // run sends a request to a new process and reads its answer, unless the plugin is found broken. The wait for a slot
@@ -145,7 +145,7 @@ func (p *process) run(ctx context.Context, source string, request plugin.Request
 	pool := p.manager.pool
 	if err := pool.enter(ctx); err != nil {
 		return &Error{
-			Code: core.PluginTimeout, cause: err, blame: blameCaller,
+			Code: reason.PluginTimeout, cause: err, blame: blameCaller,
 			Text: p.says("was not asked %s: time ran out waiting, since %d plugin processes were running; raise --maxPluginProcesses if that lasts", request.Command(), cap(pool.slots)),
 		}
 	}
@@ -159,7 +159,7 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 	defer cancel()
 	input, err := json.Marshal(request)
 	if err != nil {
-		return &Error{Code: core.PluginFailed, Text: p.says("cannot be asked: %v", err), cause: err, blame: blameCaller}
+		return &Error{Code: reason.PluginFailed, Text: p.says("cannot be asked: %v", err), cause: err, blame: blameCaller}
 	}
 	began := time.Now()
 	stdout, stderr := &bounded{stop: cancel}, &bounded{stop: cancel}
@@ -194,7 +194,7 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 // outOfTime blames the plugin only if it had at least half of its time: a caller that spent its own elsewhere, or
 // that went away, does not open the circuit.
 func (p *process) outOfTime(ctx context.Context, began time.Time, command plugin.Command) *Error {
-	e := &Error{Code: core.PluginTimeout, Text: p.says("did not answer %s in time", command), cause: ctx.Err(), blame: blamePlugin}
+	e := &Error{Code: reason.PluginTimeout, Text: p.says("did not answer %s in time", command), cause: ctx.Err(), blame: blamePlugin}
 	if errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < p.manager.options.Timeout/2 {
 		e.blame = blameCaller
 	}
@@ -243,14 +243,14 @@ func (p *process) refusal(command plugin.Command, stderr []byte, err error) erro
 	if json.Unmarshal(stderr, &said) != nil || said.Code == "" {
 		return p.failed(err, "failed at %s: %v", command, err)
 	}
-	code := core.PluginFailed
+	code := reason.PluginFailed
 	switch said.Code {
 	case plugin.ErrorCodeValidation:
-		code = core.PluginRefused
+		code = reason.PluginRefused
 	case plugin.ErrorCodeUnsupportedContractVersion:
-		code = core.PluginIncapable
+		code = reason.PluginIncapable
 	case plugin.ErrorCodeTimeout:
-		code = core.PluginTimeout
+		code = reason.PluginTimeout
 	}
 	return &Error{Code: code, Text: p.says("refused %s: %s", command, said.Message), cause: err}
 }

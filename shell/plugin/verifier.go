@@ -11,7 +11,7 @@ import (
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
 	"gopkg.in/ini.v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // Verifier is a version of a plugin that verifies signatures although its metadata does not declare so. notation-go
@@ -77,7 +77,7 @@ func (m *Manager) Platforms() ([]string, error) {
 	case err != nil:
 		return hosts, err
 	}
-	host, err := core.PlatformHost(address)
+	host, err := trust.PlatformHost(address)
 	if err != nil {
 		return hosts, fmt.Errorf("the signing platform's URL in the plugin's configuration cannot be used: %w", err)
 	}

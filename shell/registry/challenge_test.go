@@ -14,7 +14,8 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // TestChooseChallenge finds the challenge that can be answered among all that there are.
@@ -128,21 +129,21 @@ func TestSecretsStay(t *testing.T) {
 	tests := map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request, other string)
 		other  http.HandlerFunc // of the other host; nil: not found
-		want   core.Code
+		want   reason.Code
 		asked  bool // the other host is, without secrets
 		says   string
 	}{
-		"a redirect to another host":                  {redirect(307, "OTHER/x"), nil, core.ImageNotFound, true, ""},
-		"a permanent redirect to another host":        {redirect(308, "OTHER/x"), nil, core.ImageNotFound, true, ""},
-		"another host that asks for a password":       {redirect(307, "OTHER/x"), func(w http.ResponseWriter, r *http.Request) { basic(w, r) }, core.RegistryUnauthorized, true, ""},
-		"another host that redirects back":            {redirect(307, "OTHER/x"), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/y", http.StatusTemporaryRedirect) }, core.RegistryUnavailable, true, ""},
-		"a redirect to a metadata service":            {redirect(307, "http://169.254.169.254/latest"), nil, core.RegistryUnavailable, false, "metadata"},
-		"the same as a number":                        {redirect(307, "http://2852039166/latest"), nil, core.RegistryUnavailable, false, "metadata"},
-		"a token endpoint that is a metadata service": {bearer("https://169.254.169.254/computeMetadata"), nil, core.RegistryUnavailable, false, "metadata"},
-		"the same, written so":                        {bearer("https://[::ffff:a9fe:a9fe]/x"), nil, core.RegistryUnavailable, false, "metadata"},
-		"the same by its name":                        {bearer("https://metadata.google.internal/x"), nil, core.RegistryUnavailable, false, "metadata"},
-		"a token endpoint by plain HTTP, not named":   {bearer("OTHER/token"), nil, core.RegistryUnauthorized, false, "--insecureRegistries"},
-		"a token endpoint that is a file":             {bearer("file:///etc/passwd"), nil, core.RegistryInvalid, false, "scheme"},
+		"a redirect to another host":                  {redirect(307, "OTHER/x"), nil, reason.ImageNotFound, true, ""},
+		"a permanent redirect to another host":        {redirect(308, "OTHER/x"), nil, reason.ImageNotFound, true, ""},
+		"another host that asks for a password":       {redirect(307, "OTHER/x"), func(w http.ResponseWriter, r *http.Request) { basic(w, r) }, reason.RegistryUnauthorized, true, ""},
+		"another host that redirects back":            {redirect(307, "OTHER/x"), func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/y", http.StatusTemporaryRedirect) }, reason.RegistryUnavailable, true, ""},
+		"a redirect to a metadata service":            {redirect(307, "http://169.254.169.254/latest"), nil, reason.RegistryUnavailable, false, "metadata"},
+		"the same as a number":                        {redirect(307, "http://2852039166/latest"), nil, reason.RegistryUnavailable, false, "metadata"},
+		"a token endpoint that is a metadata service": {bearer("https://169.254.169.254/computeMetadata"), nil, reason.RegistryUnavailable, false, "metadata"},
+		"the same, written so":                        {bearer("https://[::ffff:a9fe:a9fe]/x"), nil, reason.RegistryUnavailable, false, "metadata"},
+		"the same by its name":                        {bearer("https://metadata.google.internal/x"), nil, reason.RegistryUnavailable, false, "metadata"},
+		"a token endpoint by plain HTTP, not named":   {bearer("OTHER/token"), nil, reason.RegistryUnauthorized, false, "--insecureRegistries"},
+		"a token endpoint that is a file":             {bearer("file:///etc/passwd"), nil, reason.RegistryInvalid, false, "scheme"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -205,8 +206,8 @@ func TestCredentialsByRepository(t *testing.T) {
 			host := strings.TrimPrefix(server.URL, "http://")
 			for range 2 {
 				for _, name := range []string{"app", "team/app", "team/web", "team/app/web", "teams/app"} {
-					r := repository.client.Repository(core.Reference{Registry: host, Repository: name})
-					faultCase{want: core.ImageNotFound}.check(t, resolve(t.Context(), r))
+					r := repository.client.Repository(image.Reference{Registry: host, Repository: name})
+					faultCase{want: reason.ImageNotFound}.check(t, resolve(t.Context(), r))
 				}
 			}
 			want := map[string]string{"app": "all", "team/app": "app", "team/web": "team", "team/app/web": "app", "teams/app": "all"}
@@ -237,16 +238,16 @@ func TestNoSecretsOverPlainHTTP(t *testing.T) {
 		options := Options{AllowInsecure: true, AllowLoopback: true, Credential: func(context.Context, string, string) (auth.Credential, error) {
 			return auth.Credential{Username: "user", Password: "secret"}, nil
 		}}
-		want, says := core.RegistryUnauthorized, "plain HTTP"
+		want, says := reason.RegistryUnauthorized, "plain HTTP"
 		if named {
-			options.InsecureHosts, want, says = []string{strings.ToUpper(at.Host)}, core.ImageNotFound, ""
+			options.InsecureHosts, want, says = []string{strings.ToUpper(at.Host)}, reason.ImageNotFound, ""
 		}
 		client, err := New(options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(client.Close)
-		faultCase{want: want, says: says}.check(t, resolve(t.Context(), client.Repository(core.Reference{Registry: at.Host, Repository: "acme/app"})))
+		faultCase{want: want, says: says}.check(t, resolve(t.Context(), client.Repository(image.Reference{Registry: at.Host, Repository: "acme/app"})))
 		if _, secrets := registry.heard(); len(secrets) > 0 != named {
 			t.Errorf("named %t: %q", named, secrets)
 		}

@@ -19,7 +19,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
@@ -60,7 +60,7 @@ func New(options Options) (*Client, error) {
 	}
 	options.InsecureHosts = slices.Clone(options.InsecureHosts)
 	for i, host := range options.InsecureHosts { // as references name them
-		if options.InsecureHosts[i], err = core.CanonicalRegistry(host); err != nil {
+		if options.InsecureHosts[i], err = image.CanonicalRegistry(host); err != nil {
 			return nil, fmt.Errorf("insecure registry: %w", err)
 		}
 	}
@@ -117,8 +117,8 @@ func (t *plainFallback) RoundTrip(request *http.Request) (*http.Response, error)
 }
 
 // Repository opens the repository of a reference. It asks nothing of the registry yet.
-func (c *Client) Repository(ref core.Reference) *Repository {
-	return &Repository{client: c, ref: core.Reference{Registry: ref.Registry, Repository: ref.Repository}}
+func (c *Client) Repository(ref image.Reference) *Repository {
+	return &Repository{client: c, ref: image.Reference{Registry: ref.Registry, Repository: ref.Repository}}
 }
 
 // speaksPlain tells whether a registry is one that may be spoken to over plain HTTP, and trusted so with credentials.

@@ -15,7 +15,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 )
 
@@ -42,8 +43,8 @@ func TestResolve(t *testing.T) {
 	}
 	tests := map[string]struct {
 		fault  testregistry.Fault
-		tag    core.Code // "" where all goes well in the end
-		digest core.Code
+		tag    reason.Code // "" where all goes well in the end
+		digest reason.Code
 		asked  int
 	}{
 		"all is well":                            {nil, "", "", 1},
@@ -59,36 +60,36 @@ func TestResolve(t *testing.T) {
 		"HEAD is not implemented":                {head(status(501)), "", "", 0},
 		"HEAD finds nothing":                     {head(status(404)), "", "", 2},
 		"HEAD is a bad request":                  {head(status(400)), "", "", 2},
-		"HEAD is refused":                        {head(status(403)), core.RegistryUnauthorized, core.RegistryUnauthorized, 1},
-		"nothing is there":                       {status(404), core.ImageNotFound, core.ImageNotFound, 2},
+		"HEAD is refused":                        {head(status(403)), reason.RegistryUnauthorized, reason.RegistryUnauthorized, 1},
+		"nothing is there":                       {status(404), reason.ImageNotFound, reason.ImageNotFound, 2},
 		"no digest of HEAD":                      {head(header("Docker-Content-Digest", "")), "", "", 0},
 		"no digest at all":                       {header("Docker-Content-Digest", ""), "", "", 0},
 		"no digest, and nothing else":            {testregistry.Chain(header("Docker-Content-Digest", ""), header("Content-Type", ""), header("Content-Length", "")), "", "", 2},
-		"a wrong digest of HEAD, the rest left":  {head(testregistry.Chain(header("Docker-Content-Digest", other), header("Content-Type", ""))), "", core.RegistryInvalid, 0},
-		"a wrong digest of GET":                  {testregistry.Chain(head(status(405)), get(header("Docker-Content-Digest", other))), core.RegistryInvalid, core.RegistryInvalid, 2},
-		"a digest that is none":                  {header("Docker-Content-Digest", "sha256:no"), core.RegistryInvalid, core.RegistryInvalid, 1},
-		"a digest by MD5":                        {header("Docker-Content-Digest", "md5:d41d8cd98f00b204e9800998ecf8427e"), core.RegistryInvalid, core.RegistryInvalid, 1},
-		"other content than the digest's":        {testregistry.Chain(head(status(405)), get(wrong)), core.RegistryInvalid, core.RegistryInvalid, 2},
-		"half of it, as if it were all":          {testregistry.Chain(head(status(405)), get(testregistry.CutShort)), core.RegistryInvalid, core.RegistryInvalid, 2},
-		"half of it, and a connection that ends": {testregistry.Chain(head(status(405)), get(testregistry.Truncate)), core.RegistryUnavailable, core.RegistryUnavailable, 2},
-		"half of it in chunks":                   {testregistry.Chain(head(status(405)), get(testregistry.EndEarly)), core.RegistryUnavailable, core.RegistryUnavailable, 2},
-		"a type that contradicts the content":    {testregistry.Chain(head(status(405)), get(header("Content-Type", ocispec.MediaTypeImageIndex))), core.RegistryInvalid, core.RegistryInvalid, 2},
-		"packed in a way that nobody asked for":  {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "br"))), core.RegistryInvalid, core.RegistryInvalid, 2},
-		"said to be packed, and not":             {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "gzip"))), core.RegistryInvalid, core.RegistryInvalid, 2},
+		"a wrong digest of HEAD, the rest left":  {head(testregistry.Chain(header("Docker-Content-Digest", other), header("Content-Type", ""))), "", reason.RegistryInvalid, 0},
+		"a wrong digest of GET":                  {testregistry.Chain(head(status(405)), get(header("Docker-Content-Digest", other))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"a digest that is none":                  {header("Docker-Content-Digest", "sha256:no"), reason.RegistryInvalid, reason.RegistryInvalid, 1},
+		"a digest by MD5":                        {header("Docker-Content-Digest", "md5:d41d8cd98f00b204e9800998ecf8427e"), reason.RegistryInvalid, reason.RegistryInvalid, 1},
+		"other content than the digest's":        {testregistry.Chain(head(status(405)), get(wrong)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"half of it, as if it were all":          {testregistry.Chain(head(status(405)), get(testregistry.CutShort)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"half of it, and a connection that ends": {testregistry.Chain(head(status(405)), get(testregistry.Truncate)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
+		"half of it in chunks":                   {testregistry.Chain(head(status(405)), get(testregistry.EndEarly)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
+		"a type that contradicts the content":    {testregistry.Chain(head(status(405)), get(header("Content-Type", ocispec.MediaTypeImageIndex))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"packed in a way that nobody asked for":  {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "br"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"said to be packed, and not":             {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "gzip"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			s := stocked(t, testregistry.Options{}, nil)
-			image := s.push(t, "other")
-			repository := s.client.Repository(core.Reference{Registry: s.registry.Host(), Repository: "acme/other"})
+			pushed := s.push(t, "other")
+			repository := s.client.Repository(image.Reference{Registry: s.registry.Host(), Repository: "acme/other"})
 			s.registry.Reset()
 			s.registry.SetFault(test.fault)
-			for want, ref := range map[*core.Code]core.Reference{&test.tag: {Tag: "v1"}, &test.digest: {Digest: image.Digest.String()}} {
+			for want, ref := range map[*reason.Code]image.Reference{&test.tag: {Tag: "v1"}, &test.digest: {Digest: pushed.Digest.String()}} {
 				s.registry.Reset()
 				got, err := repository.Resolve(t.Context(), ref)
 				faultCase{want: *want}.check(t, err)
-				if err == nil && (got.Digest != image.Digest || got.Size != image.Size || got.MediaType != image.MediaType) {
-					t.Errorf("%+v: %+v; want %+v", ref, got, image)
+				if err == nil && (got.Digest != pushed.Digest || got.Size != pushed.Size || got.MediaType != pushed.MediaType) {
+					t.Errorf("%+v: %+v; want %+v", ref, got, pushed)
 				}
 				if n := len(s.registry.Requests()); test.asked != 0 && n != test.asked && *want == "" {
 					t.Errorf("%+v: %d requests; want %d", ref, n, test.asked)
@@ -174,7 +175,7 @@ func TestBlobs(t *testing.T) {
 	tests := map[string]struct {
 		descriptor ocispec.Descriptor
 		fault      testregistry.Fault // before the content
-		code       core.Code          // "" where all goes well
+		code       reason.Code        // "" where all goes well
 		unusable   bool
 		absent     bool
 	}{
@@ -182,22 +183,22 @@ func TestBlobs(t *testing.T) {
 		"by SHA-512":                          {ocispec.Descriptor{Digest: digest.SHA512.FromString(text), Size: int64(len(text))}, nil, "", false, false},
 		"packed on the way":                   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Pack, "", false, false},
 		"data beside the digest":              {ocispec.Descriptor{Digest: content, Size: int64(len(text)), Data: []byte("other words")}, nil, "", false, false},
-		"said to be shorter":                  {ocispec.Descriptor{Digest: content, Size: 3}, nil, core.RegistryInvalid, true, false},
-		"said to be longer":                   {ocispec.Descriptor{Digest: content, Size: 90}, nil, core.RegistryInvalid, true, false},
-		"said to be of no size":               {ocispec.Descriptor{Digest: content}, nil, core.RegistryInvalid, true, false},
-		"said to be of a negative size":       {ocispec.Descriptor{Digest: content, Size: -1}, nil, core.RegistryInvalid, true, false},
-		"said to be too long":                 {ocispec.Descriptor{Digest: content, Size: 101}, nil, core.RegistryInvalid, true, false},
-		"too long, whatever is said":          {ocispec.Descriptor{Digest: content, Size: 3}, testregistry.SwapBody([]byte(strings.Repeat("x", 1000)), nil), core.RegistryInvalid, true, false},
-		"a digest by SHA-384":                 {ocispec.Descriptor{Digest: digest.SHA384.FromString(text), Size: int64(len(text))}, nil, core.RegistryInvalid, true, false},
-		"not there":                           {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 404, nil), core.RegistryInvalid, true, true},
-		"other content":                       {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte("the CONTENT"), nil), core.RegistryInvalid, false, false},
-		"shorter content":                     {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.CutShort, core.RegistryInvalid, false, false},
-		"longer content":                      {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte(text+"s"), nil), core.RegistryInvalid, false, false},
-		"content that breaks off":             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Truncate, core.RegistryUnavailable, false, false},
-		"content that breaks off in chunks":   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.EndEarly, core.RegistryUnavailable, false, false},
-		"refused":                             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 403, nil), core.RegistryUnauthorized, false, false},
-		"no content, though it is said to be": {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(204, nil, ""), core.RegistryUnavailable, false, false},
-		"a part of the content":               {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(206, nil, text), core.RegistryUnavailable, false, false},
+		"said to be shorter":                  {ocispec.Descriptor{Digest: content, Size: 3}, nil, reason.RegistryInvalid, true, false},
+		"said to be longer":                   {ocispec.Descriptor{Digest: content, Size: 90}, nil, reason.RegistryInvalid, true, false},
+		"said to be of no size":               {ocispec.Descriptor{Digest: content}, nil, reason.RegistryInvalid, true, false},
+		"said to be of a negative size":       {ocispec.Descriptor{Digest: content, Size: -1}, nil, reason.RegistryInvalid, true, false},
+		"said to be too long":                 {ocispec.Descriptor{Digest: content, Size: 101}, nil, reason.RegistryInvalid, true, false},
+		"too long, whatever is said":          {ocispec.Descriptor{Digest: content, Size: 3}, testregistry.SwapBody([]byte(strings.Repeat("x", 1000)), nil), reason.RegistryInvalid, true, false},
+		"a digest by SHA-384":                 {ocispec.Descriptor{Digest: digest.SHA384.FromString(text), Size: int64(len(text))}, nil, reason.RegistryInvalid, true, false},
+		"not there":                           {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 404, nil), reason.RegistryInvalid, true, true},
+		"other content":                       {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte("the CONTENT"), nil), reason.RegistryInvalid, false, false},
+		"shorter content":                     {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.CutShort, reason.RegistryInvalid, false, false},
+		"longer content":                      {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte(text+"s"), nil), reason.RegistryInvalid, false, false},
+		"content that breaks off":             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Truncate, reason.RegistryUnavailable, false, false},
+		"content that breaks off in chunks":   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.EndEarly, reason.RegistryUnavailable, false, false},
+		"refused":                             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, false, false},
+		"no content, though it is said to be": {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(204, nil, ""), reason.RegistryUnavailable, false, false},
+		"a part of the content":               {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(206, nil, text), reason.RegistryUnavailable, false, false},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

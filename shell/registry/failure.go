@@ -14,12 +14,12 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Error is a failure of a registry with the code that it means.
 type Error struct {
-	Code  core.Code
+	Code  reason.Code
 	Text  string
 	cause error
 }
@@ -32,7 +32,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // lie reports an answer that no honest registry gives, or one over its bound.
 func lie(format string, args ...any) error {
-	return &Error{Code: core.RegistryInvalid, Text: "the registry's answer cannot be used: " + core.Clip(fmt.Sprintf(format, args...), core.MaxWords)}
+	return &Error{Code: reason.RegistryInvalid, Text: "the registry's answer cannot be used: " + reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords)}
 }
 
 // ErrUnusable is an artifact whose content, for which its digest vouches, is not what the specifications want. An
@@ -41,7 +41,7 @@ var ErrUnusable = errors.New("the artifact cannot be used")
 
 // unusable reports an artifact that is at fault itself.
 func unusable(format string, args ...any) error {
-	return &Error{Code: core.RegistryInvalid, Text: core.Clip(fmt.Sprintf(format, args...), core.MaxWords), cause: ErrUnusable}
+	return &Error{Code: reason.RegistryInvalid, Text: reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords), cause: ErrUnusable}
 }
 
 // ErrAbsent is an artifact that is named and that the registry does not have, or one too large to be read. It is an
@@ -50,7 +50,7 @@ var ErrAbsent = fmt.Errorf("%w: it is not there", ErrUnusable)
 
 // absent reports an artifact that cannot be had.
 func absent(format string, args ...any) error {
-	return &Error{Code: core.RegistryInvalid, Text: core.Clip(fmt.Sprintf(format, args...), core.MaxWords), cause: ErrAbsent}
+	return &Error{Code: reason.RegistryInvalid, Text: reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords), cause: ErrAbsent}
 }
 
 // errNotFound is the answer that there is no such tag or digest.
@@ -71,13 +71,13 @@ func classify(ctx context.Context, doing string, err error) error {
 	}
 	e := &Error{Code: codeOf(ctx, doing, err), cause: err}
 	switch e.Code {
-	case core.ImageNotFound:
+	case reason.ImageNotFound:
 		e.Text = "the registry has no such image"
-	case core.RegistryUnauthorized:
+	case reason.RegistryUnauthorized:
 		e.Text = fmt.Sprintf("the registry refused access; check the service's credentials and the image's name: %s", described(err))
-	case core.Timeout:
+	case reason.Timeout:
 		e.Text = fmt.Sprintf("time ran out %s in the registry", doing)
-	case core.RegistryInvalid:
+	case reason.RegistryInvalid:
 		e.Text = fmt.Sprintf("the registry's answer cannot be used: %s", described(err))
 	default:
 		e.Text = fmt.Sprintf("the registry failed %s: %s", doing, described(err))
@@ -89,7 +89,7 @@ func classify(ctx context.Context, doing string, err error) error {
 	return e
 }
 
-func codeOf(ctx context.Context, doing string, err error) core.Code {
+func codeOf(ctx context.Context, doing string, err error) reason.Code {
 	var answered *errcode.ErrorResponse
 	var credential *credentialError
 	var transport net.Error // *url.Error is one
@@ -98,23 +98,23 @@ func codeOf(ctx context.Context, doing string, err error) core.Code {
 	case errors.As(err, &answered):
 		return codeOfStatus(answered.StatusCode)
 	case ctx.Err() != nil:
-		return core.Timeout
+		return reason.Timeout
 	case errors.Is(err, errNotFound):
-		return core.ImageNotFound
+		return reason.ImageNotFound
 	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &credential):
-		return core.RegistryUnauthorized
+		return reason.RegistryUnauthorized
 	case errors.As(err, &transport), errors.As(err, &broken):
-		return core.RegistryUnavailable
+		return reason.RegistryUnavailable
 	}
-	return core.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
+	return reason.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
 }
 
 // codeOfStatus never finds the image missing: that is errNotFound, and another 404 is a token endpoint's.
-func codeOfStatus(status int) core.Code {
+func codeOfStatus(status int) reason.Code {
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		return core.RegistryUnauthorized
+		return reason.RegistryUnauthorized
 	}
-	return core.RegistryUnavailable
+	return reason.RegistryUnavailable
 }
 
 // Parts of an error's text that are not for the one who was denied: names and passwords in URLs, their queries, in
@@ -139,5 +139,5 @@ func described(err error) string {
 	}
 	text = userInfo.ReplaceAllString(text, "://")
 	text = query.ReplaceAllString(text, "$1")
-	return core.Clip(token.ReplaceAllString(text, "$1 ***"), core.MaxWords)
+	return reason.Clip(token.ReplaceAllString(text, "$1 ***"), reason.MaxWords)
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // served gives the repository acme/app of a registry that answers with a handler.
@@ -31,11 +32,11 @@ func served(t *testing.T, handler http.HandlerFunc, options Options) (*Repositor
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return client.Repository(core.Reference{Registry: host, Repository: "acme/app"}), server
+	return client.Repository(image.Reference{Registry: host, Repository: "acme/app"}), server
 }
 
 func resolve(ctx context.Context, r *Repository) error {
-	_, err := r.Resolve(ctx, core.Reference{Tag: "v1"})
+	_, err := r.Resolve(ctx, image.Reference{Tag: "v1"})
 	return err
 }
 
@@ -94,27 +95,27 @@ func TestFailures(t *testing.T) {
 	tests := map[string]struct {
 		handler  http.HandlerFunc
 		ask      func(context.Context, *Repository) error
-		want     core.Code
+		want     reason.Code
 		says     string
 		unusable bool
 	}{
-		"a tag that is not there":                            {answering(404, ""), resolve, core.ImageNotFound, "no such image", false},
-		"a token endpoint that is not there":                 {challenged(answering(404, "")), resolve, core.RegistryUnavailable, "404", false},
-		"a token endpoint that refuses":                      {challenged(answering(401, refusal)), resolve, core.RegistryUnauthorized, "denied: you may not", false},
-		"a token endpoint that fails":                        {challenged(answering(400, "")), resolve, core.RegistryUnavailable, "400", false},
-		"a refusal with details":                             {answering(403, refusal), blob, core.RegistryUnauthorized, "denied: you may not", false},
-		"a refusal that repeats a token":                     {answering(403, `{"errors":[{"code":"DENIED","message":"no: Bearer signed567890123456789012"}]}`), blob, core.RegistryUnauthorized, "no: Bearer ***", false},
-		"a refusal of its storage":                           {redirected(answering(403, "")), blob, core.RegistryUnauthorized, "/storage", false},
-		"a storage that hangs up":                            {redirected(hangUp), blob, core.RegistryUnavailable, "/storage", false},
-		"a storage that has another size":                    {redirected(answering(200, "too much")), blob, core.RegistryInvalid, "other content", false},
-		"a redirect to nowhere":                              {badLocation, blob, core.RegistryUnavailable, "Location", false},
-		"a signature manifest that is listed and not there":  {answering(404, ""), envelope, core.RegistryInvalid, "not in the registry", true},
-		"a digest header that is no digest":                  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Docker-Content-Digest", "sha256:no") }, resolve, core.RegistryInvalid, "cannot be used", false},
-		"a manifest without media type, length and digest":   {answering(200, ""), resolve, core.RegistryInvalid, "cannot be used", false},
-		"content that is not that of its digest":             {answering(200, "y"), blob, core.RegistryInvalid, "cannot be used", false},
-		"a signature manifest that is not JSON":              {answeringManifest("x"), envelope, core.RegistryInvalid, "not JSON", true},
-		"a status that is none of the specification":         {answering(418, ""), resolve, core.RegistryUnavailable, "418", false},
-		"an endless explanation, of which the start is told": {answering(403, `{"errors":[{"code":"DENIED","message":"`+strings.Repeat("no ", 2000)+`"}]}`), blob, core.RegistryUnauthorized, "no no", false},
+		"a tag that is not there":                            {answering(404, ""), resolve, reason.ImageNotFound, "no such image", false},
+		"a token endpoint that is not there":                 {challenged(answering(404, "")), resolve, reason.RegistryUnavailable, "404", false},
+		"a token endpoint that refuses":                      {challenged(answering(401, refusal)), resolve, reason.RegistryUnauthorized, "denied: you may not", false},
+		"a token endpoint that fails":                        {challenged(answering(400, "")), resolve, reason.RegistryUnavailable, "400", false},
+		"a refusal with details":                             {answering(403, refusal), blob, reason.RegistryUnauthorized, "denied: you may not", false},
+		"a refusal that repeats a token":                     {answering(403, `{"errors":[{"code":"DENIED","message":"no: Bearer signed567890123456789012"}]}`), blob, reason.RegistryUnauthorized, "no: Bearer ***", false},
+		"a refusal of its storage":                           {redirected(answering(403, "")), blob, reason.RegistryUnauthorized, "/storage", false},
+		"a storage that hangs up":                            {redirected(hangUp), blob, reason.RegistryUnavailable, "/storage", false},
+		"a storage that has another size":                    {redirected(answering(200, "too much")), blob, reason.RegistryInvalid, "other content", false},
+		"a redirect to nowhere":                              {badLocation, blob, reason.RegistryUnavailable, "Location", false},
+		"a signature manifest that is listed and not there":  {answering(404, ""), envelope, reason.RegistryInvalid, "not in the registry", true},
+		"a digest header that is no digest":                  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Docker-Content-Digest", "sha256:no") }, resolve, reason.RegistryInvalid, "cannot be used", false},
+		"a manifest without media type, length and digest":   {answering(200, ""), resolve, reason.RegistryInvalid, "cannot be used", false},
+		"content that is not that of its digest":             {answering(200, "y"), blob, reason.RegistryInvalid, "cannot be used", false},
+		"a signature manifest that is not JSON":              {answeringManifest("x"), envelope, reason.RegistryInvalid, "not JSON", true},
+		"a status that is none of the specification":         {answering(418, ""), resolve, reason.RegistryUnavailable, "418", false},
+		"an endless explanation, of which the start is told": {answering(403, `{"errors":[{"code":"DENIED","message":"`+strings.Repeat("no ", 2000)+`"}]}`), blob, reason.RegistryUnauthorized, "no no", false},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestFailures(t *testing.T) {
 					t.Errorf("the text holds %q: %s", secret, failure.Text)
 				}
 			}
-			if len(failure.Text) > 2*core.MaxWords {
+			if len(failure.Text) > 2*reason.MaxWords {
 				t.Errorf("the text has %d bytes", len(failure.Text))
 			}
 		})
@@ -191,18 +192,18 @@ func TestCredentialsThatCannotBeHad(t *testing.T) {
 	}
 	tests := map[string]struct {
 		config func(t *testing.T, host string) string
-		want   core.Code
+		want   reason.Code
 		says   string
 	}{
 		"an entry that is no name and password": {func(_ *testing.T, host string) string {
 			return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte("secret")))
-		}, core.RegistryUnauthorized, "docker config: "},
-		"a helper that says its secret and fails": {helper("echo secret; exit 1"), core.RegistryUnauthorized, "helper"},
-		"a helper that fails without a word":      {helper("exit 3"), core.RegistryUnauthorized, "exit status 3"},
+		}, reason.RegistryUnauthorized, "docker config: "},
+		"a helper that says its secret and fails": {helper("echo secret; exit 1"), reason.RegistryUnauthorized, "helper"},
+		"a helper that fails without a word":      {helper("exit 3"), reason.RegistryUnauthorized, "exit status 3"},
 		"a helper that is not installed": {func(_ *testing.T, host string) string {
 			return fmt.Sprintf(`{"credHelpers":{%q:"absent"}}`, host)
-		}, core.RegistryUnauthorized, "docker-credential-absent"},
-		"a helper whose child hangs": {helper("sleep 4; true"), core.Timeout, "time ran out"},
+		}, reason.RegistryUnauthorized, "docker-credential-absent"},
+		"a helper whose child hangs": {helper("sleep 4; true"), reason.Timeout, "time ran out"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -21,7 +21,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
@@ -98,17 +99,17 @@ func descriptors() int {
 
 // read reads what a verification reads of acme/name:v1: the descriptor, the signatures, their envelopes.
 func (s *shelf) read(ctx context.Context, name string) error {
-	repository := s.client.Repository(core.Reference{Registry: s.registry.Host(), Repository: "acme/" + name})
-	image, err := repository.Resolve(ctx, core.Reference{Tag: "v1"})
+	repository := s.client.Repository(image.Reference{Registry: s.registry.Host(), Repository: "acme/" + name})
+	resolved, err := repository.Resolve(ctx, image.Reference{Tag: "v1"})
 	if err != nil {
 		return err
 	}
-	signatures, limited, err := repository.Signatures(ctx, image)
+	signatures, limited, err := repository.Signatures(ctx, resolved)
 	if err != nil {
 		return err
 	}
 	if limited {
-		return &Error{Code: core.TooManyReferrers}
+		return &Error{Code: reason.TooManyReferrers}
 	}
 	if len(signatures) == 0 {
 		return errors.New("there is no signature")
@@ -132,14 +133,14 @@ func zipped(text []byte) []byte {
 // faultCase is what a registry does, and what comes of it.
 type faultCase struct {
 	fault testregistry.Fault
-	want  core.Code // "" where all goes well in the end
+	want  reason.Code // "" where all goes well in the end
 	says  string
 	asked int // requests; 0 for any number
 }
 
 // patience is long where the deadline should not matter.
 func (c faultCase) patience() time.Duration {
-	if c.want == core.Timeout {
+	if c.want == reason.Timeout {
 		return 500 * time.Millisecond
 	}
 	return time.Minute
@@ -166,38 +167,38 @@ func faults() map[string]faultCase {
 	return map[string]faultCase{
 		"none":                                     {nil, "", "", 4},
 		"it fails twice":                           {testregistry.FailTimes(2, 503, nil), "", "", 6},
-		"it fails for ever":                        {testregistry.FailTimes(-1, 500, nil), core.RegistryUnavailable, "500", 0},
+		"it fails for ever":                        {testregistry.FailTimes(-1, 500, nil), reason.RegistryUnavailable, "500", 0},
 		"it wants to be left alone for a moment":   {testregistry.FailTimes(1, 429, header("Retry-After", "0")), "", "", 5},
-		"it wants to be left alone for too long":   {testregistry.FailTimes(1, 429, header("Retry-After", "3600")), core.RegistryUnavailable, "429", 1},
-		"it wants so until a date":                 {testregistry.FailTimes(1, 503, header("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT")), core.RegistryUnavailable, "503", 1},
-		"it hangs":                                 {testregistry.Delay(time.Hour), core.Timeout, "looking it up", 1},
-		"its list hangs":                           {on("/referrers/", testregistry.Delay(time.Hour)), core.Timeout, "listing", 2},
-		"its envelope hangs half way":              {on("/blobs/", testregistry.Stall), core.Timeout, "fetching", 4},
-		"its list hangs half way":                  {on("/referrers/", testregistry.Stall), core.Timeout, "listing", 2},
-		"its envelope comes byte by byte":          {on("/blobs/", testregistry.Trickle(20*time.Millisecond)), core.Timeout, "fetching", 4},
-		"it hangs up":                              {testregistry.Down, core.RegistryUnavailable, "looking it up", 0},
-		"it hangs up in the middle of an envelope": {on("/blobs/", testregistry.Truncate), core.RegistryUnavailable, "fetching", 4},
-		"it hangs up in the middle of a list":      {on("/referrers/", testregistry.Truncate), core.RegistryUnavailable, "listing", 2},
-		"its envelope is another":                  {on("/blobs/", testregistry.SwapBody([]byte("other"), nil)), core.RegistryInvalid, "other content", 4},
+		"it wants to be left alone for too long":   {testregistry.FailTimes(1, 429, header("Retry-After", "3600")), reason.RegistryUnavailable, "429", 1},
+		"it wants so until a date":                 {testregistry.FailTimes(1, 503, header("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT")), reason.RegistryUnavailable, "503", 1},
+		"it hangs":                                 {testregistry.Delay(time.Hour), reason.Timeout, "looking it up", 1},
+		"its list hangs":                           {on("/referrers/", testregistry.Delay(time.Hour)), reason.Timeout, "listing", 2},
+		"its envelope hangs half way":              {on("/blobs/", testregistry.Stall), reason.Timeout, "fetching", 4},
+		"its list hangs half way":                  {on("/referrers/", testregistry.Stall), reason.Timeout, "listing", 2},
+		"its envelope comes byte by byte":          {on("/blobs/", testregistry.Trickle(20*time.Millisecond)), reason.Timeout, "fetching", 4},
+		"it hangs up":                              {testregistry.Down, reason.RegistryUnavailable, "looking it up", 0},
+		"it hangs up in the middle of an envelope": {on("/blobs/", testregistry.Truncate), reason.RegistryUnavailable, "fetching", 4},
+		"it hangs up in the middle of a list":      {on("/referrers/", testregistry.Truncate), reason.RegistryUnavailable, "listing", 2},
+		"its envelope is another":                  {on("/blobs/", testregistry.SwapBody([]byte("other"), nil)), reason.RegistryInvalid, "other content", 4},
 		"its envelope has no length and is longer": {on("/blobs/", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			for range 100 {
 				fmt.Fprint(w, strings.Repeat("long", 1<<10))
 				_ = http.NewResponseController(w).Flush()
 			}
-		}), core.RegistryInvalid, "cannot be used", 4},
-		"its header never ends":                 {testregistry.AddHeader(header("X-Long", strings.Repeat("x", 2*maxHeader))), core.RegistryUnavailable, "looking it up", 1},
-		"its pages never end":                   {testregistry.EndlessReferrers, core.RegistryInvalid, "bring nothing new", 13},
-		"its page is the next one":              {testregistry.SelfLink, core.RegistryInvalid, "in circles", 2},
-		"its empty page is the next one":        {on("/referrers/", testregistry.Chain(testregistry.SelfLink, testregistry.SwapBody([]byte(index+"]}"), nil))), core.RegistryInvalid, "in circles", 2},
-		"its next page is at another host":      {on("/referrers/", testregistry.AddHeader(header("Link", `<http://registry.invalid/next>; rel="next"`))), core.RegistryInvalid, "another host", 2},
-		"its list is a bomb":                    {on("/referrers/", testregistry.SwapBody(zipped([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}")), header("Content-Encoding", "gzip"))), core.TooManyReferrers, "", 2},
-		"its list is a million of nothing":      {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}"), nil)), core.TooManyReferrers, "", 2},
-		"its list is too long":                  {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat(" ", 5<<20)+"]}"), nil)), core.TooManyReferrers, "", 2},
-		"its list is no list":                   {on("/referrers/", testregistry.SwapBody([]byte(`[]`), nil)), core.RegistryInvalid, "cannot be read", 2},
-		"it leads to a cloud's metadata":        {on("/blobs/", testregistry.RedirectTo("http://169.254.169.254/latest/meta-data")), core.RegistryUnavailable, "169.254.169.254", 4},
-		"it leads to the same, written so":      {on("/blobs/", testregistry.RedirectTo("http://[::ffff:169.254.169.254]/latest/meta-data")), core.RegistryUnavailable, "169.254.169.254", 4},
-		"it leads in circles":                   {on("/blobs/", testregistry.RedirectTo("/v2/acme/blobs/again")), core.RegistryUnavailable, "more than 10 times", 0},
-		"it leads to where there is no program": {on("/blobs/", testregistry.RedirectTo("file:///etc/passwd")), core.RegistryUnavailable, "unsupported protocol scheme", 4},
+		}), reason.RegistryInvalid, "cannot be used", 4},
+		"its header never ends":                 {testregistry.AddHeader(header("X-Long", strings.Repeat("x", 2*maxHeader))), reason.RegistryUnavailable, "looking it up", 1},
+		"its pages never end":                   {testregistry.EndlessReferrers, reason.RegistryInvalid, "bring nothing new", 13},
+		"its page is the next one":              {testregistry.SelfLink, reason.RegistryInvalid, "in circles", 2},
+		"its empty page is the next one":        {on("/referrers/", testregistry.Chain(testregistry.SelfLink, testregistry.SwapBody([]byte(index+"]}"), nil))), reason.RegistryInvalid, "in circles", 2},
+		"its next page is at another host":      {on("/referrers/", testregistry.AddHeader(header("Link", `<http://registry.invalid/next>; rel="next"`))), reason.RegistryInvalid, "another host", 2},
+		"its list is a bomb":                    {on("/referrers/", testregistry.SwapBody(zipped([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}")), header("Content-Encoding", "gzip"))), reason.TooManyReferrers, "", 2},
+		"its list is a million of nothing":      {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}"), nil)), reason.TooManyReferrers, "", 2},
+		"its list is too long":                  {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat(" ", 5<<20)+"]}"), nil)), reason.TooManyReferrers, "", 2},
+		"its list is no list":                   {on("/referrers/", testregistry.SwapBody([]byte(`[]`), nil)), reason.RegistryInvalid, "cannot be read", 2},
+		"it leads to a cloud's metadata":        {on("/blobs/", testregistry.RedirectTo("http://169.254.169.254/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads to the same, written so":      {on("/blobs/", testregistry.RedirectTo("http://[::ffff:169.254.169.254]/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads in circles":                   {on("/blobs/", testregistry.RedirectTo("/v2/acme/blobs/again")), reason.RegistryUnavailable, "more than 10 times", 0},
+		"it leads to where there is no program": {on("/blobs/", testregistry.RedirectTo("file:///etc/passwd")), reason.RegistryUnavailable, "unsupported protocol scheme", 4},
 	}
 }
 
@@ -246,7 +247,7 @@ func TestAListIsNoBlob(t *testing.T) {
 				s.push(t, test.repository)
 			}
 			s.registry.SetFault(test.fault)
-			faultCase{want: core.TooManyReferrers}.check(t, s.read(t.Context(), test.repository))
+			faultCase{want: reason.TooManyReferrers}.check(t, s.read(t.Context(), test.repository))
 		})
 	}
 }
@@ -257,20 +258,20 @@ func TestFaultsOfTLS(t *testing.T) {
 		faultCase
 		listen func(t *testing.T) (host string, ca []byte)
 	}{
-		"a certificate of another name": {faultCase{want: core.RegistryUnavailable, says: "not localhost"}, func(t *testing.T) (string, []byte) {
+		"a certificate of another name": {faultCase{want: reason.RegistryUnavailable, says: "not localhost"}, func(t *testing.T) (string, []byte) {
 			server := httptest.NewTLSServer(http.NotFoundHandler())
 			t.Cleanup(server.Close)
 			_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 			return "localhost:" + port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 		}},
-		"an old version": {faultCase{want: core.RegistryUnavailable, says: "protocol version"}, func(t *testing.T) (string, []byte) {
+		"an old version": {faultCase{want: reason.RegistryUnavailable, says: "protocol version"}, func(t *testing.T) (string, []byte) {
 			server := httptest.NewUnstartedServer(http.NotFoundHandler())
 			server.TLS = &tls.Config{MaxVersion: tls.VersionTLS11}
 			server.StartTLS()
 			t.Cleanup(server.Close)
 			return server.Listener.Addr().String(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 		}},
-		"one that never shakes hands": {faultCase{want: core.Timeout, says: "looking it up"}, func(t *testing.T) (string, []byte) {
+		"one that never shakes hands": {faultCase{want: reason.Timeout, says: "looking it up"}, func(t *testing.T) (string, []byte) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -278,7 +279,7 @@ func TestFaultsOfTLS(t *testing.T) {
 			t.Cleanup(func() { _ = listener.Close() })
 			return listener.Addr().String(), nil
 		}},
-		"nobody at all": {faultCase{want: core.RegistryUnavailable, says: "refused"}, func(t *testing.T) (string, []byte) {
+		"nobody at all": {faultCase{want: reason.RegistryUnavailable, says: "refused"}, func(t *testing.T) (string, []byte) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -286,7 +287,7 @@ func TestFaultsOfTLS(t *testing.T) {
 			_ = listener.Close()
 			return listener.Addr().String(), nil
 		}},
-		"a cloud's metadata": {faultCase{want: core.RegistryUnavailable, says: "link-local"}, func(*testing.T) (string, []byte) {
+		"a cloud's metadata": {faultCase{want: reason.RegistryUnavailable, says: "link-local"}, func(*testing.T) (string, []byte) {
 			return "169.254.169.254", nil
 		}},
 	}
@@ -308,7 +309,7 @@ func TestFaultsOfTLS(t *testing.T) {
 			t.Cleanup(client.Close)
 			ctx, cancel := context.WithTimeout(t.Context(), test.patience())
 			defer cancel()
-			test.check(t, resolve(ctx, client.Repository(core.Reference{Registry: host, Repository: "acme/app"})))
+			test.check(t, resolve(ctx, client.Repository(image.Reference{Registry: host, Repository: "acme/app"})))
 		})
 	}
 }

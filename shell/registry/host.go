@@ -14,7 +14,8 @@ import (
 	"github.com/jellydator/ttlcache/v3"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
@@ -155,7 +156,7 @@ func (c *Client) open(name string) *host {
 
 // authFor gives a client that proves to a registry who asks, with the credentials and tokens of one repository. They are
 // given to no other host, to wherever the registry leads.
-func (h *host) authFor(apiHost string, repository core.Reference, credential CredentialFunc) *auth.Client {
+func (h *host) authFor(apiHost string, repository image.Reference, credential CredentialFunc) *auth.Client {
 	ask := inTime(credential)
 	return &auth.Client{
 		Client: h.web,
@@ -184,7 +185,7 @@ func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) 
 		case h.room <- struct{}{}:
 		case <-ctx.Done():
 			c.hosts.done(h)
-			return nil, nil, &Error{Code: core.Timeout, cause: ctx.Err(), Text: fmt.Sprintf(
+			return nil, nil, &Error{Code: reason.Timeout, cause: ctx.Err(), Text: fmt.Sprintf(
 				"time ran out waiting, since %d reads from this registry were under way; if the registry is not slow and it lasts, raise --maxRegistryRequests", cap(h.room))}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
@@ -39,7 +39,7 @@ func TestReadsAreBounded(t *testing.T) {
 	}
 	for range 5 {
 		short, end := context.WithTimeout(ctx, 10*time.Millisecond)
-		faultCase{want: core.Timeout, says: "2 reads from this registry were under way"}.check(t, slow.read(short, "app"))
+		faultCase{want: reason.Timeout, says: "2 reads from this registry were under way"}.check(t, slow.read(short, "app"))
 		end()
 	}
 	quick := stocked(t, testregistry.Options{}, nil)
@@ -104,7 +104,7 @@ func TestRetriesAreFew(t *testing.T) {
 	for range readers {
 		reading.Go(func() {
 			for range each {
-				faultCase{want: core.RegistryUnavailable, says: "503"}.check(t, s.read(t.Context(), "app"))
+				faultCase{want: reason.RegistryUnavailable, says: "503"}.check(t, s.read(t.Context(), "app"))
 			}
 		})
 	}
@@ -236,7 +236,7 @@ func TestTokens(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	leave()
-	faultCase{want: core.Timeout}.check(t, <-left)
+	faultCase{want: reason.Timeout}.check(t, <-left)
 	close(hold)
 	readers.Wait()
 	if n := tokensAsked(); n != 1 {
@@ -250,7 +250,7 @@ func TestTokens(t *testing.T) {
 		t.Errorf("%d tokens; want a second one", n)
 	}
 	gate.revoked.Add(1000) // none is good any more
-	faultCase{want: core.RegistryUnauthorized}.check(t, s.read(t.Context(), "app"))
+	faultCase{want: reason.RegistryUnauthorized}.check(t, s.read(t.Context(), "app"))
 	if n := tokensAsked(); n != 3 {
 		t.Errorf("%d tokens; want one more try", n)
 	}

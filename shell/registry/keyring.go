@@ -12,7 +12,7 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 )
 
 // Keyring is what a Docker configuration or a pull secret holds: credentials for registries and for parts of them.
@@ -160,7 +160,7 @@ const dockerHub = "registry-1.docker.io"
 
 // canonicalHost gives a registry's host its one name, and leaves what is a pattern for some.
 func canonicalHost(host string) string {
-	if name, err := core.CanonicalRegistry(host); err == nil {
+	if name, err := image.CanonicalRegistry(host); err == nil {
 		return name
 	}
 	return strings.ToLower(host)

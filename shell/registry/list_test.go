@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 const sbom = "sbom/example"
@@ -80,7 +80,7 @@ func TestReferrers(t *testing.T) {
 		api       map[string]page
 		tag       *page
 		want      string // the letters of what is found
-		code      core.Code
+		code      reason.Code
 		unusable  bool
 		truncated bool
 		asked     int // requests; 0 for any number
@@ -113,57 +113,57 @@ func TestReferrers(t *testing.T) {
 		"a link with a comma before":             {api: twoPages(`<?page=9,8>; rel=last; title="x, <y>; rel=next", <?page=2>; rel=next`), want: "ab"},
 		"a second Link field":                    {api: map[string]page{"": {header: next(`<?page=9>; rel=last`, `<?page=2>; rel=next`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}, want: "ab"},
 		"the same link twice":                    {api: map[string]page{"": {header: next(`<?page=2>; rel=next`, `<`+path+`?page=2>; rel=next`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}, want: "ab"},
-		"two next pages":                         {api: map[string]page{"": {header: next(`<?page=2>; rel=next`, `<?page=3>; rel=next`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}, code: core.RegistryInvalid},
-		"a link that cannot be read":             {api: twoPages(`?page=2; rel=next`), code: core.RegistryInvalid},
-		"a link that does not end":               {api: twoPages(`<?page=2; rel=next`), code: core.RegistryInvalid},
-		"a quote that does not end":              {api: twoPages(`<?page=2>; rel="next`), code: core.RegistryInvalid},
-		"a link to another host":                 {api: twoPages(`<http://registry.invalid/?page=2>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"a link to another port":                 {api: twoPages(`<http://127.0.0.1:1/?page=2>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"a link to another scheme":               {api: twoPages(`<https://HOST` + path + `?page=2>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"a link to another host without scheme":  {api: twoPages(`<//registry.invalid/?page=2>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"a link to the page itself":              {api: twoPages(`<?artifactType=sbom%2Fexample>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"an empty link":                          {api: twoPages(`<>; rel=next`), code: core.RegistryInvalid, asked: 1},
-		"pages in a circle":                      {api: map[string]page{"": second[""], "page=2": {header: next(`<?page=3>; rel=next`), body: indexOf(b)}, "page=3": {header: next(`<?page=2>; rel=next`), body: indexOf(b)}}, code: core.RegistryInvalid, asked: 3},
+		"two next pages":                         {api: map[string]page{"": {header: next(`<?page=2>; rel=next`, `<?page=3>; rel=next`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}, code: reason.RegistryInvalid},
+		"a link that cannot be read":             {api: twoPages(`?page=2; rel=next`), code: reason.RegistryInvalid},
+		"a link that does not end":               {api: twoPages(`<?page=2; rel=next`), code: reason.RegistryInvalid},
+		"a quote that does not end":              {api: twoPages(`<?page=2>; rel="next`), code: reason.RegistryInvalid},
+		"a link to another host":                 {api: twoPages(`<http://registry.invalid/?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"a link to another port":                 {api: twoPages(`<http://127.0.0.1:1/?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"a link to another scheme":               {api: twoPages(`<https://HOST` + path + `?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"a link to another host without scheme":  {api: twoPages(`<//registry.invalid/?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"a link to the page itself":              {api: twoPages(`<?artifactType=sbom%2Fexample>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"an empty link":                          {api: twoPages(`<>; rel=next`), code: reason.RegistryInvalid, asked: 1},
+		"pages in a circle":                      {api: map[string]page{"": second[""], "page=2": {header: next(`<?page=3>; rel=next`), body: indexOf(b)}, "page=3": {header: next(`<?page=2>; rel=next`), body: indexOf(b)}}, code: reason.RegistryInvalid, asked: 3},
 		"an empty page between":                  {api: map[string]page{"": second[""], "page=2": {header: next(`<?page=3>; rel=next`), body: indexOf()}, "page=3": {body: indexOf(b)}}, want: "ab"},
 		"too many of the type":                   {api: map[string]page{"": {body: indexOf(a, b, listed("d", sbom), listed("e", sbom))}}, want: "abd", truncated: true},
 		"too many on the second page":            {api: ending(page{body: indexOf(b, listed("d", sbom), listed("e", sbom))}), want: "abd", truncated: true},
-		"a second page that is not there":        {api: map[string]page{"": second[""]}, tag: &page{body: indexOf(a)}, code: core.RegistryInvalid},
-		"a second page that is HTML":             {api: ending(page{contentType: "text/html", body: "<html>"}), code: core.RegistryInvalid},
-		"a second page of JSON":                  {api: ending(page{contentType: "application/json", body: indexOf(b)}), code: core.RegistryInvalid},
-		"a second page without type":             {api: ending(page{contentType: "-", body: indexOf(b)}), code: core.RegistryInvalid},
-		"a second page that is empty":            {api: ending(page{}), code: core.RegistryInvalid},
-		"a second page without a list":           {api: ending(page{body: `{"schemaVersion":2}`}), code: core.RegistryInvalid},
-		"a second page that is refused":          {api: ending(page{status: 403}), code: core.RegistryUnauthorized},
-		"a second page that is gone":             {api: ending(page{status: 410}), code: core.RegistryInvalid},
-		"a second page that is a bad request":    {api: ending(page{status: 400}), code: core.RegistryInvalid},
-		"a second page of no content":            {api: ending(page{status: 204}), code: core.RegistryUnavailable},
-		"a second page that is partial":          {api: ending(page{status: 206, body: indexOf(b)}), code: core.RegistryUnavailable},
-		"a second page with something behind it": {api: ending(page{body: indexOf(b) + indexOf()}), code: core.RegistryInvalid},
+		"a second page that is not there":        {api: map[string]page{"": second[""]}, tag: &page{body: indexOf(a)}, code: reason.RegistryInvalid},
+		"a second page that is HTML":             {api: ending(page{contentType: "text/html", body: "<html>"}), code: reason.RegistryInvalid},
+		"a second page of JSON":                  {api: ending(page{contentType: "application/json", body: indexOf(b)}), code: reason.RegistryInvalid},
+		"a second page without type":             {api: ending(page{contentType: "-", body: indexOf(b)}), code: reason.RegistryInvalid},
+		"a second page that is empty":            {api: ending(page{}), code: reason.RegistryInvalid},
+		"a second page without a list":           {api: ending(page{body: `{"schemaVersion":2}`}), code: reason.RegistryInvalid},
+		"a second page that is refused":          {api: ending(page{status: 403}), code: reason.RegistryUnauthorized},
+		"a second page that is gone":             {api: ending(page{status: 410}), code: reason.RegistryInvalid},
+		"a second page that is a bad request":    {api: ending(page{status: 400}), code: reason.RegistryInvalid},
+		"a second page of no content":            {api: ending(page{status: 204}), code: reason.RegistryUnavailable},
+		"a second page that is partial":          {api: ending(page{status: 206, body: indexOf(b)}), code: reason.RegistryUnavailable},
+		"a second page with something behind it": {api: ending(page{body: indexOf(b) + indexOf()}), code: reason.RegistryInvalid},
 
 		"a type with parameters":      {api: map[string]page{"": {contentType: ocispec.MediaTypeImageIndex + " ; charset=utf-8", body: indexOf(a)}}, want: "a"},
 		"a type in capitals":          {api: map[string]page{"": {contentType: strings.ToUpper(ocispec.MediaTypeImageIndex), body: indexOf(a)}}, want: "a"},
 		"a type with a bad parameter": {api: map[string]page{"": {contentType: ocispec.MediaTypeImageIndex + `; charset="`, body: indexOf(a)}}, want: "a"},
-		"HTML, which is no list":      {api: map[string]page{"": {contentType: "text/html", body: "<html>"}}, tag: &page{body: indexOf(a)}, code: core.RegistryInvalid},
-		"a Docker list":               {api: map[string]page{"": {contentType: mediaTypeDockerList, body: indexOf(a)}}, code: core.RegistryInvalid},
-		"a list and layers":           {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"layers":[],`, 1)}}, code: core.RegistryInvalid},
-		"two lists":                   {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"manifests":[],`, 1)}}, code: core.RegistryInvalid},
-		"two lists but for a letter":  {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"Manifests":[],`, 1)}}, code: core.RegistryInvalid},
-		"a list but for a letter":     {api: map[string]page{"": {body: strings.Replace(indexOf(a), "manifests", "Manifests", 1)}}, code: core.RegistryInvalid},
-		"another type inside":         {api: map[string]page{"": {body: strings.Replace(indexOf(a), ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, 1)}}, code: core.RegistryInvalid},
-		"a digest that is a path":     {api: map[string]page{"": {body: indexOf(strings.Replace(a, "sha256:", "../", 1))}}, code: core.RegistryInvalid},
-		"a digest by MD5":             {api: map[string]page{"": {body: indexOf(strings.Replace(a, digest.FromString("a").String(), "md5:d41d8cd98f00b204e9800998ecf8427e", 1))}}, code: core.RegistryInvalid},
+		"HTML, which is no list":      {api: map[string]page{"": {contentType: "text/html", body: "<html>"}}, tag: &page{body: indexOf(a)}, code: reason.RegistryInvalid},
+		"a Docker list":               {api: map[string]page{"": {contentType: mediaTypeDockerList, body: indexOf(a)}}, code: reason.RegistryInvalid},
+		"a list and layers":           {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"layers":[],`, 1)}}, code: reason.RegistryInvalid},
+		"two lists":                   {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"manifests":[],`, 1)}}, code: reason.RegistryInvalid},
+		"two lists but for a letter":  {api: map[string]page{"": {body: strings.Replace(indexOf(a), "{", `{"Manifests":[],`, 1)}}, code: reason.RegistryInvalid},
+		"a list but for a letter":     {api: map[string]page{"": {body: strings.Replace(indexOf(a), "manifests", "Manifests", 1)}}, code: reason.RegistryInvalid},
+		"another type inside":         {api: map[string]page{"": {body: strings.Replace(indexOf(a), ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, 1)}}, code: reason.RegistryInvalid},
+		"a digest that is a path":     {api: map[string]page{"": {body: indexOf(strings.Replace(a, "sha256:", "../", 1))}}, code: reason.RegistryInvalid},
+		"a digest by MD5":             {api: map[string]page{"": {body: indexOf(strings.Replace(a, digest.FromString("a").String(), "md5:d41d8cd98f00b204e9800998ecf8427e", 1))}}, code: reason.RegistryInvalid},
 
 		"no API, and no tag":                 {asked: 3},
 		"no API":                             {tag: &page{body: indexOf(a, other)}, want: "a", asked: 3},
-		"an API that fails":                  {api: map[string]page{"": {status: 451}}, tag: &page{body: indexOf(a)}, code: core.RegistryUnavailable},
-		"an API that is refused":             {api: map[string]page{"": {status: 403}}, tag: &page{body: indexOf(a)}, code: core.RegistryUnauthorized},
-		"a tag that fails":                   {tag: &page{status: 451}, code: core.RegistryUnavailable},
-		"a tag that is refused":              {tag: &page{status: 403}, code: core.RegistryUnauthorized},
-		"a tag that is HTML":                 {tag: &page{contentType: "text/html", body: "<html>"}, code: core.RegistryInvalid},
-		"a tag with a wrong digest":          {tag: &page{header: http.Header{"Docker-Content-Digest": {digest.FromString("x").String()}}, body: indexOf(a)}, code: core.RegistryInvalid},
-		"a tag that was pushed as no index":  {tag: new(vouched(`{"layers":[]}`)), code: core.RegistryInvalid, unusable: true},
-		"a tag that was pushed as no JSON":   {tag: new(vouched(`no`)), code: core.RegistryInvalid, unusable: true},
-		"a tag with a digest that is a path": {tag: new(vouched(indexOf(strings.Replace(a, "sha256:", "../", 1)))), code: core.RegistryInvalid, unusable: true},
+		"an API that fails":                  {api: map[string]page{"": {status: 451}}, tag: &page{body: indexOf(a)}, code: reason.RegistryUnavailable},
+		"an API that is refused":             {api: map[string]page{"": {status: 403}}, tag: &page{body: indexOf(a)}, code: reason.RegistryUnauthorized},
+		"a tag that fails":                   {tag: &page{status: 451}, code: reason.RegistryUnavailable},
+		"a tag that is refused":              {tag: &page{status: 403}, code: reason.RegistryUnauthorized},
+		"a tag that is HTML":                 {tag: &page{contentType: "text/html", body: "<html>"}, code: reason.RegistryInvalid},
+		"a tag with a wrong digest":          {tag: &page{header: http.Header{"Docker-Content-Digest": {digest.FromString("x").String()}}, body: indexOf(a)}, code: reason.RegistryInvalid},
+		"a tag that was pushed as no index":  {tag: new(vouched(`{"layers":[]}`)), code: reason.RegistryInvalid, unusable: true},
+		"a tag that was pushed as no JSON":   {tag: new(vouched(`no`)), code: reason.RegistryInvalid, unusable: true},
+		"a tag with a digest that is a path": {tag: new(vouched(indexOf(strings.Replace(a, "sha256:", "../", 1)))), code: reason.RegistryInvalid, unusable: true},
 		"a tag that is too long":             {tag: &page{body: indexOf(a) + strings.Repeat(" ", maxManifest)}, truncated: true},
 		"a tag with too many":                {tag: &page{body: indexOf(a, b, listed("d", sbom), listed("e", sbom))}, want: "abd", truncated: true},
 	}
@@ -172,7 +172,7 @@ func TestReferrers(t *testing.T) {
 			api       map[string]page
 			tag       *page
 			want      string
-			code      core.Code
+			code      reason.Code
 			unusable  bool
 			truncated bool
 			asked     int
@@ -291,11 +291,11 @@ func TestListsAreBounded(t *testing.T) {
 	tests := map[string]struct {
 		link      func(page int) string
 		truncated bool
-		code      core.Code
+		code      reason.Code
 		atMost    int32 // requests
 	}{
 		"pages of other types":  {link: strconv.Itoa, truncated: true, atMost: maxElements/perPage + 1},
-		"pages with long names": {link: func(page int) string { return strconv.Itoa(page) + strings.Repeat("x", 100<<10) }, code: core.RegistryInvalid, atMost: 1},
+		"pages with long names": {link: func(page int) string { return strconv.Itoa(page) + strings.Repeat("x", 100<<10) }, code: reason.RegistryInvalid, atMost: 1},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
@@ -58,19 +59,19 @@ func TestRealRegistries(t *testing.T) {
 	for name, handler := range realRegistries() {
 		t.Run(name, func(t *testing.T) {
 			s := stocked(t, testregistry.Options{Handler: handler(t)}, func(o *Options) { o.MaxReferrers = 100 })
-			image := s.push(t, "real")
+			pushed := s.push(t, "real")
 			want := map[digest.Digest]bool{}
 			for i := range many {
-				want[s.attach(t, "real", image, sbom, fmt.Sprint(i))] = true
+				want[s.attach(t, "real", pushed, sbom, fmt.Sprint(i))] = true
 			}
-			s.attach(t, "real", image, "scan/example", "another")
-			repository := s.client.Repository(core.Reference{Registry: s.registry.Host(), Repository: "acme/real"})
-			for _, ref := range []core.Reference{{Tag: "v1"}, {Digest: image.Digest.String()}} {
-				if got, err := repository.Resolve(t.Context(), ref); err != nil || got.Digest != image.Digest || got.Size != image.Size || got.MediaType != image.MediaType {
-					t.Errorf("%+v: %+v, %v; want %+v", ref, got, err, image)
+			s.attach(t, "real", pushed, "scan/example", "another")
+			repository := s.client.Repository(image.Reference{Registry: s.registry.Host(), Repository: "acme/real"})
+			for _, ref := range []image.Reference{{Tag: "v1"}, {Digest: pushed.Digest.String()}} {
+				if got, err := repository.Resolve(t.Context(), ref); err != nil || got.Digest != pushed.Digest || got.Size != pushed.Size || got.MediaType != pushed.MediaType {
+					t.Errorf("%+v: %+v, %v; want %+v", ref, got, err, pushed)
 				}
 			}
-			found, truncated, err := repository.Referrers(t.Context(), image, sbom)
+			found, truncated, err := repository.Referrers(t.Context(), pushed, sbom)
 			for _, d := range found {
 				manifest, fetched, err := repository.Manifest(t.Context(), d.Digest)
 				if err != nil || !want[d.Digest] && manifest.ArtifactType == sbom || fetched.Size != d.Size || fetched.MediaType != d.MediaType {
@@ -96,7 +97,7 @@ func TestRealRegistries(t *testing.T) {
 				}
 			}
 			s.registry.SetFault(nil)
-			s.describe(t, name, image)
+			s.describe(t, name, pushed)
 		})
 	}
 }
@@ -142,7 +143,7 @@ func (r *Repository) absentOf(ctx context.Context) map[string]error {
 	nothing := digest.FromString("nothing")
 	wrong := map[string]error{}
 	var failure *Error
-	if _, err := r.Resolve(ctx, core.Reference{Tag: "absent"}); !errors.As(err, &failure) || failure.Code != core.ImageNotFound {
+	if _, err := r.Resolve(ctx, image.Reference{Tag: "absent"}); !errors.As(err, &failure) || failure.Code != reason.ImageNotFound {
 		wrong["a tag that is not there"] = fmt.Errorf("got %v", err)
 	}
 	if _, err := r.Blob(ctx, ocispec.Descriptor{Digest: nothing, Size: 1}, 10); !errors.Is(err, ErrAbsent) {

@@ -18,13 +18,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Repository is one repository of a registry. Any number of requests may use it at once.
 type Repository struct {
 	client *Client
-	ref    core.Reference // without tag or digest
+	ref    image.Reference // without tag or digest
 }
 
 // enter waits for room at the repository's registry. The caller leaves when it has read all.
@@ -39,7 +40,7 @@ func (r *Repository) enter(ctx context.Context) (*reader, func(), error) {
 
 // Resolve gives the descriptor of a tag or digest. The registry is asked for digests too, since a signature is
 // held against media type and size as well.
-func (r *Repository) Resolve(ctx context.Context, ref core.Reference) (ocispec.Descriptor, error) {
+func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
 	reader, leave, err := r.enter(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -263,7 +264,7 @@ func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor)
 	layer := manifest.Layers[0]
 	if layer.MediaType != jws.MediaTypeEnvelope && layer.MediaType != cose.MediaTypeEnvelope {
 		return nil, "", unusable("signature manifest %s has an envelope of the media type %q; want %q or %q", signature.Digest,
-			core.Clip(layer.MediaType, core.MaxName), jws.MediaTypeEnvelope, cose.MediaTypeEnvelope)
+			reason.Clip(layer.MediaType, reason.MaxName), jws.MediaTypeEnvelope, cose.MediaTypeEnvelope)
 	}
 	envelope, err := r.Blob(ctx, layer, maxEnvelope)
 	return envelope, layer.MediaType, err

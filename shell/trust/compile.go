@@ -14,7 +14,8 @@ import (
 	"github.com/notaryproject/notation-go/verifier/truststore"
 	"github.com/samber/lo"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // Problem says what is wrong with a resource.
@@ -37,10 +38,10 @@ func (p Problem) Log(log *slog.Logger) {
 // Compile builds a snapshot. A resource that cannot be used stays in it under its name with its Problem, so that
 // its users are told; names that several resources claim are unusable for all of them. The problems are
 // returned as well, for the log, with those of resources that are used but for a part.
-func Compile(policies []PolicyResource, stores []StoreResource) (core.Snapshot, []Problem) {
-	snapshot := core.Snapshot{
-		Policies: make(map[string]core.TrustPolicy, len(policies)),
-		Stores:   make(map[core.StoreRef]core.TrustStore, len(stores)),
+func Compile(policies []PolicyResource, stores []StoreResource) (trust.Snapshot, []Problem) {
+	snapshot := trust.Snapshot{
+		Policies: make(map[string]trust.Policy, len(policies)),
+		Stores:   make(map[trust.StoreRef]trust.Store, len(stores)),
 	}
 	var problems []Problem
 	for name, claimants := range lo.GroupBy(policies, func(r PolicyResource) string { return r.Spec.TrustPolicyName }) {
@@ -76,19 +77,19 @@ func storeNames(resources []StoreResource) []string {
 	return lo.Map(resources, func(r StoreResource, _ int) string { return r.Name })
 }
 
-func (r StoreResource) ref() core.StoreRef {
-	return core.StoreRef{Type: r.Spec.Type, Name: r.Spec.TrustStoreName}
+func (r StoreResource) ref() trust.StoreRef {
+	return trust.StoreRef{Type: r.Spec.Type, Name: r.Spec.TrustStoreName}
 }
 
-func compilePolicy(name string, claimants []PolicyResource) core.TrustPolicy {
-	policy := core.TrustPolicy{Name: name}
+func compilePolicy(name string, claimants []PolicyResource) trust.Policy {
+	policy := trust.Policy{Name: name}
 	switch err := claimants[0].validate(); {
 	case len(claimants) > 1:
 		policy.Problem = claimed("TrustPolicy", name, policyNames(claimants))
 	case err != nil:
 		policy.Problem = err.Error()
 	default:
-		policy.Statements = lo.Map(claimants[0].Spec.TrustPolicies, func(s PolicyStatement, _ int) core.Statement { return s.statement() })
+		policy.Statements = lo.Map(claimants[0].Spec.TrustPolicies, func(s PolicyStatement, _ int) trust.Statement { return s.statement() })
 	}
 	return policy
 }
@@ -98,8 +99,8 @@ func claimed(kind, name string, resources []string) string {
 	return fmt.Sprintf("the %s resources %s all claim the name %q; rename all but one", kind, strings.Join(resources, ", "), name)
 }
 
-func (s PolicyStatement) statement() core.Statement {
-	return core.Statement{
+func (s PolicyStatement) statement() trust.Statement {
+	return trust.Statement{
 		Name: s.Name, RegistryScopes: s.RegistryScopes,
 		Level: s.SignatureVerification.Level, Override: s.SignatureVerification.Override,
 		VerifyTimestamp: s.SignatureVerification.VerifyTimestamp,
@@ -108,8 +109,8 @@ func (s PolicyStatement) statement() core.Statement {
 }
 
 // Document writes statements as the document that notation-go verifies with.
-func Document(statements ...core.Statement) *trustpolicy.Document {
-	return &trustpolicy.Document{Version: "1.0", TrustPolicies: lo.Map(statements, func(s core.Statement, _ int) trustpolicy.TrustPolicy {
+func Document(statements ...trust.Statement) *trustpolicy.Document {
+	return &trustpolicy.Document{Version: "1.0", TrustPolicies: lo.Map(statements, func(s trust.Statement, _ int) trustpolicy.TrustPolicy {
 		return trustpolicy.TrustPolicy{
 			Name: s.Name, RegistryScopes: s.RegistryScopes,
 			SignatureVerification: trustpolicy.SignatureVerification{
@@ -137,8 +138,8 @@ func (r PolicyResource) validate() error {
 	if r.Spec.TrustPolicyName == "" {
 		return errors.New("spec.trustPolicyName is empty")
 	}
-	statements := lo.Map(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) core.Statement { return s.statement() })
-	if _, err := (core.TrustPolicy{Statements: statements}).ReadScopes(); err != nil {
+	statements := lo.Map(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) trust.Statement { return s.statement() })
+	if _, err := (trust.Policy{Statements: statements}).ReadScopes(); err != nil {
 		return err
 	}
 	document := Document(statements...)
@@ -149,8 +150,8 @@ func (r PolicyResource) validate() error {
 	return document.Validate()
 }
 
-func compileStore(ref core.StoreRef, claimants []StoreResource) core.TrustStore {
-	store := core.TrustStore{Ref: ref}
+func compileStore(ref trust.StoreRef, claimants []StoreResource) trust.Store {
+	store := trust.Store{Ref: ref}
 	if len(claimants) > 1 {
 		store.Problem = claimed("TrustStore", ref.String(), storeNames(claimants))
 		return store
@@ -165,7 +166,7 @@ func compileStore(ref core.StoreRef, claimants []StoreResource) core.TrustStore 
 }
 
 // unused tells what of a store is not used.
-func unused(store core.TrustStore) string {
+func unused(store trust.Store) string {
 	return bounded("not used: " + strings.Join(store.Unused, "; "))
 }
 
@@ -220,13 +221,13 @@ func pemBlocks(text string) (blocks []*pem.Block, broken int) {
 // parseCertificate reads a certificate that may stand in a store of a type.
 func parseCertificate(kind truststore.Type, block *pem.Block) (*x509.Certificate, error) {
 	if block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("is a %s; only certificates belong there", core.Clip(block.Type, core.MaxName))
+		return nil, fmt.Errorf("is a %s; only certificates belong there", reason.Clip(block.Type, reason.MaxName))
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
-	if err := core.CertificateBound(certificate); err != nil {
+	if err := trust.CertificateBound(certificate); err != nil {
 		return nil, err
 	}
 	if err := truststore.ValidateCertificates([]*x509.Certificate{certificate}); err != nil {

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 const day = 24 * time.Hour
@@ -63,7 +63,7 @@ func (s Status) Untold(before Status) Status {
 func (w Warning) record() string { return "(" + w.Fingerprint[:16] + ") " + w.Threshold }
 
 // warningsOf gives those of a store, each certificate's once, the most urgent first.
-func warningsOf(r StoreResource, store core.TrustStore, now time.Time) []Warning {
+func warningsOf(r StoreResource, store trust.Store, now time.Time) []Warning {
 	expiring := slices.DeleteFunc(slices.Clone(store.Certificates), func(c *x509.Certificate) bool { return threshold(c, now) == "" })
 	slices.SortStableFunc(expiring, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	var warnings []Warning

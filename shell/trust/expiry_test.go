@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 const day = 24 * time.Hour
@@ -21,18 +21,18 @@ func TestThresholds(t *testing.T) {
 	}{
 		"a year":                {365 * day, "", ""},
 		"a little over 30 days": {30*day + time.Minute, "", ""},
-		"30 days":               {30 * day, "expires within 30 days", trust.ReasonCertificateExpires},
-		"a little over 7 days":  {7*day + time.Minute, "expires within 30 days", trust.ReasonCertificateExpires},
-		"7 days":                {7 * day, "expires within 7 days", trust.ReasonCertificateExpires},
-		"a day and a half":      {36 * time.Hour, "expires within 7 days", trust.ReasonCertificateExpires},
-		"a day":                 {day, "expires within 1 day", trust.ReasonCertificateExpires},
-		"a minute":              {time.Minute, "expires within 1 day", trust.ReasonCertificateExpires},
-		"nothing":               {-time.Minute, "has expired", trust.ReasonCertificateExpired},
+		"30 days":               {30 * day, "expires within 30 days", shelltrust.ReasonCertificateExpires},
+		"a little over 7 days":  {7*day + time.Minute, "expires within 30 days", shelltrust.ReasonCertificateExpires},
+		"7 days":                {7 * day, "expires within 7 days", shelltrust.ReasonCertificateExpires},
+		"a day and a half":      {36 * time.Hour, "expires within 7 days", shelltrust.ReasonCertificateExpires},
+		"a day":                 {day, "expires within 1 day", shelltrust.ReasonCertificateExpires},
+		"a minute":              {time.Minute, "expires within 1 day", shelltrust.ReasonCertificateExpires},
+		"nothing":               {-time.Minute, "has expired", shelltrust.ReasonCertificateExpired},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			resource := store("a", "a", bundle(t, now.Add(test.left)))
-			warnings := trust.Warnings([]trust.StoreResource{resource}, now)
-			condition := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"].Conditions, trust.ConditionExpiring)
+			warnings := shelltrust.Warnings([]shelltrust.StoreResource{resource}, now)
+			condition := meta.FindStatusCondition(shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"].Conditions, shelltrust.ConditionExpiring)
 			if test.says == "" {
 				if len(warnings) != 0 || condition != nil {
 					t.Errorf("warnings %+v, condition %+v", warnings, condition)
@@ -55,10 +55,10 @@ func TestEachThresholdIsNewsOnce(t *testing.T) {
 	resource := store("a", "a", bundle(t, now.Add(40*day))+bundle(t, now.Add(50*day)))
 	told := map[string]int{}
 	for at := now; at.Before(now.Add(60 * day)); at = at.Add(6 * time.Hour) {
-		for _, warning := range trust.Warnings([]trust.StoreResource{resource}, at) {
+		for _, warning := range shelltrust.Warnings([]shelltrust.StoreResource{resource}, at) {
 			told[warning.Fingerprint+" "+warning.Threshold]++
 		}
-		resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, at).Stores["a"]
+		resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, at).Stores["a"]
 	}
 	if len(told) != 8 {
 		t.Errorf("told %v; want four thresholds of two certificates", told)
@@ -73,10 +73,10 @@ func TestEachThresholdIsNewsOnce(t *testing.T) {
 func TestARenewedStoreHasNothingToWarnOf(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.Add(day)))
-	resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"]
+	resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"]
 	resource.Spec.CABundle = bundle(t, now.Add(1000*day))
-	after := trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"]
-	if meta.FindStatusCondition(resource.Status.Conditions, trust.ConditionExpiring) == nil || meta.FindStatusCondition(after.Conditions, trust.ConditionExpiring) != nil {
+	after := shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"]
+	if meta.FindStatusCondition(resource.Status.Conditions, shelltrust.ConditionExpiring) == nil || meta.FindStatusCondition(after.Conditions, shelltrust.ConditionExpiring) != nil {
 		t.Errorf("before %+v, after %+v", resource.Status.Conditions, after.Conditions)
 	}
 }
@@ -85,18 +85,18 @@ func TestARenewedStoreHasNothingToWarnOf(t *testing.T) {
 func TestWhatCouldNotBeToldIsNewsAgain(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.Add(20*day)))
-	resource.Status = trust.Assess(nil, []trust.StoreResource{resource}, now).Stores["a"] // within 30 days is told
+	resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"] // within 30 days is told
 	later := now.Add(15 * day)
-	assessed := trust.Assess(nil, []trust.StoreResource{resource}, later).Stores["a"]
+	assessed := shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, later).Stores["a"]
 	resource.Status = assessed.Untold(resource.Status)
-	if ready := meta.FindStatusCondition(resource.Status.Conditions, trust.ConditionReady); ready == nil || !strings.Contains(ready.Message, "days left: 5") {
+	if ready := meta.FindStatusCondition(resource.Status.Conditions, shelltrust.ConditionReady); ready == nil || !strings.Contains(ready.Message, "days left: 5") {
 		t.Errorf("the rest of the status: %+v", resource.Status.Conditions)
 	}
-	news := trust.Warnings([]trust.StoreResource{resource}, later)
+	news := shelltrust.Warnings([]shelltrust.StoreResource{resource}, later)
 	if len(news) != 1 || news[0].Threshold != "expires within 7 days" {
 		t.Errorf("news %+v", news)
 	}
-	if first := assessed.Untold(trust.Status{}); meta.FindStatusCondition(first.Conditions, trust.ConditionExpiring) != nil {
+	if first := assessed.Untold(shelltrust.Status{}); meta.FindStatusCondition(first.Conditions, shelltrust.ConditionExpiring) != nil {
 		t.Errorf("what was never told is there: %+v", first.Conditions)
 	}
 }
@@ -108,8 +108,8 @@ func TestManyExpiringCertificates(t *testing.T) {
 	for i := range 20 {
 		pem = bundle(t, now.Add(time.Duration(i+2)*day)) + pem
 	}
-	condition := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{store("a", "a", pem)}, now).Stores["a"].Conditions, trust.ConditionExpiring)
-	if condition == nil || condition.Reason != trust.ReasonCertificateExpired || len(condition.Message) > 4200 || strings.Index(condition.Message, "has expired") > 100 {
+	condition := meta.FindStatusCondition(shelltrust.Assess(nil, []shelltrust.StoreResource{store("a", "a", pem)}, now).Stores["a"].Conditions, shelltrust.ConditionExpiring)
+	if condition == nil || condition.Reason != shelltrust.ReasonCertificateExpired || len(condition.Message) > 4200 || strings.Index(condition.Message, "has expired") > 100 {
 		t.Errorf("%+v", condition)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // Bounds on what is read from a directory.
@@ -30,7 +30,7 @@ type Files struct {
 	log      *slog.Logger
 	changed  func()
 	read     func(path string) ([]byte, error)
-	snapshot atomic.Pointer[core.Snapshot]
+	snapshot atomic.Pointer[trust.Snapshot]
 	seen     string // fingerprint of what snapshot was made from; of the goroutine that runs Watch
 }
 
@@ -45,7 +45,7 @@ func OpenFiles(dir string, log *slog.Logger, changed func()) (*Files, error) {
 }
 
 // Snapshot gives the trust of this moment.
-func (f *Files) Snapshot() (core.Snapshot, bool) { return *f.snapshot.Load(), true }
+func (f *Files) Snapshot() (trust.Snapshot, bool) { return *f.snapshot.Load(), true }
 
 // Watch reloads on change until ctx ends. It looks at names, sizes and times every interval, which needs no
 // notification from the file system and therefore also works on network and projected volumes. While the

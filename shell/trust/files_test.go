@@ -16,7 +16,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
 )
 
@@ -77,13 +79,13 @@ func TestFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
+			files, err := shelltrust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
 			snapshot, _ := files.Snapshot()
-			policies := strings.Join(lo.MapToSlice(snapshot.Policies, func(name string, p core.TrustPolicy) string { return marked(t, name, p.Problem, test.says) }), " ")
-			stores := strings.Join(lo.MapToSlice(snapshot.Stores, func(ref core.StoreRef, s core.TrustStore) string {
+			policies := strings.Join(lo.MapToSlice(snapshot.Policies, func(name string, p trust.Policy) string { return marked(t, name, p.Problem, test.says) }), " ")
+			stores := strings.Join(lo.MapToSlice(snapshot.Stores, func(ref trust.StoreRef, s trust.Store) string {
 				return marked(t, ref.String(), s.Problem, test.says)
 			}), " ")
 			if policies != test.policies || stores != test.stores {
@@ -122,13 +124,13 @@ func TestBundles(t *testing.T) {
 	}
 	for sentence, tt := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			resource := trust.StoreResource{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: trust.StoreSpec{TrustStoreName: "acme", Type: "ca", CABundle: tt.text}}
-			snapshot, problems := trust.Compile(nil, []trust.StoreResource{resource})
-			store := snapshot.Stores[core.StoreRef{Type: "ca", Name: "acme"}]
+			resource := shelltrust.StoreResource{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: shelltrust.StoreSpec{TrustStoreName: "acme", Type: "ca", CABundle: tt.text}}
+			snapshot, problems := shelltrust.Compile(nil, []shelltrust.StoreResource{resource})
+			store := snapshot.Stores[trust.StoreRef{Type: "ca", Name: "acme"}]
 			if store.Problem != "" || len(store.Certificates) != tt.want {
 				t.Fatalf("%d certificates, %s", len(store.Certificates), store.Problem)
 			}
-			ready := meta.FindStatusCondition(trust.Assess(nil, []trust.StoreResource{resource}, time.Now()).Stores["r"].Conditions, trust.ConditionReady)
+			ready := meta.FindStatusCondition(shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, time.Now()).Stores["r"].Conditions, shelltrust.ConditionReady)
 			if tt.unused == "" {
 				if len(problems) > 0 || strings.Contains(ready.Message, "not used") {
 					t.Errorf("told of %+v, status %s", problems, ready.Message)
@@ -147,32 +149,32 @@ func TestBundles(t *testing.T) {
 
 // TestManyScopes compiles and plans under as many scopes as a resource may hold: a few allocations for each.
 func TestManyScopes(t *testing.T) {
-	resource := func(statements int) trust.PolicyResource {
-		spec := trust.PolicySpec{Version: "1.0", TrustPolicyName: "many"}
+	resource := func(statements int) shelltrust.PolicyResource {
+		spec := shelltrust.PolicySpec{Version: "1.0", TrustPolicyName: "many"}
 		for i := range statements {
-			statement := trust.PolicyStatement{Name: fmt.Sprint("s", i), SignatureVerification: trust.SignatureVerification{Level: "skip"}}
+			statement := shelltrust.PolicyStatement{Name: fmt.Sprint("s", i), SignatureVerification: shelltrust.SignatureVerification{Level: "skip"}}
 			for j := range 256 {
 				statement.RegistryScopes = append(statement.RegistryScopes, fmt.Sprintf("reg.example/team-%d/app-%d", i, j))
 			}
 			spec.TrustPolicies = append(spec.TrustPolicies, statement)
 		}
-		return trust.PolicyResource{Spec: spec}
+		return shelltrust.PolicyResource{Spec: spec}
 	}
-	few, many := []trust.PolicyResource{resource(32)}, []trust.PolicyResource{resource(128)}
-	allocations := func(policies []trust.PolicyResource) float64 {
-		return testing.AllocsPerRun(1, func() { trust.Compile(policies, nil) })
+	few, many := []shelltrust.PolicyResource{resource(32)}, []shelltrust.PolicyResource{resource(128)}
+	allocations := func(policies []shelltrust.PolicyResource) float64 {
+		return testing.AllocsPerRun(1, func() { shelltrust.Compile(policies, nil) })
 	}
 	if a, b := allocations(few), allocations(many); b > 5*a || b > 40*128*256 { // notation-go compiles two expressions for each
 		t.Errorf("%.0f allocations for 32 statements of 256 scopes, and %.0f for 128", a, b)
 	}
-	snapshot, problems := trust.Compile(many, nil)
+	snapshot, problems := shelltrust.Compile(many, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
 	request := core.Request{TrustPolicy: "many"}
 	for i := range 1000 {
-		ref := core.Reference{Registry: "reg.example", Repository: fmt.Sprintf("team-127/app-%d", i), Tag: "v1"}
-		request.Images = append(request.Images, core.Image{Pointer: core.Pointer("").Index(i), Ref: ref})
+		ref := image.Reference{Registry: "reg.example", Repository: fmt.Sprintf("team-127/app-%d", i), Tag: "v1"}
+		request.Images = append(request.Images, core.Image{Pointer: image.Pointer("").Index(i), Ref: ref})
 	}
 	if plan, err := core.NewPlan(request, snapshot, ""); err != nil || len(plan.Tasks) != 256 {
 		t.Errorf("planned %d tasks: %v", len(plan.Tasks), err)
@@ -213,7 +215,7 @@ func TestConfigMapVolumes(t *testing.T) {
 	}
 	link("v1", "..data")
 	link("..data/p.yaml", "p.yaml")
-	files, err := trust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
+	files, err := shelltrust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +230,7 @@ func TestConfigMapVolumes(t *testing.T) {
 }
 
 // follows waits until exactly these policies are loaded.
-func follows(t *testing.T, files *trust.Files, names ...string) {
+func follows(t *testing.T, files *shelltrust.Files, names ...string) {
 	t.Helper()
 	var got []string
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -243,7 +245,7 @@ func follows(t *testing.T, files *trust.Files, names ...string) {
 
 // TestNoDirectory fails at start, when it can still be corrected.
 func TestNoDirectory(t *testing.T) {
-	if _, err := trust.OpenFiles(filepath.Join(t.TempDir(), "absent"), slog.New(slog.DiscardHandler), func() {}); err == nil {
+	if _, err := shelltrust.OpenFiles(filepath.Join(t.TempDir(), "absent"), slog.New(slog.DiscardHandler), func() {}); err == nil {
 		t.Error("a directory that is not there was opened")
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // ConditionReady tells whether a resource can be used. Its reasons:
@@ -50,7 +50,7 @@ func Assess(policies []PolicyResource, stores []StoreResource, now time.Time) St
 	}
 }
 
-func assessStore(store core.TrustStore, claimants int, now time.Time) (reason, message string) {
+func assessStore(store trust.Store, claimants int, now time.Time) (reason, message string) {
 	switch {
 	case claimants > 1:
 		return ReasonNameClaimedTwice, store.Problem
@@ -85,7 +85,7 @@ func daysLeft(notAfter, now time.Time) string {
 	return fmt.Sprintf("; days left: %d", int(notAfter.Sub(now)/day))
 }
 
-func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustStore, claimants int, now time.Time) (reason, message string) {
+func assessPolicy(r PolicyResource, snapshot trust.Snapshot, used []trust.Store, claimants int, now time.Time) (reason, message string) {
 	problem := snapshot.Policies[r.Spec.TrustPolicyName].Problem
 	switch {
 	case r.Spec.TrustPolicyName == "": // nobody can ask for it, so the snapshot does not have it
@@ -95,8 +95,8 @@ func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustSto
 	case problem != "":
 		return ReasonInvalid, problem
 	}
-	if unusable := lo.Filter(used, func(s core.TrustStore, _ int) bool { return s.Problem != "" }); len(unusable) > 0 {
-		return ReasonTrustStoreMissing, strings.Join(lo.Map(unusable, func(s core.TrustStore, _ int) string {
+	if unusable := lo.Filter(used, func(s trust.Store, _ int) bool { return s.Problem != "" }); len(unusable) > 0 {
+		return ReasonTrustStoreMissing, strings.Join(lo.Map(unusable, func(s trust.Store, _ int) string {
 			return fmt.Sprintf("trust store %q cannot be used: %s", s.Ref, s.Problem)
 		}), "; ")
 	}
@@ -109,23 +109,23 @@ func assessPolicy(r PolicyResource, snapshot core.Snapshot, used []core.TrustSto
 }
 
 // storesOf gives the trust stores that a policy names. One that does not exist has that for its Problem.
-func storesOf(r PolicyResource, snapshot core.Snapshot) []core.TrustStore {
+func storesOf(r PolicyResource, snapshot trust.Snapshot) []trust.Store {
 	named := lo.Uniq(lo.FlatMap(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) []string { return s.TrustStores }))
 	slices.Sort(named)
-	return lo.Map(named, func(written string, _ int) core.TrustStore {
+	return lo.Map(named, func(written string, _ int) trust.Store {
 		kind, name, _ := strings.Cut(written, ":")
-		ref := core.StoreRef{Type: kind, Name: name}
+		ref := trust.StoreRef{Type: kind, Name: name}
 		store, ok := snapshot.Stores[ref]
 		if !ok {
-			return core.TrustStore{Ref: ref, Problem: "it does not exist"}
+			return trust.Store{Ref: ref, Problem: "it does not exist"}
 		}
 		return store
 	})
 }
 
 // earliest is the first moment at which a certificate of the stores expires; zero where there is none.
-func earliest(stores []core.TrustStore) time.Time {
-	ends := lo.FilterMap(stores, func(s core.TrustStore, _ int) (time.Time, bool) { return s.NotAfter(), !s.NotAfter().IsZero() })
+func earliest(stores []trust.Store) time.Time {
+	ends := lo.FilterMap(stores, func(s trust.Store, _ int) (time.Time, bool) { return s.NotAfter(), !s.NotAfter().IsZero() })
 	if len(ends) == 0 {
 		return time.Time{}
 	}

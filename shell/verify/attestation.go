@@ -15,6 +15,8 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
@@ -24,11 +26,11 @@ import (
 func (g *Gatherer) attestationsOfType(ctx context.Context, a artifact, image ocispec.Descriptor, demand core.AttestationType) core.AttestationsFact {
 	referrers, limited, err := a.repository.Referrers(ctx, image, demand.Name)
 	if err != nil {
-		return core.AttestationsFact{Failure: findingOn(ctx, err, core.AttestationInvalid)}
+		return core.AttestationsFact{Failure: findingOn(ctx, err, reason.AttestationInvalid)}
 	}
 	if limited {
-		return core.AttestationsFact{Failure: &core.Finding{
-			Code:   core.TooManyReferrers,
+		return core.AttestationsFact{Failure: &reason.Finding{
+			Code:   reason.TooManyReferrers,
 			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(referrers), demand.Name),
 		}}
 	}
@@ -88,7 +90,7 @@ func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 type candidate struct {
 	fact  core.AttestationFact
 	layer ocispec.Descriptor // the payload's
-	unfit *core.Finding      // why there is no such layer; nil where there is one
+	unfit *reason.Finding    // why there is no such layer; nil where there is one
 }
 
 // candidate verifies a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name
@@ -100,31 +102,31 @@ func (g *Gatherer) candidate(ctx context.Context, a artifact, image, referrer oc
 	manifest, fetched, err := a.repository.Manifest(ctx, referrer.Digest)
 	switch {
 	case errors.Is(err, registry.ErrAbsent):
-		c.fact.Missing = findingOn(ctx, err, core.AttestationMissing)
+		c.fact.Missing = findingOn(ctx, err, reason.AttestationMissing)
 		fetched = referrer
 	case err != nil:
-		c.fact.Foreign = findingOn(ctx, err, core.AttestationInvalid)
+		c.fact.Foreign = findingOn(ctx, err, reason.AttestationInvalid)
 	default:
 		c.fact.Foreign = foreign(manifest, image, referrer, artifactType)
 		c.layer, c.unfit = payloadLayer(manifest.Layers)
 	}
-	if c.fact.Foreign != nil || a.task.Statement.Level == core.LevelSkip {
+	if c.fact.Foreign != nil || a.task.Statement.Level == trust.LevelSkip {
 		return c
 	}
 	if c.fact.Signature, err = g.signatures(ctx, a, fetched); err != nil {
-		c.fact.Foreign = findingOn(ctx, err, core.AttestationMissing)
+		c.fact.Foreign = findingOn(ctx, err, reason.AttestationMissing)
 	}
 	return c
 }
 
 // foreign tells why a manifest is no attestation of the type for the image; nil where it is one.
-func foreign(manifest ocispec.Manifest, image, referrer ocispec.Descriptor, artifactType string) *core.Finding {
+func foreign(manifest ocispec.Manifest, image, referrer ocispec.Descriptor, artifactType string) *reason.Finding {
 	declared := registry.ArtifactType(manifest)
 	switch {
 	case manifest.Subject == nil || manifest.Subject.Digest != image.Digest:
-		return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
+		return &reason.Finding{Code: reason.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", referrer.Digest)}
 	case declared != artifactType:
-		return &core.Finding{Code: core.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, core.Clip(declared, core.MaxName))}
+		return &reason.Finding{Code: reason.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", referrer.Digest, reason.Clip(declared, reason.MaxName))}
 	}
 	return nil
 }
@@ -166,7 +168,7 @@ func (g *Gatherer) judge(ctx context.Context, a artifact, demand core.Attestatio
 	defer give()
 	data, err := a.repository.Blob(ctx, c.layer, maxPayload)
 	if err != nil {
-		c.fact.Unusable = findingOn(ctx, err, core.AttestationInvalid)
+		c.fact.Unusable = findingOn(ctx, err, reason.AttestationInvalid)
 		return
 	}
 	give, err = g.judging.Take(ctx, a.task.Policy, evaluatedSize(unpackedSize(data)))
@@ -226,6 +228,6 @@ func sizeOfPayloads(found core.AttestationsFact) int64 {
 	return lo.SumBy(found.Candidates, func(c core.AttestationFact) int64 { return int64(len(c.Payload)) })
 }
 
-func noRoom() *core.Finding {
-	return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other attestations were read; try again"}
+func noRoom() *reason.Finding {
+	return &reason.Finding{Code: reason.Overloaded, Reason: "time ran out while other attestations were read; try again"}
 }

@@ -28,6 +28,9 @@ import (
 	"oras.land/oras-go/v2/content"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -285,20 +288,20 @@ func demanding(by core.Select, key string) []core.AttestationType {
 const licence = "{{ licence }}"
 
 // plan plans one image under a statement of a level.
-func (x *target) plan(level string, demands []core.AttestationType) (core.Plan, core.Snapshot) {
+func (x *target) plan(level string, demands []core.AttestationType) (core.Plan, trust.Snapshot) {
 	x.Helper()
 	if level == "" {
 		level = "strict"
 	}
-	store := core.StoreRef{Type: "ca", Name: "acme"}
-	snapshot := core.Snapshot{
-		Policies: map[string]core.TrustPolicy{"demo": {Name: "demo", Statements: []core.Statement{{
+	store := trust.StoreRef{Type: "ca", Name: "acme"}
+	snapshot := trust.Snapshot{
+		Policies: map[string]trust.Policy{"demo": {Name: "demo", Statements: []trust.Statement{{
 			Name: "everything", RegistryScopes: []string{"*"}, Level: level, TrustStores: []string{store.String()}, TrustedIdentities: []string{"*"},
 		}}}},
-		Stores: map[core.StoreRef]core.TrustStore{store: {Ref: store, Certificates: []*x509.Certificate{x.scenario.Trusted.Certificate}}},
+		Stores: map[trust.StoreRef]trust.Store{store: {Ref: store, Certificates: []*x509.Certificate{x.scenario.Trusted.Certificate}}},
 	}
 	request := core.Request{
-		Images:       []core.Image{{Kind: "container", Name: "c0", Written: x.scenario.Reference(x.name), Ref: must(core.ParseReference(x.scenario.Reference(x.name)))}},
+		Images:       []core.Image{{Kind: "container", Name: "c0", Written: x.scenario.Reference(x.name), Ref: must(image.Parse(x.scenario.Reference(x.name)))}},
 		Attestations: []core.AttestationRule{{ImageReference: "*", Types: demands}},
 	}
 	return must(core.NewPlan(request, snapshot, "demo")), snapshot
@@ -342,8 +345,8 @@ type matrixCase struct {
 	fault    func(*target) registry.Fault // from then on
 	level    string
 	demands  []core.AttestationType // zero: all, the licence is not the GPL
-	want     core.Code
-	byTag    core.Code // by the fallback tag; zero: want
+	want     reason.Code
+	byTag    reason.Code // by the fallback tag; zero: want
 	says     string
 	fetched  map[string]int // payload -> requests for it
 	large    bool           // distribution takes half a minute to accept it in memory, and the listing makes no difference
@@ -357,107 +360,107 @@ var (
 
 func matrix() map[string]matrixCase {
 	return map[string]matrixCase{
-		"met":                                                   {attached: []attestation{{payload: good}}, want: core.Verified, fetched: map[string]int{good: 1}},
-		"unmet":                                                 {attached: []attestation{{payload: bad}}, want: core.ConditionUnmet, says: `the condition on {{ licence }} is not met: found "GPL-3.0-only", wanted AllNotIn ["GPL*"]: no GPL`},
-		"missing":                                               {want: core.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
-		"of another type":                                       {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: core.AttestationMissing},
-		"unsigned":                                              {attached: []attestation{{payload: good, unsigned: true}}, want: core.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
-		"signed by someone else":                                {attached: []attestation{{payload: good, signer: mallory}}, want: core.AttestationUntrusted, fetched: map[string]int{good: 0}},
-		"an unsigned bad one beside":                            {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
-		"a foreign bad one beside":                              {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: core.Verified},
-		"no conditions":                                         {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: core.Verified, fetched: map[string]int{bad: 0}},
-		"no conditions, unsigned":                               {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: core.AttestationUntrusted},
-		"all: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: core.ConditionUnmet},
-		"any: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"any: both unmet":                                       {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: core.ConditionUnmet},
-		"latest: the rescan is good":                            {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified, fetched: map[string]int{good: 1, bad: 0}},
-		"latest: the rescan is bad":                             {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
-		"latest: a newer one of Mallory":                        {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet},
-		"latest: two of one second":                             {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
-		"latest: two good ones of a second":                     {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: core.Verified},
-		"all: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: core.RegistryUnavailable},
-		"any: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"any: the good one is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: core.RegistryUnavailable},
-		"latest: the other is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: core.RegistryUnavailable},
-		"the payload cannot be fetched":                         {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: core.RegistryUnavailable},
-		"the payload was swapped":                               {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: core.RegistryInvalid},
-		"replayed from another image":                           {prepare: replayed, fault: replay, want: core.AttestationUntrusted, says: "was made for another image"},
-		"listed as of another type":                             {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: core.AttestationUntrusted, says: `is of type "sbom/spdx"`},
-		"beside one with a broken signature":                    {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: core.Verified},
-		"latest: a newer bad one, buried":                       {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: core.TooManySignatures, says: "the first 30 of its signatures"},
-		"all: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: core.TooManySignatures, says: "the first 30 of its signatures"},
-		"any: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"listed with another size":                              {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.Verified},
-		"listed with another media type":                        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.Verified},
-		"listed as over 4 MiB":                                  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: core.Verified},
-		"listed with a negative size":                           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = -1 }), want: core.Verified},
-		"listed with a digest of nothing":                       {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: core.AttestationUntrusted},
-		"listed with nonsense for a digest":                     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = "../../../x" }), want: core.RegistryInvalid, byTag: core.SignatureInvalid},
-		"a bad one of another size":                             {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: core.ConditionUnmet},
-		"a bad one as an index":                                 {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: core.ConditionUnmet},
-		"a bad one listed without its type":                     {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = "" }), want: core.ConditionUnmet},
-		"all: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), want: core.AttestationMissing, says: "not in the registry"},
-		"latest: an older one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(core.SelectLatest, licence), want: core.AttestationMissing},
-		"any: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"without conditions: one is gone":                       {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(core.SelectAny, ""), want: core.AttestationMissing},
-		"all: an unsigned one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: core.Verified},
-		"all: a foreign one is gone":                            {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: core.Verified},
-		"all: of a bad one the signatures are not found once":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: unlistedOnce(1), want: core.ConditionUnmet},
-		"all: of a bad one the signature is not found once":     {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "manifests"), want: core.ConditionUnmet},
-		"all: of a bad one the envelope is not found once":      {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "blobs"), want: core.ConditionUnmet},
-		"all: a bad one is given as a manifest of Docker":       {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, "application/vnd.docker.distribution.manifest.v2+json"), want: core.ConditionUnmet},
-		"all: a bad one is given as an index":                   {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, ocispec.MediaTypeImageIndex), want: core.ConditionUnmet},
-		"all: a bad one demands a plugin that is not there":     {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, want: core.PluginMissing},
-		"latest: an older one demands a plugin":                 {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signedAt: yesterday}}, demands: demanding(core.SelectLatest, licence), want: core.PluginMissing},
-		"any: a bad one demands a plugin":                       {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"all: a bad one of Mallory demands a plugin":            {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signer: mallory}}, want: core.Verified},
-		"all: a bad one demands a plugin, and is Mallory's too": {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, prepare: alsoSigned, want: core.PluginMissing},
-		"the payload is gone":                                   {attached: []attestation{{payload: good}}, fault: goneBlob(good), want: core.AttestationInvalid, says: "not in the registry"},
-		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(core.SelectAny, licence), want: core.Verified},
-		"beside an index":                                       {attached: []attestation{{payload: good}}, fault: besideIndex, want: core.Verified},
-		"listed twice":                                          {attached: []attestation{{payload: good}}, fault: doubled, want: core.Verified, fetched: map[string]int{good: 1}},
-		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: core.ConditionUnmet},
-		"a page of the list is not there":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.FailTimes(-1, http.StatusNotFound, nil)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is HTML":                            {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is of no type":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list is cut short":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.CutShort), want: core.RegistryInvalid, byTag: core.ConditionUnmet},
-		"a page of the list ends early":                         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.EndEarly), want: core.RegistryUnavailable, byTag: core.ConditionUnmet},
-		"subject of another size and type":                      {prepare: otherSubject, fault: replay, want: core.Verified},
-		"type only in the config":                               {attached: []attestation{{payload: good, configType: sbomType}}, want: core.Verified},
-		"a huge annotation":                                     {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: core.Verified},
-		"of exactly 32 MiB":                                     {attached: []attestation{{payload: padded(maxPayload)}}, large: true, want: core.Verified},
-		"of 32 MiB and a byte":                                  {attached: []attestation{{payload: padded(maxPayload + 1)}}, large: true, want: core.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
-		"gzip":                                                  {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: core.Verified},
-		"gzip, bad":                                             {attached: []attestation{{payload: zipped(bad)}}, want: core.ConditionUnmet},
-		"gzip, truncated":                                       {attached: []attestation{{payload: zipped(good)[:20]}}, want: core.AttestationInvalid, says: "unexpected EOF"},
-		"zstd":                                                  {attached: []attestation{{payload: zstandard(good), mediaType: "application/vnd.cyclonedx+json+zstd"}}, want: core.Verified},
-		"zstd, bad":                                             {attached: []attestation{{payload: zstandard(bad)}}, want: core.ConditionUnmet},
-		"gzip of exactly 32 MiB":                                {attached: []attestation{{payload: zipped(padded(maxPayload))}}, want: core.Verified},
-		"gzip bomb":                                             {attached: []attestation{{payload: zipped(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
-		"zstd of exactly 32 MiB":                                {attached: []attestation{{payload: zstandard(padded(maxPayload))}}, want: core.Verified},
-		"zstd bomb":                                             {attached: []attestation{{payload: zstandard(padded(maxPayload + 1))}}, want: core.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
-		"not JSON":                                              {attached: []attestation{{payload: "licence: MIT"}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"JSON and more":                                         {attached: []attestation{{payload: good + bad}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"an empty payload":                                      {attached: []attestation{{payload: ""}}, want: core.AttestationInvalid},
-		"two layers":                                            {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: core.AttestationInvalid, says: "2 layers"},
-		"no layers, but the empty one":                          {attached: []attestation{{noLayers: true}}, want: core.ConditionInvalid, says: `asks for "licence"`},
-		"as oras attaches it":                                   {attached: []attestation{{payload: good, mediaType: ocispec.MediaTypeImageLayer}}, want: core.Verified},
-		"as oras attaches it, bad":                              {attached: []attestation{{payload: bad, mediaType: ocispec.MediaTypeImageLayer}}, want: core.ConditionUnmet},
-		"as oras attaches it, not JSON":                         {attached: []attestation{{payload: "licence: MIT", mediaType: ocispec.MediaTypeImageLayer}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"a folder, as oras attaches it":                         {attached: []attestation{{payload: zipped("sbom.json\x00 of a tar archive"), mediaType: ocispec.MediaTypeImageLayerGzip}}, want: core.AttestationInvalid, says: "its payload is not JSON"},
-		"XML":                                                   {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: core.AttestationInvalid, says: `media type "application/xml"`},
-		"a media type without end":                              {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: core.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
-		"no media type that is one":                             {attached: []attestation{{payload: good, mediaType: "json"}}, want: core.AttestationInvalid},
-		"CycloneDX":                                             {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: core.Verified},
-		"in-toto statement":                                     {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: core.ConditionUnmet},
-		"a path that is not there":                              {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: core.ConditionInvalid, says: `the expression "license" asks for "license"`},
-		"level skip":                                            {attached: []attestation{{payload: good}}, level: "skip", want: core.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
-		"level skip and missing":                                {level: "skip", want: core.AttestationMissing},
-		"level audit, signed by Mallory":                        {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: core.Verified},
-		"level audit, unmet":                                    {attached: []attestation{{payload: bad, signer: mallory}}, level: "audit", want: core.ConditionUnmet},
-		"level audit, unsigned":                                 {attached: []attestation{{payload: good, unsigned: true}}, level: "audit", want: core.AttestationUntrusted},
-		"of an image that is not signed":                        {prepare: unsignedImage, want: core.NoSignature, fetched: map[string]int{good: 0}},
-		"of an index, attached to the index":                    {prepare: index, want: core.Verified},
+		"met":                                                   {attached: []attestation{{payload: good}}, want: reason.Verified, fetched: map[string]int{good: 1}},
+		"unmet":                                                 {attached: []attestation{{payload: bad}}, want: reason.ConditionUnmet, says: `the condition on {{ licence }} is not met: found "GPL-3.0-only", wanted AllNotIn ["GPL*"]: no GPL`},
+		"missing":                                               {want: reason.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
+		"of another type":                                       {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: reason.AttestationMissing},
+		"unsigned":                                              {attached: []attestation{{payload: good, unsigned: true}}, want: reason.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
+		"signed by someone else":                                {attached: []attestation{{payload: good, signer: mallory}}, want: reason.AttestationUntrusted, fetched: map[string]int{good: 0}},
+		"an unsigned bad one beside":                            {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: reason.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"a foreign bad one beside":                              {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: reason.Verified},
+		"no conditions":                                         {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: reason.Verified, fetched: map[string]int{bad: 0}},
+		"no conditions, unsigned":                               {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: reason.AttestationUntrusted},
+		"all: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: reason.ConditionUnmet},
+		"any: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"any: both unmet":                                       {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: reason.ConditionUnmet},
+		"latest: the rescan is good":                            {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"latest: the rescan is bad":                             {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
+		"latest: a newer one of Mallory":                        {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet},
+		"latest: two of one second":                             {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
+		"latest: two good ones of a second":                     {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.Verified},
+		"all: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: reason.RegistryUnavailable},
+		"any: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"any: the good one is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: reason.RegistryUnavailable},
+		"latest: the other is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: reason.RegistryUnavailable},
+		"the payload cannot be fetched":                         {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: reason.RegistryUnavailable},
+		"the payload was swapped":                               {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: reason.RegistryInvalid},
+		"replayed from another image":                           {prepare: replayed, fault: replay, want: reason.AttestationUntrusted, says: "was made for another image"},
+		"listed as of another type":                             {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: reason.AttestationUntrusted, says: `is of type "sbom/spdx"`},
+		"beside one with a broken signature":                    {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: reason.Verified},
+		"latest: a newer bad one, buried":                       {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: reason.TooManySignatures, says: "the first 30 of its signatures"},
+		"all: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: reason.TooManySignatures, says: "the first 30 of its signatures"},
+		"any: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"listed with another size":                              {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: reason.Verified},
+		"listed with another media type":                        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: reason.Verified},
+		"listed as over 4 MiB":                                  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: reason.Verified},
+		"listed with a negative size":                           {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = -1 }), want: reason.Verified},
+		"listed with a digest of nothing":                       {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("nothing") }), want: reason.AttestationUntrusted},
+		"listed with nonsense for a digest":                     {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Digest = "../../../x" }), want: reason.RegistryInvalid, byTag: reason.SignatureInvalid},
+		"a bad one of another size":                             {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: reason.ConditionUnmet},
+		"a bad one as an index":                                 {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: reason.ConditionUnmet},
+		"a bad one listed without its type":                     {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = "" }), want: reason.ConditionUnmet},
+		"all: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), want: reason.AttestationMissing, says: "not in the registry"},
+		"latest: an older one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(core.SelectLatest, licence), want: reason.AttestationMissing},
+		"any: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"without conditions: one is gone":                       {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(core.SelectAny, ""), want: reason.AttestationMissing},
+		"all: an unsigned one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: reason.Verified},
+		"all: a foreign one is gone":                            {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: reason.Verified},
+		"all: of a bad one the signatures are not found once":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: unlistedOnce(1), want: reason.ConditionUnmet},
+		"all: of a bad one the signature is not found once":     {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "manifests"), want: reason.ConditionUnmet},
+		"all: of a bad one the envelope is not found once":      {attached: []attestation{{payload: good}, {payload: bad}}, fault: absentOnce(1, "blobs"), want: reason.ConditionUnmet},
+		"all: a bad one is given as a manifest of Docker":       {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, "application/vnd.docker.distribution.manifest.v2+json"), want: reason.ConditionUnmet},
+		"all: a bad one is given as an index":                   {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, ocispec.MediaTypeImageIndex), want: reason.ConditionUnmet},
+		"all: a bad one demands a plugin that is not there":     {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, want: reason.PluginMissing},
+		"latest: an older one demands a plugin":                 {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signedAt: yesterday}}, demands: demanding(core.SelectLatest, licence), want: reason.PluginMissing},
+		"any: a bad one demands a plugin":                       {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"all: a bad one of Mallory demands a plugin":            {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signer: mallory}}, want: reason.Verified},
+		"all: a bad one demands a plugin, and is Mallory's too": {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, prepare: alsoSigned, want: reason.PluginMissing},
+		"the payload is gone":                                   {attached: []attestation{{payload: good}}, fault: goneBlob(good), want: reason.AttestationInvalid, says: "not in the registry"},
+		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"beside an index":                                       {attached: []attestation{{payload: good}}, fault: besideIndex, want: reason.Verified},
+		"listed twice":                                          {attached: []attestation{{payload: good}}, fault: doubled, want: reason.Verified, fetched: map[string]int{good: 1}},
+		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: reason.ConditionUnmet},
+		"a page of the list is not there":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.FailTimes(-1, http.StatusNotFound, nil)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is HTML":                            {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is of no type":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is cut short":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.CutShort), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list ends early":                         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.EndEarly), want: reason.RegistryUnavailable, byTag: reason.ConditionUnmet},
+		"subject of another size and type":                      {prepare: otherSubject, fault: replay, want: reason.Verified},
+		"type only in the config":                               {attached: []attestation{{payload: good, configType: sbomType}}, want: reason.Verified},
+		"a huge annotation":                                     {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: reason.Verified},
+		"of exactly 32 MiB":                                     {attached: []attestation{{payload: padded(maxPayload)}}, large: true, want: reason.Verified},
+		"of 32 MiB and a byte":                                  {attached: []attestation{{payload: padded(maxPayload + 1)}}, large: true, want: reason.AttestationInvalid, says: "33554433 bytes; at most 33554432 are read", fetched: map[string]int{padded(maxPayload + 1): 0}},
+		"gzip":                                                  {attached: []attestation{{payload: zipped(good), mediaType: "application/json+gzip"}}, want: reason.Verified},
+		"gzip, bad":                                             {attached: []attestation{{payload: zipped(bad)}}, want: reason.ConditionUnmet},
+		"gzip, truncated":                                       {attached: []attestation{{payload: zipped(good)[:20]}}, want: reason.AttestationInvalid, says: "unexpected EOF"},
+		"zstd":                                                  {attached: []attestation{{payload: zstandard(good), mediaType: "application/vnd.cyclonedx+json+zstd"}}, want: reason.Verified},
+		"zstd, bad":                                             {attached: []attestation{{payload: zstandard(bad)}}, want: reason.ConditionUnmet},
+		"gzip of exactly 32 MiB":                                {attached: []attestation{{payload: zipped(padded(maxPayload))}}, want: reason.Verified},
+		"gzip bomb":                                             {attached: []attestation{{payload: zipped(padded(maxPayload + 1))}}, want: reason.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"zstd of exactly 32 MiB":                                {attached: []attestation{{payload: zstandard(padded(maxPayload))}}, want: reason.Verified},
+		"zstd bomb":                                             {attached: []attestation{{payload: zstandard(padded(maxPayload + 1))}}, want: reason.AttestationInvalid, says: "decompressed, it is over 32 MiB"},
+		"not JSON":                                              {attached: []attestation{{payload: "licence: MIT"}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
+		"JSON and more":                                         {attached: []attestation{{payload: good + bad}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
+		"an empty payload":                                      {attached: []attestation{{payload: ""}}, want: reason.AttestationInvalid},
+		"two layers":                                            {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: reason.AttestationInvalid, says: "2 layers"},
+		"no layers, but the empty one":                          {attached: []attestation{{noLayers: true}}, want: reason.ConditionInvalid, says: `asks for "licence"`},
+		"as oras attaches it":                                   {attached: []attestation{{payload: good, mediaType: ocispec.MediaTypeImageLayer}}, want: reason.Verified},
+		"as oras attaches it, bad":                              {attached: []attestation{{payload: bad, mediaType: ocispec.MediaTypeImageLayer}}, want: reason.ConditionUnmet},
+		"as oras attaches it, not JSON":                         {attached: []attestation{{payload: "licence: MIT", mediaType: ocispec.MediaTypeImageLayer}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
+		"a folder, as oras attaches it":                         {attached: []attestation{{payload: zipped("sbom.json\x00 of a tar archive"), mediaType: ocispec.MediaTypeImageLayerGzip}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
+		"XML":                                                   {attached: []attestation{{payload: good, mediaType: "application/xml"}}, want: reason.AttestationInvalid, says: `media type "application/xml"`},
+		"a media type without end":                              {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: reason.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
+		"no media type that is one":                             {attached: []attestation{{payload: good, mediaType: "json"}}, want: reason.AttestationInvalid},
+		"CycloneDX":                                             {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: reason.Verified},
+		"in-toto statement":                                     {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: reason.ConditionUnmet},
+		"a path that is not there":                              {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: reason.ConditionInvalid, says: `the expression "license" asks for "license"`},
+		"level skip":                                            {attached: []attestation{{payload: good}}, level: "skip", want: reason.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
+		"level skip and missing":                                {level: "skip", want: reason.AttestationMissing},
+		"level audit, signed by Mallory":                        {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: reason.Verified},
+		"level audit, unmet":                                    {attached: []attestation{{payload: bad, signer: mallory}}, level: "audit", want: reason.ConditionUnmet},
+		"level audit, unsigned":                                 {attached: []attestation{{payload: good, unsigned: true}}, level: "audit", want: reason.AttestationUntrusted},
+		"of an image that is not signed":                        {prepare: unsignedImage, want: reason.NoSignature, fetched: map[string]int{good: 0}},
+		"of an index, attached to the index":                    {prepare: index, want: reason.Verified},
 	}
 }
 
@@ -590,7 +593,7 @@ func (c matrixCase) run(x *target) {
 	if result.Code != c.want || !strings.Contains(result.Reason, c.says) {
 		x.Errorf("%s: %s\nwant %s: ...%s...", result.Code, result.Reason, c.want, c.says)
 	}
-	if result.Code == core.ConditionUnmet && !strings.Contains(result.Reason, "attestation sha256:") {
+	if result.Code == reason.ConditionUnmet && !strings.Contains(result.Reason, "attestation sha256:") {
 		x.Errorf("%s\nwant the attestation's digest in it", result.Reason)
 	}
 	for payload, want := range c.fetched {
@@ -614,7 +617,7 @@ func TestManyReferrers(t *testing.T) {
 				x.attach(attestation{payload: fmt.Sprintf(`{"licence": "MIT", "number": %d}`, i)})
 			}
 			b.registry.Reset()
-			if result := x.decide(b.gatherer, "", demanding(core.SelectAll, licence)); result.Code != core.TooManyReferrers || !strings.Contains(result.Reason, "more than 200 attestations") {
+			if result := x.decide(b.gatherer, "", demanding(core.SelectAll, licence)); result.Code != reason.TooManyReferrers || !strings.Contains(result.Reason, "more than 200 attestations") {
 				t.Errorf("with a limit of 200: %s: %s", result.Code, result.Reason)
 			}
 			if n := len(b.registry.Requests()); n > 10 {
@@ -622,7 +625,7 @@ func TestManyReferrers(t *testing.T) {
 			}
 			b.registry.Reset()
 			began := time.Now()
-			if result := x.decide(b.newGatherer(1000), "", demanding(core.SelectAll, licence)); result.Code != core.Verified {
+			if result := x.decide(b.newGatherer(1000), "", demanding(core.SelectAll, licence)); result.Code != reason.Verified {
 				t.Errorf("with a limit of 1000: %s: %s", result.Code, result.Reason)
 			}
 			n := len(b.registry.Requests())
@@ -725,7 +728,7 @@ func TestAttestationsShareRoom(t *testing.T) {
 	}
 	release()
 	for range images {
-		if got := <-results; got.Code != core.Verified {
+		if got := <-results; got.Code != reason.Verified {
 			t.Errorf("%s: %s", got.Code, got.Reason)
 		}
 	}
@@ -809,9 +812,9 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 	for i, x := range targets {
 		running.Go(func() {
 			for round := range 4 {
-				wanted, code := i, core.Verified
+				wanted, code := i, reason.Verified
 				if round%2 == 1 {
-					wanted, code = (i+1)%requests, core.ConditionUnmet
+					wanted, code = (i+1)%requests, reason.ConditionUnmet
 				}
 				demand := core.AttestationType{Name: sbomType, Select: core.SelectAll}
 				demand.Conditions.All = []core.Condition{
@@ -819,7 +822,7 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 					{Key: []byte(`"{{ element.words }}"`), Operator: "AllIn", Value: fmt.Appendf(nil, `["%d"]`, wanted)},
 				}
 				result := x.decide(b.gatherer, "", []core.AttestationType{demand})
-				if result.Code != code || code != core.Verified && !strings.Contains(result.Reason, fmt.Sprintf(`found "Licence-%d"`, i)) {
+				if result.Code != code || code != reason.Verified && !strings.Contains(result.Reason, fmt.Sprintf(`found "Licence-%d"`, i)) {
 					t.Errorf("image %d, wanted %d: %s: %s", i, wanted, result.Code, result.Reason)
 				}
 			}
@@ -841,7 +844,7 @@ func TestAPanicDenies(t *testing.T) {
 			}
 			return nil
 		})
-		if got := x.decide(gatherer, "", demanding(core.SelectAll, licence)); got.Code != core.NotGathered {
+		if got := x.decide(gatherer, "", demanding(core.SelectAll, licence)); got.Code != reason.NotGathered {
 			t.Errorf("panic at verification %d: %s, %s", good+1, got.Code, got.Reason)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/notaryproject/tspclient-go"
 	"github.com/veraison/go-cose"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // Bounds on an envelope, which anyone may push, held before anything in it is verified.
@@ -113,7 +113,7 @@ func boundChain(chain []*x509.Certificate) error {
 		return fmt.Errorf("it has more than %d certificates", maxChain)
 	}
 	for _, certificate := range chain {
-		if err := core.CertificateBound(certificate); err != nil {
+		if err := trust.CertificateBound(certificate); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
@@ -87,11 +89,11 @@ func (g *Gatherer) Close() {
 
 // Gather gives one fact per task, in the order of the tasks. It never fails: what could not be found out is in
 // the fact.
-func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, trust core.Snapshot) []core.Fact {
+func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, snapshot trust.Snapshot) []core.Fact {
 	facts := make([]core.Fact, len(tasks))
 	plugins := g.pluginsRevision()
 	g.each(len(tasks), nil, func(i int) {
-		facts[i] = g.guarded(ctx, artifact{task: tasks[i], trust: trust, plugins: plugins, repository: g.registry.Repository(tasks[i].Ref)})
+		facts[i] = g.guarded(ctx, artifact{task: tasks[i], trust: snapshot, plugins: plugins, repository: g.registry.Repository(tasks[i].Ref)})
 	})
 	return facts
 }
@@ -118,7 +120,7 @@ func (g *Gatherer) pluginsRevision() string {
 func (g *Gatherer) guarded(ctx context.Context, a artifact) (fact core.Fact) {
 	defer func() {
 		if r := recover(); r != nil {
-			fact = core.Fact{Failure: &core.Finding{Code: core.NotGathered, Reason: core.Clip(fmt.Sprintf("an internal error occurred: %v", r), core.MaxWords)}}
+			fact = core.Fact{Failure: &reason.Finding{Code: reason.NotGathered, Reason: reason.Clip(fmt.Sprintf("an internal error occurred: %v", r), reason.MaxWords)}}
 		}
 	}()
 	return g.gather(ctx, a)
@@ -127,13 +129,13 @@ func (g *Gatherer) guarded(ctx context.Context, a artifact) (fact core.Fact) {
 // artifact is what the artifacts of one task, the image and its attestations, have in common.
 type artifact struct {
 	task       core.Task
-	trust      core.Snapshot
+	trust      trust.Snapshot
 	plugins    string // revision of the plugins
 	repository *registry.Repository
 }
 
 func (g *Gatherer) gather(ctx context.Context, a artifact) core.Fact {
-	skip := a.task.Statement.Level == core.LevelSkip
+	skip := a.task.Statement.Level == trust.LevelSkip
 	if skip && len(a.task.Attestations) == 0 {
 		return core.Fact{Signature: core.SignatureFact{Skipped: true}}
 	}
@@ -173,17 +175,17 @@ func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.D
 			continue // what else is attached does not count as a signature that fails
 		}
 		var verified core.SignatureFact
-		var rejected *core.Finding
+		var rejected *reason.Finding
 		if err != nil {
-			rejected = findingOn(ctx, err, core.SignatureInvalid)
+			rejected = findingOn(ctx, err, reason.SignatureInvalid)
 		} else {
 			verified, rejected = g.signature(ctx, a, subject, envelope, mediaType)
 		}
 		if rejected == nil {
 			return verified, nil
 		}
-		reason := core.Clip(fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason), 2*core.MaxWords)
-		fact.Rejected = append(fact.Rejected, core.Finding{Code: rejected.Code, Reason: reason})
+		text := reason.Clip(fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason), 2*reason.MaxWords)
+		fact.Rejected = append(fact.Rejected, reason.Finding{Code: rejected.Code, Reason: text})
 		if ctx.Err() != nil {
 			break
 		}
@@ -192,22 +194,22 @@ func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.D
 }
 
 // findingOf reads the code that an error of the shell carries.
-func findingOf(ctx context.Context, err error) *core.Finding {
+func findingOf(ctx context.Context, err error) *reason.Finding {
 	var fromRegistry *registry.Error
 	var fromPlugin *plugin.Error
 	switch {
 	case errors.As(err, &fromRegistry):
-		return &core.Finding{Code: fromRegistry.Code, Reason: fromRegistry.Text}
+		return &reason.Finding{Code: fromRegistry.Code, Reason: fromRegistry.Text}
 	case errors.As(err, &fromPlugin):
-		return &core.Finding{Code: fromPlugin.Code, Reason: fromPlugin.Text}
+		return &reason.Finding{Code: fromPlugin.Code, Reason: fromPlugin.Text}
 	case ctx.Err() != nil:
-		return &core.Finding{Code: core.Timeout, Reason: "time ran out"}
+		return &reason.Finding{Code: reason.Timeout, Reason: "time ran out"}
 	}
-	return &core.Finding{Code: core.NotGathered, Reason: sentence(err)}
+	return &reason.Finding{Code: reason.NotGathered, Reason: sentence(err)}
 }
 
 // findingOn is findingOf for an artifact that may be at fault itself, which is definitive and has the code given.
-func findingOn(ctx context.Context, err error, fault core.Code) *core.Finding {
+func findingOn(ctx context.Context, err error, fault reason.Code) *reason.Finding {
 	finding := findingOf(ctx, err)
 	if errors.Is(err, registry.ErrUnusable) {
 		finding.Code = fault

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // horizon collects until when the answers hold on which a verification relies, such as lists of revoked certificates.
@@ -129,7 +129,7 @@ func boundResponder(answer []byte, chain []*x509.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("the answer's certificate cannot be read: %w", err)
 	}
-	if err := core.CertificateBound(responder); err != nil {
+	if err := trust.CertificateBound(responder); err != nil {
 		return err
 	}
 	delegated := slices.Contains(responder.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning)

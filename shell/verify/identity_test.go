@@ -21,7 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
 
@@ -91,7 +91,7 @@ func TestIdentitiesAreNotations(t *testing.T) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		_, theirs := v.Verify(t.Context(), image, envelope, notation.VerifierVerifyOptions{ArtifactReference: "example.com/app@" + image.Digest.String(), SignatureMediaType: signing.JWS})
-		if ours := core.TrustedIdentity(identities, subject); (ours == nil) != (theirs == nil) {
+		if ours := trust.CheckIdentity(identities, subject); (ours == nil) != (theirs == nil) {
 			t.Errorf("seed %d: subject %q, identities %q: ours %v, notation's %v", seed, subject, identities, ours, theirs)
 		}
 		compared++

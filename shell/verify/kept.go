@@ -11,6 +11,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
@@ -19,7 +20,7 @@ import (
 // depends beside the registry's content.
 
 // timeout is the finding of a caller whose own time ran out before the work did.
-func timeout() *core.Finding { return &core.Finding{Code: core.Timeout, Reason: "time ran out"} }
+func timeout() *reason.Finding { return &reason.Finding{Code: reason.Timeout, Reason: "time ran out"} }
 
 // keep gives how long an outcome lasts.
 func (g *Gatherer) keep(good, lasting bool, until time.Time) cache.Keep {
@@ -35,7 +36,7 @@ func (g *Gatherer) keep(good, lasting bool, until time.Time) cache.Keep {
 // resolution is a reference's descriptor, or why there is none.
 type resolution struct {
 	descriptor ocispec.Descriptor
-	failure    *core.Finding
+	failure    *reason.Finding
 	at         time.Time // of asking
 	logged     []string
 }
@@ -75,7 +76,7 @@ func (g *Gatherer) remember(key cache.Key, found resolution) {
 func (g *Gatherer) lastKnown(key cache.Key, failed resolution) resolution {
 	key.Kind = cache.Known
 	known, ok := cache.Peek[resolution](g.outcomes, key)
-	if !ok || failed.failure.Code.Class() == core.Denied {
+	if !ok || failed.failure.Code.Class() == reason.Denied {
 		return failed
 	}
 	known.logged = []string{fmt.Sprintf("its tag was resolved %s ago, because now the registry failed: %s", time.Since(known.at).Round(time.Second), failed.failure.Reason)}
@@ -85,7 +86,7 @@ func (g *Gatherer) lastKnown(key cache.Key, failed resolution) resolution {
 // verification is the outcome of verifying an image's signatures, or why there is none.
 type verification struct {
 	fact    core.SignatureFact
-	failure *core.Finding
+	failure *reason.Finding
 }
 
 // signed verifies the image's signatures.
@@ -97,9 +98,9 @@ func (g *Gatherer) signed(ctx context.Context, a artifact, image ocispec.Descrip
 		defer g.gate.Leave(a.task.Policy, a.task.Ref.Registry)
 		fact, err := g.signatures(ctx, a, image)
 		if err != nil {
-			return verification{failure: findingOn(ctx, err, core.SignatureInvalid)}, cache.Keep{}
+			return verification{failure: findingOn(ctx, err, reason.SignatureInvalid)}, cache.Keep{}
 		}
-		if slices.ContainsFunc(fact.Rejected, func(f core.Finding) bool { return f.Code == core.SignatureMismatch }) {
+		if slices.ContainsFunc(fact.Rejected, func(f reason.Finding) bool { return f.Code == reason.SignatureMismatch }) {
 			g.outcomes.Forget(a.resolution()) // size or media type may be what a proxy made of them
 		}
 		keep := g.keep(fact.Verified, fact.Lasting(), fact.KeepUntil())
@@ -154,12 +155,12 @@ func (g *Gatherer) attestations(ctx context.Context, a artifact, image ocispec.D
 
 // enter waits for the turn of the task's trust policy. What has been kept needs no turn, so that a burst of what has not
 // does not hold it up.
-func (g *Gatherer) enter(ctx context.Context, a artifact) *core.Finding {
+func (g *Gatherer) enter(ctx context.Context, a artifact) *reason.Finding {
 	switch err := g.gate.Enter(ctx, a.task.Policy, a.task.Ref.Registry); {
 	case errors.Is(err, fair.ErrFull):
-		return &core.Finding{Code: core.Overloaded, Reason: "the service has too many images to verify; try again"}
+		return &reason.Finding{Code: reason.Overloaded, Reason: "the service has too many images to verify; try again"}
 	case err != nil:
-		return &core.Finding{Code: core.Overloaded, Reason: "time ran out while other images were verified; try again"}
+		return &reason.Finding{Code: reason.Overloaded, Reason: "time ran out while other images were verified; try again"}
 	}
 	return nil
 }

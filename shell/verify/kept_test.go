@@ -18,6 +18,9 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -101,7 +104,7 @@ func TestWhatIsNotKept(t *testing.T) {
 	for sentence, part := range map[string]string{"the tag": "/manifests/v1", "the list of signatures": "/referrers/", "a signature": "/blobs/"} {
 		k.outcomes.Flush()
 		b.registry.SetFault(registry.Only(registry.PathContains(part), registry.FailTimes(100, http.StatusInternalServerError, nil)))
-		if got := x.decide(k.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+		if got := x.decide(k.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
 			t.Errorf("%s cannot be had: %s, %s", sentence, got.Code, got.Reason)
 		}
 		b.registry.SetFault(nil)
@@ -116,19 +119,19 @@ func TestDenialsAreForgottenSoon(t *testing.T) {
 	b := newBed(t, registry.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signing.SignRequest{}))}
-	deny := func(want core.Code) {
+	deny := func(want reason.Code) {
 		t.Helper()
 		if got := x.decide(k.Gatherer, "", nil); got.Code != want {
 			t.Errorf("%s, %s; want %s", got.Code, got.Reason, want)
 		}
 	}
-	deny(core.SignatureUntrusted)
+	deny(reason.SignatureUntrusted)
 	if err := b.scenario.Sign(t.Context(), "later", x.image, b.scenario.Signer(), signing.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	deny(core.SignatureUntrusted)
+	deny(reason.SignatureUntrusted)
 	k.ahead.Store(int64(11 * time.Second))
-	deny(core.Verified)
+	deny(reason.Verified)
 }
 
 // young asks that the latest scan is of today.
@@ -145,17 +148,17 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 	tests := map[string]struct {
 		attach  func(*target)
 		demands []core.AttestationType
-		want    core.Code
+		want    reason.Code
 		mend    func(*target)
 	}{
 		"a condition": {
-			func(x *target) { x.attach(attestation{payload: bad, signedAt: yesterday}) }, demanding(core.SelectLatest, licence), core.ConditionUnmet,
+			func(x *target) { x.attach(attestation{payload: bad, signedAt: yesterday}) }, demanding(core.SelectLatest, licence), reason.ConditionUnmet,
 			func(x *target) { x.attach(attestation{payload: good}) },
 		},
 		"a condition on the clock": {
 			func(x *target) {
 				x.attach(attestation{payload: scannedAt(yesterday.Add(-time.Hour)), signedAt: yesterday})
-			}, young(), core.ConditionUnmet,
+			}, young(), reason.ConditionUnmet,
 			func(x *target) { x.attach(attestation{payload: scannedAt(today)}) },
 		},
 		"too many": {
@@ -163,7 +166,7 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 				for i := range 11 {
 					x.attach(attestation{payload: good, annotations: map[string]string{"number": fmt.Sprint(i)}})
 				}
-			}, demanding(core.SelectAll, licence), core.TooManyReferrers,
+			}, demanding(core.SelectAll, licence), reason.TooManyReferrers,
 			func(x *target) {
 				x.registry.SetFault(x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return list[:2] }))
 			},
@@ -195,7 +198,7 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 	b := newBed(t, registry.Options{}, 10)
 	k, x := b.newKeeper(100, nil), b.target("aged")
 	x.attach(attestation{payload: scannedAt(time.Now().Add(-24*time.Hour + time.Minute)), signedAt: yesterday})
-	ask := func(when string, want core.Code, listed int) {
+	ask := func(when string, want reason.Code, listed int) {
 		t.Helper()
 		b.registry.Reset()
 		if got := x.decide(k.Gatherer, "", young()); got.Code != want {
@@ -208,14 +211,14 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 			t.Errorf("%s: referrers were listed %d times; want %d", when, lists, listed)
 		}
 	}
-	ask("at first", core.Verified, 2) // the image's signatures too
-	ask("again", core.Verified, 0)
+	ask("at first", reason.Verified, 2) // the image's signatures too
+	ask("again", reason.Verified, 0)
 	k.ahead.Store(int64(2 * time.Minute))
-	ask("when it has aged", core.ConditionUnmet, 1)
-	ask("at once after that", core.ConditionUnmet, 0)
+	ask("when it has aged", reason.ConditionUnmet, 1)
+	ask("at once after that", reason.ConditionUnmet, 0)
 	x.attach(attestation{payload: scannedAt(today)})
 	k.ahead.Store(int64(3 * time.Minute))
-	ask("after a rescan", core.Verified, 1)
+	ask("after a rescan", reason.Verified, 1)
 }
 
 // TestWaitersShareAnEvaluation lets many ask at once about a condition on the clock, and counts the memory it takes.
@@ -285,7 +288,7 @@ func TestARegistryThatIsDown(t *testing.T) {
 	x := b.target("down")
 	pinned := func(k *keeper) core.Result {
 		plan, snapshot := x.plan("strict", nil)
-		ref := must(core.ParseReference(plan.Tasks[0].Ref.Pinned(x.image.Digest.String())))
+		ref := must(image.Parse(plan.Tasks[0].Ref.Pinned(x.image.Digest.String())))
 		plan.Tasks[0].Ref, plan.Images[0].Image.Ref = ref, ref
 		return core.Decide(plan, k.Gather(t.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
 	}
@@ -302,19 +305,19 @@ func TestARegistryThatIsDown(t *testing.T) {
 	if got := pinned(strict); !got.Verified {
 		t.Errorf("a digest that was verified: %s, %s", got.Code, got.Reason)
 	}
-	if got := x.decide(strict.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+	if got := x.decide(strict.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
 		t.Errorf("a tag: %s, %s", got.Code, got.Reason)
 	}
 	if got := x.decide(stale.Gatherer, "", nil); !got.Verified || !strings.Contains(strings.Join(got.Warnings, " "), "resolved") {
 		t.Errorf("a tag that may be stale: %s, %s, warnings %q", got.Code, got.Reason, got.Warnings)
 	}
 	stale.ahead.Store(int64(2 * time.Hour))
-	if got := x.decide(stale.Gatherer, "", nil); got.Code != core.RegistryUnavailable {
+	if got := x.decide(stale.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
 		t.Errorf("a tag that is too old: %s, %s", got.Code, got.Reason)
 	}
 	b.registry.SetFault(registry.Only(registry.PathContains("/manifests/"), registry.FailTimes(100, http.StatusNotFound, nil)))
 	stale.ahead.Store(int64(time.Minute))
-	if got := x.decide(stale.Gatherer, "", nil); got.Code != core.ImageNotFound {
+	if got := x.decide(stale.Gatherer, "", nil); got.Code != reason.ImageNotFound {
 		t.Errorf("a tag that was removed: %s, %s", got.Code, got.Reason)
 	}
 }
@@ -355,32 +358,32 @@ type world struct {
 	names int
 }
 
-func (w *world) snapshot() core.Snapshot {
+func (w *world) snapshot() trust.Snapshot {
 	cas := [][]*x509.Certificate{{w.scenario.Trusted.Certificate}, {w.scenario.Foreign.Certificate}, nil}
 	levels := []string{"strict", "permissive", "audit"}
 	identities := [][]string{{"*"}, {"x509.subject: C=US, ST=WA, O=Nobody"}}
-	store := core.StoreRef{Type: "ca", Name: "acme"}
-	snapshot := core.Snapshot{
-		Policies: map[string]core.TrustPolicy{"demo": {Name: "demo", Statements: []core.Statement{{
+	store := trust.StoreRef{Type: "ca", Name: "acme"}
+	snapshot := trust.Snapshot{
+		Policies: map[string]trust.Policy{"demo": {Name: "demo", Statements: []trust.Statement{{
 			Name: "everything", RegistryScopes: []string{"*"}, Level: levels[w.level], TrustStores: []string{store.String()}, TrustedIdentities: identities[w.names],
 		}}}},
-		Stores: map[core.StoreRef]core.TrustStore{},
+		Stores: map[trust.StoreRef]trust.Store{},
 	}
 	if certificates := cas[w.ca]; certificates != nil {
-		snapshot.Stores[store] = core.TrustStore{Ref: store, Certificates: certificates}
+		snapshot.Stores[store] = trust.Store{Ref: store, Certificates: certificates}
 	}
 	return snapshot
 }
 
-func (w *world) ask(gatherer *verify.Gatherer, image, demand int, pinned bool) core.Result {
-	x := w.targets[image]
+func (w *world) ask(gatherer *verify.Gatherer, index, demand int, pinned bool) core.Result {
+	x := w.targets[index]
 	reference := w.scenario.Reference(x.name)
 	if pinned {
 		reference = strings.TrimSuffix(reference, ":v1") + "@" + x.image.Digest.String()
 	}
 	snapshot := w.snapshot()
 	plan := must(core.NewPlan(core.Request{
-		Images:       []core.Image{{Kind: "container", Name: "c0", Written: reference, Ref: must(core.ParseReference(reference))}},
+		Images:       []core.Image{{Kind: "container", Name: "c0", Written: reference, Ref: must(image.Parse(reference))}},
 		Attestations: []core.AttestationRule{{ImageReference: "*", Types: w.demands[demand]}},
 	}, snapshot, "demo"))
 	return core.Decide(plan, gatherer.Gather(w.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
@@ -442,7 +445,7 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 		{Key: []byte(`"{{ list }}"`), Operator: "AllNotIn", Value: []byte(patterns)},
 	}}}}
 	began := time.Now()
-	if got := x.decide(k.Gatherer, "", demands); got.Code != core.ConditionInvalid || !strings.Contains(got.Reason, "takes more work") {
+	if got := x.decide(k.Gatherer, "", demands); got.Code != reason.ConditionInvalid || !strings.Contains(got.Reason, "takes more work") {
 		t.Fatalf("%s: %.300s", got.Code, got.Reason)
 	}
 	whole := time.Since(began)
@@ -465,7 +468,7 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 	if took := time.Since(left); took > whole/2 {
 		t.Errorf("the evaluation went on for %s of the %s that it takes", took, whole)
 	}
-	if got := core.Decide(plan, facts, time.Now()).Results[0]; got.Code != core.Timeout {
+	if got := core.Decide(plan, facts, time.Now()).Results[0]; got.Code != reason.Timeout {
 		t.Errorf("%s: %.300s", got.Code, got.Reason)
 	}
 	b.registry.SetFault(nil)

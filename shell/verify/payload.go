@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // maxPayload bounds an attestation's payload, compressed and not; bytes.
@@ -22,24 +22,24 @@ const maxPayload = 32 << 20
 const maxMediaType = 512
 
 // payloadLayer finds the one JSON layer of an attestation. The finding says why there is none.
-func payloadLayer(layers []ocispec.Descriptor) (ocispec.Descriptor, *core.Finding) {
+func payloadLayer(layers []ocispec.Descriptor) (ocispec.Descriptor, *reason.Finding) {
 	if len(layers) != 1 {
 		return ocispec.Descriptor{}, unusable("it has %d layers; an attestation is one JSON document in one layer", len(layers))
 	}
 	layer := ocispec.Descriptor{MediaType: layers[0].MediaType, Digest: layers[0].Digest, Size: layers[0].Size}
 	switch {
 	case len(layer.MediaType) > maxMediaType || !isJSON(layer.MediaType):
-		return ocispec.Descriptor{}, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", core.Clip(layer.MediaType, core.MaxName))
+		return ocispec.Descriptor{}, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", reason.Clip(layer.MediaType, reason.MaxName))
 	case layer.Digest.Validate() != nil:
-		return ocispec.Descriptor{}, unusable("its layer has the digest %q, which is none", core.Clip(layer.Digest.String(), core.MaxName))
+		return ocispec.Descriptor{}, unusable("its layer has the digest %q, which is none", reason.Clip(layer.Digest.String(), reason.MaxName))
 	case layer.Size > maxPayload || layer.Size < 0:
 		return ocispec.Descriptor{}, unusable("its payload is %d bytes; at most %d are read", layer.Size, maxPayload)
 	}
 	return layer, nil
 }
 
-func unusable(format string, args ...any) *core.Finding {
-	return &core.Finding{Code: core.AttestationInvalid, Reason: core.Clip(fmt.Sprintf(format, args...), 2*core.MaxWords)}
+func unusable(format string, args ...any) *reason.Finding {
+	return &reason.Finding{Code: reason.AttestationInvalid, Reason: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
 }
 
 // isJSON accepts JSON media types, also with the structured syntax suffixes of compression, and the type that oras gives a

@@ -9,7 +9,8 @@ import (
 	"github.com/notaryproject/notation-go"
 	pluginframework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 )
 
@@ -34,7 +35,7 @@ type pluginWatch struct {
 	failure  error                                // of finding or running the plugin
 	metadata *pluginframework.GetMetadataResponse // nil before the plugin told it
 	verified bool                                 // the plugin answered verify-signature
-	withheld *core.Finding                        // why the plugin was not shown the signature; nil when it was, or was not needed
+	withheld *reason.Finding                      // why the plugin was not shown the signature; nil when it was, or was not needed
 }
 
 // List names the installed plugins.
@@ -81,36 +82,36 @@ func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginfram
 }
 
 // withhold says why a plugin may not see a signature.
-func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) *core.Finding {
+func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) *reason.Finding {
 	chain, err := parsed(request.Signature.CertificateChain)
 	if err == nil {
 		err = w.authentic(chain)
 	}
 	if err != nil {
-		return &core.Finding{Code: core.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, w.name)}
+		return &reason.Finding{Code: reason.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, w.name)}
 	}
 	value, named := request.Signature.CriticalAttributes.ExtendedAttributes[x5u]
 	if !named {
 		return nil // the plugin refuses by itself, and connects nowhere
 	}
 	hosts, unread := w.next.Platforms()
-	code, remedy := core.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
+	code, remedy := reason.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
 	address, isText := value.(string)
-	_, err = core.PlatformHost(address)
+	_, err = trust.PlatformHost(address)
 	switch {
 	case !isText:
 		err = errors.New("it is no text")
 	case err != nil: // nobody's platform is there
 	default:
-		if err = core.PlatformAddress(address, hosts); err == nil {
+		if err = trust.PlatformAddress(address, hosts); err == nil {
 			return nil
 		}
 		if unread != nil { // the operator's fault: the address may be good
-			code, remedy = core.PluginFailed, unread.Error()
+			code, remedy = reason.PluginFailed, unread.Error()
 		}
 	}
-	return &core.Finding{Code: code, Reason: fmt.Sprintf(
-		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", w.name, core.Clip(fmt.Sprint(value), core.MaxName), x5u, err, remedy)}
+	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
+		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", w.name, reason.Clip(fmt.Sprint(value), reason.MaxName), x5u, err, remedy)}
 }
 
 func parsed(chain [][]byte) ([]*x509.Certificate, error) {
@@ -138,12 +139,12 @@ func declined(request *pluginframework.VerifySignatureRequest, reason string) *p
 }
 
 // finding explains a plugin that could not be found or run.
-func (w *pluginWatch) finding(ctx context.Context, outcome *notation.VerificationOutcome) *core.Finding {
+func (w *pluginWatch) finding(ctx context.Context, outcome *notation.VerificationOutcome) *reason.Finding {
 	finding := findingOf(ctx, w.failure)
 	var failure *plugin.Error // that the plugin could not be run says nothing of the signature
 	refused := errors.As(w.failure, &failure) && failure.Refusal()
-	if w.name == "venafi-csp" && refused && finding.Code == core.PluginFailed && attributeOf(outcome, x5u) == "" {
-		return &core.Finding{Code: core.PluginRefused, Reason: finding.Reason}
+	if w.name == "venafi-csp" && refused && finding.Code == reason.PluginFailed && attributeOf(outcome, x5u) == "" {
+		return &reason.Finding{Code: reason.PluginRefused, Reason: finding.Reason}
 	}
 	return finding
 }

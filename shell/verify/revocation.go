@@ -22,7 +22,7 @@ import (
 	"github.com/samber/lo"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
@@ -111,7 +111,7 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 		w.unknown = true
 		for _, server := range of.ServerResults {
 			if server.Error != nil {
-				w.causes = append(w.causes, core.Clip(fmt.Sprintf("%s: %s", server.Server, sentence(server.Error)), core.MaxWords/2))
+				w.causes = append(w.causes, reason.Clip(fmt.Sprintf("%s: %s", server.Server, sentence(server.Error)), reason.MaxWords/2))
 			}
 		}
 	}
@@ -131,7 +131,7 @@ func (w *watchedRevocation) cause() string {
 	if len(w.causes) == 0 {
 		return ""
 	}
-	return core.Clip(" ("+strings.Join(w.causes, "; ")+")", core.MaxWords)
+	return reason.Clip(" ("+strings.Join(w.causes, "; ")+")", reason.MaxWords)
 }
 
 // withAddresses leaves out the addresses of lists that are not fetched, such as those of a directory (ldap), where the

@@ -18,17 +18,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
-	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 // signature verifies one signature. It gives the fact of a signature that satisfies, or else the finding. In order: the
 // envelope is bounded, notation-go verifies it, the trusted identities are held against the leaf whatever a plugin said,
 // and critical attributes that nobody understood deny. Until the signer is found authentic no plugin sees the signature
 // and no address that it names is asked.
-func (g *Gatherer) signature(ctx context.Context, a artifact, subject ocispec.Descriptor, envelope []byte, mediaType string) (core.SignatureFact, *core.Finding) {
+func (g *Gatherer) signature(ctx context.Context, a artifact, subject ocispec.Descriptor, envelope []byte, mediaType string) (core.SignatureFact, *reason.Finding) {
 	read := contentsOf(mediaType, envelope)
 	if err := read.bound(); err != nil {
-		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: err.Error()}
+		return core.SignatureFact{}, &reason.Finding{Code: reason.SignatureInvalid, Reason: err.Error()}
 	}
 	statement := a.task.Statement
 	statement.RegistryScopes = []string{"*"} // the core has chosen the statement
@@ -37,16 +39,16 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject ocispec.De
 		if !stores.trusts(chain) {
 			return errors.New("the signer's certificate is of no CA in the trust stores of the trust policy")
 		}
-		return core.TrustedIdentity(statement.TrustedIdentities, chain[0].Subject.String())
+		return trust.CheckIdentity(statement.TrustedIdentities, chain[0].Subject.String())
 	}
 	v := &attempt{began: time.Now(), stores: stores, authentic: authentic, plugins: &pluginWatch{next: g.plugins, authentic: authentic}}
 	v.signing = watchedRevocation{next: g.revocation.signing, authentic: authentic}
 	v.timestamping = watchedRevocation{next: g.revocation.timestamping, authentic: func([]*x509.Certificate) error { return authentic(read.chain) }}
-	notary, err := verifier.NewWithOptions(trust.Document(statement), stores, v.plugins, verifier.VerifierOptions{
+	notary, err := verifier.NewWithOptions(shelltrust.Document(statement), stores, v.plugins, verifier.VerifierOptions{
 		RevocationCodeSigningValidator: &v.signing, RevocationTimestampingValidator: &v.timestamping,
 	})
 	if err != nil {
-		return core.SignatureFact{}, &core.Finding{Code: core.TrustPolicyInvalid, Reason: err.Error()}
+		return core.SignatureFact{}, &reason.Finding{Code: reason.TrustPolicyInvalid, Reason: err.Error()}
 	}
 	ctx, horizon := withHorizon(ctx)
 	v.outcome, v.err = notary.Verify(ctx, subject, envelope, notation.VerifierVerifyOptions{
@@ -59,17 +61,17 @@ func (g *Gatherer) signature(ctx context.Context, a artifact, subject ocispec.De
 		return core.SignatureFact{}, v.finding(ctx, statement)
 	}
 	if name, found := unprocessed(v.outcome, v.plugins); found {
-		return core.SignatureFact{}, &core.Finding{Code: core.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
+		return core.SignatureFact{}, &reason.Finding{Code: reason.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
 	}
 	fact := v.satisfied(statement)
-	fact.RevocationOpen = v.logged(core.RevocationUnknown) && !v.signing.withheld && !v.timestamping.withheld
+	fact.RevocationOpen = v.logged(reason.RevocationUnknown) && !v.signing.withheld && !v.timestamping.withheld
 	fact.FreshUntil = horizon.bound()
 	return fact, nil
 }
 
 // holdIdentity holds the trusted identities against the certificate that signed, which notation-go may have left to a
 // plugin, and tells in one sentence who is not trusted or why a plugin was not asked.
-func (v *attempt) holdIdentity(statement core.Statement) {
+func (v *attempt) holdIdentity(statement trust.Statement) {
 	if v.outcome == nil {
 		return
 	}
@@ -83,7 +85,7 @@ func (v *attempt) holdIdentity(statement core.Statement) {
 		result.Error = errors.New(v.plugins.withheld.Reason)
 		return
 	}
-	err := core.TrustedIdentity(statement.TrustedIdentities, chain[0].Subject.String())
+	err := trust.CheckIdentity(statement.TrustedIdentities, chain[0].Subject.String())
 	if err != nil && (result.Error == nil || v.stores.trusts(chain)) {
 		result.Error, v.impostor = err, true
 	}
@@ -103,7 +105,7 @@ func unprocessed(outcome *notation.VerificationOutcome, plugins *pluginWatch) (n
 	return "", false
 }
 
-func (v *attempt) satisfied(statement core.Statement) core.SignatureFact {
+func (v *attempt) satisfied(statement trust.Statement) core.SignatureFact {
 	signer := v.outcome.EnvelopeContent.SignerInfo
 	fact := core.SignatureFact{
 		Verified:   true,
@@ -121,7 +123,7 @@ func (v *attempt) satisfied(statement core.Statement) core.SignatureFact {
 
 // validUntil is the first moment at which an enforced validation in time would fail or have to look at more: the
 // signature's expiry and, where no verified timestamp vouches for an earlier time, the end of its certificates.
-func (v *attempt) validUntil(statement core.Statement) time.Time {
+func (v *attempt) validUntil(statement trust.Statement) time.Time {
 	enforced := func(kind trustpolicy.ValidationType) bool {
 		return v.outcome.VerificationLevel.Enforcement[kind] == trustpolicy.ActionEnforce
 	}
@@ -144,7 +146,7 @@ func (v *attempt) validUntil(statement core.Statement) time.Time {
 // timestamped tells whether the time of signing was verified. That a signature carries a timestamp is not enough: it
 // is not signed, and not looked at without a tsa store or before it is needed. began is when the verification did: one that
 // needed no timestamp then does not count as one that had it.
-func timestamped(signer signature.SignerInfo, statement core.Statement, began time.Time) bool {
+func timestamped(signer signature.SignerInfo, statement trust.Statement, began time.Time) bool {
 	if signer.SignedAttributes.SigningScheme == signature.SigningSchemeX509SigningAuthority {
 		return true
 	}
@@ -169,7 +171,7 @@ type attempt struct {
 }
 
 // finding finds the code of a rejection.
-func (v *attempt) finding(ctx context.Context, statement core.Statement) *core.Finding {
+func (v *attempt) finding(ctx context.Context, statement trust.Statement) *reason.Finding {
 	if stranger := v.stranger(ctx, statement); stranger != nil {
 		return stranger
 	}
@@ -177,31 +179,31 @@ func (v *attempt) finding(ctx context.Context, statement core.Statement) *core.F
 		return v.plugins.finding(ctx, v.outcome)
 	}
 	if ctx.Err() != nil {
-		return &core.Finding{Code: core.Timeout, Reason: "time ran out while it was verified"}
+		return &reason.Finding{Code: reason.Timeout, Reason: "time ran out while it was verified"}
 	}
 	if result := v.enforced(); result != nil {
-		return &core.Finding{Code: v.codeOf(result), Reason: v.explain(result)}
+		return &reason.Finding{Code: v.codeOf(result), Reason: v.explain(result)}
 	}
-	reason := sentence(v.err)
+	text := sentence(v.err)
 	switch {
-	case strings.Contains(reason, "content descriptor mismatch"):
-		return &core.Finding{Code: core.SignatureMismatch, Reason: "it was made for another image"}
+	case strings.Contains(text, "content descriptor mismatch"):
+		return &reason.Finding{Code: reason.SignatureMismatch, Reason: "it was made for another image"}
 	case v.plugins.withheld != nil:
 		return v.plugins.withheld
-	case v.plugins.verified && strings.HasPrefix(reason, "extended critical attribute"):
-		return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
+	case v.plugins.verified && strings.HasPrefix(text, "extended critical attribute"):
+		return &reason.Finding{Code: reason.SignatureInvalid, Reason: text}
 	case v.plugins.verified:
-		return &core.Finding{Code: core.PluginFailed, Reason: reason}
+		return &reason.Finding{Code: reason.PluginFailed, Reason: text}
 	case v.plugins.metadata != nil && len(v.outcome.VerificationResults) == 1: // only integrity was looked at
-		return &core.Finding{Code: core.PluginIncapable, Reason: v.plugins.incapable(reason)}
+		return &reason.Finding{Code: reason.PluginIncapable, Reason: v.plugins.incapable(text)}
 	}
-	return &core.Finding{Code: core.SignatureInvalid, Reason: reason}
+	return &reason.Finding{Code: reason.SignatureInvalid, Reason: text}
 }
 
 // stranger rejects a signature that names a plugin which could not be had or asked what it is, before the signer was
 // looked at: nobody's signature but that of a trusted signer is told to be the plugin's fault. nil where the signer is
 // trusted, was looked at, or need not be.
-func (v *attempt) stranger(ctx context.Context, statement core.Statement) *core.Finding {
+func (v *attempt) stranger(ctx context.Context, statement trust.Statement) *reason.Finding {
 	enforced := v.outcome != nil && v.outcome.VerificationLevel.Enforcement[trustpolicy.TypeAuthenticity] == trustpolicy.ActionEnforce
 	if v.plugins.name == "" || !enforced || len(v.outcome.VerificationResults) != 1 { // that of integrity
 		return nil
@@ -212,7 +214,7 @@ func (v *attempt) stranger(ctx context.Context, statement core.Statement) *core.
 		err = v.authentic(signer.CertificateChain)
 	}
 	if err != nil {
-		return &core.Finding{Code: v.codeOfAuthenticity(), Reason: fmt.Sprintf("%s; the plugin %q that it names was not asked", err, core.Clip(v.plugins.name, core.MaxName))}
+		return &reason.Finding{Code: v.codeOfAuthenticity(), Reason: fmt.Sprintf("%s; the plugin %q that it names was not asked", err, reason.Clip(v.plugins.name, reason.MaxName))}
 	}
 	return nil
 }
@@ -244,63 +246,63 @@ func (v *attempt) enforced() *notation.ValidationResult {
 }
 
 // logged tells whether a validation failed with a code that the level does not enforce.
-func (v *attempt) logged(code core.Code) bool {
+func (v *attempt) logged(code reason.Code) bool {
 	return slices.ContainsFunc(v.outcome.VerificationResults, func(result *notation.ValidationResult) bool {
 		return result.Error != nil && v.codeOf(result) == code
 	})
 }
 
-func (v *attempt) codeOf(result *notation.ValidationResult) core.Code {
+func (v *attempt) codeOf(result *notation.ValidationResult) reason.Code {
 	switch result.Type {
 	case trustpolicy.TypeAuthenticity:
 		return v.codeOfAuthenticity()
 	case trustpolicy.TypeExpiry:
-		return core.SignatureExpired
+		return reason.SignatureExpired
 	case trustpolicy.TypeAuthenticTimestamp:
 		return v.codeOfTimestamp()
 	case trustpolicy.TypeRevocation:
 		// a plugin's own look-up says so in its own words
 		if v.signing.revoked || strings.HasSuffix(strings.TrimRight(result.Error.Error(), `".`), "is revoked") {
-			return core.CertificateRevoked
+			return reason.CertificateRevoked
 		}
-		return core.RevocationUnknown
+		return reason.RevocationUnknown
 	}
-	return core.SignatureInvalid
+	return reason.SignatureInvalid
 }
 
-func (v *attempt) codeOfAuthenticity() core.Code {
+func (v *attempt) codeOfAuthenticity() reason.Code {
 	switch {
 	case v.stores.missing:
-		return core.TrustStoreUnavailable
+		return reason.TrustStoreUnavailable
 	case v.plugins.withheld != nil:
 		return v.plugins.withheld.Code
 	case v.plugins.verified && !v.impostor:
-		return core.PluginRefused
+		return reason.PluginRefused
 	}
-	return core.SignatureUntrusted
+	return reason.SignatureUntrusted
 }
 
 // codeOfTimestamp tells a certificate that is not valid now from a timestamp that is not good.
-func (v *attempt) codeOfTimestamp() core.Code {
+func (v *attempt) codeOfTimestamp() reason.Code {
 	signer := v.outcome.EnvelopeContent.SignerInfo
 	switch {
 	case v.stores.missing:
-		return core.TrustStoreUnavailable
+		return reason.TrustStoreUnavailable
 	case v.timestamping.unknown:
-		return core.RevocationUnknown
+		return reason.RevocationUnknown
 	}
 	now := time.Now()
 	for _, certificate := range signer.CertificateChain {
 		if now.After(certificate.NotAfter) || now.Before(certificate.NotBefore) {
-			return core.CertificateExpired
+			return reason.CertificateExpired
 		}
 	}
-	return core.TimestampInvalid
+	return reason.TimestampInvalid
 }
 
 // sentence is an error's text on one line, cut where a stranger's words make it long.
 func sentence(err error) string {
-	return strings.Join(strings.Fields(core.Clip(err.Error(), core.MaxWords)), " ")
+	return strings.Join(strings.Fields(reason.Clip(err.Error(), reason.MaxWords)), " ")
 }
 
 // attributeOf reads a signed extended attribute; "" where the signature has none of that name.

@@ -18,6 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -67,9 +69,9 @@ func TestValidUntil(t *testing.T) {
 			plan, snapshot := x.plan("strict", nil)
 			plan.Tasks[0].Statement.VerifyTimestamp = test.verifyTimestamp
 			if test.tsa {
-				store := core.StoreRef{Type: "tsa", Name: "clock"}
+				store := trust.StoreRef{Type: "tsa", Name: "clock"}
 				plan.Tasks[0].Statement.TrustStores = []string{"ca:acme", store.String()}
-				snapshot.Stores[store] = core.TrustStore{Ref: store, Certificates: []*x509.Certificate{clock.Certificate}}
+				snapshot.Stores[store] = trust.Store{Ref: store, Certificates: []*x509.Certificate{clock.Certificate}}
 			}
 			got := b.gatherer.Gather(t.Context(), plan.Tasks, snapshot)[0].Signature
 			if !got.Verified || !got.ValidUntil.Equal(test.want) {
@@ -87,7 +89,7 @@ func TestCriticalAttributes(t *testing.T) {
 		request := signing.SignRequest{Format: format, Plugin: &signing.PluginAttributes{Other: map[string]string{"com.example.onlyOn": "Mondays"}}}
 		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, b.scenario.Signer(), &request))}
 		for _, level := range []string{"strict", "audit"} {
-			if got := x.decide(b.gatherer, level, nil); got.Code != core.SignatureInvalid || !strings.Contains(got.Reason, `"com.example.onlyOn"`) {
+			if got := x.decide(b.gatherer, level, nil); got.Code != reason.SignatureInvalid || !strings.Contains(got.Reason, `"com.example.onlyOn"`) {
 				t.Errorf("%s under %s: %s, %s", format, level, got.Code, got.Reason)
 			}
 		}
@@ -100,7 +102,7 @@ func TestReasonsAreShort(t *testing.T) {
 	tests := map[string]struct {
 		prepare func(x *target)
 		list    func(d *ocispec.Descriptor) // changes how the first attestation is listed; nil leaves it
-		want    core.Code
+		want    reason.Code
 		says    string
 	}{
 		"the media type of an envelope": {
@@ -111,21 +113,21 @@ func TestReasonsAreShort(t *testing.T) {
 					long += "\x7f" // for another digest
 				}
 			},
-			want: core.SignatureInvalid, says: "and 2 more",
+			want: reason.SignatureInvalid, says: "and 2 more",
 		},
 		"the media type of a payload": {
 			prepare: func(x *target) { x.attach(attestation{payload: good, mediaType: long}) },
-			want:    core.AttestationInvalid, says: "attach the document as application/json",
+			want:    reason.AttestationInvalid, says: "attach the document as application/json",
 		},
 		"the type of an attestation": {
 			prepare: func(x *target) { x.push(ocispec.Manifest{ArtifactType: long, Subject: &x.image}) },
 			list:    func(d *ocispec.Descriptor) { d.ArtifactType = sbomType },
-			want:    core.AttestationUntrusted, says: "is of type",
+			want:    reason.AttestationUntrusted, says: "is of type",
 		},
 		"the digest in a list": {
 			prepare: func(x *target) { x.attach(attestation{payload: good}) },
 			list:    func(d *ocispec.Descriptor) { d.Digest = digest.Digest(long) },
-			want:    core.RegistryInvalid, says: "cannot be used",
+			want:    reason.RegistryInvalid, says: "cannot be used",
 		},
 	}
 	b := newBed(t, registry.Options{}, 10)
@@ -174,16 +176,16 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 	tests := map[string]struct {
 		options signing.LeafOptions
 		rule    egress.Rule
-		want    core.Code
+		want    reason.Code
 		says    string
 	}{
-		"a list on this machine":                {signing.LeafOptions{CRLURL: responder.CRLURL()}, egress.Rule{}, core.RevocationUnknown, "no connection is made to 127.0.0.1"},
-		"a responder on this machine":           {signing.LeafOptions{OCSPURL: responder.OCSPURL()}, egress.Rule{}, core.RevocationUnknown, "no connection is made to 127.0.0.1"},
-		"a list of a cloud's metadata":          {signing.LeafOptions{CRLURL: "http://[::ffff:169.254.169.254]/crl"}, loopback, core.RevocationUnknown, "no connection is made to"},
-		"a responder of a cloud's metadata":     {signing.LeafOptions{OCSPURL: "http://100.100.100.200/ocsp"}, loopback, core.RevocationUnknown, "no connection is made to"},
-		"a list that redirects to metadata":     {signing.LeafOptions{CRLURL: redirects.URL}, loopback, core.RevocationUnknown, "no connection is made to 169.254.169.254"},
-		"a responder that redirects there":      {signing.LeafOptions{OCSPURL: redirects.URL}, loopback, core.RevocationUnknown, "no connection is made to 169.254.169.254"},
-		"a list on this machine, where allowed": {signing.LeafOptions{CRLURL: responder.CRLURL()}, loopback, core.Verified, ""},
+		"a list on this machine":                {signing.LeafOptions{CRLURL: responder.CRLURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a responder on this machine":           {signing.LeafOptions{OCSPURL: responder.OCSPURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a list of a cloud's metadata":          {signing.LeafOptions{CRLURL: "http://[::ffff:169.254.169.254]/crl"}, loopback, reason.RevocationUnknown, "no connection is made to"},
+		"a responder of a cloud's metadata":     {signing.LeafOptions{OCSPURL: "http://100.100.100.200/ocsp"}, loopback, reason.RevocationUnknown, "no connection is made to"},
+		"a list that redirects to metadata":     {signing.LeafOptions{CRLURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a responder that redirects there":      {signing.LeafOptions{OCSPURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a list on this machine, where allowed": {signing.LeafOptions{CRLURL: responder.CRLURL()}, loopback, reason.Verified, ""},
 	}
 	number := 0
 	for sentence, test := range tests {
@@ -208,11 +210,11 @@ func TestAStrangerIsNotThePluginsFault(t *testing.T) {
 	for name, test := range map[string]struct {
 		signer *signing.Signer
 		level  string
-		want   core.Code
+		want   reason.Code
 	}{
-		"stranger": {b.foreign, "strict", core.SignatureUntrusted},
-		"audited":  {b.foreign, "audit", core.PluginMissing},
-		"trusted":  {b.scenario.Signer(), "strict", core.PluginMissing},
+		"stranger": {b.foreign, "strict", reason.SignatureUntrusted},
+		"audited":  {b.foreign, "audit", reason.PluginMissing},
+		"trusted":  {b.scenario.Signer(), "strict", reason.PluginMissing},
 	} {
 		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, test.signer, &signing.SignRequest{Plugin: signing.Venafi()}))}
 		if got := x.decide(b.gatherer, test.level, nil); got.Code != test.want || !strings.Contains(got.Reason, `"venafi-csp"`) {
@@ -233,12 +235,12 @@ func TestAForgedRevocationListIsForgotten(t *testing.T) {
 	t.Cleanup(func() { onTheWay.Close(); _ = forger.Close(); _ = right.Close() })
 	signer := must(b.scenario.Trusted.Issue(signing.LeafOptions{CRLURL: onTheWay.URL}))
 	x := &target{bed: b, name: "forged", image: must(b.scenario.PushSigned(t.Context(), "forged", signer, &signing.SignRequest{}))}
-	if got := x.decide(b.gatherer, "strict", nil); got.Code != core.RevocationUnknown {
+	if got := x.decide(b.gatherer, "strict", nil); got.Code != reason.RevocationUnknown {
 		t.Errorf("by a forged list: %s: %s", got.Code, got.Reason)
 	}
 	source.Store(new(right.CRLURL()))
 	for i := range 2 {
-		if got := x.decide(b.gatherer, "strict", nil); got.Code != core.Verified {
+		if got := x.decide(b.gatherer, "strict", nil); got.Code != reason.Verified {
 			t.Errorf("by the right list: %s: %s", got.Code, got.Reason)
 		}
 		if n := right.Requests(); n != 1 {
@@ -255,12 +257,12 @@ func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
 		x.attach(attestation{configType: ocispec.MediaTypeImageConfig, payload: fmt.Sprint(i), unsigned: true})
 	}
 	var got core.Result
-	if n := b.requests(func() { got = x.decide(b.gatherer, "strict", nil) }); got.Code != core.Verified || n != 4 {
+	if n := b.requests(func() { got = x.decide(b.gatherer, "strict", nil) }); got.Code != reason.Verified || n != 4 {
 		t.Errorf("%s after %d requests; want it after 4: %s", got.Code, n, got.Reason)
 	}
 	x = &target{bed: b, name: "nothing-else", image: must(b.scenario.PushSigned(t.Context(), "nothing-else", nil, nil))}
 	x.attach(attestation{configType: ocispec.MediaTypeImageConfig, unsigned: true})
-	if got := x.decide(b.gatherer, "strict", nil); got.Code != core.NoSignature {
+	if got := x.decide(b.gatherer, "strict", nil); got.Code != reason.NoSignature {
 		t.Errorf("nothing but what is no signature: %s: %s", got.Code, got.Reason)
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/notaryproject/notation-core-go/signature"
 	"github.com/notaryproject/notation-go/verifier/truststore"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // stores is notation-go's X509TrustStore over a snapshot, for one verification.
 type stores struct {
-	trust   core.Snapshot
+	trust   trust.Snapshot
 	missing bool // a store was asked for that does not exist or cannot be used
 
 	signers  []*x509.Certificate // that were given to hold the signer's chain against
@@ -25,7 +25,7 @@ type stores struct {
 
 // GetCertificates gives a store's certificates.
 func (s *stores) GetCertificates(_ context.Context, kind truststore.Type, name string) ([]*x509.Certificate, error) {
-	certificates, err := s.certificates(core.StoreRef{Type: string(kind), Name: name})
+	certificates, err := s.certificates(trust.StoreRef{Type: string(kind), Name: name})
 	s.missing = s.missing || err != nil
 	if kind != truststore.TypeTSA {
 		s.signers, s.unusable = append(s.signers, certificates...), s.unusable || err != nil
@@ -33,7 +33,7 @@ func (s *stores) GetCertificates(_ context.Context, kind truststore.Type, name s
 	return certificates, err
 }
 
-func (s *stores) certificates(ref core.StoreRef) ([]*x509.Certificate, error) {
+func (s *stores) certificates(ref trust.StoreRef) ([]*x509.Certificate, error) {
 	store, ok := s.trust.Stores[ref]
 	if !ok {
 		return nil, fmt.Errorf("trust store %q does not exist; create it or correct trustStores", ref)
@@ -42,7 +42,7 @@ func (s *stores) certificates(ref core.StoreRef) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("trust store %q cannot be used: %s", ref, store.Problem)
 	}
 	for _, certificate := range store.Certificates {
-		if err := core.CertificateBound(certificate); err != nil {
+		if err := trust.CertificateBound(certificate); err != nil {
 			return nil, fmt.Errorf("trust store %q cannot be used: %w", ref, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
 )
 
@@ -40,7 +40,7 @@ type Scenario struct {
 type Case struct {
 	Name  string
 	Tells string // a sentence for people
-	Want  core.Code
+	Want  reason.Code
 
 	// Demands is the request's attestations, JSON; "" demands none.
 	Demands string
@@ -96,29 +96,29 @@ const (
 // Cases lists the images: by their signatures, and then by their attestations.
 func Cases() []Case {
 	return append(signatureCases(),
-		Case{"sbom-met", "with a signed SBOM that meets the licence rule", core.Verified, licences, attested("MIT", ecdsa)},
-		Case{"sbom-unmet", "with a signed SBOM that names the GPL", core.ConditionUnmet, licences, attested("GPL-3.0", ecdsa)},
-		Case{"sbom-unsigned", "with an SBOM that is not signed", core.AttestationUntrusted, licences, attested("MIT", nobody)},
-		Case{"sbom-missing", "without the SBOM that is demanded", core.AttestationMissing, licences, signedBy(ecdsa, signing.SignRequest{})},
+		Case{"sbom-met", "with a signed SBOM that meets the licence rule", reason.Verified, licences, attested("MIT", ecdsa)},
+		Case{"sbom-unmet", "with a signed SBOM that names the GPL", reason.ConditionUnmet, licences, attested("GPL-3.0", ecdsa)},
+		Case{"sbom-unsigned", "with an SBOM that is not signed", reason.AttestationUntrusted, licences, attested("MIT", nobody)},
+		Case{"sbom-missing", "without the SBOM that is demanded", reason.AttestationMissing, licences, signedBy(ecdsa, signing.SignRequest{})},
 	)
 }
 
 func signatureCases() []Case {
 	return []Case{
-		{"signed", "signed with RSA, JWS envelope", core.Verified, "", signedBy(rsa, signing.SignRequest{Format: signing.JWS})},
-		{"signed-cose", "signed with ECDSA, COSE envelope", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.COSE})},
-		{"signed-ecdsa", "signed with ECDSA, JWS envelope", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.JWS})},
-		{"plugin-signed", "signed with the venafi-csp plugin", core.Verified, "", signedBy(ecdsa, signing.SignRequest{Plugin: signing.Venafi()})},
-		{"beside-foreign", "a good signature beside a foreign one", core.Verified, "", besideForeign},
-		{"multi-arch", "an index of two platforms, signed as a whole", core.Verified, "", multiArch},
-		{"unsigned", "not signed", core.NoSignature, "", unsigned},
-		{"foreign", "signed by someone else", core.SignatureUntrusted, "", signedBy(foreign, signing.SignRequest{})},
-		{"expired-certificate", "the signer's certificate has expired", core.CertificateExpired, "", signedBy(expired, signing.SignRequest{})},
-		{"expired-signature", "the signature itself has expired", core.SignatureExpired, "", signedBy(ecdsa, signing.SignRequest{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Hour})},
-		{"tampered", "the envelope was changed after signing", core.SignatureInvalid, "", tampered},
-		{"replayed", "carries the signature of another image", core.SignatureMismatch, "", replayed},
-		{"plugin-without-x5u", "signed with the plugin, without the x5u attribute", core.PluginRefused, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "venafi-csp", MinVersion: "0.2.0"}})},
-		{"plugin-missing", "demands a plugin that is not installed", core.PluginMissing, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "not-installed", MinVersion: "1.0.0"}})},
+		{"signed", "signed with RSA, JWS envelope", reason.Verified, "", signedBy(rsa, signing.SignRequest{Format: signing.JWS})},
+		{"signed-cose", "signed with ECDSA, COSE envelope", reason.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.COSE})},
+		{"signed-ecdsa", "signed with ECDSA, JWS envelope", reason.Verified, "", signedBy(ecdsa, signing.SignRequest{Format: signing.JWS})},
+		{"plugin-signed", "signed with the venafi-csp plugin", reason.Verified, "", signedBy(ecdsa, signing.SignRequest{Plugin: signing.Venafi()})},
+		{"beside-foreign", "a good signature beside a foreign one", reason.Verified, "", besideForeign},
+		{"multi-arch", "an index of two platforms, signed as a whole", reason.Verified, "", multiArch},
+		{"unsigned", "not signed", reason.NoSignature, "", unsigned},
+		{"foreign", "signed by someone else", reason.SignatureUntrusted, "", signedBy(foreign, signing.SignRequest{})},
+		{"expired-certificate", "the signer's certificate has expired", reason.CertificateExpired, "", signedBy(expired, signing.SignRequest{})},
+		{"expired-signature", "the signature itself has expired", reason.SignatureExpired, "", signedBy(ecdsa, signing.SignRequest{SigningTime: time.Now().Add(-2 * time.Hour), Expiry: time.Hour})},
+		{"tampered", "the envelope was changed after signing", reason.SignatureInvalid, "", tampered},
+		{"replayed", "carries the signature of another image", reason.SignatureMismatch, "", replayed},
+		{"plugin-without-x5u", "signed with the plugin, without the x5u attribute", reason.PluginRefused, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "venafi-csp", MinVersion: "0.2.0"}})},
+		{"plugin-missing", "demands a plugin that is not installed", reason.PluginMissing, "", signedBy(ecdsa, signing.SignRequest{Plugin: &signing.PluginAttributes{Name: "not-installed", MinVersion: "1.0.0"}})},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
@@ -126,8 +127,8 @@ func exitStatus(verdicts []core.Verdict) int {
 	status := exitVerified
 	for _, verdict := range verdicts {
 		switch verdict.Class {
-		case core.Admitted:
-		case core.Denied:
+		case reason.Admitted:
+		case reason.Denied:
 			return exitDenied
 		default:
 			status = exitUnknown

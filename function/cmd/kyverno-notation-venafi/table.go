@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Escape sequences, for terminals only.
@@ -34,7 +35,7 @@ func mark(w io.Writer, verified bool) string {
 
 // markResult does not let an image that is admitted without having been verified read like one that was.
 func markResult(w io.Writer, result core.Result) string {
-	if result.Verified && result.Code != core.Verified {
+	if result.Verified && result.Code != reason.Verified {
 		return paint(w, "unverified", yellow)
 	}
 	return mark(w, result.Verified)

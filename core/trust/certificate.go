@@ -1,4 +1,4 @@
-package core
+package trust
 
 import (
 	"crypto/rsa"

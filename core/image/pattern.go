@@ -1,18 +1,18 @@
-package core
+package image
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"regexp/syntax"
 	"slices"
 	"strings"
 
-	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/wildcard"
 )
 
-// Bounds on the patterns of a request.
+// Bounds on patterns and on the work that those of one request may cause.
 const (
-	maxPatterns = 1000    // of imageReferences
 	maxPattern  = 512     // bytes
 	maxSearch   = 1 << 19 // steps to find references for the patterns, some nanoseconds each
 	maxMatching = 4 << 20 // characters compared to hold the images against the patterns
@@ -21,33 +21,21 @@ const (
 // effort is what is left of a bound on work. Under 0 the work ended early, and its result means nothing.
 type effort int
 
-// patterns reads the wildcard patterns of a request.
-type patterns struct{ left effort }
+// Patterns reads the wildcard patterns of one request, whose work is bounded together.
+type Patterns struct{ left effort }
 
-// all gives the canonical form of the patterns of imageReferences.
-func (p *patterns) all(written []string) ([]string, error) {
-	if len(written) > maxPatterns {
-		return nil, invalid("imageReferences", "lists %d patterns; at most %d are read", len(written), maxPatterns)
-	}
-	var canonical []string
-	for i, pattern := range written {
-		parsed, err := p.parse(fmt.Sprintf("imageReferences[%d]", i), pattern)
-		if err != nil {
-			return nil, err
-		}
-		canonical = append(canonical, parsed)
-	}
-	return canonical, nil
-}
+// NewPatterns gives the reader for one request.
+func NewPatterns() *Patterns { return &Patterns{left: maxSearch} }
 
-// parse gives the canonical form of a pattern. It refuses one for which it finds no image that the pattern matches,
-// since such a pattern leaves every image as it is, or demands nothing of any.
-func (p *patterns) parse(field, written string) (string, error) {
+// Parse gives the canonical form of a pattern. It refuses one for which it finds no image that the pattern matches,
+// since such a pattern leaves every image as it is, or demands nothing of any. The error begins with what the pattern "is" or
+// "has", or with the pattern.
+func (p *Patterns) Parse(written string) (string, error) {
 	switch {
 	case written == "":
-		return "", invalid(field, `is empty; name a pattern such as ghcr.io/acme/*, or "*" for every image`)
+		return "", errors.New(`is empty; name a pattern such as ghcr.io/acme/*, or "*" for every image`)
 	case len(written) > maxPattern:
-		return "", invalid(field, "is %d bytes; a pattern has at most %d", len(written), maxPattern)
+		return "", fmt.Errorf("is %d bytes; a pattern has at most %d", len(written), maxPattern)
 	}
 	pattern, err := canonicalPattern(written)
 	if err == nil && p.matchable(pattern) {
@@ -56,7 +44,7 @@ func (p *patterns) parse(field, written string) (string, error) {
 	reason := "images are compared by their full name, such as docker.io/library/nginx:1.27 or ghcr.io/acme/app@sha256:..."
 	switch {
 	case p.left < 0:
-		return "", invalid(field, "has, with the patterns before it, too many wildcards; use fewer and shorter patterns")
+		return "", errors.New("has, with the patterns before it, too many wildcards; use fewer and shorter patterns")
 	case strings.TrimSpace(written) != written:
 		reason = "it has space around it"
 	case strings.Contains(written, "://"):
@@ -64,18 +52,18 @@ func (p *patterns) parse(field, written string) (string, error) {
 	case err != nil:
 		reason = err.Error()
 	}
-	return "", invalid(field, "%q matches no image: %s; write %s", written, reason, p.suggestion(written))
+	return "", fmt.Errorf("%q matches no image: %s; write %s", written, reason, p.suggestion(written))
 }
 
 // matchable tells whether a pattern matches a reference, by finding one.
-func (p *patterns) matchable(pattern string) bool {
+func (p *Patterns) matchable(pattern string) bool {
 	example := references.example(pattern, &p.left)
-	ref, err := ParseReference(example)
-	return err == nil && matches(pattern, ref.spellings(), &p.left)
+	ref, err := Parse(example)
+	return err == nil && matches(pattern, ref.Spellings(), &p.left)
 }
 
 // suggestion is what the author of a pattern that matches nothing may have meant.
-func (p *patterns) suggestion(written string) string {
+func (p *Patterns) suggestion(written string) string {
 	bare := strings.TrimSpace(written)
 	_, named, scheme := strings.Cut(bare, "://")
 	if scheme {
@@ -102,11 +90,31 @@ func canonicalPattern(pattern string) (string, error) {
 		return pattern, nil
 	case strings.ContainsAny(first, "*?"):
 		return lower + "/" + rest, nil
-	case !namesRegistry(lower):
+	case !NamesRegistry(lower):
 		return "", fmt.Errorf("%q is no registry that an image can name", first)
 	}
 	registry, err := CanonicalRegistry(first)
 	return registry + "/" + rest, err
+}
+
+// Matcher holds the images of one request against its patterns, by work that is bounded together.
+type Matcher struct{ left effort }
+
+// NewMatcher gives the matcher for one request.
+func NewMatcher() *Matcher { return &Matcher{left: maxMatching} }
+
+// Exhausted tells that the work was over its bound and ended early, so that what was said of the last images means nothing.
+func (m *Matcher) Exhausted() bool { return m.left < 0 }
+
+// Matches tells whether a pattern matches an image, whose spellings are those of [Reference.Spellings]. Where a digest names
+// the image, no runtime reads its tag, and anyone may leave it out or write another. So the tag of a pattern is not held
+// against it: an image that was pinned stays demanded of.
+func (m *Matcher) Matches(pattern string, ref Reference, spellings []string) bool {
+	if matches(pattern, spellings, &m.left) {
+		return true
+	}
+	tagless := withoutTag(pattern)
+	return ref.Digest != "" && tagless != pattern && matches(tagless, spellings, &m.left)
 }
 
 // withoutTag gives a pattern for the same images under whatever tag.
@@ -124,10 +132,10 @@ func withoutTag(pattern string) string {
 // matches compares as Kyverno does, with each spelling of a reference.
 func matches(pattern string, spellings []string, left *effort) bool {
 	pay := func(steps int) bool { *left -= effort(steps); return *left >= 0 }
-	return slices.ContainsFunc(spellings, func(s string) bool { return condition.Match(pattern, s, pay) })
+	return slices.ContainsFunc(spellings, func(s string) bool { return wildcard.Match(pattern, s, pay) })
 }
 
-// grammar is the language of the spellings of references (see [Reference.spellings]), but for some bounds on lengths and
+// grammar is the language of the spellings of references (see [Reference.Spellings]), but for some bounds on lengths and
 // numbers. It follows CanonicalRegistry, and distribution/reference for the rest.
 const grammar = `^(?:` + hosts + `)/` + path + `(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?` + digests + `$`
 

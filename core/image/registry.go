@@ -1,4 +1,4 @@
-package core
+package image
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // dockerHub is the canonical name of Docker Hub's registry.
@@ -38,14 +40,14 @@ func CanonicalRegistry(name string) (string, error) {
 		return host + port, nil
 	case slices.Contains(dockerHubNames(), host):
 		return dockerHub, nil
-	case namesRegistry(host):
+	case NamesRegistry(host):
 		return host, nil
 	}
 	return host + defaultPort, nil
 }
 
-// namesRegistry tells whether the first part of an image's name is its registry, and not a part of Docker Hub.
-func namesRegistry(first string) bool {
+// NamesRegistry tells whether the first part of an image's name is its registry, and not a part of Docker Hub.
+func NamesRegistry(first string) bool {
 	return strings.ContainsAny(first, ".:") || first == "localhost"
 }
 
@@ -58,7 +60,7 @@ func cutPort(name string) (host, port string, err error) {
 	digits := strings.TrimLeft(name[end+1:], "0")
 	number, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || number == 0 {
-		return "", "", fmt.Errorf("%q is no port; a port is a number from 1 to 65535", Clip(name[end+1:], MaxName))
+		return "", "", fmt.Errorf("%q is no port; a port is a number from 1 to 65535", reason.Clip(name[end+1:], reason.MaxName))
 	}
 	return name[:end], ":" + digits, nil
 }

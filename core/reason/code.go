@@ -1,4 +1,4 @@
-package core
+package reason
 
 // Code is the machine-readable reason of a result: stable, one word, safe to branch on.
 type Code string
@@ -132,14 +132,14 @@ func (c Code) Class() Class {
 	return Denied
 }
 
-// Lasting tells whether a finding would be made again in a moment: it denies, and not because someone could not be
+// Definitive tells whether a finding would be made again in a moment: it denies, and not because someone could not be
 // asked.
-func (c Code) Lasting() bool { return c.Class() == Denied && c != RevocationUnknown }
+func (c Code) Definitive() bool { return c.Class() == Denied && c != RevocationUnknown }
 
-// leavesOpen tells that a signature was not verified for a reason that says nothing against its signer: it is the
+// LeavesOpen tells that a signature was not verified for a reason that says nothing against its signer: it is the
 // operator's, or that of a service beside. The codes of plugins are those of signers whom the trust policy trusts, as far as
 // it could be found out: nobody else's signature gets so far.
-func (c Code) leavesOpen() bool {
+func (c Code) LeavesOpen() bool {
 	switch c {
 	case RevocationUnknown, TrustStoreUnavailable, PluginMissing, PluginIncapable:
 		return true

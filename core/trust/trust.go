@@ -1,4 +1,4 @@
-package core
+package trust
 
 import (
 	"crypto/sha256"
@@ -6,21 +6,25 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Snapshot is all trust at one moment. It is never changed once it is built, so any number of requests may
 // read it; a change of trust makes a new one.
 type Snapshot struct {
-	Policies map[string]TrustPolicy  // by name
-	Stores   map[StoreRef]TrustStore // by type and name
+	Policies map[string]Policy  // by name
+	Stores   map[StoreRef]Store // by type and name
 }
 
-// TrustPolicy is a Notation trust policy document under a name (Notary Project, trust store and trust policy
+// Policy is a Notation trust policy document under a name (Notary Project, trust store and trust policy
 // specification v1.0).
-type TrustPolicy struct {
+type Policy struct {
 	Name       string
 	Statements []Statement
 	Problem    string // why the policy cannot be used; "" when it can
@@ -49,8 +53,8 @@ type StoreRef struct {
 // String is the form used in a statement, "ca:acme".
 func (r StoreRef) String() string { return r.Type + ":" + r.Name }
 
-// TrustStore is a named set of trusted certificates.
-type TrustStore struct {
+// Store is a named set of trusted certificates.
+type Store struct {
 	Ref          StoreRef
 	Certificates []*x509.Certificate
 	Problem      string   // why the store cannot be used; "" when it can
@@ -60,10 +64,10 @@ type TrustStore struct {
 // LevelSkip is the verification level that admits without looking at signatures.
 const LevelSkip = "skip"
 
-// statementFor finds the statement that covers a repository: one that names it goes before the wildcard
+// StatementFor finds the statement that covers a repository: one that names it goes before the wildcard
 // (specification, section "Selecting a trust policy based on artifact URI").
 // It gives the statement's index, -1 where none does.
-func (p TrustPolicy) statementFor(ref Reference) int {
+func (p Policy) StatementFor(ref image.Reference) int {
 	for _, scope := range []string{ref.Name(), "*"} {
 		if i, ok := p.scopes[scope]; ok {
 			return i
@@ -74,7 +78,7 @@ func (p TrustPolicy) statementFor(ref Reference) int {
 
 // ReadScopes gives the index of the statement that each canonical registry scope belongs to. It fails where a scope can
 // match no image, and where one repository is the scope of two.
-func (p TrustPolicy) ReadScopes() (map[string]int, error) {
+func (p Policy) ReadScopes() (map[string]int, error) {
 	scopes, written := map[string]int{}, map[string]string{}
 	for i, statement := range p.Statements {
 		switch n := len(statement.RegistryScopes); {
@@ -106,17 +110,49 @@ func canonicalScope(scope string) (string, error) {
 	first, repository, found := strings.Cut(scope, "/")
 	switch {
 	case strings.Contains(scope, "*"):
-		return "", fmt.Errorf(`%q has a wildcard; a scope is a whole repository, or "*" for all`, Clip(scope, MaxName))
-	case !found || !namesRegistry(strings.ToLower(first)):
-		return "", fmt.Errorf("%q matches no image, since it does not begin with a registry; write it in full, such as docker.io/library/nginx", Clip(scope, MaxName))
+		return "", fmt.Errorf(`%q has a wildcard; a scope is a whole repository, or "*" for all`, reason.Clip(scope, reason.MaxName))
+	case !found || !image.NamesRegistry(strings.ToLower(first)):
+		return "", fmt.Errorf("%q matches no image, since it does not begin with a registry; write it in full, such as docker.io/library/nginx", reason.Clip(scope, reason.MaxName))
 	case strings.ContainsAny(repository, ":@"):
-		return "", fmt.Errorf("%q matches no image, since a scope is a repository; leave out its tag or digest", Clip(scope, MaxName))
+		return "", fmt.Errorf("%q matches no image, since a scope is a repository; leave out its tag or digest", reason.Clip(scope, reason.MaxName))
 	}
-	ref, err := ParseReference(scope)
+	ref, err := image.Parse(scope)
 	if err != nil {
 		return "", fmt.Errorf("matches no image: %w", err)
 	}
 	return ref.Name(), nil
+}
+
+// Usable gives a trust policy with its scopes read, or says why no image can be verified under it.
+func (s Snapshot) Usable(name string) (Policy, *reason.Finding) {
+	policy, ok := s.Policies[name]
+	if !ok {
+		return policy, &reason.Finding{Code: reason.TrustPolicyNotFound, Reason: fmt.Sprintf("trust policy %q does not exist; known are: %s", name, s.PolicyNames())}
+	}
+	if policy.Problem == "" && policy.scopes == nil {
+		scopes, err := policy.ReadScopes()
+		if err != nil {
+			policy.Problem = err.Error()
+		}
+		policy.scopes = scopes
+	}
+	if policy.Problem != "" {
+		return policy, &reason.Finding{Code: reason.TrustPolicyInvalid, Reason: fmt.Sprintf("trust policy %q cannot be used: %s", name, policy.Problem)}
+	}
+	return policy, nil
+}
+
+// PolicyNames lists the trust policies for a person, cut where a cluster has very many.
+func (s Snapshot) PolicyNames() string {
+	const most = 20
+	known := slices.Sorted(maps.Keys(s.Policies))
+	if len(known) == 0 {
+		return "none"
+	}
+	if len(known) > most {
+		return strings.Join(known[:most], ", ") + fmt.Sprintf(" and %d more", len(known)-most)
+	}
+	return strings.Join(known, ", ")
 }
 
 // Sealed works out beforehand what every request would have to. The snapshot must not be changed from then on.
@@ -136,16 +172,16 @@ func (s Snapshot) Sealed() Snapshot {
 	return s
 }
 
-// revision is a hash over everything that a verification under a policy's statement depends on. Two verifications
+// Revision is a hash over everything that a verification under a policy's statement depends on. Two verifications
 // with one revision were made under the same trust.
-func (s Snapshot) revision(policy TrustPolicy, statement int) string {
+func (s Snapshot) Revision(policy Policy, statement int) string {
 	if policy.revisions != nil {
 		return policy.revisions[statement]
 	}
 	return s.hash(policy, policy.Statements[statement])
 }
 
-func (s Snapshot) hash(policy TrustPolicy, statement Statement) string {
+func (s Snapshot) hash(policy Policy, statement Statement) string {
 	hash := sha256.New()
 	text, _ := json.Marshal(statement) // strings, slices and maps of strings always encode
 	fmt.Fprintf(hash, "%q\n%s\n", policy.Name, text)
@@ -162,7 +198,7 @@ func (s Snapshot) hash(policy TrustPolicy, statement Statement) string {
 }
 
 // NotAfter is the first moment at which a certificate of the store expires; zero for a store without any.
-func (s TrustStore) NotAfter() time.Time {
+func (s Store) NotAfter() time.Time {
 	if len(s.Certificates) == 0 {
 		return time.Time{}
 	}

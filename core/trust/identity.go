@@ -1,4 +1,4 @@
-package core
+package trust
 
 import (
 	"errors"
@@ -7,13 +7,15 @@ import (
 	"strings"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// TrustedIdentity says why the subject of a signing certificate is none of a statement's trusted identities; nil when
+// CheckIdentity says why the subject of a signing certificate is none of a statement's trusted identities; nil when
 // it is one. The rules are those of Notation (Notary Project, trust store and trust policy specification, section
 // "Trusted Identities Constraints"): "*" trusts everyone, "x509.subject" everyone whose subject has all attributes that
 // it names, and any other kind of identity nobody.
-func TrustedIdentity(identities []string, subject string) error {
+func CheckIdentity(identities []string, subject string) error {
 	if slices.Contains(identities, "*") {
 		return nil
 	}
@@ -22,26 +24,26 @@ func TrustedIdentity(identities []string, subject string) error {
 		kind, name, found := strings.Cut(identity, ":")
 		switch {
 		case !found:
-			return fmt.Errorf("the trusted identity %q has no kind; write x509.subject: and a distinguished name", Clip(identity, MaxName))
+			return fmt.Errorf("the trusted identity %q has no kind; write x509.subject: and a distinguished name", reason.Clip(identity, reason.MaxName))
 		case kind != "x509.subject":
 			continue
 		}
 		attributes, err := distinguishedName(name)
 		if err != nil {
-			return fmt.Errorf("the trusted identity %q cannot be used: %w", Clip(identity, MaxName), err)
+			return fmt.Errorf("the trusted identity %q cannot be used: %w", reason.Clip(identity, reason.MaxName), err)
 		}
 		wanted = append(wanted, attributes)
 	}
 	have, err := distinguishedName(subject)
 	if err != nil {
-		return fmt.Errorf("the signer %q cannot be a trusted identity: %w", Clip(subject, MaxName), err)
+		return fmt.Errorf("the signer %q cannot be a trusted identity: %w", reason.Clip(subject, reason.MaxName), err)
 	}
 	for _, attributes := range wanted {
 		if hasAll(have, attributes) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the signer %q is not among the trusted identities of the trust policy", Clip(subject, MaxName))
+	return fmt.Errorf("the signer %q is not among the trusted identities of the trust policy", reason.Clip(subject, reason.MaxName))
 }
 
 // distinguishedName reads the attributes of a name (RFC 4514), of which Notation wants C, ST and O, each one at most
@@ -52,7 +54,7 @@ func distinguishedName(name string) (map[string]string, error) {
 	}
 	parsed, err := ldap.ParseDN(name)
 	if err != nil {
-		return nil, fmt.Errorf("it is no distinguished name: %s", Clip(err.Error(), MaxName))
+		return nil, fmt.Errorf("it is no distinguished name: %s", reason.Clip(err.Error(), reason.MaxName))
 	}
 	attributes := map[string]string{}
 	for _, part := range parsed.RDNs {
@@ -64,7 +66,7 @@ func distinguishedName(name string) (map[string]string, error) {
 				attribute.Type = "ST"
 			}
 			if attributes[attribute.Type] != "" {
-				return nil, fmt.Errorf("it has the attribute %q twice", Clip(attribute.Type, MaxName))
+				return nil, fmt.Errorf("it has the attribute %q twice", reason.Clip(attribute.Type, reason.MaxName))
 			}
 			attributes[attribute.Type] = attribute.Value
 		}

@@ -1,13 +1,13 @@
-package core_test
+package trust_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-func TestTrustedIdentity(t *testing.T) {
+func TestCheckIdentity(t *testing.T) {
 	const subject = "CN=release,O=Example,ST=WA,C=US"
 	tests := map[string]struct {
 		identities []string
@@ -39,7 +39,7 @@ func TestTrustedIdentity(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			err := core.TrustedIdentity(test.identities, test.subject)
+			err := trust.CheckIdentity(test.identities, test.subject)
 			if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%v; want %q", err, test.says)
 			}
@@ -85,7 +85,7 @@ func TestPlatformAddress(t *testing.T) {
 	}
 	for address, says := range tests {
 		t.Run(address, func(t *testing.T) {
-			err := core.PlatformAddress(address, hosts)
+			err := trust.PlatformAddress(address, hosts)
 			if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 				t.Errorf("%v; want %q", err, says)
 			}

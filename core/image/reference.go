@@ -1,4 +1,4 @@
-package core
+package image
 
 import (
 	"fmt"
@@ -19,9 +19,9 @@ type Reference struct {
 // maxReference is in bytes, above what a registry, a repository (255), a tag (128) and a digest have.
 const maxReference = 1024
 
-// isImageID tells how container runtimes name an image that they have by the digest of its configuration. They look there
+// IsID tells how container runtimes name an image that they have by the digest of its configuration. They look there
 // first, so that a repository of that name is not what they would run.
-func isImageID(name string) bool {
+func IsID(name string) bool {
 	switch algorithm, _, found := strings.Cut(name, ":"); {
 	case found:
 		return algorithm == "sha256" || algorithm == "sha384" || algorithm == "sha512" || algorithm == "blake3"
@@ -30,14 +30,14 @@ func isImageID(name string) bool {
 	}
 }
 
-// ParseReference normalises an image name as a container runtime does: docker.io when no registry is named,
+// Parse normalises an image name as a container runtime does: docker.io when no registry is named,
 // library/ for its official images, the tag "latest" when there is neither tag nor digest. The registry has its
 // canonical name: GHCR.IO:0443 must not slip past a pattern for ghcr.io.
-func ParseReference(name string) (Reference, error) {
+func Parse(name string) (Reference, error) {
 	switch {
 	case len(name) > maxReference:
 		return Reference{}, fmt.Errorf("is %d bytes, and an image reference has at most %d", len(name), maxReference)
-	case isImageID(name):
+	case IsID(name):
 		return Reference{}, fmt.Errorf("%q is the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", name)
 	}
 	registry, err := registryOf(name)
@@ -66,9 +66,9 @@ func ParseReference(name string) (Reference, error) {
 func registryOf(name string) (string, error) {
 	first, _, found := strings.Cut(name, "/")
 	switch lower := strings.ToLower(first); {
-	case !found || lower == first && !namesRegistry(first):
+	case !found || lower == first && !NamesRegistry(first):
 		return dockerHub, nil
-	case !namesRegistry(lower):
+	case !NamesRegistry(lower):
 		return "", fmt.Errorf("%q names a registry by capitals alone, and in lower case would be Docker Hub's; write the registry with its port", name)
 	}
 	registry, err := CanonicalRegistry(first)
@@ -96,11 +96,20 @@ func (r Reference) String() string {
 // Pinned names the digest and nothing else, "ghcr.io/acme/app@sha256:...".
 func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
 
-// spellings lists the ways in which a policy's author may have written the reference, for wildcard patterns:
+// PinnedAs names the digest and nothing else. It keeps the registry's usual port where that was written, since a node
+// finds its credentials by what is written.
+func (r Reference) PinnedAs(written, digest string) string {
+	if first, _, _ := strings.Cut(written, "/"); r.Registry != dockerHub && strings.EqualFold(first, r.Registry+defaultPort) {
+		r.Registry += defaultPort
+	}
+	return r.Pinned(digest)
+}
+
+// Spellings lists the ways in which a policy's author may have written the reference, for wildcard patterns:
 // with tag, with digest, with both, with neither (which Kyverno would match with nothing, and so drop a check
 // without a word), Docker Hub's official images without "library/", Docker Hub under each of its names, and the
 // registry with and without the port that it has anyway.
-func (r Reference) spellings() []string {
+func (r Reference) Spellings() []string {
 	registries, repositories := []string{r.Registry}, []string{r.Repository}
 	if r.Registry == dockerHub {
 		registries = dockerHubNames()

@@ -1,4 +1,4 @@
-package core
+package trust
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // PlatformAddress says why a plugin may not fetch from an address that a signature names; nil when it may, since it is
@@ -20,7 +22,7 @@ func PlatformAddress(address string, hosts []string) error {
 		return err
 	}
 	if !slices.Contains(hosts, host) {
-		return fmt.Errorf("its host %q is not that of the signing platform", Clip(host, MaxName))
+		return fmt.Errorf("its host %q is not that of the signing platform", reason.Clip(host, reason.MaxName))
 	}
 	return nil
 }

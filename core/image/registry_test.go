@@ -1,4 +1,4 @@
-package core_test
+package image_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/distribution/reference"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 )
 
 // TestCanonicalRegistry holds every name of a registry to one, and those that are none to a reason.
@@ -78,7 +78,7 @@ func TestCanonicalRegistry(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := core.CanonicalRegistry(name)
+			got, err := image.CanonicalRegistry(name)
 			if got != tt.want || (err == nil) != (tt.refused == "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
 				t.Errorf("got %q, %v", got, err)
 			}
@@ -86,8 +86,8 @@ func TestCanonicalRegistry(t *testing.T) {
 	}
 }
 
-// TestParseReference holds image names to the one name that they have here.
-func TestParseReference(t *testing.T) {
+// TestParse holds image names to the one name that they have here.
+func TestParse(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	tests := map[string]struct{ want, refused string }{
 		"nginx":                              {"docker.io/library/nginx:latest", ""},
@@ -122,7 +122,7 @@ func TestParseReference(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := core.ParseReference(name)
+			got, err := image.Parse(name)
 			if (err == nil) != (tt.refused == "") || err != nil && !strings.Contains(err.Error(), tt.refused) || err == nil && got.String() != tt.want {
 				t.Errorf("got %q, %v", got, err)
 			}
@@ -132,13 +132,13 @@ func TestParseReference(t *testing.T) {
 
 // runtimeAgrees holds a reference against what a container runtime makes of the name (containerd and the kubelet with
 // distribution/reference): it names the same repository of the same registry, and the same tag or digest there.
-func runtimeAgrees(t *testing.T, name string, ref core.Reference) {
+func runtimeAgrees(t *testing.T, name string, ref image.Reference) {
 	t.Helper()
 	pulled, err := reference.ParseDockerRef(name)
 	if err != nil {
 		t.Fatalf("%q is %s here, and a runtime refuses it: %v", name, ref, err)
 	}
-	registry, err := core.CanonicalRegistry(reference.Domain(pulled))
+	registry, err := image.CanonicalRegistry(reference.Domain(pulled))
 	path := reference.Path(pulled)
 	if registry == "docker.io" {
 		path = strings.TrimPrefix(path, "library/")

@@ -1,0 +1,174 @@
+package core_test
+
+import (
+	"fmt"
+	"maps"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows gives the rooms of the service, and for each the rooms that it may import. A room is a folder with all below it
+// that has no entry of its own; what a room may import includes what is below that. Folders without an entry serve tests:
+// they may import anything, and no room may import them unless its entry says so.
+var arrows = map[string][]string{
+	"core/reason":       nil,
+	"core/wildcard":     nil,
+	"core/image":        {"core/reason", "core/wildcard"},
+	"core/trust":        {"core/reason", "core/image"},
+	"core/condition":    {"core/wildcard"},
+	"core/verification": {"core/reason", "core/image", "core/trust", "core/condition"},
+	"core/certificates": nil,
+	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
+	"shell":             {"core"},
+	"function":          {"core", "shell"},
+	"function/cmd":      {"core", "shell", "function", "testdata"}, // the demonstration brings its registry and signers
+	".":                 {"function"},                              // func.go
+}
+
+// binary is the package of the command that is shipped.
+const binary = module + "/function/cmd/kyverno-notation-venafi"
+
+// TestRoomsImportOneWay holds the whole repository to the arrows.
+func TestRoomsImportOneWay(t *testing.T) {
+	for _, problem := range wrongArrows(importGraph(t)) {
+		t.Error(problem)
+	}
+}
+
+// TestTheBinaryHasNoAdversary holds that neither the adversary nor the end-to-end tests are linked into the binary.
+func TestTheBinaryHasNoAdversary(t *testing.T) {
+	linked := reachable(importGraph(t), binary)
+	if !slices.Contains(linked, module+"/core") {
+		t.Fatalf("%s links %d packages, and not the core", binary, len(linked))
+	}
+	for _, name := range linked {
+		if within(name, module+"/adversary") || within(name, module+"/e2e") {
+			t.Errorf("the binary links %s", name)
+		}
+	}
+}
+
+// TestWrongArrows makes sure that the rules above can fail.
+func TestWrongArrows(t *testing.T) {
+	tests := map[string]struct {
+		from, to string
+		wrong    bool
+	}{
+		"a reference's errors are cut to a bound":      {"core/image", "core/reason", false},
+		"codes know nothing of images":                 {"core/reason", "core/image", true},
+		"images know nothing of trust":                 {"core/image", "core/trust", true},
+		"trust knows nothing of verification":          {"core/trust", "core/verification", true},
+		"verification evaluates conditions":            {"core/verification", "core/condition", false},
+		"conditions know nothing of trust":             {"core/condition", "core/trust", true},
+		"verification knows nothing of requests":       {"core/verification", "core", true},
+		"the core verifies":                            {"core", "core/verification", false},
+		"the core issues no certificates":              {"core", "core/certificates", true},
+		"the core knows nothing of the shell":          {"core", "shell/registry", true},
+		"a leaf knows nothing of the shell":            {"core/reason", "shell/cache", true},
+		"the core knows nothing of the function":       {"core", "function", true},
+		"the shell asks any part of the core":          {"shell/verify", "core/verification", false},
+		"parts of the shell know each other":           {"shell/verify", "shell/cache", false},
+		"the shell knows nothing of the function":      {"shell/verify", "function", true},
+		"the shell knows nothing of the command":       {"shell/verify", "function/cmd/x", true},
+		"the function wires the shell":                 {"function", "shell/verify", false},
+		"the function knows nothing of its command":    {"function", "function/cmd/x", true},
+		"the function links nothing of tests":          {"function", "testdata/registry", true},
+		"the shell links nothing of tests":             {"shell/registry", "testdata/registry", true},
+		"the command links no adversary":               {"function/cmd/x", "adversary/oracle", true},
+		"the shim serves the function":                 {".", "function", false},
+		"the shim wires nothing itself":                {".", "shell/verify", true},
+		"tests import what they like":                  {"adversary", "shell/verify", false},
+		"a folder is not within one whose name it has": {"shell", "corex", true},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			graph := map[string][]string{path.Join(module, tt.from): {"fmt", path.Join(module, tt.to)}}
+			if problems := wrongArrows(graph); (len(problems) > 0) != tt.wrong {
+				t.Errorf("problems %q, want some: %t", problems, tt.wrong)
+			}
+		})
+	}
+}
+
+// TestReachable makes sure that what is imported at third hand is seen.
+func TestReachable(t *testing.T) {
+	graph := map[string][]string{"a": {"b", "c"}, "b": {"d"}, "d": {"a"}, "e": {"f"}}
+	if got := slices.Sorted(slices.Values(reachable(graph, "a"))); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("reachable are %q", got)
+	}
+}
+
+// wrongArrows lists the imports of a graph that no arrow allows.
+func wrongArrows(graph map[string][]string) []string {
+	var problems []string
+	for _, name := range slices.Sorted(maps.Keys(graph)) {
+		for _, imported := range graph[name] {
+			if problem := wrong(name, imported); problem != "" {
+				problems = append(problems, fmt.Sprintf("%s imports %s: %s", name, imported, problem))
+			}
+		}
+	}
+	return problems
+}
+
+// wrong says why a package may not import another; "" when it may.
+func wrong(name, imported string) string {
+	from := roomOf(name)
+	if from == "" || from == roomOf(imported) || !within(imported, module) {
+		return ""
+	}
+	if slices.ContainsFunc(arrows[from], func(allowed string) bool { return within(imported, module+"/"+allowed) }) {
+		return ""
+	}
+	return fmt.Sprintf("of this repository, %s may import %q", from, arrows[from])
+}
+
+// roomOf gives the room of a package; "" for one that is in none.
+func roomOf(name string) string {
+	if name == module {
+		return "."
+	}
+	room := ""
+	for candidate := range arrows {
+		if within(name, module+"/"+candidate) && len(candidate) > len(room) {
+			room = candidate
+		}
+	}
+	return room
+}
+
+// importGraph gives what each package of the repository imports.
+func importGraph(t *testing.T) map[string][]string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...")
+	command.Dir = ".."
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	output, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, stderr.String())
+	}
+	graph := map[string][]string{}
+	for line := range strings.Lines(string(output)) {
+		if names := strings.Fields(line); within(names[0], module) {
+			graph[names[0]] = names[1:]
+		}
+	}
+	return graph
+}
+
+// reachable lists a package and all that it imports, at whatever hand.
+func reachable(graph map[string][]string, from string) []string {
+	found := []string{from}
+	for i := 0; i < len(found); i++ {
+		for _, imported := range graph[found[i]] {
+			if !slices.Contains(found, imported) {
+				found = append(found, imported)
+			}
+		}
+	}
+	return found
+}

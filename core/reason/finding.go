@@ -1,0 +1,7 @@
+package reason
+
+// Finding is a code with the sentence that explains it.
+type Finding struct {
+	Code   Code
+	Reason string
+}
