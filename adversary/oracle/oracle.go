@@ -180,7 +180,7 @@ func (w *Case) attested(repository *Repository, image string, statement Statemen
 		if signed.opinion != No {
 			found = append(found, attestation{signed.opinion, when(repository.meets(referrer, demand)), signed.at})
 		}
-		undecided = undecided || signed.opinion == No && signed.refusedByPlugin
+		undecided = undecided || signed.opinion != Yes && signed.refusedByPlugin
 	}
 	if w.Subset {
 		return min(selected("any", found), Either)

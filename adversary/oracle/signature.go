@@ -19,7 +19,7 @@ const artifactTypeSignature = "application/vnd.cncf.notary.signature"
 type signatures struct {
 	opinion         Opinion     // whether one satisfies it
 	at              []time.Time // when those that may do so were made
-	refusedByPlugin bool        // one would satisfy it, if the plugin that it demands had said yes
+	refusedByPlugin bool        // one may satisfy it if the plugin that it demands says yes, which it does not
 }
 
 func (w *Case) signed(repository *Repository, artifact descriptor, statement Statement) (s signatures) {
@@ -51,8 +51,9 @@ func (w *Case) add(s *signatures, repository *Repository, referrer referrer, art
 	itself := w.satisfies(&read, artifact, statement)
 	opinion := min(itself, most)
 	if read.demandsPlugin() {
-		opinion = min(opinion, w.plugin(&read, statement))
-		s.refusedByPlugin = s.refusedByPlugin || itself != No && opinion == No
+		answer := w.plugin(&read, statement)
+		opinion = min(opinion, answer)
+		s.refusedByPlugin = s.refusedByPlugin || itself != No && answer != Yes
 	}
 	s.opinion = max(s.opinion, opinion)
 	if opinion != No {
