@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,10 +19,11 @@ import (
 )
 
 var (
-	worlds = flag.Int("worlds", 300, "worlds to make")
-	seed   = flag.Uint64("seed", 1, "seed of the first world; the others follow")
-	keepOn = flag.Int("disagreements", 20, "disagreements that are told in full")
-	drawn  = flag.String("drawn", "", "regular expression on what was drawn; other worlds are passed over")
+	worlds  = flag.Int("worlds", 300, "worlds to make")
+	seed    = flag.Uint64("seed", 1, "seed of the first world; the others follow")
+	keepOn  = flag.Int("disagreements", 20, "disagreements that are told in full")
+	drawn   = flag.String("drawn", "", "regular expression on what was drawn; other worlds are passed over")
+	answers = flag.String("answers", "", "file for the answers in worlds whose registry is honest, to compare two versions of the service")
 )
 
 const (
@@ -41,6 +43,12 @@ func TestWorlds(t *testing.T) {
 		})
 	}
 	tally.report(t)
+	if *answers != "" {
+		slices.Sort(tally.answers)
+		if err := os.WriteFile(*answers, []byte(strings.Join(tally.answers, "")), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
 	if *drawn == "" && *worlds >= 50 && (tally.admitted*10 < tally.requests || tally.denied*10 < tally.requests) {
 		t.Error("under a tenth of the requests is admitted, or denied: what is drawn decides nothing")
 	}
@@ -94,7 +102,11 @@ type tally struct {
 	requests, admitted, denied, failed, refused int
 	late                                        int // of those that failed, for which time ran out
 	found                                       []disagreement
+	answers                                     []string
 }
+
+// varies is what is another each time that a world is made: signatures, and with them digests, and times.
+var varies = regexp.MustCompile(`sha256:[0-9a-f]{64}|\d{4}-\d\d-\d\dT[0-9:]+Z`)
 
 func (c *tally) add(w *world.World, i int, a answer) {
 	found := compare(w, w.Requests[i], a)
@@ -113,6 +125,9 @@ func (c *tally) add(w *world.World, i int, a answer) {
 	}
 	if a.Status == http.StatusGatewayTimeout {
 		c.late++
+	}
+	if *answers != "" && w.Honest() {
+		c.answers = append(c.answers, fmt.Sprintf("%d %d %d %s\n", w.Seed, i, a.Status, strings.ReplaceAll(varies.ReplaceAllString(a.Text, "..."), "\n", " ")))
 	}
 	for _, d := range found {
 		d.world, d.text = w, fmt.Sprintf("request %d: %s\n    answer %d %.1500s", i, d.text, a.Status, a.Text)
