@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
 	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
@@ -81,10 +80,10 @@ func FuzzPatterns(f *testing.F) {
 			return
 		}
 		plan, err := core.NewPlan(request, trust.Snapshot{}, "")
-		if err != nil || len(plan.Images) != 1 || plan.Images[0].Early == nil {
+		if err != nil || len(plan.Images) != 1 || plan.Images[0].Decided == nil {
 			t.Fatalf("%s: %+v, %v", body, plan, err)
 		}
-		if plan.Images[0].Early.Code == reason.NotSelected && (oracle.Matches(pattern, ref) || oracle.Dead(pattern)) {
+		if plan.Images[0].Decided.Code == reason.NotSelected && (oracle.Matches(pattern, ref) || oracle.Dead(pattern)) {
 			t.Fatalf("%q passes %q over; it matches: %t, it can match nothing: %t", pattern, name, oracle.Matches(pattern, ref), oracle.Dead(pattern))
 		}
 	})
@@ -222,8 +221,7 @@ func FuzzLists(f *testing.F) {
 		shared.server.Add(w)
 		shared.server.Strange()
 		repository := client.Repository(image.Reference{Registry: "w9.example", Repository: "app"})
-		subject := ocispec.Descriptor{MediaType: pushed.MediaType, Digest: digest.Digest(pushed.Digest), Size: pushed.Size}
-		_, _, err := repository.Referrers(t.Context(), subject, "application/vnd.example")
+		_, _, err := repository.Referrers(t.Context(), digest.Digest(pushed.Digest), "application/vnd.example")
 		if target, more := oracle.NextLink([]string{link}); err == nil && status == 200 && more && pages < 2 {
 			t.Fatalf("Link %q: the page at %q was not asked for, and the list is taken for whole", link, target)
 		}

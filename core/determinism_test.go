@@ -1,7 +1,6 @@
 package core_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // TestSameInputSameBytes runs every golden case again and again.
@@ -49,10 +49,11 @@ func TestRequestsDoNotMeet(t *testing.T) {
 		go func() {
 			defer wait.Done()
 			now := time.Date(2026, 3, 1, 0, 0, i, 0, time.UTC)
-			fact := attestedFact(fmt.Sprintf(`{"secret":"of-%d-","at":"2026-03-01T00:00:00Z"}`, i))
+			document := fmt.Sprintf(`{"secret":"of-%d-","at":"2026-03-01T00:00:00Z"}`, i)
 			want := fmt.Sprintf(`found "of-%d-%s"`, i, time.Duration(i)*time.Second)
 			for range 20 {
-				if verdict := core.Decide(plan, []core.Fact{fact}, now); !strings.Contains(verdict.Message, want) {
+				fact := attestedFact(plan, document, now, nil)
+				if verdict := core.Decide(plan, []verification.Fact{fact}, now); !strings.Contains(verdict.Message, want) {
 					t.Errorf("document %d: %s, want %s", i, verdict.Message, want)
 				}
 			}
@@ -99,14 +100,16 @@ func planOf(t testing.TB, body string) core.Plan {
 	return plan
 }
 
-// attestedFact is the fact of a signed image with one trusted attestation.
-func attestedFact(payload string) core.Fact {
-	signed := core.SignatureFact{Verified: true, Signer: "CN=build"}
-	return core.Fact{
+// attestedFact is the fact of a signed image with one trusted attestation, whose document is held against the first demand
+// of a plan.
+func attestedFact(plan core.Plan, document string, now time.Time, ended func() bool) verification.Fact {
+	signed := verification.SignatureFact{Verified: true, Signer: "CN=build"}
+	evaluation := verification.Evaluate(plan.Tasks[0].Attestations[0], []byte(document), now, ended)
+	return verification.Fact{
 		Digest:    "sha256:" + strings.Repeat("a", 64),
 		Signature: signed,
-		Attestations: []core.AttestationsFact{{Candidates: []core.AttestationFact{
-			{Digest: "sha256:" + strings.Repeat("b", 64), Signature: signed, Payload: json.RawMessage(payload)},
+		Attestations: []verification.AttestationsFact{{Candidates: []verification.AttestationFact{
+			{Digest: "sha256:" + strings.Repeat("b", 64), Signature: signed, Evaluation: &evaluation},
 		}}},
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 var update = flag.Bool("update", false, "rewrite what the golden cases expect")
@@ -32,7 +33,7 @@ type goldenCase struct {
 	request []byte
 	trust   trust.Snapshot
 	dflt    string // the service's default trust policy; "" for none
-	facts   []core.Fact
+	facts   []factFile
 	clock   time.Time
 }
 
@@ -105,7 +106,15 @@ func (c goldenCase) run() (core.Plan, core.Verdict, error) {
 	if err != nil {
 		return core.Plan{}, core.Verdict{}, err
 	}
-	return plan, core.Decide(plan, c.facts, c.clock), nil
+	var facts []verification.Fact
+	for i, fact := range c.facts {
+		var task verification.Task // facts of none are for no image
+		if i < len(plan.Tasks) {
+			task = plan.Tasks[i]
+		}
+		facts = append(facts, fact.fact(task, c.clock))
+	}
+	return plan, core.Decide(plan, facts, c.clock), nil
 }
 
 // answered is the case's file with the outputs that the core gives now.
@@ -147,8 +156,8 @@ func describePlan(plan core.Plan) string {
 	var text strings.Builder
 	for _, p := range plan.Images {
 		outcome := fmt.Sprintf("task %d", p.Task)
-		if p.Early != nil {
-			outcome = string(p.Early.Code)
+		if p.Decided != nil {
+			outcome = string(p.Decided.Code)
 		}
 		fmt.Fprintf(&text, "%s %q at %s: %s -> %s\n", p.Image.Kind, p.Image.Name, p.Image.Pointer, p.Image.Ref, outcome)
 	}
@@ -200,11 +209,7 @@ func (c *goldenCase) read(file txtar.File) (err error) {
 		err = decodeStrictly(file.Data, &trust)
 		c.trust, c.dflt = trust.snapshot(), trust.Default
 	case "facts.json":
-		var facts []factFile
-		err = decodeStrictly(file.Data, &facts)
-		for _, fact := range facts {
-			c.facts = append(c.facts, fact.fact())
-		}
+		err = decodeStrictly(file.Data, &c.facts)
 	case "clock.txt":
 		c.clock, err = time.Parse(time.RFC3339, strings.TrimSpace(string(file.Data)))
 	default:
@@ -252,7 +257,7 @@ func (f trustFile) snapshot() trust.Snapshot {
 	return snapshot
 }
 
-// factFile is an element of the section facts.json: a core.Fact for a reader.
+// factFile is an element of the section facts.json: a verification.Fact for a reader.
 type factFile struct {
 	Digest       string        `json:"digest"`
 	Failure      *findingFile  `json:"failure"`
@@ -274,27 +279,32 @@ type signatureFile struct {
 	Signer     string        `json:"signer"`
 	SignedAt   time.Time     `json:"signedAt"`
 	ValidUntil time.Time     `json:"validUntil"`
-	Logged     []string      `json:"logged"`
+	Warnings   []string      `json:"warnings"`
 	Rejected   []findingFile `json:"rejected"`
-	Limited    bool          `json:"limited"`
+	Truncated  bool          `json:"truncated"`
 }
 
 type candidateFile struct {
-	Digest    string          `json:"digest"`
-	Foreign   *findingFile    `json:"foreign"`
-	Missing   *findingFile    `json:"missing"`
-	Signature signatureFile   `json:"signature"`
-	Payload   json.RawMessage `json:"payload"` // the document itself
-	Text      string          `json:"text"`    // instead of payload: bytes that are no JSON
-	Unusable  *findingFile    `json:"unusable"`
+	Digest        string          `json:"digest"`
+	NotApplicable *findingFile    `json:"notApplicable"`
+	Missing       *findingFile    `json:"missing"`
+	Signature     signatureFile   `json:"signature"`
+	Payload       json.RawMessage `json:"payload"` // the document itself
+	Text          string          `json:"text"`    // instead of payload: bytes that are no JSON
+	Unusable      *findingFile    `json:"unusable"`
 }
 
-func (f factFile) fact() core.Fact {
-	fact := core.Fact{Digest: f.Digest, Failure: f.Failure.finding(), Signature: f.Signature.fact()}
-	for _, a := range f.Attestations {
-		found := core.AttestationsFact{Failure: a.Failure.finding()}
+// fact gives the fact for a task, with its documents evaluated.
+func (f factFile) fact(task verification.Task, now time.Time) verification.Fact {
+	fact := verification.Fact{Digest: f.Digest, Failure: f.Failure.finding(), Signature: f.Signature.fact()}
+	for i, a := range f.Attestations {
+		var demand verification.AttestationType // none of a fact that is one too many
+		if i < len(task.Attestations) {
+			demand = task.Attestations[i]
+		}
+		found := verification.AttestationsFact{Failure: a.Failure.finding()}
 		for _, candidate := range a.Candidates {
-			found.Candidates = append(found.Candidates, candidate.fact())
+			found.Candidates = append(found.Candidates, candidate.fact(demand, now))
 		}
 		fact.Attestations = append(fact.Attestations, found)
 	}
@@ -308,10 +318,10 @@ func (f *findingFile) finding() *reason.Finding {
 	return &reason.Finding{Code: f.Code, Reason: f.Reason}
 }
 
-func (f signatureFile) fact() core.SignatureFact {
-	fact := core.SignatureFact{
+func (f signatureFile) fact() verification.SignatureFact {
+	fact := verification.SignatureFact{
 		Verified: f.Verified, Skipped: f.Skipped, Signer: f.Signer, SignedAt: f.SignedAt, ValidUntil: f.ValidUntil,
-		Logged: f.Logged, Limited: f.Limited,
+		Warnings: f.Warnings, Truncated: f.Truncated,
 	}
 	for _, rejected := range f.Rejected {
 		fact.Rejected = append(fact.Rejected, *rejected.finding())
@@ -319,13 +329,17 @@ func (f signatureFile) fact() core.SignatureFact {
 	return fact
 }
 
-func (f candidateFile) fact() core.AttestationFact {
-	payload := []byte(f.Payload)
+func (f candidateFile) fact(demand verification.AttestationType, now time.Time) verification.AttestationFact {
+	document := []byte(f.Payload)
 	if f.Text != "" {
-		payload = []byte(f.Text)
+		document = []byte(f.Text)
 	}
-	return core.AttestationFact{
-		Digest: f.Digest, Foreign: f.Foreign.finding(), Missing: f.Missing.finding(), Signature: f.Signature.fact(),
-		Payload: payload, Unusable: f.Unusable.finding(),
+	fact := verification.AttestationFact{
+		Digest: f.Digest, NotApplicable: f.NotApplicable.finding(), Missing: f.Missing.finding(), Signature: f.Signature.fact(), Unusable: f.Unusable.finding(),
 	}
+	if !demand.Conditions.Empty() {
+		evaluation := verification.Evaluate(demand, document, now, nil)
+		fact.Evaluation = &evaluation
+	}
+	return fact
 }

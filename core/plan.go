@@ -9,29 +9,21 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
 type Plan struct {
-	Policy string         // name of the trust policy, which need not exist
-	Images []PlannedImage // in the request's order
-	Tasks  []Task         // one per distinct reference, so that a tag is resolved once
+	Policy string              // name of the trust policy, which need not exist
+	Images []PlannedImage      // in the request's order
+	Tasks  []verification.Task // one per distinct reference, so that a tag is resolved once
 }
 
 // PlannedImage is an image and either the index of its Task, or the reason why it has none.
 type PlannedImage struct {
-	Image Image
-	Task  int             // index into Plan.Tasks; meaningless when Early is set
-	Early *reason.Finding // decided without facts; nil when facts are needed
-}
-
-// Task asks the shell for one Fact.
-type Task struct {
-	Ref          image.Reference
-	Policy       string            // name of the trust policy
-	Statement    trust.Statement   // that covers the reference
-	Revision     string            // hash of the statement and its trust stores
-	Attestations []AttestationType // that the image must carry, in the request's order
+	Image   Image
+	Task    int             // index into Plan.Tasks; meaningless when Decided is set
+	Decided *reason.Finding // decided without facts; nil when facts are needed
 }
 
 // MissingPolicyError is what a request gets that names no trust policy where there is no default either.
@@ -50,7 +42,7 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 	policy, unusable := snapshot.Usable(name)
 	p := planner{
 		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
-		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]AttestationType{}, matcher: image.NewMatcher(),
+		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]verification.AttestationType{}, matcher: image.NewMatcher(),
 	}
 	for _, image := range request.Images {
 		entry, ok := planned[image.Ref.String()]
@@ -68,9 +60,9 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 }
 
 // add takes in the task for a reference, unless it was decided early.
-func (p *Plan) add(task Task, early *reason.Finding) PlannedImage {
-	if early != nil {
-		return PlannedImage{Early: early}
+func (p *Plan) add(task verification.Task, decided *reason.Finding) PlannedImage {
+	if decided != nil {
+		return PlannedImage{Decided: decided}
 	}
 	p.Tasks = append(p.Tasks, task)
 	return PlannedImage{Task: len(p.Tasks) - 1}
@@ -81,46 +73,47 @@ type planner struct {
 	request   Request
 	snapshot  trust.Snapshot
 	policy    trust.Policy
-	unusable  *reason.Finding              // why the policy cannot be used; nil when it can
-	patterns  []string                     // of imageReferences
-	revisions map[int]string               // by statement
-	demands   map[string][]AttestationType // by the rules that add up to them
+	unusable  *reason.Finding                           // why the policy cannot be used; nil when it can
+	patterns  []string                                  // of imageReferences
+	revisions map[int]string                            // by statement
+	demands   map[string][]verification.AttestationType // by the rules that add up to them
 	matcher   *image.Matcher
 }
 
-func (p *planner) image(ref image.Reference) (Task, *reason.Finding) {
+func (p *planner) image(ref image.Reference) (verification.Task, *reason.Finding) {
 	var spellings []string
 	if len(p.patterns)+len(p.request.Attestations) > 0 {
 		spellings = ref.Spellings()
 	}
 	switch {
 	case len(p.patterns) > 0 && !slices.ContainsFunc(p.patterns, func(pattern string) bool { return p.matcher.Matches(pattern, ref, spellings) }):
-		return Task{}, &reason.Finding{Code: reason.NotSelected, Reason: "no pattern of imageReferences matches it"}
+		return verification.Task{}, &reason.Finding{Code: reason.NotSelected, Reason: "no pattern of imageReferences matches it"}
 	case p.unusable != nil:
-		return Task{}, p.unusable
+		return verification.Task{}, p.unusable
 	}
 	i := p.policy.StatementFor(ref)
 	if i < 0 {
-		return Task{}, &reason.Finding{Code: reason.ScopeNotCovered, Reason: fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", p.policy.Name, ref.Name())}
+		return verification.Task{}, &reason.Finding{Code: reason.ScopeNotCovered, Reason: fmt.Sprintf("no statement of trust policy %q covers %s; add it to a statement's registryScopes", p.policy.Name, ref.Name())}
 	}
 	statement := p.policy.Statements[i]
 	if p.request.RequireDigest && ref.Digest == "" && statement.Level != trust.LevelSkip {
-		return Task{}, &reason.Finding{Code: reason.NotPinned, Reason: "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
+		return verification.Task{}, &reason.Finding{Code: reason.NotPinned, Reason: "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
 	}
 	if _, ok := p.revisions[i]; !ok {
 		p.revisions[i] = p.snapshot.Revision(p.policy, i)
 	}
-	return Task{
+	return verification.Task{
 		Ref:          ref,
 		Policy:       p.policy.Name,
 		Statement:    statement,
+		Stores:       p.snapshot.Stores,
 		Revision:     p.revisions[i],
 		Attestations: p.attestations(ref, spellings),
 	}, nil
 }
 
 // attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
-func (p *planner) attestations(ref image.Reference, spellings []string) []AttestationType {
+func (p *planner) attestations(ref image.Reference, spellings []string) []verification.AttestationType {
 	if len(p.request.Attestations) == 0 {
 		return nil
 	}

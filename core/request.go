@@ -3,7 +3,6 @@ package core
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // Request is a parsed body of POST /checkimages or /verify.
@@ -47,29 +47,7 @@ func (i Image) pinned(digest string) string {
 // AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
 type AttestationRule struct {
 	ImageReference string
-	Types          []AttestationType
-}
-
-// AttestationType demands that attestations of one artifact type meet conditions.
-type AttestationType struct {
-	Name       string     `json:"name"`       // artifact type, such as "sbom/cyclone-dx"
-	Select     Select     `json:"select"`     // which of several must meet the conditions
-	Conditions Conditions `json:"conditions"` // zero value: a trusted attestation is enough
-
-	identity string // see Identity; "" where it was not made yet
-}
-
-// Identity stands for all that is demanded, in few bytes: conditions may be as long as a body, and are demanded of as
-// many images. It is the same for the same demand only.
-func (t AttestationType) Identity() string {
-	if t.identity != "" {
-		return t.identity
-	}
-	text, err := json.Marshal(t)
-	if err != nil { // of conditions that were never JSON
-		text = fmt.Appendf(nil, "%#v", t)
-	}
-	return fmt.Sprintf("%x", sha256.Sum256(text))
+	Types          []verification.AttestationType
 }
 
 // Weight is what stays of a request while it is worked on, bytes: its images and what is demanded of them.
@@ -88,22 +66,6 @@ func (r Request) Weight() int {
 	}
 	return weight
 }
-
-// Select says which of several trusted attestations of one type must meet the conditions.
-type Select string
-
-// The ways to select. SelectAll is what an absent field means.
-const (
-	SelectAll    Select = "all"
-	SelectLatest Select = "latest"
-	SelectAny    Select = "any"
-)
-
-// Conditions and Condition are those that attestations have to meet.
-type (
-	Conditions = condition.Conditions
-	Condition  = condition.Condition
-)
 
 // RequestError says which field of a request is wrong, and what to do.
 type RequestError struct {
@@ -139,8 +101,8 @@ type body struct {
 }
 
 type attestation struct {
-	ImageReference string            `json:"imageReference"`
-	Type           []AttestationType `json:"type"`
+	ImageReference string                         `json:"imageReference"`
+	Type           []verification.AttestationType `json:"type"`
 }
 
 // imageInfo is an entry of Kyverno's {{images}} variable.
@@ -462,7 +424,7 @@ func parseAttestations(entries []attestation, reader *image.Patterns) ([]Attesta
 		}
 		types := slices.Clone(entry.Type)
 		for j := range types {
-			if err := types[j].normalise(fmt.Sprintf("%s.type[%d]", field, j)); err != nil {
+			if err := normalise(&types[j], fmt.Sprintf("%s.type[%d]", field, j)); err != nil {
 				return nil, err
 			}
 		}
@@ -471,7 +433,8 @@ func parseAttestations(entries []attestation, reader *image.Patterns) ([]Attesta
 	return rules, nil
 }
 
-func (t *AttestationType) normalise(field string) error {
+// normalise checks a demand and writes out what it leaves out.
+func normalise(t *verification.AttestationType, field string) error {
 	if t.Name == "" {
 		return invalid(field+".name", "is empty; name the attestation's artifact type")
 	}
@@ -480,15 +443,15 @@ func (t *AttestationType) normalise(field string) error {
 	}
 	switch t.Select {
 	case "":
-		t.Select = SelectAll
-	case SelectAll, SelectLatest, SelectAny:
+		t.Select = verification.SelectAll
+	case verification.SelectAll, verification.SelectLatest, verification.SelectAny:
 	default:
 		return invalid(field+".select", "is %q; use all, latest or any", t.Select)
 	}
 	if err := t.Conditions.Normalise(); err != nil {
 		return invalid(field+".conditions"+err.Field, "%s", err.Text)
 	}
-	t.identity = t.Identity()
+	*t = t.Identified()
 	return nil
 }
 

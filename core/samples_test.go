@@ -12,6 +12,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // TestSamplesJudgeRealDocuments runs each sample of a policy's attestations against documents as the tools write
@@ -120,11 +121,12 @@ func judge(t *testing.T, attestations any, document []byte, now time.Time) Resul
 	if err != nil {
 		t.Fatal(err)
 	}
-	trusted := SignatureFact{Verified: true, Signer: "CN=Acme"}
-	fact := Fact{Digest: "sha256:" + strings.Repeat("1", 64), Signature: trusted}
-	for range plan.Tasks[0].Attestations {
-		attestation := AttestationFact{Digest: "sha256:" + strings.Repeat("2", 64), Signature: trusted, Payload: document}
-		fact.Attestations = append(fact.Attestations, AttestationsFact{Candidates: []AttestationFact{attestation}})
+	trusted := verification.SignatureFact{Verified: true, Signer: "CN=Acme"}
+	fact := verification.Fact{Digest: "sha256:" + strings.Repeat("1", 64), Signature: trusted}
+	for _, demand := range plan.Tasks[0].Attestations {
+		evaluation := verification.Evaluate(demand, document, now, nil)
+		attestation := verification.AttestationFact{Digest: "sha256:" + strings.Repeat("2", 64), Signature: trusted, Evaluation: &evaluation}
+		fact.Attestations = append(fact.Attestations, verification.AttestationsFact{Candidates: []verification.AttestationFact{attestation}})
 	}
-	return Decide(plan, []Fact{fact}, now).Results[0]
+	return Decide(plan, []verification.Fact{fact}, now).Results[0]
 }

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // manyContainers is a Pod with n containers.
@@ -62,7 +64,7 @@ func TestLargestRequestEnds(t *testing.T) {
 // TestImagesShareTheirDemands holds that what a request demands is not copied for every image of it.
 func TestImagesShareTheirDemands(t *testing.T) {
 	request := core.Request{Attestations: []core.AttestationRule{
-		{ImageReference: "*", Types: make([]core.AttestationType, 50)}, {ImageReference: "*/other:*", Types: make([]core.AttestationType, 50)},
+		{ImageReference: "*", Types: make([]verification.AttestationType, 50)}, {ImageReference: "*/other:*", Types: make([]verification.AttestationType, 50)},
 	}}
 	const n = 20000
 	for i := range n {
@@ -134,15 +136,25 @@ func BenchmarkPlanAndDecide(b *testing.B) {
 // TestOutcomesWeighWhatTheyTell, since that is how what is kept of them is bounded.
 func TestOutcomesWeighWhatTheyTell(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
-	heavy := core.SignatureFact{Rejected: []reason.Finding{{Reason: long}}}
+	reasoned := &reason.Finding{Reason: long}
+	heavy := verification.SignatureFact{Rejected: []reason.Finding{*reasoned}}
+	attested := func(candidate verification.AttestationFact) int {
+		return verification.Fact{Attestations: []verification.AttestationsFact{{Candidates: []verification.AttestationFact{candidate}}}}.Weight()
+	}
 	tests := map[string]int{
-		"a signer with a long name":        core.SignatureFact{Signer: long}.Weight(),
-		"a long warning":                   core.SignatureFact{Logged: []string{long}}.Weight(),
-		"a long reason":                    heavy.Weight(),
-		"a payload":                        core.AttestationsFact{Candidates: []core.AttestationFact{{Payload: []byte(long)}}}.Weight(),
-		"a candidate with a long reason":   core.AttestationsFact{Candidates: []core.AttestationFact{{Signature: heavy}}}.Weight(),
-		"a long reason, settled":           core.AttestationsFact{Settled: &core.Settlement{Finding: &reason.Finding{Reason: long}}}.Weight(),
-		"a long warning of an attestation": core.AttestationsFact{Settled: &core.Settlement{Logged: []string{long}}}.Weight(),
+		"a signer with a long name":             verification.Fact{Signature: verification.SignatureFact{Signer: long}}.Weight(),
+		"a long warning":                        verification.Fact{Signature: verification.SignatureFact{Warnings: []string{long}}}.Weight(),
+		"a long reason":                         verification.Fact{Signature: heavy}.Weight(),
+		"a list that failed with a long reason": verification.Fact{Attestations: []verification.AttestationsFact{{Failure: reasoned}}}.Weight(),
+		"a candidate with a long reason":        attested(verification.AttestationFact{Signature: heavy}),
+		"a candidate that is not applicable":    attested(verification.AttestationFact{NotApplicable: reasoned}),
+		"a candidate that is missing":           attested(verification.AttestationFact{Missing: reasoned}),
+		"a candidate without a document":        attested(verification.AttestationFact{Unusable: reasoned}),
+		"a long reason of a condition":          attested(verification.AttestationFact{Evaluation: &verification.Evaluation{Finding: reasoned}}),
+		"a long warning of an attestation":      attested(verification.AttestationFact{Signature: verification.SignatureFact{Warnings: []string{long}}}),
+		"a certificate":                         verification.Answer{Signature: verification.Report{Chain: []*x509.Certificate{{Raw: make([]byte, len(long)/3+1)}}}}.Weight(),
+		"a check with a long problem":           verification.Answer{Signature: verification.Report{Checks: []verification.CheckReport{{Problem: long}}}}.Weight(),
+		"an attribute with a long name":         verification.Answer{Signature: verification.Report{Attributes: []verification.Attribute{{Name: long}}}}.Weight(),
 	}
 	for sentence, weight := range tests {
 		if weight < len(long) || weight > len(long)+1000 {
@@ -153,12 +165,12 @@ func TestOutcomesWeighWhatTheyTell(t *testing.T) {
 
 // TestIdentitiesStandForDemands: the same for the same demand only, and short.
 func TestIdentitiesStandForDemands(t *testing.T) {
-	conditions := func(value string) core.Conditions {
-		return core.Conditions{All: []core.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte(value)}}}
+	conditions := func(value string) condition.Conditions {
+		return condition.Conditions{All: []condition.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte(value)}}}
 	}
-	demands := []core.AttestationType{
-		{}, {Name: "a"}, {Name: "a", Select: core.SelectAny}, {Name: "a", Conditions: conditions("1")}, {Name: "a", Conditions: conditions("2")},
-		{Name: "a", Conditions: core.Conditions{Any: conditions("1").All}}, {Name: "a", Conditions: conditions("{")}, {Name: "a", Conditions: conditions("{{")},
+	demands := []verification.AttestationType{
+		{}, {Name: "a"}, {Name: "a", Select: verification.SelectAny}, {Name: "a", Conditions: conditions("1")}, {Name: "a", Conditions: conditions("2")},
+		{Name: "a", Conditions: condition.Conditions{Any: conditions("1").All}}, {Name: "a", Conditions: conditions("{")}, {Name: "a", Conditions: conditions("{{")},
 		{Name: "a", Conditions: conditions(`"` + strings.Repeat("x", 1<<20) + `"`)},
 	}
 	known := map[string]int{}
@@ -169,11 +181,11 @@ func TestIdentitiesStandForDemands(t *testing.T) {
 		}
 		known[identity] = i
 	}
-	parsed, err := core.ParseRequest([]byte(`{"images":{"containers":{"web":{` + imageFields + `}}},"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{` + condition + `}]}}]}]}`))
+	parsed, err := core.ParseRequest([]byte(`{"images":{"containers":{"web":{` + imageFields + `}}},"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{` + conditionField + `}]}}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := core.AttestationType{Name: "a", Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte("1")}}}}
+	made := verification.AttestationType{Name: "a", Select: verification.SelectAll, Conditions: condition.Conditions{All: []condition.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte("1")}}}}
 	if got := parsed.Attestations[0].Types[0].Identity(); got != made.Identity() {
 		t.Errorf("a parsed demand has the identity %s, and the same one that was made %s", got, made.Identity())
 	}

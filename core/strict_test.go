@@ -39,7 +39,7 @@ func manyEntries(n int) string {
 	return strings.Join(entries, ",")
 }
 
-const condition = `"key":"{{ a }}","operator":"Equals","value":1`
+const conditionField = `"key":"{{ a }}","operator":"Equals","value":1`
 
 // TestParseRequestRefuses demands of each wrong body a refusal that names the field.
 func TestParseRequestRefuses(t *testing.T) {
@@ -75,12 +75,12 @@ func TestParseRequestRefuses(t *testing.T) {
 		"an unknown field of a rule":            {withField(`"attestations":[{"imageReference":"*","types":[]}]`), "attestations[0].types", "not a field"},
 		"an unknown field of a type":            {withType(`"name":"sbom","condition":{}`), "attestations[0].type[0].condition", "not a field"},
 		"an unknown field of conditions":        {withType(`"name":"sbom","conditions":{"al":[]}`), "attestations[0].type[0].conditions.al", "not a field"},
-		"an unknown field of a condition":       {withCondition(condition + `,"mesage":"x"`), "attestations[0].type[0].conditions.all[0].mesage", "not a field"},
+		"an unknown field of a condition":       {withCondition(conditionField + `,"mesage":"x"`), "attestations[0].type[0].conditions.all[0].mesage", "not a field"},
 		"a doubled field":                       {withField(`"trustPolicy":"a","trustPolicy":"b"`), "trustPolicy", "twice"},
 		"a doubled container":                   {`{"images":{"containers":{"web":{` + imageFields + `},"web":{` + imageFields + `}}}}`, "images.containers.web", "twice"},
 		"a doubled field of an image":           {withImage(imageFields + `,"reference":"ghcr.io/acme/evil:v1"`), "images.containers.web.reference", "twice"},
 		"a doubled field inside of the object":  {withPod(`"containers":[{"image":"a","image":"b"}]`), "object.spec.containers[0].image", "twice"},
-		"a doubled list of conditions":          {withType(`"name":"sbom","conditions":{"all":[{` + condition + `}],"all":[{` + condition + `}]}`), "attestations[0].type[0].conditions.all", "twice"},
+		"a doubled list of conditions":          {withType(`"name":"sbom","conditions":{"all":[{` + conditionField + `}],"all":[{` + conditionField + `}]}`), "attestations[0].type[0].conditions.all", "twice"},
 		"a doubled field under an escaped name": {withField(`"trustPolicy":"a","trust\u0050olicy":"b"`), "trustPolicy", "twice"},
 
 		"images that are null":                  {`{"images":null}`, "images", "is null"},
@@ -121,7 +121,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"patterns that are text":                  {withField(`"imageReferences":"*"`), "", "imageReferences: holds a JSON string"},
 		"attestations that are an object":         {withField(`"attestations":{}`), "", "attestations: holds a JSON object"},
 		"types that are an object":                {withField(`"attestations":[{"imageReference":"*","type":{}}]`), "", "attestations.type: holds a JSON object"},
-		"conditions that are a list":              {withType(`"name":"sbom","conditions":[{` + condition + `}]`), "", "conditions: holds a JSON array"},
+		"conditions that are a list":              {withType(`"name":"sbom","conditions":[{` + conditionField + `}]`), "", "conditions: holds a JSON array"},
 		"a condition that is text":                {withType(`"name":"sbom","conditions":{"all":["{{ a }} == 1"]}`), "", "all: holds a JSON string"},
 		"an operator that is a number":            {withCondition(`"key":"a","operator":1`), "", "operator: holds a JSON number"},
 		"attestations that are null":              {withField(`"attestations":null`), "attestations", "null"},
@@ -153,17 +153,17 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a rule without a pattern":                {withField(`"attestations":[{"type":[{"name":"sbom"}]}]`), "attestations[0].imageReference", "empty"},
 		"a rule without types":                    {withField(`"attestations":[{"imageReference":"*"}]`), "attestations[0].type", "empty"},
 		"a rule with an empty list of types":      {withField(`"attestations":[{"imageReference":"*","type":[]}]`), "attestations[0].type", "empty"},
-		"a type without a name":                   {withType(`"conditions":{"all":[{` + condition + `}]}`), "attestations[0].type[0].name", "empty"},
+		"a type without a name":                   {withType(`"conditions":{"all":[{` + conditionField + `}]}`), "attestations[0].type[0].name", "empty"},
 		"an unknown way to select":                {withType(`"name":"sbom","select":"newest"`), "attestations[0].type[0].select", "newest"},
 		"any without conditions":                  {withType(`"name":"sbom","conditions":{"any":[]}`), "attestations[0].type[0].conditions.any", "empty"},
 		"all without conditions":                  {withType(`"name":"sbom","conditions":{"all":[]}`), "attestations[0].type[0].conditions.all", "empty"},
-		"an empty any beside a filled all":        {withType(`"name":"sbom","conditions":{"any":[],"all":[{` + condition + `}]}`), "attestations[0].type[0].conditions.any", "empty"},
+		"an empty any beside a filled all":        {withType(`"name":"sbom","conditions":{"any":[],"all":[{` + conditionField + `}]}`), "attestations[0].type[0].conditions.any", "empty"},
 		"an unknown operator":                     {withCondition(`"key":"a","operator":"Is"`), "attestations[0].type[0].conditions.all[0].operator", `"Is"`},
 		"a condition without an operator":         {withCondition(`"key":"a"`), "attestations[0].type[0].conditions.all[0].operator", "Equals"},
 		"a condition without a key":               {withCondition(`"operator":"Equals","value":1`), "attestations[0].type[0].conditions.all[0].key", "empty"},
 		"a condition with an empty key":           {withCondition(`"key":"","operator":"Equals"`), "attestations[0].type[0].conditions.all[0].key", "empty"},
 		"a condition with a null key":             {withCondition(`"key": null ,"operator":"Equals"`), "attestations[0].type[0].conditions.all[0].key", "empty"},
-		"a wrong condition under any":             {withType(`"name":"sbom","conditions":{"any":[{` + condition + `},{"operator":"Equals"}]}`), "attestations[0].type[0].conditions.any[1].key", "empty"},
+		"a wrong condition under any":             {withType(`"name":"sbom","conditions":{"any":[{` + conditionField + `},{"operator":"Equals"}]}`), "attestations[0].type[0].conditions.any[1].key", "empty"},
 		"an image without a reference or a path":  {withImage(`"jsonPointer":"/a"`), "images.containers.web.reference", "empty"},
 		"a reference that no runtime pulls":       {withImage(`"reference":"ghcr.io/Acme/app","jsonPointer":"/a"`), "images.containers.web.reference", "not an image reference"},
 		"a registry that capitals alone make one": {withImage(`"reference":"ACME/app:v1","jsonPointer":"/a"`), "images.containers.web.reference", "capitals"},

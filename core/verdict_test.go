@@ -11,18 +11,19 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // failing is a verdict on images, each with a reason of its own making.
 func failing(n int, body string, text func(i int) string) core.Verdict {
 	plan := core.Plan{}
-	var facts []core.Fact
+	var facts []verification.Fact
 	for i := range n {
 		ref := image.Reference{Registry: "ghcr.io", Repository: "acme/app", Tag: "v1"}
 		container := core.Image{Kind: "container", Name: fmt.Sprint("c", i), Pointer: image.Pointer("/spec/containers").Index(i).Field("image"), Written: body, Ref: ref}
 		plan.Images = append(plan.Images, core.PlannedImage{Image: container, Task: i})
-		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref})
-		facts = append(facts, core.Fact{Failure: &reason.Finding{Code: reason.NoSignature, Reason: text(i)}})
+		plan.Tasks = append(plan.Tasks, verification.Task{Ref: ref})
+		facts = append(facts, verification.Fact{Failure: &reason.Finding{Code: reason.NoSignature, Reason: text(i)}})
 	}
 	return core.Decide(plan, facts, time.Time{})
 }
@@ -66,7 +67,7 @@ func TestTheMessageIsBounded(t *testing.T) {
 func TestTheAnswerIsBounded(t *testing.T) {
 	written := "ghcr.io/acme/" + strings.Repeat("a", 240) + ":" + strings.Repeat("t", 128)
 	plan, request := core.Plan{}, 0
-	var facts []core.Fact
+	var facts []verification.Fact
 	for i := range 1000 {
 		ref, err := image.Parse(written)
 		if err != nil {
@@ -75,11 +76,11 @@ func TestTheAnswerIsBounded(t *testing.T) {
 		container := core.Image{Kind: "container", Name: strings.Repeat("n", 255), Pointer: image.Pointer("/spec/containers").Index(i).Field("image"), Written: written, Ref: ref}
 		request += len(written) + len(container.Name) + len(`{"name":"","image":""},`)
 		plan.Images = append(plan.Images, core.PlannedImage{Image: container, Task: i})
-		plan.Tasks = append(plan.Tasks, core.Task{Ref: ref, Statement: trust.Statement{Level: "audit"}})
-		fact := core.Fact{Digest: "sha256:" + strings.Repeat("a", 64), Logged: []string{fmt.Sprint(i, strings.Repeat("l", 100000)), "more", "more"}}
-		fact.Signature = core.SignatureFact{Verified: true, Signer: strings.Repeat("s", 100000)}
+		plan.Tasks = append(plan.Tasks, verification.Task{Ref: ref, Statement: trust.Statement{Level: "audit"}})
+		fact := verification.Fact{Digest: "sha256:" + strings.Repeat("a", 64), Warnings: []string{fmt.Sprint(i, strings.Repeat("l", 100000)), "more", "more"}}
+		fact.Signature = verification.SignatureFact{Verified: true, Signer: strings.Repeat("s", 100000)}
 		if i%2 == 0 {
-			fact.Signature = core.SignatureFact{Rejected: []reason.Finding{{Code: reason.SignatureInvalid, Reason: fmt.Sprint(i, strings.Repeat("r", 100000))}}}
+			fact.Signature = verification.SignatureFact{Rejected: []reason.Finding{{Code: reason.SignatureInvalid, Reason: fmt.Sprint(i, strings.Repeat("r", 100000))}}}
 		}
 		facts = append(facts, fact)
 	}
@@ -87,7 +88,7 @@ func TestTheAnswerIsBounded(t *testing.T) {
 	if bound := 3*request + 2<<20; err != nil || len(text) > bound {
 		t.Errorf("%d bytes, want at most %d: %v", len(text), bound, err)
 	}
-	if len(facts[1].Logged[0]) < 100000 {
+	if len(facts[1].Warnings[0]) < 100000 {
 		t.Error("the facts, which are kept, were changed")
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
@@ -255,7 +256,7 @@ func TestLargeDemandsStayOnlySoManyAtOnce(t *testing.T) {
 		const most = 1 << 20
 		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
 		admit := func(path, policy string, weight int) (func(), error) {
-			return d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []core.Task{{}}}, weight)
+			return d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
 		}
 		var leave []func()
 		for _, policy := range []string{"a", "a", "b", "b", "c", "d"} {

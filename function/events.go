@@ -111,7 +111,7 @@ func (e *events) take(w http.ResponseWriter, r *http.Request) error {
 // the event counts as not taken, so that it is sent again.
 func (e *events) apply(ctx context.Context, id string, change trust.Change) error {
 	snapshot, _ := e.trust.Snapshot()
-	e.outcomes.Drop(func(key cache.Key) bool { return key.Policy != "" && change.Affects(snapshot, key.Policy) })
+	e.outcomes.Drop(func(key cache.Key) bool { return key.Trust.Policy != "" && change.Affects(snapshot, key.Trust.Policy) })
 	e.renew()
 	if err := e.bump(ctx, id); err != nil {
 		return fmt.Errorf("the other replicas could not be told; send the event again: %w", err)

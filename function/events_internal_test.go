@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
@@ -62,7 +63,9 @@ func openOffice(t *testing.T) *office {
 	return o
 }
 
-func keyOf(policy string) cache.Key { return cache.Key{Kind: cache.Signature, Policy: policy} }
+func keyOf(policy string) cache.Key {
+	return cache.Key{Kind: verification.Signature, Trust: verification.Trust{Policy: policy}}
+}
 
 func (o *office) fill() {
 	for _, policy := range []string{"", "a", "b"} {

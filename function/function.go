@@ -148,9 +148,8 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 
 // planned is a request with what has to be found out for it, under the trust of a moment.
 type planned struct {
-	request  core.Request
-	plan     core.Plan
-	snapshot trust.Snapshot
+	request core.Request
+	plan    core.Plan
 }
 
 func (f *Function) understand(body []byte) (planned, error) {
@@ -158,37 +157,36 @@ func (f *Function) understand(body []byte) (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
-	plan, snapshot, err := f.plan(request)
-	return planned{request, plan, snapshot}, err
+	plan, err := f.plan(request)
+	return planned{request, plan}, err
 }
 
-// verdict gathers the facts for a request and decides.
+// verdict gathers the facts for a request and decides, both as of this moment.
 func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
-	facts := f.gatherer.Gather(ctx, asked.plan.Tasks, asked.snapshot)
-	verdict := core.Decide(asked.plan, facts, time.Now())
+	now := time.Now()
+	verdict := core.Decide(asked.plan, f.gatherer.Gather(ctx, asked.plan.Tasks, now), now)
 	f.prewarm.remember(asked.request, asked.plan.Policy, verdict)
 	return verdict
 }
 
 // plan plans a request under the trust of this moment.
-func (f *Function) plan(request core.Request) (core.Plan, trust.Snapshot, error) {
+func (f *Function) plan(request core.Request) (core.Plan, error) {
 	snapshot, loaded := f.trust.Snapshot()
 	if !loaded {
-		return core.Plan{}, trust.Snapshot{}, errNotLoaded
+		return core.Plan{}, errNotLoaded
 	}
-	plan, err := core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
-	return plan, snapshot, err
+	return core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
 }
 
 // warm gathers the facts for a request that nobody waits for: they are kept.
 func (f *Function) warm(ctx context.Context, request core.Request) {
-	plan, snapshot, err := f.plan(request)
+	plan, err := f.plan(request)
 	if err != nil {
 		return // whoever asks will be told
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()
-	f.gatherer.Gather(ctx, plan.Tasks, snapshot)
+	f.gatherer.Gather(ctx, plan.Tasks, time.Now())
 }
 
 // NewLogger makes the service's logger: JSON lines.

@@ -187,9 +187,13 @@ func TestALyingRegistryCannotSwapContent(t *testing.T) {
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
 		t.Errorf("swapped envelope: %+v", got)
 	}
+	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/v1"))
+	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Digest == digest {
+		t.Errorf("another digest for a tag: %+v", got)
+	}
 	pinned := strings.TrimSuffix(reference, ":v1") + "@" + digest
-	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/" + digest))
-	if got := b.verdict(t, pod(pinned)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
+	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/" + digest)) // which nobody asks for
+	if got := b.verdict(t, pod(pinned)).Results[0]; !got.Verified || got.Digest != digest || got.Op != "" {
 		t.Errorf("another digest for a digest: %+v", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
@@ -131,7 +132,7 @@ func (c *cacheCollector) Describe(to chan<- *prometheus.Desc) {
 func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
 	lookups, size, evicted := cacheDescriptions()
 	stats := c.outcomes.Stats()
-	for result, counts := range map[string]map[cache.Kind]int64{"hit": stats.Hits, "miss": stats.Misses, "shared": stats.Shared} {
+	for result, counts := range map[string]map[verification.Kind]int64{"hit": stats.Hits, "miss": stats.Misses, "shared": stats.Shared} {
 		for kind, n := range counts {
 			to <- prometheus.MustNewConstMetric(lookups, prometheus.CounterValue, float64(n), kind.String(), result)
 		}

@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // TestPrewarmForgetsWhatIsTooLong for all to be remembered, and remembers what came last.
@@ -19,8 +21,8 @@ func TestPrewarmForgetsWhatIsTooLong(t *testing.T) {
 	}
 	const asked = 40
 	for i := range asked {
-		p.remember(core.Request{Attestations: []core.AttestationRule{{ImageReference: "nobody/*", Types: []core.AttestationType{{
-			Name: "sbom", Conditions: core.Conditions{All: []core.Condition{{Key: long, Operator: "Equals", Value: long}}},
+		p.remember(core.Request{Attestations: []core.AttestationRule{{ImageReference: "nobody/*", Types: []verification.AttestationType{{
+			Name: "sbom", Conditions: condition.Conditions{All: []condition.Condition{{Key: long, Operator: "Equals", Value: long}}},
 		}}}}}, "acme", core.Verdict{Results: []core.Result{{Code: reason.Verified, Image: fmt.Sprintf("ghcr.io/acme/app%d:v1", i)}}})
 	}
 	bytes := 0

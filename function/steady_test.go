@@ -77,7 +77,7 @@ func TestLoadIsShed(t *testing.T) {
 		t.Errorf("what is kept: %d %s", answer.status, answer.text)
 	}
 	if text := b.metrics(t); !strings.Contains(text, "kyverno_notation_venafi_verifications_refused_total 1\n") ||
-		!strings.Contains(text, `kyverno_notation_venafi_cache_lookups_total{kind="signature",result="hit"} 1`) {
+		!strings.Contains(text, `kyverno_notation_venafi_cache_lookups_total{kind="outcome",result="hit"} 1`) {
 		t.Errorf("metrics:\n%s", text)
 	}
 	release()

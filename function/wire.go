@@ -11,6 +11,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
@@ -84,15 +85,18 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	}
 	outcomes := newCache(settings)
 	gatherer, err := verify.New(client, plugins, outcomes, verify.Options{
-		MaxParallel:          settings.MaxParallel,
-		MaxSignatureAttempts: settings.MaxSignatureAttempts,
-		Keep:                 time.Duration(settings.CacheTTL) * time.Second,
-		KeepTags:             time.Duration(settings.TagCacheTTL) * time.Second,
-		StaleTags:            settings.StaleTags,
-		MaxVerifications:     settings.MaxVerifications,
-		MaxQueued:            settings.MaxQueued,
-		Egress:               egress.Rule{AllowLoopback: settings.AllowLoopback},
-		PluginsEvery:         pluginsInterval,
+		Limits: verification.Limits{
+			MaxReferrers:         settings.MaxReferrers,
+			MaxSignatureAttempts: settings.MaxSignatureAttempts,
+			Keep:                 time.Duration(settings.CacheTTL) * time.Second,
+			KeepTags:             time.Duration(settings.TagCacheTTL) * time.Second,
+		},
+		MaxParallel:      settings.MaxParallel,
+		StaleTags:        settings.StaleTags,
+		MaxVerifications: settings.MaxVerifications,
+		MaxQueued:        settings.MaxQueued,
+		Egress:           egress.Rule{AllowLoopback: settings.AllowLoopback},
+		PluginsEvery:     pluginsInterval,
 	})
 	if err != nil {
 		outcomes.Close()

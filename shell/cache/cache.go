@@ -2,7 +2,7 @@
 // its key, so that a change of trust makes what was found out before unreachable, and an outcome that was begun
 // before the change cannot be taken for one of after it. Concurrent requests for one key do the work once.
 //
-//	fact := cache.Do(ctx, c, key, func(ctx context.Context) (core.SignatureFact, cache.Keep) {
+//	fact := cache.Do(ctx, c, key, func(ctx context.Context) (verification.SignatureFact, cache.Keep) {
 //		fact := verify(ctx)
 //		return fact, cache.Keep{For: time.Hour, Until: fact.ValidUntil}
 //	})
@@ -15,35 +15,12 @@ import (
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// Key says what was found out, and of what it depends. Fields that do not matter to a kind are "".
-type Key struct {
-	Kind       Kind
-	Repository string // registry and repository, since the same digest may be signed in one and not in another
-	Subject    string // a tag, or the digest of a manifest
-	Policy     string // name of the trust policy, which outcomes mention
-	Revision   string // of the trust policy statement and its trust stores
-	Plugins    string // of the installed plugins and their configuration
-	Demand     string // what else the outcome answers to, such as an attestation type and its conditions
-}
-
-// Kind is what a key's outcome is.
-type Kind int
-
-// The kinds.
-const (
-	Resolution  Kind = iota // of a tag or digest
-	Known                   // the last resolution of a tag, for when its registry is down
-	Signature               // of an image
-	Attestation             // of one type
-	kinds
-)
-
-// String is the kind as a metric's label has it.
-func (k Kind) String() string {
-	return [kinds]string{"resolution", "known", "signature", "attestation"}[k]
-}
+// Key says what was looked up, and with that on what the answer depends.
+type Key = verification.Lookup
 
 // Keep says how long an outcome may be kept. The zero value does not keep it.
 type Keep struct {
@@ -77,7 +54,7 @@ type Cache struct {
 	flights map[Key]*flight
 	flushes uint64 // work that was begun before a flush is not kept after it
 
-	counts [kinds]counts
+	counts [verification.Kinds]counts
 }
 
 // outcome is what is kept. Its times are read from the wall clock, which may jump: outside of them it does not count.
@@ -92,9 +69,9 @@ type counts struct{ hits, misses, shared atomic.Int64 }
 
 // Stats are counts since the start, by kind, and what is kept now.
 type Stats struct {
-	Hits, Misses, Shared map[Kind]int64 // answered from the cache; by work; by work that was under way already
-	Size                 int            // outcomes that are kept
-	Evicted              int64          // outcomes that are kept no more: for want of room, or because they expired
+	Hits, Misses, Shared map[verification.Kind]int64 // answered from the cache; by work; by work that was under way already
+	Size                 int                         // outcomes that are kept
+	Evicted              int64                       // outcomes that are kept no more: for want of room, or because they expired
 }
 
 // New makes a cache.
@@ -171,8 +148,8 @@ func (c *Cache) Flush() { c.Drop(func(Key) bool { return true }) }
 
 // Stats gives counts.
 func (c *Cache) Stats() Stats {
-	stats := Stats{Hits: map[Kind]int64{}, Misses: map[Kind]int64{}, Shared: map[Kind]int64{}}
-	for kind := range kinds {
+	stats := Stats{Hits: map[verification.Kind]int64{}, Misses: map[verification.Kind]int64{}, Shared: map[verification.Kind]int64{}}
+	for kind := range verification.Kinds {
 		n := &c.counts[kind]
 		stats.Hits[kind], stats.Misses[kind], stats.Shared[kind] = n.hits.Load(), n.misses.Load(), n.shared.Load()
 	}

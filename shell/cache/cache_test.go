@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 )
 
@@ -36,7 +37,7 @@ func open(t *testing.T, options cache.Options) *cache.Cache {
 	return c
 }
 
-func key(subject string) cache.Key { return cache.Key{Kind: cache.Signature, Subject: subject} }
+func key(subject string) cache.Key { return cache.Key{Kind: verification.Signature, Subject: subject} }
 
 // ask gives whether the outcome was worked out anew, which it is to be kept as told.
 func ask(t *testing.T, c *cache.Cache, subject string, keep cache.Keep) (worked bool) {
@@ -188,7 +189,10 @@ func TestSharing(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, func() bool { s := c.Stats(); return s.Misses[cache.Signature]+s.Shared[cache.Signature] == 100 })
+	eventually(t, func() bool {
+		s := c.Stats()
+		return s.Misses[verification.Signature]+s.Shared[verification.Signature] == 100
+	})
 	close(release)
 	callers.Wait()
 	if worked.Load() != 1 {
@@ -231,7 +235,7 @@ func TestGivingUp(t *testing.T) {
 		value, _ := cache.Do(t.Context(), c, key("x"), work)
 		other <- value
 	}()
-	eventually(t, func() bool { return c.Stats().Shared[cache.Signature] == 1 })
+	eventually(t, func() bool { return c.Stats().Shared[verification.Signature] == 1 })
 	giveUp()
 	if <-gone {
 		t.Error("a caller that gave up got an outcome")
@@ -273,7 +277,7 @@ func TestNothingBeginsPastTheEnd(t *testing.T) {
 					t.Error("it got an outcome")
 				}
 			}
-			if misses := c.Stats().Misses[cache.Signature]; misses != 1 { // that of the one who asked in time
+			if misses := c.Stats().Misses[verification.Signature]; misses != 1 { // that of the one who asked in time
 				t.Errorf("work began %d times", misses)
 			}
 			if value, ok := cache.Do(ctx, c, key("kept"), func(context.Context) (string, cache.Keep) { return "anew", cache.Keep{} }); !ok || value != "outcome of kept" {

@@ -24,10 +24,9 @@ import (
 
 // Bounds on answers.
 const (
-	maxManifest    = 4 << 20   // bytes, as the distribution specification recommends
-	maxEnvelope    = 512 << 10 // bytes; those of signers have some thousands
-	maxExplanation = 8 << 10   // bytes of an error that are read
-	maxPacked      = 1 << 16   // bytes by which a packed answer may be longer than what is in it
+	maxManifest    = 4 << 20 // bytes, as the distribution specification recommends
+	maxExplanation = 8 << 10 // bytes of an error that are read
+	maxPacked      = 1 << 16 // bytes by which a packed answer may be longer than what is in it
 
 	// maxElements bounds the lists, objects and commas of a JSON document, and with them its elements: in four megabytes
 	// there is room for a million empty descriptors, each of which costs a hundred bytes of memory, and time that nothing

@@ -40,8 +40,8 @@ func resolve(ctx context.Context, r *Repository) error {
 	return err
 }
 
-func envelope(ctx context.Context, r *Repository) error {
-	_, _, err := r.Envelope(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.cncf.notary.signature", Digest: digest.FromString("x"), Size: 1})
+func manifest(ctx context.Context, r *Repository) error {
+	_, _, err := r.Manifest(ctx, digest.FromString("x"))
 	return err
 }
 
@@ -109,11 +109,11 @@ func TestFailures(t *testing.T) {
 		"a storage that hangs up":                            {redirected(hangUp), blob, reason.RegistryUnavailable, "/storage", false},
 		"a storage that has another size":                    {redirected(answering(200, "too much")), blob, reason.RegistryInvalid, "other content", false},
 		"a redirect to nowhere":                              {badLocation, blob, reason.RegistryUnavailable, "Location", false},
-		"a signature manifest that is listed and not there":  {answering(404, ""), envelope, reason.RegistryInvalid, "not in the registry", true},
+		"a signature manifest that is listed and not there":  {answering(404, ""), manifest, reason.RegistryInvalid, "not in the registry", true},
 		"a digest header that is no digest":                  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Docker-Content-Digest", "sha256:no") }, resolve, reason.RegistryInvalid, "cannot be used", false},
 		"a manifest without media type, length and digest":   {answering(200, ""), resolve, reason.RegistryInvalid, "cannot be used", false},
 		"content that is not that of its digest":             {answering(200, "y"), blob, reason.RegistryInvalid, "cannot be used", false},
-		"a signature manifest that is not JSON":              {answeringManifest("x"), envelope, reason.RegistryInvalid, "not JSON", true},
+		"a signature manifest that is not JSON":              {answeringManifest("x"), manifest, reason.RegistryInvalid, "not JSON", true},
 		"a status that is none of the specification":         {answering(418, ""), resolve, reason.RegistryUnavailable, "418", false},
 		"an endless explanation, of which the start is told": {answering(403, `{"errors":[{"code":"DENIED","message":"`+strings.Repeat("no ", 2000)+`"}]}`), blob, reason.RegistryUnauthorized, "no no", false},
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	notation "github.com/notaryproject/notation-go/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 
@@ -104,7 +105,7 @@ func (s *shelf) read(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	signatures, limited, err := repository.Signatures(ctx, resolved)
+	signatures, limited, err := repository.Referrers(ctx, resolved.Digest, notation.ArtifactTypeNotation)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,11 @@ func (s *shelf) read(ctx context.Context, name string) error {
 		return errors.New("there is no signature")
 	}
 	for _, signature := range signatures {
-		if _, _, err := repository.Envelope(ctx, signature); err != nil && !errors.Is(err, ErrNoSignature) {
+		manifest, _, err := repository.Manifest(ctx, signature.Digest)
+		if err != nil {
+			return err
+		}
+		if _, err := repository.Blob(ctx, manifest.Layers[0], 1<<20); err != nil {
 			return err
 		}
 	}

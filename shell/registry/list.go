@@ -18,12 +18,15 @@ import (
 const (
 	minPages  = 50
 	maxBarren = 10 // that bring nothing new
+
+	// maxAllTypes bounds the entries of a list of all types, which stay in memory until an image is verified.
+	maxAllTypes = 1000
 )
 
-// referrerList is what was found of the referrers of one artifact type.
+// referrerList is what was found of the referrers of an artifact type.
 type referrerList struct {
-	artifactType string
-	most         int // of the type that are looked at
+	artifactType string // "" for all types, and then only of the first page
+	most         int    // of the type that are looked at
 	found        []ocispec.Descriptor
 	seen         map[digest.Digest]bool // of any type; at most maxElements
 	truncated    bool                   // there are more, or more than can be read
@@ -39,8 +42,10 @@ func (l *referrerList) add(page []entry) (fresh bool) {
 		}
 		fresh = fresh || !l.seen[e.Digest]
 		l.seen[e.Digest] = true
-		listed := slices.ContainsFunc(l.found, func(d ocispec.Descriptor) bool { return d.Digest == e.Digest })
-		if listed || e.ArtifactType != l.artifactType && !untold(e.ArtifactType) {
+		listed := slices.ContainsFunc(l.found, func(d ocispec.Descriptor) bool {
+			return d.Digest == e.Digest && (l.artifactType != "" || d.ArtifactType == e.ArtifactType)
+		})
+		if listed || l.artifactType != "" && e.ArtifactType != l.artifactType && !Unspecific(e.ArtifactType) {
 			continue
 		}
 		if len(l.found) == l.most {
@@ -52,9 +57,9 @@ func (l *referrerList) add(page []entry) (fresh bool) {
 	return fresh
 }
 
-// untold tells that the artifact type that a list has for an entry says nothing of the artifact: there is none, or the
+// Unspecific tells that the artifact type that a list has for an entry says nothing of the artifact: there is none, or the
 // registry took it from a config that artifacts of all types have. Only its manifest will tell.
-func untold(artifactType string) bool {
+func Unspecific(artifactType string) bool {
 	switch artifactType {
 	case "", ocispec.MediaTypeEmptyJSON, ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
 		return true
@@ -68,24 +73,29 @@ func ArtifactType(manifest ocispec.Manifest) string {
 	return cmp.Or(manifest.ArtifactType, manifest.Config.MediaType)
 }
 
-// Referrers lists the manifests of an artifact type that refer to a subject, by the referrers API or, where a registry
+// Referrers lists the manifests of an artifact type that refer to a subject, or of all types where that is "", by the referrers API or, where a registry
 // has none, by the fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag
-// Schema"). The list is complete or it is an error; truncated tells that there are more than are looked at.
+// Schema"). The list is complete or it is an error; truncated tells that there are more than are looked at. Of a list of
+// all types that is the first page.
 //
 // The tag is kept by those who push, and may be left over from a time at which the registry had no such API. So it, or that
 // there is none, counts only where the API is found missing before and after it was read, unless that was found out lately:
 // one answer that goes wrong makes no old list the current one, and nothing that is signed look unsigned.
-func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) (found []ocispec.Descriptor, truncated bool, err error) {
-	if err := validate(subject.Digest); err != nil {
-		return nil, false, lie("its digest is %q: %v", subject.Digest, err)
+func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artifactType string) (found []ocispec.Descriptor, truncated bool, err error) {
+	if err := validate(subject); err != nil {
+		return nil, false, lie("its digest is %q: %v", subject, err)
 	}
 	reader, leave, err := r.enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	defer leave()
+	most := r.client.options.MaxReferrers
+	if artifactType == "" {
+		most = maxAllTypes
+	}
 	fresh := func() *referrerList {
-		return &referrerList{artifactType: artifactType, most: r.client.options.MaxReferrers, seen: map[digest.Digest]bool{}}
+		return &referrerList{artifactType: artifactType, most: most, seen: map[digest.Digest]bool{}}
 	}
 	list := fresh()
 	hasAPI, err := reader.listPages(ctx, subject, list)
@@ -112,8 +122,12 @@ func (r *Repository) Referrers(ctx context.Context, subject ocispec.Descriptor, 
 }
 
 // listPages reads the referrers API to its last page. It tells whether there is such an API.
-func (r *reader) listPages(ctx context.Context, subject ocispec.Descriptor, list *referrerList) (hasAPI bool, err error) {
-	page := r.url("referrers", subject.Digest.String(), url.Values{"artifactType": {list.artifactType}})
+func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *referrerList) (hasAPI bool, err error) {
+	query := url.Values{}
+	if list.artifactType != "" {
+		query.Set("artifactType", list.artifactType)
+	}
+	page := r.url("referrers", subject.String(), query)
 	asked, barren := map[string]bool{}, 0
 	for first := true; page != nil && !list.truncated; first = false {
 		if asked[page.String()] {
@@ -140,6 +154,7 @@ func (r *reader) listPages(ctx context.Context, subject ocispec.Descriptor, list
 		if barren > maxBarren {
 			return true, lie("its list has more than %d pages that bring nothing new", maxBarren)
 		}
+		list.truncated = list.truncated || list.artifactType == "" && next != nil
 		page = next
 	}
 	return true, nil
@@ -182,8 +197,8 @@ func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL
 
 // listTag reads the index under the fallback tag, if there is one. What is wrong with an index that was pushed is the
 // fault of who pushed it, not the registry's.
-func (r *reader) listTag(ctx context.Context, subject ocispec.Descriptor, list *referrerList) error {
-	tag := fmt.Sprintf("%s-%.64s", subject.Digest.Algorithm(), subject.Digest.Encoded()) // that of a long digest is cut
+func (r *reader) listTag(ctx context.Context, subject digest.Digest, list *referrerList) error {
+	tag := fmt.Sprintf("%s-%.64s", subject.Algorithm(), subject.Encoded()) // that of a long digest is cut
 	response, err := r.ask(ctx, http.MethodGet, r.url("manifests", tag, nil), ocispec.MediaTypeImageIndex)
 	if err != nil {
 		return err

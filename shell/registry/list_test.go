@@ -199,7 +199,7 @@ func TestReferrers(t *testing.T) {
 				}
 			}, Options{})
 			repository.client.options.MaxReferrers = 3
-			found, truncated, err := repository.Referrers(t.Context(), subject, sbom)
+			found, truncated, err := repository.Referrers(t.Context(), subject.Digest, sbom)
 			var failure *Error
 			if errors.As(err, &failure); err != nil && (failure == nil || failure.Code != test.code) || err == nil && test.code != "" {
 				t.Errorf("%v; want %q", err, test.code)
@@ -259,7 +259,7 @@ func TestOneWrongAnswerIsNoAnswer(t *testing.T) {
 	} {
 		wrong.Store(step.wrong)
 		asked.Store(0)
-		found, _, err := repository.Referrers(t.Context(), subject, sbom)
+		found, _, err := repository.Referrers(t.Context(), subject.Digest, sbom)
 		if err != nil || letters(found) != step.want || asked.Load() != step.asked {
 			t.Errorf("step %d: %q after %d requests, %v; want %q after %d", i, letters(found), asked.Load(), err, step.want, step.asked)
 		}
@@ -279,7 +279,7 @@ func TestOneWrongAnswerHidesNoSignature(t *testing.T) {
 	}, Options{})
 	for range 3 {
 		wrong.Store(1)
-		if found, _, err := repository.Referrers(t.Context(), subject, sbom); err != nil || letters(found) != "a" {
+		if found, _, err := repository.Referrers(t.Context(), subject.Digest, sbom); err != nil || letters(found) != "a" {
 			t.Errorf("found %q, %v", letters(found), err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestListsAreBounded(t *testing.T) {
 				}
 				page{header: next(`<?page=` + test.link(n) + `>; rel=next`), body: indexOf(others...)}.write(w)
 			}, Options{})
-			found, truncated, err := repository.Referrers(t.Context(), subject, sbom)
+			found, truncated, err := repository.Referrers(t.Context(), subject.Digest, sbom)
 			var failure *Error
 			if errors.As(err, &failure); failure == nil != (test.code == "") || failure != nil && failure.Code != test.code {
 				t.Errorf("%.200v; want %q", err, test.code)
@@ -331,7 +331,7 @@ func TestTheFallbackTag(t *testing.T) {
 			asked = append(asked, r.URL.Path)
 			http.NotFound(w, r)
 		}, Options{})
-		if _, _, err := repository.Referrers(t.Context(), ocispec.Descriptor{Digest: algorithm.FromString("x")}, sbom); err != nil {
+		if _, _, err := repository.Referrers(t.Context(), algorithm.FromString("x"), sbom); err != nil {
 			t.Fatal(err)
 		}
 		if got := asked[1]; got != "/v2/acme/app/manifests/"+want {

@@ -71,7 +71,7 @@ func TestRealRegistries(t *testing.T) {
 					t.Errorf("%+v: %+v, %v; want %+v", ref, got, err, pushed)
 				}
 			}
-			found, truncated, err := repository.Referrers(t.Context(), pushed, sbom)
+			found, truncated, err := repository.Referrers(t.Context(), pushed.Digest, sbom)
 			for _, d := range found {
 				manifest, fetched, err := repository.Manifest(t.Context(), d.Digest)
 				if err != nil || !want[d.Digest] && manifest.ArtifactType == sbom || fetched.Size != d.Size || fetched.MediaType != d.MediaType {
@@ -152,7 +152,7 @@ func (r *Repository) absentOf(ctx context.Context) map[string]error {
 	if _, _, err := r.Manifest(ctx, nothing); !errors.Is(err, ErrAbsent) {
 		wrong["a manifest that is not there"] = fmt.Errorf("got %v", err)
 	}
-	if found, truncated, err := r.Referrers(ctx, ocispec.Descriptor{Digest: nothing}, sbom); len(found) > 0 || truncated || err != nil {
+	if found, truncated, err := r.Referrers(ctx, nothing, sbom); len(found) > 0 || truncated || err != nil {
 		wrong["referrers of nothing"] = fmt.Errorf("got %d, %t, %v", len(found), truncated, err)
 	}
 	return wrong

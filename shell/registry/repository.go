@@ -2,24 +2,18 @@ package registry
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 
-	"github.com/notaryproject/notation-core-go/signature/cose"
-	"github.com/notaryproject/notation-core-go/signature/jws"
-	notation "github.com/notaryproject/notation-go/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
-	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Repository is one repository of a registry. Any number of requests may use it at once.
@@ -51,6 +45,23 @@ func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (ocispec.
 	if err == nil && !complete {
 		descriptor, err = reader.describe(ctx, at, digest.Digest(ref.Digest))
 	}
+	if err != nil {
+		return ocispec.Descriptor{}, classify(ctx, resolving, err)
+	}
+	return descriptor, nil
+}
+
+// Describe gives the descriptor of a manifest as its content has it, whatever the registry says of it.
+func (r *Repository) Describe(ctx context.Context, named digest.Digest) (ocispec.Descriptor, error) {
+	if err := validate(named); err != nil { // it becomes part of a path
+		return ocispec.Descriptor{}, lie("its digest is %q: %v", named, err)
+	}
+	reader, leave, err := r.enter(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer leave()
+	descriptor, err := reader.describe(ctx, reader.url("manifests", named.String(), nil), named)
 	if err != nil {
 		return ocispec.Descriptor{}, classify(ctx, resolving, err)
 	}
@@ -125,20 +136,6 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 		return ocispec.Descriptor{}, lie("manifest %s: %v", found, err)
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: found, Size: int64(len(text))}, nil
-}
-
-// ErrNoSignature is a referrer of which the list did not tell that it is no signature; its manifest does.
-var ErrNoSignature = errors.New("it is no signature")
-
-// Signatures lists the signature manifests of an artifact, and behind them those of which the list does not tell what they
-// are: anyone may attach many, and they must not hold up the look at the others. [Repository.Envelope] tells which of them
-// are no signatures.
-func (r *Repository) Signatures(ctx context.Context, artifact ocispec.Descriptor) (signatures []ocispec.Descriptor, truncated bool, err error) {
-	signatures, truncated, err = r.Referrers(ctx, artifact, notation.ArtifactTypeNotation)
-	slices.SortStableFunc(signatures, func(a, b ocispec.Descriptor) int {
-		return cmp.Compare(lo.Ternary(untold(a.ArtifactType), 1, 0), lo.Ternary(untold(b.ArtifactType), 1, 0))
-	})
-	return signatures, truncated, err
 }
 
 // Manifest fetches and decodes an image manifest; the blobs of an artifact manifest become its layers. The descriptor
@@ -242,30 +239,4 @@ func readBlob(response *http.Response, descriptor ocispec.Descriptor, limit int6
 		return nil, unusable("blob %s has %d bytes, and its manifest says %d", descriptor.Digest, have, descriptor.Size)
 	}
 	return data.Bytes(), nil
-}
-
-// Envelope fetches the signature envelope that a signature manifest names as its only layer (Notary Project,
-// signature specification, section "Storage"), with its media type. It gives ErrNoSignature where a list did not tell what the
-// manifest is, and it is something else.
-func (r *Repository) Envelope(ctx context.Context, signature ocispec.Descriptor) ([]byte, string, error) {
-	manifest, _, err := r.Manifest(ctx, signature.Digest)
-	if untold(signature.ArtifactType) {
-		unfit := errors.Is(err, ErrUnusable) && !errors.Is(err, ErrAbsent)
-		if unfit || err == nil && ArtifactType(manifest) != notation.ArtifactTypeNotation {
-			return nil, "", ErrNoSignature
-		}
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	if len(manifest.Layers) != 1 {
-		return nil, "", unusable("signature manifest %s has %d layers; want one", signature.Digest, len(manifest.Layers))
-	}
-	layer := manifest.Layers[0]
-	if layer.MediaType != jws.MediaTypeEnvelope && layer.MediaType != cose.MediaTypeEnvelope {
-		return nil, "", unusable("signature manifest %s has an envelope of the media type %q; want %q or %q", signature.Digest,
-			reason.Clip(layer.MediaType, reason.MaxName), jws.MediaTypeEnvelope, cose.MediaTypeEnvelope)
-	}
-	envelope, err := r.Blob(ctx, layer, maxEnvelope)
-	return envelope, layer.MediaType, err
 }

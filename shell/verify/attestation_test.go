@@ -28,9 +28,11 @@ import (
 	"oras.land/oras-go/v2/content"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -81,7 +83,7 @@ func (b *bed) newGathererWith(maxReferrers int, config plugin.Config) *verify.Ga
 	b.Helper()
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: config, Timeout: time.Second})
-	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{Egress: egress.Rule{AllowLoopback: true}, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000}))
+	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{Egress: egress.Rule{AllowLoopback: true}, Limits: verification.Limits{MaxReferrers: maxReferrers, MaxSignatureAttempts: 30}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000}))
 	b.Cleanup(gatherer.Close)
 	return gatherer
 }
@@ -277,18 +279,18 @@ func besideIndex(x *target) registry.Fault {
 }
 
 // demanding asks that the licence is not the GPL; a key of "" asks for the attestation alone.
-func demanding(by core.Select, key string) []core.AttestationType {
-	demand := core.AttestationType{Name: sbomType, Select: by}
+func demanding(by verification.Select, key string) []verification.AttestationType {
+	demand := verification.AttestationType{Name: sbomType, Select: by}
 	if key != "" {
-		demand.Conditions.All = []core.Condition{{Key: must(json.Marshal(key)), Operator: "AllNotIn", Value: []byte(`["GPL*"]`), Message: "no GPL"}}
+		demand.Conditions.All = []condition.Condition{{Key: must(json.Marshal(key)), Operator: "AllNotIn", Value: []byte(`["GPL*"]`), Message: "no GPL"}}
 	}
-	return []core.AttestationType{demand}
+	return []verification.AttestationType{demand}
 }
 
 const licence = "{{ licence }}"
 
 // plan plans one image under a statement of a level.
-func (x *target) plan(level string, demands []core.AttestationType) (core.Plan, trust.Snapshot) {
+func (x *target) plan(level string, demands []verification.AttestationType) core.Plan {
 	x.Helper()
 	if level == "" {
 		level = "strict"
@@ -304,14 +306,18 @@ func (x *target) plan(level string, demands []core.AttestationType) (core.Plan, 
 		Images:       []core.Image{{Kind: "container", Name: "c0", Written: x.scenario.Reference(x.name), Ref: must(image.Parse(x.scenario.Reference(x.name)))}},
 		Attestations: []core.AttestationRule{{ImageReference: "*", Types: demands}},
 	}
-	return must(core.NewPlan(request, snapshot, "demo")), snapshot
+	return must(core.NewPlan(request, snapshot, "demo"))
 }
 
-func (x *target) decide(gatherer *verify.Gatherer, level string, demands []core.AttestationType) core.Result {
+// gatherer is the part of a [verify.Gatherer] that tests ask.
+type gatherer interface {
+	Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact
+}
+
+func (x *target) decide(from gatherer, level string, demands []verification.AttestationType) core.Result {
 	x.Helper()
-	plan, snapshot := x.plan(level, demands)
-	facts := gatherer.Gather(x.Context(), plan.Tasks, snapshot)
-	return core.Decide(plan, facts, time.Now()).Results[0]
+	plan := x.plan(level, demands)
+	return core.Decide(plan, from.Gather(x.Context(), plan.Tasks, time.Now()), time.Now()).Results[0]
 }
 
 // fetched counts the requests for a payload.
@@ -344,7 +350,7 @@ type matrixCase struct {
 	prepare  func(*target)                // beside attached
 	fault    func(*target) registry.Fault // from then on
 	level    string
-	demands  []core.AttestationType // zero: all, the licence is not the GPL
+	demands  []verification.AttestationType // zero: all, the licence is not the GPL
 	want     reason.Code
 	byTag    reason.Code // by the fallback tag; zero: want
 	says     string
@@ -365,31 +371,32 @@ func matrix() map[string]matrixCase {
 		"missing":                                               {want: reason.AttestationMissing, says: `no attestation of type "sbom/cyclone-dx" is attached to`},
 		"of another type":                                       {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, want: reason.AttestationMissing},
 		"unsigned":                                              {attached: []attestation{{payload: good, unsigned: true}}, want: reason.AttestationUntrusted, says: "no signature is associated with", fetched: map[string]int{good: 0}},
-		"signed by someone else":                                {attached: []attestation{{payload: good, signer: mallory}}, want: reason.AttestationUntrusted, fetched: map[string]int{good: 0}},
+		"signed by someone else":                                {attached: []attestation{{payload: good, signer: mallory}}, want: reason.AttestationUntrusted, fetched: map[string]int{good: 1}}, // beside its signature
+		"signed by someone else, and large":                     {attached: []attestation{{payload: padded(1<<20 + 1), signer: mallory}}, want: reason.AttestationUntrusted, fetched: map[string]int{padded(1<<20 + 1): 0}},
 		"an unsigned bad one beside":                            {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, want: reason.Verified, fetched: map[string]int{good: 1, bad: 0}},
 		"a foreign bad one beside":                              {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, want: reason.Verified},
-		"no conditions":                                         {attached: []attestation{{payload: bad}}, demands: demanding(core.SelectAll, ""), want: reason.Verified, fetched: map[string]int{bad: 0}},
-		"no conditions, unsigned":                               {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(core.SelectAll, ""), want: reason.AttestationUntrusted},
+		"no conditions":                                         {attached: []attestation{{payload: bad}}, demands: demanding(verification.SelectAll, ""), want: reason.Verified, fetched: map[string]int{bad: 0}},
+		"no conditions, unsigned":                               {attached: []attestation{{payload: bad, unsigned: true}}, demands: demanding(verification.SelectAll, ""), want: reason.AttestationUntrusted},
 		"all: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: yesterday}}, want: reason.ConditionUnmet},
-		"any: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(core.SelectAny, licence), want: reason.Verified},
-		"any: both unmet":                                       {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(core.SelectAny, licence), want: reason.ConditionUnmet},
-		"latest: the rescan is good":                            {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.Verified, fetched: map[string]int{good: 1, bad: 0}},
-		"latest: the rescan is bad":                             {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
-		"latest: a newer one of Mallory":                        {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet},
-		"latest: two of one second":                             {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
-		"latest: two good ones of a second":                     {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(core.SelectLatest, licence), want: reason.Verified},
+		"any: one of two unmet":                                 {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad}}, demands: demanding(verification.SelectAny, licence), want: reason.Verified},
+		"any: both unmet":                                       {attached: []attestation{{payload: bad}, {payload: bad + " "}}, demands: demanding(verification.SelectAny, licence), want: reason.ConditionUnmet},
+		"latest: the rescan is good":                            {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signedAt: today}}, demands: demanding(verification.SelectLatest, licence), want: reason.Verified, fetched: map[string]int{good: 1, bad: 0}},
+		"latest: the rescan is bad":                             {attached: []attestation{{payload: good, signedAt: yesterday}, {payload: bad, signedAt: today}}, demands: demanding(verification.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 0, bad: 1}},
+		"latest: a newer one of Mallory":                        {attached: []attestation{{payload: bad, signedAt: yesterday}, {payload: good, signer: mallory}}, demands: demanding(verification.SelectLatest, licence), want: reason.ConditionUnmet},
+		"latest: two of one second":                             {attached: []attestation{{payload: good, signedAt: today}, {payload: bad, signedAt: today}}, demands: demanding(verification.SelectLatest, licence), want: reason.ConditionUnmet, fetched: map[string]int{good: 1, bad: 1}},
+		"latest: two good ones of a second":                     {attached: []attestation{{payload: good, signedAt: today}, {payload: good + " ", signedAt: today}}, demands: demanding(verification.SelectLatest, licence), want: reason.Verified},
 		"all: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), want: reason.RegistryUnavailable},
-		"any: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectAny, licence), want: reason.Verified},
-		"any: the good one is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(core.SelectAny, licence), want: reason.RegistryUnavailable},
-		"latest: the other is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(core.SelectLatest, licence), want: reason.RegistryUnavailable},
+		"any: the other cannot be fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(verification.SelectAny, licence), want: reason.Verified},
+		"any: the good one is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(0), demands: demanding(verification.SelectAny, licence), want: reason.RegistryUnavailable},
+		"latest: the other is not fetched":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: failing(1), demands: demanding(verification.SelectLatest, licence), want: reason.RegistryUnavailable},
 		"the payload cannot be fetched":                         {attached: []attestation{{payload: good}}, fault: failingBlob(good), want: reason.RegistryUnavailable},
 		"the payload was swapped":                               {attached: []attestation{{payload: bad}}, fault: swapped(bad, good), want: reason.RegistryInvalid},
 		"replayed from another image":                           {prepare: replayed, fault: replay, want: reason.AttestationUntrusted, says: "was made for another image"},
 		"listed as of another type":                             {attached: []attestation{{payload: good, artifactType: "sbom/spdx"}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = sbomType }), want: reason.AttestationUntrusted, says: `is of type "sbom/spdx"`},
 		"beside one with a broken signature":                    {attached: []attestation{{payload: good}}, prepare: brokenSignature, want: reason.Verified},
-		"latest: a newer bad one, buried":                       {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectLatest, licence), want: reason.TooManySignatures, says: "the first 30 of its signatures"},
+		"latest: a newer bad one, buried":                       {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(verification.SelectLatest, licence), want: reason.TooManySignatures, says: "the first 30 of its signatures"},
 		"all: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, want: reason.TooManySignatures, says: "the first 30 of its signatures"},
-		"any: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"any: a bad one, buried":                                {attached: []attestation{{payload: good, signedAt: yesterday}}, prepare: buried, demands: demanding(verification.SelectAny, licence), want: reason.Verified},
 		"listed with another size":                              {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size++ }), want: reason.Verified},
 		"listed with another media type":                        {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: reason.Verified},
 		"listed as over 4 MiB":                                  {attached: []attestation{{payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.Size = 4<<20 + 1 }), want: reason.Verified},
@@ -400,9 +407,9 @@ func matrix() map[string]matrixCase {
 		"a bad one as an index":                                 {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageIndex }), want: reason.ConditionUnmet},
 		"a bad one listed without its type":                     {attached: []attestation{{payload: bad}, {payload: good}}, fault: editAttestation(func(d *ocispec.Descriptor) { d.ArtifactType = "" }), want: reason.ConditionUnmet},
 		"all: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), want: reason.AttestationMissing, says: "not in the registry"},
-		"latest: an older one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(core.SelectLatest, licence), want: reason.AttestationMissing},
-		"any: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(core.SelectAny, licence), want: reason.Verified},
-		"without conditions: one is gone":                       {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(core.SelectAny, ""), want: reason.AttestationMissing},
+		"latest: an older one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, signedAt: yesterday}}, fault: goneManifest(1), demands: demanding(verification.SelectLatest, licence), want: reason.AttestationMissing},
+		"any: a bad one is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneManifest(1), demands: demanding(verification.SelectAny, licence), want: reason.Verified},
+		"without conditions: one is gone":                       {attached: []attestation{{payload: good}}, fault: goneManifest(0), demands: demanding(verification.SelectAny, ""), want: reason.AttestationMissing},
 		"all: an unsigned one is gone":                          {attached: []attestation{{payload: good}, {payload: bad, unsigned: true}}, fault: goneManifest(1), want: reason.Verified},
 		"all: a foreign one is gone":                            {attached: []attestation{{payload: good}, {payload: bad, signer: mallory}}, fault: goneManifest(1), want: reason.Verified},
 		"all: of a bad one the signatures are not found once":   {attached: []attestation{{payload: good}, {payload: bad}}, fault: unlistedOnce(1), want: reason.ConditionUnmet},
@@ -411,12 +418,12 @@ func matrix() map[string]matrixCase {
 		"all: a bad one is given as a manifest of Docker":       {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, "application/vnd.docker.distribution.manifest.v2+json"), want: reason.ConditionUnmet},
 		"all: a bad one is given as an index":                   {attached: []attestation{{payload: good}, {payload: bad}}, fault: givenAs(1, ocispec.MediaTypeImageIndex), want: reason.ConditionUnmet},
 		"all: a bad one demands a plugin that is not there":     {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, want: reason.PluginMissing},
-		"latest: an older one demands a plugin":                 {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signedAt: yesterday}}, demands: demanding(core.SelectLatest, licence), want: reason.PluginMissing},
-		"any: a bad one demands a plugin":                       {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"latest: an older one demands a plugin":                 {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signedAt: yesterday}}, demands: demanding(verification.SelectLatest, licence), want: reason.PluginMissing},
+		"any: a bad one demands a plugin":                       {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, demands: demanding(verification.SelectAny, licence), want: reason.Verified},
 		"all: a bad one of Mallory demands a plugin":            {attached: []attestation{{payload: good}, {payload: bad, plugin: true, signer: mallory}}, want: reason.Verified},
 		"all: a bad one demands a plugin, and is Mallory's too": {attached: []attestation{{payload: good}, {payload: bad, plugin: true}}, prepare: alsoSigned, want: reason.PluginMissing},
 		"the payload is gone":                                   {attached: []attestation{{payload: good}}, fault: goneBlob(good), want: reason.AttestationInvalid, says: "not in the registry"},
-		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(core.SelectAny, licence), want: reason.Verified},
+		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(verification.SelectAny, licence), want: reason.Verified},
 		"beside an index":                                       {attached: []attestation{{payload: good}}, fault: besideIndex, want: reason.Verified},
 		"listed twice":                                          {attached: []attestation{{payload: good}}, fault: doubled, want: reason.Verified, fetched: map[string]int{good: 1}},
 		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: reason.ConditionUnmet},
@@ -452,8 +459,8 @@ func matrix() map[string]matrixCase {
 		"a media type without end":                              {attached: []attestation{{payload: good, mediaType: "application/json; x=" + strings.Repeat("x", 1000)}}, want: reason.AttestationInvalid, says: `xxx..."; attach the document as application/json`},
 		"no media type that is one":                             {attached: []attestation{{payload: good, mediaType: "json"}}, want: reason.AttestationInvalid},
 		"CycloneDX":                                             {attached: []attestation{{payload: good, mediaType: "application/vnd.cyclonedx+json; version=1.5"}}, want: reason.Verified},
-		"in-toto statement":                                     {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(core.SelectAll, "{{ element.predicate.licence }}"), want: reason.ConditionUnmet},
-		"a path that is not there":                              {attached: []attestation{{payload: good}}, demands: demanding(core.SelectAll, "{{ license }}"), want: reason.ConditionInvalid, says: `the expression "license" asks for "license"`},
+		"in-toto statement":                                     {attached: []attestation{{payload: `{"_type": "https://in-toto.io/Statement/v1", "predicate": ` + bad + `}`, mediaType: "application/vnd.in-toto+json"}}, demands: demanding(verification.SelectAll, "{{ element.predicate.licence }}"), want: reason.ConditionUnmet},
+		"a path that is not there":                              {attached: []attestation{{payload: good}}, demands: demanding(verification.SelectAll, "{{ license }}"), want: reason.ConditionInvalid, says: `the expression "license" asks for "license"`},
 		"level skip":                                            {attached: []attestation{{payload: good}}, level: "skip", want: reason.AttestationUntrusted, says: "level skip", fetched: map[string]int{good: 0}},
 		"level skip and missing":                                {level: "skip", want: reason.AttestationMissing},
 		"level audit, signed by Mallory":                        {attached: []attestation{{payload: good, signer: mallory}}, level: "audit", want: reason.Verified},
@@ -586,7 +593,7 @@ func (c matrixCase) run(x *target) {
 		defer x.registry.SetFault(nil)
 	}
 	if c.demands == nil {
-		c.demands = demanding(core.SelectAll, licence)
+		c.demands = demanding(verification.SelectAll, licence)
 	}
 	x.registry.Reset()
 	result := x.decide(x.gatherer, c.level, c.demands)
@@ -617,7 +624,7 @@ func TestManyReferrers(t *testing.T) {
 				x.attach(attestation{payload: fmt.Sprintf(`{"licence": "MIT", "number": %d}`, i)})
 			}
 			b.registry.Reset()
-			if result := x.decide(b.gatherer, "", demanding(core.SelectAll, licence)); result.Code != reason.TooManyReferrers || !strings.Contains(result.Reason, "more than 200 attestations") {
+			if result := x.decide(b.gatherer, "", demanding(verification.SelectAll, licence)); result.Code != reason.TooManyReferrers || !strings.Contains(result.Reason, "more than 200 attestations") {
 				t.Errorf("with a limit of 200: %s: %s", result.Code, result.Reason)
 			}
 			if n := len(b.registry.Requests()); n > 10 {
@@ -625,7 +632,7 @@ func TestManyReferrers(t *testing.T) {
 			}
 			b.registry.Reset()
 			began := time.Now()
-			if result := x.decide(b.newGatherer(1000), "", demanding(core.SelectAll, licence)); result.Code != reason.Verified {
+			if result := x.decide(b.newGatherer(1000), "", demanding(verification.SelectAll, licence)); result.Code != reason.Verified {
 				t.Errorf("with a limit of 1000: %s: %s", result.Code, result.Reason)
 			}
 			n := len(b.registry.Requests())
@@ -682,7 +689,7 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 	x.attached = nil // of which the descriptors have the annotations too
 	before := heap()
 	answer := make(chan core.Result, 1)
-	go func() { answer <- x.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	go func() { answer <- x.decide(b.gatherer, "", demanding(verification.SelectAll, licence)) }()
 	<-arrived
 	if grown := heap() - before; grown > number*size/4 {
 		t.Errorf("%d bytes more than before are in use, of manifests of %d", grown, number*size)
@@ -700,7 +707,7 @@ func TestAttestationsShareRoom(t *testing.T) {
 	b := newBed(t, registry.Options{}, 200)
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 200}))
 	gatherer := must(verify.New(client, plugin.NewManager(plugin.Options{Dir: t.TempDir(), Timeout: time.Second}), cache.New(cache.Options{}),
-		verify.Options{MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: verifications, MaxQueued: 100}))
+		verify.Options{Limits: verification.Limits{MaxReferrers: 200, MaxSignatureAttempts: 30}, MaxParallel: 16, MaxVerifications: verifications, MaxQueued: 100}))
 	t.Cleanup(gatherer.Close)
 	var targets []*target
 	attached := map[string]bool{}
@@ -716,7 +723,7 @@ func TestAttestationsShareRoom(t *testing.T) {
 	b.registry.SetFault(hold)
 	results := make(chan core.Result, images)
 	for _, x := range targets {
-		go func() { results <- x.decide(gatherer, "", demanding(core.SelectAll, licence)) }()
+		go func() { results <- x.decide(gatherer, "", demanding(verification.SelectAll, licence)) }()
 	}
 	for range images + verifications {
 		<-arrived
@@ -750,7 +757,7 @@ func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	b.registry.Reset()
 	before := heap()
 	answer := make(chan core.Result, 1)
-	go func() { answer <- x.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	go func() { answer <- x.decide(b.gatherer, "", demanding(verification.SelectAll, licence)) }()
 	<-arrived
 	all := func() bool {
 		blobs := slices.DeleteFunc(b.registry.Requests(), func(r registry.Request) bool { return !slices.Contains(paths, path.Base(r.Path)) })
@@ -782,14 +789,14 @@ func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
 	defer release()
 	b.registry.SetFault(hold)
 	answer := make(chan core.Result, 1)
-	go func() { answer <- slow.decide(b.gatherer, "", demanding(core.SelectAll, licence)) }()
+	go func() { answer <- slow.decide(b.gatherer, "", demanding(verification.SelectAll, licence)) }()
 	<-arrived
 	<-arrived
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	plan, snapshot := quick.plan("", demanding(core.SelectAll, licence))
+	plan := quick.plan("", demanding(verification.SelectAll, licence))
 	plan.Tasks[0].Policy = "other"
-	if got := core.Decide(plan, b.gatherer.Gather(ctx, plan.Tasks, snapshot), time.Now()).Results[0]; !got.Verified {
+	if got := core.Decide(plan, b.gatherer.Gather(ctx, plan.Tasks, time.Now()), time.Now()).Results[0]; !got.Verified {
 		t.Errorf("%s: %s", got.Code, got.Reason)
 	}
 	release()
@@ -816,12 +823,12 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 				if round%2 == 1 {
 					wanted, code = (i+1)%requests, reason.ConditionUnmet
 				}
-				demand := core.AttestationType{Name: sbomType, Select: core.SelectAll}
-				demand.Conditions.All = []core.Condition{
+				demand := verification.AttestationType{Name: sbomType, Select: verification.SelectAll}
+				demand.Conditions.All = []condition.Condition{
 					{Key: []byte(`"{{ licence }}"`), Operator: "Equals", Value: fmt.Appendf(nil, `"Licence-%d"`, wanted)},
 					{Key: []byte(`"{{ element.words }}"`), Operator: "AllIn", Value: fmt.Appendf(nil, `["%d"]`, wanted)},
 				}
-				result := x.decide(b.gatherer, "", []core.AttestationType{demand})
+				result := x.decide(b.gatherer, "", []verification.AttestationType{demand})
 				if result.Code != code || code != reason.Verified && !strings.Contains(result.Reason, fmt.Sprintf(`found "Licence-%d"`, i)) {
 					t.Errorf("image %d, wanted %d: %s: %s", i, wanted, result.Code, result.Reason)
 				}
@@ -844,7 +851,7 @@ func TestAPanicDenies(t *testing.T) {
 			}
 			return nil
 		})
-		if got := x.decide(gatherer, "", demanding(core.SelectAll, licence)); got.Code != reason.NotGathered {
+		if got := x.decide(gatherer, "", demanding(verification.SelectAll, licence)); got.Code != reason.NotGathered {
 			t.Errorf("panic at verification %d: %s, %s", good+1, got.Code, got.Reason)
 		}
 	}

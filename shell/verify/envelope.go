@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 
@@ -21,8 +22,9 @@ const (
 	maxChain     = 10 // certificates, of the signer and of a timestamp
 )
 
-// contents are the parts of an envelope that cost time to verify.
+// contents are the parts of an envelope that cost time to verify, and what it says that was signed.
 type contents struct {
+	payload   []byte
 	chain     []*x509.Certificate // from the leaf
 	protected int                 // bytes of the protected header
 	timestamp []byte              // RFC 3161 token
@@ -54,7 +56,11 @@ func contentsOfJWS(envelope []byte) contents {
 	if json.Unmarshal(envelope, &read) != nil {
 		return contents{}
 	}
-	return contents{chain: certificatesOf(read.Header.Chain), protected: len(read.Protected), timestamp: read.Header.Timestamp}
+	payload, err := base64.RawURLEncoding.DecodeString(read.Payload)
+	if err != nil {
+		return contents{}
+	}
+	return contents{payload: payload, chain: certificatesOf(read.Header.Chain), protected: len(read.Protected), timestamp: read.Header.Timestamp}
 }
 
 func contentsOfCOSE(envelope []byte) contents {
@@ -69,7 +75,7 @@ func contentsOfCOSE(envelope []byte) contents {
 		chain = append(chain, encoded)
 	}
 	timestamp, _ := message.Headers.Unprotected["io.cncf.notary.timestampSignature"].([]byte)
-	return contents{chain: certificatesOf(chain), protected: len(message.Headers.RawProtected), timestamp: timestamp}
+	return contents{payload: message.Payload, chain: certificatesOf(chain), protected: len(message.Headers.RawProtected), timestamp: timestamp}
 }
 
 // certificatesOf parses no more certificates than are one too many.

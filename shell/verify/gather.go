@@ -1,21 +1,19 @@
-// Package verify gathers the facts that the core decides on: it resolves images, verifies their signatures with
-// notation-go and reads their attestations.
+// Package verify looks up what the core asks for about images: digests, lists, manifests, signatures, which notation-go
+// verifies, and documents. See [verification.Next], which decides what to look up and what follows from it.
 package verify
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/samber/lo"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
@@ -25,22 +23,14 @@ import (
 
 // Options of a Gatherer.
 type Options struct {
-	MaxParallel          int           // images, and attestations of an image, that are worked on at once
-	MaxSignatureAttempts int           // signatures of an artifact that are tried
-	Keep                 time.Duration // for which outcomes are kept that speak for an image
-	KeepTags             time.Duration // for which the digest of a tag is kept
-	StaleTags            bool          // a tag's last digest stands in, up to Keep, where its registry fails
-	MaxVerifications     int           // of images and attestation types at once, for all requests
-	MaxQueued            int           // of those, how many wait their turn
-	Egress               egress.Rule   // for the addresses that certificates name
-	PluginsEvery         time.Duration // how often the installed plugins are looked at; 0 for at every request
-
-	Now func() time.Time // that conditions see; nil is time.Now
+	verification.Limits
+	MaxParallel      int           // images, and lookups of an image, that are worked on at once
+	StaleTags        bool          // a tag's last digest stands in, up to Keep, where its registry fails
+	MaxVerifications int           // of images at once, for all requests
+	MaxQueued        int           // of those, how many wait their turn
+	Egress           egress.Rule   // for the addresses that certificates name
+	PluginsEvery     time.Duration // how often the installed plugins are looked at; 0 for at every request
 }
-
-// keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
-// again, short for a person who mends what was wrong.
-const keepDenials = 10 * time.Second
 
 // Gatherer gathers facts. Any number of requests may use it at once.
 type Gatherer struct {
@@ -50,10 +40,8 @@ type Gatherer struct {
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
 	gate       *fair.Gate          // shares verifications between trust policies
-	beside     *semaphore.Weighted // artifacts that are looked at beside the first of each verification, of all together
-	reading    *fair.Room          // payloads from when they are asked for until they are judged
-	judging    *fair.Room          // payloads that are decoded
-	retained   *semaphore.Weighted // bytes that stay until all of a type are judged, since they are judged anew later
+	beside     *semaphore.Weighted // lookups that are made beside the first of each verification, of all together
+	documents  documentRoom
 	revocation revocationCheck
 }
 
@@ -63,16 +51,11 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	if err != nil {
 		return nil, err
 	}
-	if options.Now == nil {
-		options.Now = time.Now
-	}
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
 		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
 		beside:     semaphore.NewWeighted(int64(options.MaxVerifications)),
-		reading:    fair.NewRoom(readAtOnce, maxPayload),
-		judging:    fair.NewRoom(judgedAtOnce, maxPayload),
-		retained:   semaphore.NewWeighted(retainedAtOnce),
+		documents:  newDocumentRoom(),
 		revocation: revocation,
 	}, nil
 }
@@ -87,13 +70,15 @@ func (g *Gatherer) Close() {
 	g.revocation.close()
 }
 
-// Gather gives one fact per task, in the order of the tasks. It never fails: what could not be found out is in
-// the fact.
-func (g *Gatherer) Gather(ctx context.Context, tasks []core.Task, snapshot trust.Snapshot) []core.Fact {
-	facts := make([]core.Fact, len(tasks))
+// Gather gives one fact per task, in the order of the tasks. It never fails: what could not be found out is in the fact.
+// now is the time of the request.
+func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
+	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision()
 	g.each(len(tasks), nil, func(i int) {
-		facts[i] = g.guarded(ctx, artifact{task: tasks[i], trust: snapshot, plugins: plugins, repository: g.registry.Repository(tasks[i].Ref)})
+		task := tasks[i]
+		task.Plugins, task.Limits = plugins, g.options.Limits
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: task, now: now, repository: g.registry.Repository(task.Ref)})
 	})
 	return facts
 }
@@ -117,102 +102,106 @@ func (g *Gatherer) pluginsRevision() string {
 }
 
 // guarded turns a panic, in a library that parses what strangers wrote, into a fact that denies.
-func (g *Gatherer) guarded(ctx context.Context, a artifact) (fact core.Fact) {
+func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fact) {
 	defer func() {
 		if r := recover(); r != nil {
-			fact = core.Fact{Failure: &reason.Finding{Code: reason.NotGathered, Reason: reason.Clip(fmt.Sprintf("an internal error occurred: %v", r), reason.MaxWords)}}
+			text := reason.Clip(fmt.Sprintf("an internal error occurred: %v", r), reason.MaxWords)
+			fact = verification.Fact{Failure: &reason.Finding{Code: reason.NotGathered, Reason: text}}
 		}
 	}()
-	return g.gather(ctx, a)
+	return c.run(ctx, verification.Evidence{}, true).Fact
 }
 
-// artifact is what the artifacts of one task, the image and its attestations, have in common.
-type artifact struct {
-	task       core.Task
-	trust      trust.Snapshot
-	plugins    string // revision of the plugins
+// course is the verification of one image.
+type course struct {
+	*Gatherer
+	task       verification.Task
+	now        time.Time
 	repository *registry.Repository
+	kept       map[verification.Lookup][]byte // documents that need not be fetched
 }
 
-func (g *Gatherer) gather(ctx context.Context, a artifact) core.Fact {
-	skip := a.task.Statement.Level == trust.LevelSkip
-	if skip && len(a.task.Attestations) == 0 {
-		return core.Fact{Signature: core.SignatureFact{Skipped: true}}
+// run looks up what the core asks for, until there is an outcome. With shared, the outcome for a digest is taken from the
+// cache, or from someone who is working on it.
+func (c course) run(ctx context.Context, evidence verification.Evidence, shared bool) verification.Outcome {
+	for {
+		step := verification.Next(c.task, evidence, c.now)
+		switch {
+		case step.Outcome != nil:
+			return *step.Outcome
+		case shared && step.Key != nil:
+			evidence[*step.Key] = c.conclusion(ctx, *step.Key, evidence)
+		default:
+			answers := make([]verification.Answer, len(step.Lookups))
+			c.each(len(step.Lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, step.Lookups[i]) })
+			for i, lookup := range step.Lookups {
+				evidence[lookup] = answers[i]
+			}
+		}
 	}
-	image := g.resolved(ctx, a)
-	if image.failure != nil {
-		return core.Fact{Failure: image.failure}
+}
+
+// each calls a function for every index, a bounded number at once: the caller works, and beside it as many others as there
+// is room for among all. A nil beside is room for any number. A panic of one becomes one of the caller, whose guard would
+// otherwise not see it.
+func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
+	var next atomic.Int64
+	var panicked atomic.Pointer[any]
+	work := func() {
+		defer func() {
+			if r := recover(); r != nil {
+				panicked.Store(&r)
+			}
+		}()
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			do(i)
+		}
 	}
-	fact := core.Fact{Digest: image.descriptor.Digest.String(), Logged: image.logged}
-	if skip {
-		fact.Signature.Skipped = true
-	} else {
-		signed := g.signed(ctx, a, image.descriptor)
-		fact.Signature, fact.Failure = signed.fact, signed.failure
-	}
-	if skip || fact.Signature.Verified {
-		fact.Attestations = lo.Map(a.task.Attestations, func(demand core.AttestationType, _ int) core.AttestationsFact {
-			return g.attested(ctx, a, image.descriptor, demand)
+	var others sync.WaitGroup
+	for range min(n, g.options.MaxParallel) - 1 {
+		if beside == nil {
+			others.Go(work)
+			continue
+		}
+		if !beside.TryAcquire(1) {
+			break
+		}
+		others.Go(func() {
+			defer beside.Release(1)
+			work()
 		})
 	}
-	return fact
+	work()
+	others.Wait()
+	if r := panicked.Load(); r != nil {
+		panic(*r)
+	}
 }
 
-// signatures verifies an artifact's signatures one after the other until one satisfies the statement.
-func (g *Gatherer) signatures(ctx context.Context, a artifact, subject ocispec.Descriptor) (core.SignatureFact, error) {
-	manifests, limited, err := a.repository.Signatures(ctx, subject)
-	if err != nil {
-		return core.SignatureFact{}, err
+// failureOf reads the code that an error of the shell carries, and whose fault it is.
+func failureOf(ctx context.Context, err error) *verification.Failure {
+	return &verification.Failure{
+		Finding:  findingOf(ctx, err),
+		Unusable: errors.Is(err, registry.ErrUnusable),
+		Absent:   errors.Is(err, registry.ErrAbsent),
 	}
-	fact := core.SignatureFact{Limited: limited}
-	for _, manifest := range manifests {
-		if len(fact.Rejected) == g.options.MaxSignatureAttempts {
-			fact.Limited = true
-			break
-		}
-		envelope, mediaType, err := a.repository.Envelope(ctx, manifest)
-		if errors.Is(err, registry.ErrNoSignature) {
-			continue // what else is attached does not count as a signature that fails
-		}
-		var verified core.SignatureFact
-		var rejected *reason.Finding
-		if err != nil {
-			rejected = findingOn(ctx, err, reason.SignatureInvalid)
-		} else {
-			verified, rejected = g.signature(ctx, a, subject, envelope, mediaType)
-		}
-		if rejected == nil {
-			return verified, nil
-		}
-		text := reason.Clip(fmt.Sprintf("signature %s: %s", manifest.Digest, rejected.Reason), 2*reason.MaxWords)
-		fact.Rejected = append(fact.Rejected, reason.Finding{Code: rejected.Code, Reason: text})
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return fact, nil
 }
 
-// findingOf reads the code that an error of the shell carries.
-func findingOf(ctx context.Context, err error) *reason.Finding {
+func findingOf(ctx context.Context, err error) reason.Finding {
 	var fromRegistry *registry.Error
 	var fromPlugin *plugin.Error
 	switch {
 	case errors.As(err, &fromRegistry):
-		return &reason.Finding{Code: fromRegistry.Code, Reason: fromRegistry.Text}
+		return reason.Finding{Code: fromRegistry.Code, Reason: fromRegistry.Text}
 	case errors.As(err, &fromPlugin):
-		return &reason.Finding{Code: fromPlugin.Code, Reason: fromPlugin.Text}
+		return reason.Finding{Code: fromPlugin.Code, Reason: fromPlugin.Text}
 	case ctx.Err() != nil:
-		return &reason.Finding{Code: reason.Timeout, Reason: "time ran out"}
+		return timeout().Finding
 	}
-	return &reason.Finding{Code: reason.NotGathered, Reason: sentence(err)}
+	return reason.Finding{Code: reason.NotGathered, Reason: sentence(err)}
 }
 
-// findingOn is findingOf for an artifact that may be at fault itself, which is definitive and has the code given.
-func findingOn(ctx context.Context, err error, fault reason.Code) *reason.Finding {
-	finding := findingOf(ctx, err)
-	if errors.Is(err, registry.ErrUnusable) {
-		finding.Code = fault
-	}
-	return finding
+// timeout is the failure of a caller whose own time ran out before the work did.
+func timeout() *verification.Failure {
+	return &verification.Failure{Finding: reason.Finding{Code: reason.Timeout, Reason: "time ran out"}}
 }

@@ -18,9 +18,11 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
@@ -45,13 +47,21 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
 	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now})
-	options := verify.Options{Egress: egress.Rule{AllowLoopback: true}, Now: k.now, MaxParallel: 16, MaxSignatureAttempts: 30, MaxVerifications: 16, MaxQueued: 1000, Keep: time.Hour, KeepTags: 10 * time.Second}
+	options := verify.Options{
+		Egress: egress.Rule{AllowLoopback: true}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000,
+		Limits: verification.Limits{MaxReferrers: 10, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second},
+	}
 	if change != nil {
 		change(&options)
 	}
 	k.Gatherer = must(verify.New(client, plugins, k.outcomes, options))
 	b.Cleanup(k.Close)
 	return k
+}
+
+// Gather gathers at the time of the moved clock.
+func (k *keeper) Gather(ctx context.Context, tasks []verification.Task, _ time.Time) []verification.Fact {
+	return k.Gatherer.Gather(ctx, tasks, k.now())
 }
 
 func (k *keeper) now() time.Time { return time.Now().Add(time.Duration(k.ahead.Load())) }
@@ -67,14 +77,14 @@ func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
 	b := newBed(t, registry.Options{}, 10)
 	x := b.target("kept")
 	x.attach(attestation{payload: good})
-	clocked := core.AttestationType{Name: sbomType, Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{
+	clocked := verification.AttestationType{Name: sbomType, Select: verification.SelectAll, Conditions: condition.Conditions{All: []condition.Condition{
 		{Key: []byte(`"{{ time_since('', '2001-01-01T00:00:00Z', '') }}"`), Operator: "DurationGreaterThan", Value: []byte(`"1h"`)},
 	}}}
-	demands := []core.AttestationType{demanding(core.SelectAll, licence)[0], clocked}
+	demands := []verification.AttestationType{demanding(verification.SelectAll, licence)[0], clocked}
 	k := b.newKeeper(100, nil)
 	admit := func() {
 		t.Helper()
-		if got := x.decide(k.Gatherer, "", demands); !got.Verified {
+		if got := x.decide(k, "", demands); !got.Verified {
 			t.Fatalf("%s: %s", got.Code, got.Reason)
 		}
 	}
@@ -104,11 +114,11 @@ func TestWhatIsNotKept(t *testing.T) {
 	for sentence, part := range map[string]string{"the tag": "/manifests/v1", "the list of signatures": "/referrers/", "a signature": "/blobs/"} {
 		k.outcomes.Flush()
 		b.registry.SetFault(registry.Only(registry.PathContains(part), registry.FailTimes(100, http.StatusInternalServerError, nil)))
-		if got := x.decide(k.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
+		if got := x.decide(k, "", nil); got.Code != reason.RegistryUnavailable {
 			t.Errorf("%s cannot be had: %s, %s", sentence, got.Code, got.Reason)
 		}
 		b.registry.SetFault(nil)
-		if got := x.decide(k.Gatherer, "", nil); !got.Verified {
+		if got := x.decide(k, "", nil); !got.Verified {
 			t.Errorf("%s can be had again: %s, %s", sentence, got.Code, got.Reason)
 		}
 	}
@@ -121,7 +131,7 @@ func TestDenialsAreForgottenSoon(t *testing.T) {
 	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signing.SignRequest{}))}
 	deny := func(want reason.Code) {
 		t.Helper()
-		if got := x.decide(k.Gatherer, "", nil); got.Code != want {
+		if got := x.decide(k, "", nil); got.Code != want {
 			t.Errorf("%s, %s; want %s", got.Code, got.Reason, want)
 		}
 	}
@@ -135,8 +145,8 @@ func TestDenialsAreForgottenSoon(t *testing.T) {
 }
 
 // young asks that the latest scan is of today.
-func young() []core.AttestationType {
-	return []core.AttestationType{{Name: sbomType, Select: core.SelectLatest, Conditions: core.Conditions{All: []core.Condition{
+func young() []verification.AttestationType {
+	return []verification.AttestationType{{Name: sbomType, Select: verification.SelectLatest, Conditions: condition.Conditions{All: []condition.Condition{
 		{Key: []byte(`"{{ time_since('', at, '') }}"`), Operator: "DurationLessThan", Value: []byte(`"24h"`)},
 	}}}}
 }
@@ -147,12 +157,12 @@ func scannedAt(at time.Time) string { return fmt.Sprintf(`{"at": %q}`, at.Format
 func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 	tests := map[string]struct {
 		attach  func(*target)
-		demands []core.AttestationType
+		demands []verification.AttestationType
 		want    reason.Code
 		mend    func(*target)
 	}{
 		"a condition": {
-			func(x *target) { x.attach(attestation{payload: bad, signedAt: yesterday}) }, demanding(core.SelectLatest, licence), reason.ConditionUnmet,
+			func(x *target) { x.attach(attestation{payload: bad, signedAt: yesterday}) }, demanding(verification.SelectLatest, licence), reason.ConditionUnmet,
 			func(x *target) { x.attach(attestation{payload: good}) },
 		},
 		"a condition on the clock": {
@@ -166,9 +176,14 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 				for i := range 11 {
 					x.attach(attestation{payload: good, annotations: map[string]string{"number": fmt.Sprint(i)}})
 				}
-			}, demanding(core.SelectAll, licence), reason.TooManyReferrers,
+			}, demanding(verification.SelectAll, licence), reason.TooManyReferrers,
 			func(x *target) {
-				x.registry.SetFault(x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return list[:2] }))
+				few := x.attached[:2]
+				x.registry.SetFault(x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
+					return lo.Filter(list, func(d ocispec.Descriptor, _ int) bool {
+						return d.ArtifactType != sbomType || lo.ContainsBy(few, func(a ocispec.Descriptor) bool { return a.Digest == d.Digest })
+					})
+				}))
 			},
 		},
 	}
@@ -178,15 +193,15 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 			defer b.registry.SetFault(nil)
 			k, x := b.newKeeper(100, nil), b.target("mended-"+strings.ReplaceAll(sentence, " ", "-"))
 			test.attach(x)
-			if got := x.decide(k.Gatherer, "", test.demands); got.Code != test.want {
+			if got := x.decide(k, "", test.demands); got.Code != test.want {
 				t.Fatalf("%s: %s; want %s", got.Code, got.Reason, test.want)
 			}
 			test.mend(x)
-			if got := x.decide(k.Gatherer, "", test.demands); got.Code != test.want {
+			if got := x.decide(k, "", test.demands); got.Code != test.want {
 				t.Errorf("at once: %s, %s; want %s", got.Code, got.Reason, test.want)
 			}
 			k.ahead.Store(int64(11 * time.Second))
-			if got := x.decide(k.Gatherer, "", test.demands); !got.Verified {
+			if got := x.decide(k, "", test.demands); !got.Verified {
 				t.Errorf("after eleven seconds: %s, %s", got.Code, got.Reason)
 			}
 		})
@@ -201,7 +216,7 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 	ask := func(when string, want reason.Code, listed int) {
 		t.Helper()
 		b.registry.Reset()
-		if got := x.decide(k.Gatherer, "", young()); got.Code != want {
+		if got := x.decide(k, "", young()); got.Code != want {
 			t.Errorf("%s: %s, %s; want %s", when, got.Code, got.Reason, want)
 		}
 		lists := lo.CountBy(b.registry.Requests(), func(r registry.Request) bool {
@@ -211,7 +226,7 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 			t.Errorf("%s: referrers were listed %d times; want %d", when, lists, listed)
 		}
 	}
-	ask("at first", reason.Verified, 2) // the image's signatures too
+	ask("at first", reason.Verified, 1)
 	ask("again", reason.Verified, 0)
 	k.ahead.Store(int64(2 * time.Minute))
 	ask("when it has aged", reason.ConditionUnmet, 1)
@@ -237,13 +252,13 @@ func TestWaitersShareAnEvaluation(t *testing.T) {
 		var running sync.WaitGroup
 		for range waiters {
 			running.Go(func() {
-				if got := x.decide(k.Gatherer, "", young()); !got.Verified {
+				if got := x.decide(k, "", young()); !got.Verified {
 					t.Errorf("%s: %s", got.Code, got.Reason)
 				}
 			})
 		}
 		<-arrived
-		for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[cache.Attestation] < int64(waiters-1); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[verification.Conclude] < int64(waiters-1); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("they do not wait")
 			}
@@ -269,13 +284,13 @@ func TestOpenRevocationIsNotKept(t *testing.T) {
 	attested.attach(attestation{payload: good, signer: signer})
 	for _, x := range []*target{checked, attested} {
 		k := b.newKeeper(100, nil)
-		var demands []core.AttestationType
+		var demands []verification.AttestationType
 		if x == attested {
-			demands = demanding(core.SelectAll, licence)
+			demands = demanding(verification.SelectAll, licence)
 		}
 		for _, step := range []struct{ down, warns bool }{{true, true}, {false, false}, {true, false}} { // the second answer is kept
 			responder.SetDown(step.down)
-			if got := x.decide(k.Gatherer, "permissive", demands); !got.Verified || step.warns != (len(got.Warnings) > 0) {
+			if got := x.decide(k, "permissive", demands); !got.Verified || step.warns != (len(got.Warnings) > 0) {
 				t.Errorf("%s, down is %t: %s, warnings %q", x.name, step.down, got.Code, got.Warnings)
 			}
 		}
@@ -287,14 +302,14 @@ func TestARegistryThatIsDown(t *testing.T) {
 	b := newBed(t, registry.Options{}, 10)
 	x := b.target("down")
 	pinned := func(k *keeper) core.Result {
-		plan, snapshot := x.plan("strict", nil)
+		plan := x.plan("strict", nil)
 		ref := must(image.Parse(plan.Tasks[0].Ref.Pinned(x.image.Digest.String())))
 		plan.Tasks[0].Ref, plan.Images[0].Image.Ref = ref, ref
-		return core.Decide(plan, k.Gather(t.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
+		return core.Decide(plan, k.Gather(t.Context(), plan.Tasks, time.Now()), time.Now()).Results[0]
 	}
 	strict, stale := b.newKeeper(100, nil), b.newKeeper(100, func(o *verify.Options) { o.StaleTags = true })
 	for _, k := range []*keeper{strict, stale} {
-		for _, got := range []core.Result{x.decide(k.Gatherer, "", nil), pinned(k)} {
+		for _, got := range []core.Result{x.decide(k, "", nil), pinned(k)} {
 			if !got.Verified {
 				t.Fatalf("%s: %s", got.Code, got.Reason)
 			}
@@ -305,19 +320,19 @@ func TestARegistryThatIsDown(t *testing.T) {
 	if got := pinned(strict); !got.Verified {
 		t.Errorf("a digest that was verified: %s, %s", got.Code, got.Reason)
 	}
-	if got := x.decide(strict.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
+	if got := x.decide(strict, "", nil); got.Code != reason.RegistryUnavailable {
 		t.Errorf("a tag: %s, %s", got.Code, got.Reason)
 	}
-	if got := x.decide(stale.Gatherer, "", nil); !got.Verified || !strings.Contains(strings.Join(got.Warnings, " "), "resolved") {
+	if got := x.decide(stale, "", nil); !got.Verified || !strings.Contains(strings.Join(got.Warnings, " "), "resolved") {
 		t.Errorf("a tag that may be stale: %s, %s, warnings %q", got.Code, got.Reason, got.Warnings)
 	}
 	stale.ahead.Store(int64(2 * time.Hour))
-	if got := x.decide(stale.Gatherer, "", nil); got.Code != reason.RegistryUnavailable {
+	if got := x.decide(stale, "", nil); got.Code != reason.RegistryUnavailable {
 		t.Errorf("a tag that is too old: %s, %s", got.Code, got.Reason)
 	}
 	b.registry.SetFault(registry.Only(registry.PathContains("/manifests/"), registry.FailTimes(100, http.StatusNotFound, nil)))
 	stale.ahead.Store(int64(time.Minute))
-	if got := x.decide(stale.Gatherer, "", nil); got.Code != reason.ImageNotFound {
+	if got := x.decide(stale, "", nil); got.Code != reason.ImageNotFound {
 		t.Errorf("a tag that was removed: %s, %s", got.Code, got.Reason)
 	}
 }
@@ -338,8 +353,8 @@ func TestRevocationListsBoundWhatIsKept(t *testing.T) {
 			}
 			name := "revocable-" + strings.ToLower(protocol)
 			x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, must(b.scenario.Trusted.Issue(options)), &signing.SignRequest{}))}
-			plan, snapshot := x.plan("strict", nil)
-			got := b.gatherer.Gather(t.Context(), plan.Tasks, snapshot)[0].Signature
+			plan := x.plan("strict", nil)
+			got := b.gatherer.Gather(t.Context(), plan.Tasks, time.Now())[0].Signature
 			if !got.Verified || got.FreshUntil.IsZero() || got.FreshUntil.After(time.Now().Add(10*time.Minute)) {
 				t.Errorf("fresh until %s: %+v", got.FreshUntil, got)
 			}
@@ -351,7 +366,7 @@ func TestRevocationListsBoundWhatIsKept(t *testing.T) {
 type world struct {
 	*bed
 	targets []*target
-	demands [][]core.AttestationType
+	demands [][]verification.AttestationType
 	// What trust is now: which of the two CAs the store holds, the level, and the signer demanded.
 	ca    int
 	level int
@@ -375,7 +390,7 @@ func (w *world) snapshot() trust.Snapshot {
 	return snapshot
 }
 
-func (w *world) ask(gatherer *verify.Gatherer, index, demand int, pinned bool) core.Result {
+func (w *world) ask(from gatherer, index, demand int, pinned bool) core.Result {
 	x := w.targets[index]
 	reference := w.scenario.Reference(x.name)
 	if pinned {
@@ -386,14 +401,14 @@ func (w *world) ask(gatherer *verify.Gatherer, index, demand int, pinned bool) c
 		Images:       []core.Image{{Kind: "container", Name: "c0", Written: reference, Ref: must(image.Parse(reference))}},
 		Attestations: []core.AttestationRule{{ImageReference: "*", Types: w.demands[demand]}},
 	}, snapshot, "demo"))
-	return core.Decide(plan, gatherer.Gather(w.Context(), plan.Tasks, snapshot), time.Now()).Results[0]
+	return core.Decide(plan, from.Gather(w.Context(), plan.Tasks, time.Now()), time.Now()).Results[0]
 }
 
 // TestNothingIsAdmittedThatAColdVerificationDenies walks at random through requests, changes of trust, evictions,
 // flushes and jumps of the clock, and holds every answer against one of a gatherer that keeps nothing.
 func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
 	w := &world{bed: newBed(t, registry.Options{}, 10)}
-	w.demands = [][]core.AttestationType{nil, demanding(core.SelectAll, licence), demanding(core.SelectAny, "")}
+	w.demands = [][]verification.AttestationType{nil, demanding(verification.SelectAll, licence), demanding(verification.SelectAny, "")}
 	for i, signer := range []*signing.Signer{w.scenario.Signer(), w.foreign} {
 		name := fmt.Sprintf("walk-%d", i)
 		x := &target{bed: w.bed, name: name, image: must(w.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
@@ -420,14 +435,14 @@ func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
 			}
 		}
 		image, demand, pinned := random.IntN(len(w.targets)), random.IntN(len(w.demands)), random.IntN(2) == 0
-		warm, cold := w.ask(k.Gatherer, image, demand, pinned), w.ask(w.gatherer, image, demand, pinned)
+		warm, cold := w.ask(k, image, demand, pinned), w.ask(w.gatherer, image, demand, pinned)
 		answers[warm.Verified]++
 		if warm.Verified != cold.Verified || warm.Code != cold.Code || warm.Reason != cold.Reason {
 			t.Fatalf("seed %d, step %d: %s, %s; a cold verification says %s, %s", seed, step, warm.Code, warm.Reason, cold.Code, cold.Reason)
 		}
 	}
 	hits := k.outcomes.Stats().Hits
-	if answers[true] == 0 || answers[false] == 0 || hits[cache.Signature] == 0 || hits[cache.Attestation] == 0 {
+	if answers[true] == 0 || answers[false] == 0 || hits[verification.Conclude] == 0 || hits[verification.Signature] == 0 {
 		t.Errorf("the walk saw too little: answers %v, hits %v", answers, hits)
 	}
 }
@@ -441,11 +456,11 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 	payload := `{"list": [` + strings.Repeat(`"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",`, 300_000) + `"b"]}`
 	x.attach(attestation{payload: payload})
 	patterns := `["` + strings.Repeat(`*a*a*a*a*b","`, 1000) + `b"]`
-	demands := []core.AttestationType{{Name: sbomType, Select: core.SelectAll, Conditions: core.Conditions{All: []core.Condition{
+	demands := []verification.AttestationType{{Name: sbomType, Select: verification.SelectAll, Conditions: condition.Conditions{All: []condition.Condition{
 		{Key: []byte(`"{{ list }}"`), Operator: "AllNotIn", Value: []byte(patterns)},
 	}}}}
 	began := time.Now()
-	if got := x.decide(k.Gatherer, "", demands); got.Code != reason.ConditionInvalid || !strings.Contains(got.Reason, "takes more work") {
+	if got := x.decide(k, "", demands); got.Code != reason.ConditionInvalid || !strings.Contains(got.Reason, "takes more work") {
 		t.Fatalf("%s: %.300s", got.Code, got.Reason)
 	}
 	whole := time.Since(began)
@@ -459,8 +474,8 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 			time.AfterFunc(whole/10, leave)
 		}
 	})
-	plan, snapshot := x.plan("", demands)
-	facts := k.Gather(ctx, plan.Tasks, snapshot)
+	plan := x.plan("", demands)
+	facts := k.Gather(ctx, plan.Tasks, time.Now())
 	left := time.Now()
 	for k.Turns().Inside > 0 && time.Since(left) < whole {
 		runtime.Gosched()
@@ -472,10 +487,10 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 		t.Errorf("%s: %.300s", got.Code, got.Reason)
 	}
 	b.registry.SetFault(nil)
-	if again := b.requests(func() { x.decide(k.Gatherer, "", demands) }); again == 0 {
+	if again := b.requests(func() { x.decide(k, "", demands) }); again == 0 {
 		t.Error("an outcome that was cut off was kept")
 	}
-	if again := b.requests(func() { x.decide(k.Gatherer, "", demands) }); again != 0 {
+	if again := b.requests(func() { x.decide(k, "", demands) }); again != 0 {
 		t.Errorf("%d requests for an outcome that is kept", again)
 	}
 }

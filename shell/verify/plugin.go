@@ -6,17 +6,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/notaryproject/notation-go"
 	pluginframework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 )
-
-// x5u is where the signing platform serves the signer's certificate. The venafi-csp plugin fetches it, and cannot
-// verify a signature without it.
-const x5u = "com.venafi.notation.plugin.x5u"
 
 // manager is the part of the plugin manager that a verification needs.
 type manager interface {
@@ -25,17 +20,33 @@ type manager interface {
 	Platforms() ([]string, error)
 }
 
-// pluginWatch is the plugin.Manager of one verification. It lets a plugin see a signature only when the signer is
-// authentic and the plugin will ask nobody but its own signing platform, and keeps what the plugin did.
+// pluginWatch is the plugin.Manager of one verification. It lets a plugin see a signature only when the core says that it
+// may, and keeps what the plugin did.
 type pluginWatch struct {
-	next      manager
-	authentic func(chain []*x509.Certificate) error
+	next   manager
+	task   verification.Task
+	stores *stores
 
 	name     string                               // of the plugin that was asked for; "" for none
 	failure  error                                // of finding or running the plugin
 	metadata *pluginframework.GetMetadataResponse // nil before the plugin told it
 	verified bool                                 // the plugin answered verify-signature
 	withheld *reason.Finding                      // why the plugin was not shown the signature; nil when it was, or was not needed
+}
+
+// report is what was seen of the plugin.
+func (w *pluginWatch) report(ctx context.Context) verification.PluginReport {
+	report := verification.PluginReport{Name: w.name, Verified: w.verified, Withheld: w.withheld}
+	if w.metadata != nil {
+		report.Told, report.Version = true, w.metadata.Version
+	}
+	if w.failure != nil {
+		finding := findingOf(ctx, w.failure)
+		report.Failure = &finding
+		var failure *plugin.Error // that the plugin could not be run says nothing of the signature
+		report.Refused = errors.As(w.failure, &failure) && failure.Refusal()
+	}
+	return report
 }
 
 // List names the installed plugins.
@@ -76,84 +87,37 @@ func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginfram
 	}
 	if result := response.VerificationResults[pluginframework.CapabilityTrustedIdentityVerifier]; result != nil && !result.Success {
 		// venafi-csp 0.3.3 does not say that it has processed an attribute with which it refuses
-		response.ProcessedAttributes = append(response.ProcessedAttributes, x5u)
+		response.ProcessedAttributes = append(response.ProcessedAttributes, verification.AttributeX5U)
 	}
 	return response, nil
 }
 
-// withhold says why a plugin may not see a signature.
+// withhold says why a plugin may not see a signature; nil when it may.
 func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) *reason.Finding {
-	chain, err := parsed(request.Signature.CertificateChain)
-	if err == nil {
-		err = w.authentic(chain)
+	var chain []*x509.Certificate
+	for _, der := range request.Signature.CertificateChain {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return &reason.Finding{Code: reason.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, w.name)}
+		}
+		chain = append(chain, certificate)
 	}
-	if err != nil {
-		return &reason.Finding{Code: reason.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, w.name)}
-	}
-	value, named := request.Signature.CriticalAttributes.ExtendedAttributes[x5u]
-	if !named {
-		return nil // the plugin refuses by itself, and connects nowhere
-	}
+	address, named := request.Signature.CriticalAttributes.ExtendedAttributes[verification.AttributeX5U]
 	hosts, unread := w.next.Platforms()
-	code, remedy := reason.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
-	address, isText := value.(string)
-	_, err = trust.PlatformHost(address)
-	switch {
-	case !isText:
-		err = errors.New("it is no text")
-	case err != nil: // nobody's platform is there
-	default:
-		if err = trust.PlatformAddress(address, hosts); err == nil {
-			return nil
-		}
-		if unread != nil { // the operator's fault: the address may be good
-			code, remedy = reason.PluginFailed, unread.Error()
-		}
-	}
-	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
-		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", w.name, reason.Clip(fmt.Sprint(value), reason.MaxName), x5u, err, remedy)}
-}
-
-func parsed(chain [][]byte) ([]*x509.Certificate, error) {
-	certificates := make([]*x509.Certificate, len(chain))
-	for i, der := range chain {
-		var err error
-		if certificates[i], err = x509.ParseCertificate(der); err != nil {
-			return nil, err
-		}
-	}
-	return certificates, nil
+	return w.task.WithholdPlugin(verification.PluginCall{
+		Name: w.name, Scheme: w.stores.scheme, Chain: chain, X5U: address, HasX5U: named, Platforms: hosts, Unread: unread,
+	})
 }
 
 // declined is a refusal in the protocol's words, so that it depends on the level what follows from it. Attributes that
 // only the plugin could have understood stay unprocessed.
-func declined(request *pluginframework.VerifySignatureRequest, reason string) *pluginframework.VerifySignatureResponse {
+func declined(request *pluginframework.VerifySignatureRequest, text string) *pluginframework.VerifySignatureResponse {
 	response := &pluginframework.VerifySignatureResponse{
 		VerificationResults: map[pluginframework.Capability]*pluginframework.VerificationResult{},
-		ProcessedAttributes: []any{x5u},
+		ProcessedAttributes: []any{verification.AttributeX5U},
 	}
 	for _, capability := range request.TrustPolicy.SignatureVerification {
-		response.VerificationResults[capability] = &pluginframework.VerificationResult{Reason: reason}
+		response.VerificationResults[capability] = &pluginframework.VerificationResult{Reason: text}
 	}
 	return response
-}
-
-// finding explains a plugin that could not be found or run.
-func (w *pluginWatch) finding(ctx context.Context, outcome *notation.VerificationOutcome) *reason.Finding {
-	finding := findingOf(ctx, w.failure)
-	var failure *plugin.Error // that the plugin could not be run says nothing of the signature
-	refused := errors.As(w.failure, &failure) && failure.Refusal()
-	if w.name == "venafi-csp" && refused && finding.Code == reason.PluginFailed && attributeOf(outcome, x5u) == "" {
-		return &reason.Finding{Code: reason.PluginRefused, Reason: finding.Reason}
-	}
-	return finding
-}
-
-// incapable adds what is known of the plugin to notation-go's sentence.
-func (w *pluginWatch) incapable(reason string) string {
-	text := fmt.Sprintf("the installed plugin %q is version %s: %s", w.name, w.metadata.Version, reason)
-	if w.name == "venafi-csp" {
-		text += "; install venafi-csp 0.3.3, or name a version that verifies without saying so in --pluginVerifies"
-	}
-	return text
 }

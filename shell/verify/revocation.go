@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 )
 
@@ -126,12 +127,13 @@ func unrevocable(chain []*x509.Certificate) []*result.CertRevocationResult {
 	})
 }
 
-// cause tells whom a look-up asked in vain, as the end of a sentence.
-func (w *watchedRevocation) cause() string {
-	if len(w.causes) == 0 {
-		return ""
+// report is what was found.
+func (w *watchedRevocation) report() verification.RevocationReport {
+	report := verification.RevocationReport{Withheld: w.withheld, Revoked: w.revoked, Unknown: w.unknown}
+	if len(w.causes) > 0 {
+		report.Causes = reason.Clip(" ("+strings.Join(w.causes, "; ")+")", reason.MaxWords)
 	}
-	return reason.Clip(" ("+strings.Join(w.causes, "; ")+")", reason.MaxWords)
+	return report
 }
 
 // withAddresses leaves out the addresses of lists that are not fetched, such as those of a directory (ldap), where the

@@ -20,6 +20,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
@@ -66,14 +67,14 @@ func TestValidUntil(t *testing.T) {
 			on := *b
 			on.T = t
 			x := &target{bed: &on, name: name, image: must(b.scenario.PushSigned(t.Context(), name, mint(test.notAfter), &request))}
-			plan, snapshot := x.plan("strict", nil)
+			plan := x.plan("strict", nil)
 			plan.Tasks[0].Statement.VerifyTimestamp = test.verifyTimestamp
 			if test.tsa {
 				store := trust.StoreRef{Type: "tsa", Name: "clock"}
 				plan.Tasks[0].Statement.TrustStores = []string{"ca:acme", store.String()}
-				snapshot.Stores[store] = trust.Store{Ref: store, Certificates: []*x509.Certificate{clock.Certificate}}
+				plan.Tasks[0].Stores[store] = trust.Store{Ref: store, Certificates: []*x509.Certificate{clock.Certificate}}
 			}
-			got := b.gatherer.Gather(t.Context(), plan.Tasks, snapshot)[0].Signature
+			got := b.gatherer.Gather(t.Context(), plan.Tasks, time.Now())[0].Signature
 			if !got.Verified || !got.ValidUntil.Equal(test.want) {
 				t.Errorf("valid until %s; want %s: %+v", got.ValidUntil, test.want, got)
 			}
@@ -144,7 +145,7 @@ func TestReasonsAreShort(t *testing.T) {
 				b.registry.SetFault(editAttestation(test.list)(x))
 				defer b.registry.SetFault(nil)
 			}
-			got := x.decide(b.gatherer, "", demanding(core.SelectAll, licence))
+			got := x.decide(b.gatherer, "", demanding(verification.SelectAll, licence))
 			if got.Code != test.want || !strings.Contains(got.Reason, test.says) || len(got.Reason) > 10_000 {
 				t.Errorf("%s in %d bytes: %.2000s", got.Code, len(got.Reason), got.Reason)
 			}
@@ -197,7 +198,7 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 			signer := must(b.scenario.Trusted.Issue(test.options))
 			x := &target{bed: &on, name: name, image: must(b.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
 			k := on.newKeeper(10, func(o *verify.Options) { o.Egress = test.rule })
-			if got := x.decide(k.Gatherer, "strict", nil); got.Code != test.want || !strings.Contains(got.Reason, test.says) {
+			if got := x.decide(k, "strict", nil); got.Code != test.want || !strings.Contains(got.Reason, test.says) {
 				t.Errorf("%s: %s; want %s, %q", got.Code, got.Reason, test.want, test.says)
 			}
 		})

@@ -13,6 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // demands is what check asks of images: the trust policy and the attestations.
@@ -24,9 +26,9 @@ type demands struct {
 
 // attestationType is an entry of a request's attestations, in its wire form.
 type attestationType struct {
-	Name       string          `json:"name"`
-	Select     core.Select     `json:"select,omitempty"`
-	Conditions core.Conditions `json:"conditions,omitzero"`
+	Name       string               `json:"name"`
+	Select     verification.Select  `json:"select,omitempty"`
+	Conditions condition.Conditions `json:"conditions,omitzero"`
 }
 
 func (d *demands) register(flags *flag.FlagSet) {
@@ -46,7 +48,7 @@ func (d *demands) setSelect(which string) error {
 	if len(d.types) == 0 {
 		return errNoType
 	}
-	d.types[len(d.types)-1].Select = core.Select(which)
+	d.types[len(d.types)-1].Select = verification.Select(which)
 	return nil
 }
 
@@ -79,7 +81,7 @@ func (d *demands) addCondition(text string) error {
 		}
 	}
 	last := &d.types[len(d.types)-1]
-	last.Conditions.All = append(last.Conditions.All, core.Condition{Key: key, Operator: match[2], Value: value})
+	last.Conditions.All = append(last.Conditions.All, condition.Condition{Key: key, Operator: match[2], Value: value})
 	return nil
 }
 

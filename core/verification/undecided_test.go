@@ -1,13 +1,13 @@
-package core_test
+package verification_test
 
 import (
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
 // TestAttestationsThatMayCount lets nothing admit an image beside an attestation of which it is open whether it counts. Only
@@ -21,21 +21,23 @@ func TestAttestationsThatMayCount(t *testing.T) {
 		reason.RevocationUnknown, reason.TrustStoreUnavailable, reason.PluginMissing, reason.PluginIncapable, reason.PluginFailed,
 		reason.PluginTimeout, reason.Timeout, reason.RegistryUnavailable, reason.RegistryInvalid, reason.RegistryUnauthorized, reason.NotGathered,
 	}
-	demand := core.AttestationType{Name: "sbom/example", Select: core.SelectAll}
-	task := core.Task{Policy: "demo", Statement: trust.Statement{Level: "strict"}, Attestations: []core.AttestationType{demand}}
-	good := core.AttestationFact{Digest: "sha256:a", Signature: core.SignatureFact{Verified: true}}
+	demand := verification.AttestationType{Name: "sbom/example", Select: verification.SelectAll}
+	task := verification.Task{Policy: "demo", Statement: trust.Statement{Level: "strict"}, Attestations: []verification.AttestationType{demand}}
+	good := verification.AttestationFact{Digest: "sha256:a", Signature: verification.SignatureFact{Verified: true}}
 	for _, code := range slices.Concat(passedOver, open) {
 		for sentence, rejected := range map[string][]reason.Finding{
 			"alone":                         {{Code: code}},
 			"behind a stranger's signature": {{Code: reason.SignatureUntrusted}, {Code: code}},
 		} {
-			other := core.AttestationFact{Digest: "sha256:b", Signature: core.SignatureFact{Rejected: rejected}}
-			settled := core.Settle(task, demand, core.AttestationsFact{Candidates: []core.AttestationFact{good, other}}, "sha256:0", time.Now(), nil).Settled
+			other := verification.AttestationFact{Digest: "sha256:b", Signature: verification.SignatureFact{Rejected: rejected}}
+			fact := verification.Fact{Digest: "sha256:0", Signature: good.Signature}
+			fact.Attestations = []verification.AttestationsFact{{Candidates: []verification.AttestationFact{good, other}}}
+			finding := verification.Check(task, fact, time.Now())
 			switch wanted := slices.Contains(open, code); {
-			case wanted && (settled.Finding == nil || settled.Finding.Code != code):
-				t.Errorf("%s, %s: %+v; want it to deny", code, sentence, settled.Finding)
-			case !wanted && settled.Finding != nil:
-				t.Errorf("%s, %s: %+v; want it passed over", code, sentence, settled.Finding)
+			case wanted && (finding == nil || finding.Code != code):
+				t.Errorf("%s, %s: %+v; want it to deny", code, sentence, finding)
+			case !wanted && finding != nil:
+				t.Errorf("%s, %s: %+v; want it passed over", code, sentence, finding)
 			}
 		}
 	}

@@ -1,0 +1,209 @@
+package verification
+
+import (
+	"fmt"
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+)
+
+// Bounds on attestations.
+const (
+	// MaxDocument bounds an attestation's document, compressed and not; bytes.
+	MaxDocument = 32 << 20
+
+	// maxEarlyDocument bounds a document that is read before its signature is verified, bytes, and maxEarly how many of one
+	// type are: strangers may attach as many as they like.
+	maxEarlyDocument = 1 << 20
+	maxEarly         = 4
+
+	// maxMediaType bounds a media type with its parameters; bytes. RFC 6838 section 4.2 allows names of 127 each.
+	maxMediaType = 512
+)
+
+// attestations walks through the attestations of one type.
+func (c *course) attestations(image string, demand AttestationType) AttestationsFact {
+	entries, truncated, failure, known := c.referrers(image, demand.Name, c.several())
+	switch {
+	case !known:
+		return AttestationsFact{}
+	case failure != nil:
+		return AttestationsFact{Failure: failure.as(reason.AttestationInvalid)}
+	case truncated:
+		return AttestationsFact{Failure: &reason.Finding{
+			Code:   reason.TooManyReferrers,
+			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(entries), demand.Name),
+		}}
+	}
+	found := make([]candidate, len(entries))
+	for i, entry := range entries {
+		found[i] = c.candidate(image, entry, demand.Name)
+	}
+	if !demand.Conditions.Empty() {
+		c.documents(demand, found)
+	}
+	fact := AttestationsFact{}
+	for _, candidate := range found {
+		fact.Candidates = append(fact.Candidates, candidate.AttestationFact)
+	}
+	return fact
+}
+
+// candidate is a referrer under examination.
+type candidate struct {
+	AttestationFact
+	layer Descriptor      // the document's
+	unfit *reason.Finding // why there is no such layer; nil where there is one
+	state state           // of its signatures
+	early bool            // the last of its lookups is under way
+}
+
+// candidate looks at a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name the image
+// as subject and be of the type: what was made for another image, or as something else, does not count, whatever the
+// registry lists. One that is listed and cannot be had counts against the image only if it is signed, since anyone may name
+// what does not exist.
+func (c *course) candidate(image string, entry Referrer, artifactType string) (found candidate) {
+	found.Digest = entry.Digest
+	answer, known := c.ask(c.manifest(entry.Digest))
+	signable := artifact{Descriptor: Descriptor{Digest: entry.Digest}}
+	switch {
+	case !known && entry.Unspecific:
+		return found
+	case !known:
+	case answer.Failure != nil && answer.Failure.Absent:
+		found.Missing = answer.Failure.as(reason.AttestationMissing)
+		signable.Descriptor = entry.Descriptor
+	case answer.Failure != nil:
+		found.NotApplicable = answer.Failure.as(reason.AttestationInvalid)
+	default:
+		found.NotApplicable = notApplicable(answer.Manifest, image, entry.Digest, artifactType)
+		found.layer, found.unfit = documentLayer(answer.Manifest)
+		signable.Descriptor = answer.Manifest.Descriptor
+	}
+	if found.NotApplicable != nil || known && c.task.Statement.Level == trust.LevelSkip {
+		found.state = decided
+		return found
+	}
+	if c.task.Statement.Level != trust.LevelSkip {
+		c.signed(&found, signable, known)
+	}
+	return found
+}
+
+// signed looks at a candidate's signatures.
+func (c *course) signed(found *candidate, signable artifact, manifestKnown bool) {
+	before := len(c.open)
+	if !manifestKnown { // its list may be asked for, and what comes after depends on the manifest
+		c.referrers(signable.Digest, TypeSignature, false)
+		return
+	}
+	signature, failure, known := c.signatures(signable)
+	if failure != nil {
+		found.NotApplicable = failure.as(reason.AttestationMissing)
+	}
+	if known {
+		found.Signature, found.state = signature, decided
+		return
+	}
+	found.early = slices.ContainsFunc(c.open[before:], func(l Lookup) bool { return l.Kind == Signature })
+}
+
+// notApplicable tells why a manifest is no attestation of the type for the image; nil where it is one.
+func notApplicable(manifest ManifestFacts, image, digest, artifactType string) *reason.Finding {
+	switch {
+	case manifest.Subject.Digest != image:
+		return &reason.Finding{Code: reason.AttestationInvalid, Reason: fmt.Sprintf("attestation %s was made for another image", digest)}
+	case manifest.ArtifactType != artifactType:
+		return &reason.Finding{Code: reason.AttestationInvalid, Reason: fmt.Sprintf("attestation %s is of type %q, whatever the registry says", digest, reason.Clip(manifest.ArtifactType, reason.MaxName))}
+	}
+	return nil
+}
+
+// documents looks at the documents of the trusted attestations that select has decide. As long as signatures are open,
+// that is not known: a document is then read beside the last lookup of its signature, if it is small and one of a few.
+func (c *course) documents(demand AttestationType, found []candidate) {
+	if slices.ContainsFunc(found, func(f candidate) bool { return f.state == open }) {
+		c.earlyDocuments(demand, found)
+		return
+	}
+	var trusted []AttestationFact
+	for _, f := range found {
+		if f.trusted() {
+			trusted = append(trusted, f.AttestationFact)
+		}
+	}
+	for _, one := range applySelect(demand.Select, trusted) {
+		i := slices.IndexFunc(found, func(f candidate) bool { return f.Digest == one.Digest })
+		c.document(demand, &found[i])
+	}
+}
+
+func (c *course) earlyDocuments(demand AttestationType, found []candidate) {
+	if demand.Select == SelectLatest && len(found) > 1 {
+		return // one of them decides
+	}
+	n := 0
+	for i, f := range found {
+		if f.early && f.unfit == nil && f.layer.Size <= maxEarlyDocument && n < maxEarly {
+			c.document(demand, &found[i])
+			n++
+		}
+	}
+}
+
+// document looks at one document, of which the answer is an evaluation.
+func (c *course) document(demand AttestationType, f *candidate) {
+	if f.Unusable = f.unfit; f.unfit != nil {
+		return
+	}
+	answer, known := c.ask(Lookup{
+		Kind: Document, Repository: c.task.Ref.Name(), Subject: f.layer.Digest, MediaType: f.layer.MediaType, Size: f.layer.Size,
+		Demand: demand.Identity(),
+	})
+	switch {
+	case !known:
+	case answer.Failure != nil:
+		f.Unusable = answer.Failure.as(reason.AttestationInvalid)
+	default:
+		evaluation := answer.Document
+		evaluation.Document = nil // it stays in the evidence
+		f.Evaluation = &evaluation
+	}
+}
+
+// documentLayer finds the one JSON layer of an attestation. The finding says why there is none.
+func documentLayer(manifest ManifestFacts) (Descriptor, *reason.Finding) {
+	if manifest.LayerCount != 1 {
+		return Descriptor{}, unusable("it has %d layers; an attestation is one JSON document in one layer", manifest.LayerCount)
+	}
+	layer := manifest.Layers[0]
+	switch {
+	case len(layer.MediaType) > maxMediaType || !isJSON(layer.MediaType):
+		return Descriptor{}, unusable("its layer has the media type %q; attach the document as application/json, or as another JSON type", reason.Clip(layer.MediaType, reason.MaxName))
+	case digest.Digest(layer.Digest).Validate() != nil:
+		return Descriptor{}, unusable("its layer has the digest %q, which is none", reason.Clip(layer.Digest, reason.MaxName))
+	case layer.Size > MaxDocument || layer.Size < 0:
+		return Descriptor{}, unusable("its payload is %d bytes; at most %d are read", layer.Size, MaxDocument)
+	}
+	return layer, nil
+}
+
+func unusable(format string, args ...any) *reason.Finding {
+	return &reason.Finding{Code: reason.AttestationInvalid, Reason: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
+}
+
+// isJSON accepts JSON media types, also with the structured syntax suffixes of compression, and the type that oras gives a
+// file whose type nobody named. What a layer is called is the pusher's word: the document itself has to be JSON.
+func isJSON(mediaType string) bool {
+	essence, _, err := mime.ParseMediaType(mediaType)
+	if err != nil {
+		return false
+	}
+	essence = strings.TrimSuffix(strings.TrimSuffix(essence, "+gzip"), "+zstd")
+	return essence == "application/vnd.oci.image.layer.v1.tar" || strings.HasSuffix(essence, "/json") || strings.HasSuffix(essence, "+json") || strings.HasSuffix(essence, ".json")
+}

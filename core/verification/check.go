@@ -1,0 +1,277 @@
+package verification
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+)
+
+// Check holds the facts about an image against its task, in the order in which a person would want to know. It gives nil
+// where nothing stands against the image.
+func Check(task Task, fact Fact, now time.Time) *reason.Finding {
+	for _, check := range []func(Task, Fact, time.Time) *reason.Finding{resolved, signed, attested} {
+		if finding := check(task, fact, now); finding != nil {
+			return finding
+		}
+	}
+	return nil
+}
+
+// resolved demands that the course went through and gave the digest that the image names, if it names one.
+func resolved(task Task, fact Fact, _ time.Time) *reason.Finding {
+	needsNothing := task.Statement.Level == trust.LevelSkip && len(task.Attestations) == 0
+	switch {
+	case fact.Failure != nil:
+		return fact.Failure
+	case fact.Digest == "" && !needsNothing:
+		return &reason.Finding{Code: reason.NotGathered, Reason: "its digest was not resolved; try again"}
+	case task.Ref.Digest != "" && fact.Digest != "" && fact.Digest != task.Ref.Digest:
+		return &reason.Finding{Code: reason.RegistryInvalid, Reason: fmt.Sprintf("the registry gave %s for it; that is another image", fact.Digest)}
+	}
+	return nil
+}
+
+// signed demands a signature that satisfies the statement, except under the level skip.
+func signed(task Task, fact Fact, now time.Time) *reason.Finding {
+	if fact.Signature.Skipped && task.Statement.Level == trust.LevelSkip {
+		return nil
+	}
+	return notSatisfied(fact.Signature, task.Ref.Pinned(fact.Digest), now)
+}
+
+// notSatisfied says why no signature of an artifact satisfies; nil when one does.
+func notSatisfied(signature SignatureFact, artifact string, now time.Time) *reason.Finding {
+	switch {
+	case signature.Verified:
+		return expired(signature, now)
+	case len(signature.Rejected) > 0:
+		return rejected(signature)
+	case signature.Truncated:
+		return &reason.Finding{Code: reason.TooManySignatures, Reason: "no signature could be tried under the limit; raise --maxSignatureAttempts"}
+	}
+	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", artifact)}
+}
+
+// expired tells whether a signature that verified when it was looked at would not do so any more.
+func expired(signature SignatureFact, now time.Time) *reason.Finding {
+	if signature.ValidUntil.IsZero() || now.Before(signature.ValidUntil) {
+		return nil
+	}
+	return &reason.Finding{Code: reason.SignatureExpired, Reason: fmt.Sprintf("its signature or the signer's certificate expired at %s", signature.ValidUntil.UTC().Format(time.RFC3339))}
+}
+
+// rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, or with which it
+// is open whether the signature is good, that reason counts.
+func rejected(signature SignatureFact) *reason.Finding {
+	if transient := firstTransient(signature.Rejected); transient != nil {
+		return transient
+	}
+	n, text, code := len(signature.Rejected), reasons(signature.Rejected), signature.Rejected[0].Code
+	if unknown := firstOf(signature.Rejected, func(f reason.Finding) bool { return f.Code.LeavesOpen() }); unknown != nil {
+		code = unknown.Code
+	} else if signature.Truncated {
+		code = reason.TooManySignatures
+	}
+	switch {
+	case signature.Truncated:
+		return &reason.Finding{Code: code, Reason: fmt.Sprintf("the first %d of its signatures do not satisfy the trust policy and the rest were not tried: %s", n, text)}
+	case n > 1:
+		return &reason.Finding{Code: code, Reason: fmt.Sprintf("none of its %d signatures satisfies the trust policy: %s", n, text)}
+	}
+	return &signature.Rejected[0]
+}
+
+// reasons joins the first few reasons of a list that may be long.
+func reasons(findings []reason.Finding) string {
+	const most = 3
+	text := ""
+	for i, finding := range findings {
+		if i == most {
+			return text + fmt.Sprintf("; and %d more", len(findings)-most)
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += finding.Reason
+	}
+	return text
+}
+
+// firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, one for which a
+// signature could not be verified although its signer may be trusted, signatures of which not all were tried, or that it is
+// signed and cannot be had. The one that counts may be among what anyone may attach to bury it.
+func firstUndecided(findings []reason.Finding) *reason.Finding {
+	if transient := firstTransient(findings); transient != nil {
+		return transient
+	}
+	return firstOf(findings, func(f reason.Finding) bool {
+		return f.Code.LeavesOpen() || f.Code == reason.TooManySignatures || f.Code == reason.AttestationMissing
+	})
+}
+
+// firstTransient finds a reason that may pass: with it, the facts are not all in hand.
+func firstTransient(findings []reason.Finding) *reason.Finding {
+	return firstOf(findings, func(f reason.Finding) bool { return f.Code.Class() != reason.Denied })
+}
+
+func firstOf(findings []reason.Finding, is func(reason.Finding) bool) *reason.Finding {
+	found, ok := lo.Find(findings, is)
+	if !ok {
+		return nil
+	}
+	return &found
+}
+
+// attested demands every attestation type of the task.
+func attested(task Task, fact Fact, now time.Time) *reason.Finding {
+	for i, demand := range task.Attestations {
+		if i >= len(fact.Attestations) {
+			return &reason.Finding{Code: reason.NotGathered, Reason: fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
+		}
+		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, now); finding != nil {
+			return finding
+		}
+	}
+	return nil
+}
+
+// attestedType demands one type: the attestations that count are sorted out, those that select has decide are held against
+// the conditions.
+func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) *reason.Finding {
+	switch {
+	case found.Failure != nil:
+		return found.Failure
+	case len(found.Candidates) == 0:
+		return &reason.Finding{Code: reason.AttestationMissing, Reason: fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
+	}
+	trusted, passedOver := sortOut(found.Candidates, task, now)
+	if undecided := firstUndecided(passedOver); undecided != nil && demand.Select != SelectAny {
+		return undecided
+	}
+	if len(trusted) == 0 {
+		return untrusted(task, demand, passedOver)
+	}
+	if demand.Conditions.Empty() {
+		return nil
+	}
+	return meets(demand, applySelect(demand.Select, trusted), passedOver)
+}
+
+// sortOut parts the attestations that count from the findings on those that do not.
+func sortOut(candidates []AttestationFact, task Task, now time.Time) (trusted []AttestationFact, passedOver []reason.Finding) {
+	for _, candidate := range candidates {
+		finding := candidate.NotApplicable
+		if finding == nil {
+			finding = notSatisfied(candidate.Signature, task.Ref.Pinned(candidate.Digest), now)
+			if finding != nil && finding.Code != reason.NoSignature { // the image has signatures of its own
+				finding = &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
+			}
+		}
+		if finding == nil {
+			finding = candidate.Missing
+		}
+		if finding == nil {
+			trusted = append(trusted, candidate)
+		} else {
+			passedOver = append(passedOver, *finding)
+		}
+	}
+	return trusted, passedOver
+}
+
+func untrusted(task Task, demand AttestationType, passedOver []reason.Finding) *reason.Finding {
+	if undecided := firstUndecided(passedOver); undecided != nil {
+		return undecided
+	}
+	if task.Statement.Level == trust.LevelSkip {
+		return &reason.Finding{Code: reason.AttestationUntrusted, Reason: fmt.Sprintf("statement %q of trust policy %q has level skip, under which no attestation of type %q can be trusted; raise the level", task.Statement.Name, task.Policy, demand.Name)}
+	}
+	return &reason.Finding{Code: reason.AttestationUntrusted, Reason: fmt.Sprintf("no attestation of type %q is signed as trust policy %q demands: %s", demand.Name, task.Policy, reasons(passedOver))}
+}
+
+// applySelect picks those of the trusted attestations that the conditions are held against: the most recently signed one
+// for SelectLatest (all of them, where several were signed in the same second), else each.
+func applySelect(by Select, trusted []AttestationFact) []AttestationFact {
+	if by != SelectLatest || len(trusted) == 0 {
+		return trusted
+	}
+	latest := slices.MaxFunc(trusted, func(a, b AttestationFact) int {
+		return cmp.Compare(a.Signature.SignedAt.Unix(), b.Signature.SignedAt.Unix())
+	})
+	return lo.Filter(trusted, func(a AttestationFact, _ int) bool {
+		return a.Signature.SignedAt.Unix() == latest.Signature.SignedAt.Unix()
+	})
+}
+
+// meets holds the conditions against the selected attestations: each of them must meet, or one of them for SelectAny. What
+// was passed over without being decided could be that one.
+func meets(demand AttestationType, selected []AttestationFact, passedOver []reason.Finding) *reason.Finding {
+	var unmet []reason.Finding
+	for _, attestation := range selected {
+		finding := meet(demand, attestation)
+		switch {
+		case finding == nil && demand.Select == SelectAny:
+			return nil
+		case finding != nil && demand.Select != SelectAny:
+			return finding
+		case finding != nil:
+			unmet = append(unmet, *finding)
+		}
+	}
+	if len(unmet) == 0 {
+		return nil
+	}
+	if undecided := firstUndecided(slices.Concat(unmet, passedOver)); undecided != nil {
+		return undecided
+	}
+	return &reason.Finding{Code: unmet[0].Code, Reason: reasons(unmet)}
+}
+
+func meet(demand AttestationType, attestation AttestationFact) *reason.Finding {
+	finding := attestation.Unusable
+	switch {
+	case finding != nil:
+	case attestation.Evaluation == nil:
+		finding = &reason.Finding{Code: reason.NotGathered, Reason: "its document was not evaluated; try again"}
+	default:
+		finding = attestation.Evaluation.Finding
+	}
+	if finding == nil {
+		return nil
+	}
+	return &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
+}
+
+// Evaluation is what holding a demand's conditions against one document gave.
+type Evaluation struct {
+	Finding       *reason.Finding // why they are not met; nil when they are
+	At            time.Time       // the moment
+	TimeDependent bool            // they read the clock, so that it is of that moment only
+	Document      []byte          // what was evaluated, where it is kept to be evaluated at another moment; nil where it is not
+}
+
+// Evaluate holds a demand's conditions against a document, so that a task can be decided without having the documents of
+// all its attestations at once. Once ended, where it is not nil, tells that the request has ended, the finding is a Timeout.
+func Evaluate(demand AttestationType, document []byte, now time.Time, ended func() bool) Evaluation {
+	result := condition.Evaluate(demand.Conditions, document, condition.Environment{Now: now, Ended: ended})
+	evaluation := Evaluation{At: now, TimeDependent: result.TimeDependent}
+	switch result.Outcome {
+	case condition.Met:
+	case condition.Unmet:
+		evaluation.Finding = &reason.Finding{Code: reason.ConditionUnmet, Reason: result.Reason}
+	case condition.DocumentInvalid:
+		evaluation.Finding = &reason.Finding{Code: reason.AttestationInvalid, Reason: result.Reason}
+	case condition.Ended:
+		evaluation.Finding = &reason.Finding{Code: reason.Timeout, Reason: result.Reason}
+	default:
+		evaluation.Finding = &reason.Finding{Code: reason.ConditionInvalid, Reason: result.Reason}
+	}
+	return evaluation
+}

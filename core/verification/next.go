@@ -1,0 +1,156 @@
+package verification
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+)
+
+// Next says what to look up next about an image, or what came of it. The same task, evidence and time give the same step.
+func Next(task Task, evidence Evidence, now time.Time) Step {
+	c := &course{task: task, evidence: evidence, now: now, asked: map[Lookup]bool{}}
+	fact, known := c.fact()
+	if known {
+		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
+	}
+	return Step{Lookups: c.open, Key: c.key}
+}
+
+// course is a walk through the evidence up to where it ends.
+type course struct {
+	task     Task
+	evidence Evidence
+	now      time.Time
+	open     []Lookup        // that the walk has come to without an answer
+	asked    map[Lookup]bool // the same, to find them by
+	key      *Lookup
+}
+
+// ask gives the answer to a lookup, or notes that it is open.
+func (c *course) ask(lookup Lookup) (Answer, bool) {
+	answer, known := c.evidence[lookup]
+	if !known && !c.asked[lookup] {
+		c.open, c.asked[lookup] = append(c.open, lookup), true
+	}
+	return answer, known
+}
+
+// fact walks through the whole course. What an image's signatures deny, its attestations cannot mend: they are looked at
+// while the signatures are, and no longer.
+func (c *course) fact() (fact Fact, known bool) {
+	skip := c.task.Statement.Level == trust.LevelSkip
+	if skip && len(c.task.Attestations) == 0 {
+		return Fact{Signature: SignatureFact{Skipped: true}}, true
+	}
+	image, warnings, failure, known := c.image()
+	if !known || failure != nil {
+		return Fact{Failure: failure}, known
+	}
+	c.key = c.task.conclusion(image.Digest)
+	if concluded, known := c.evidence[*c.key]; known {
+		return concluded.concluded(warnings), true
+	}
+	fact = Fact{Digest: image.Digest, Warnings: warnings, Signature: SignatureFact{Skipped: skip}}
+	if !skip {
+		var denied bool
+		if fact.Signature, fact.Failure, denied = c.imageSignature(image); denied {
+			return fact, len(c.open) == 0
+		}
+	}
+	for _, demand := range c.task.Attestations {
+		fact.Attestations = append(fact.Attestations, c.attestations(image.Digest, demand))
+	}
+	return fact, len(c.open) == 0
+}
+
+// image gives the descriptor of the task's image, as far as it is known: of one that is named by digest only the digest.
+func (c *course) image() (image Descriptor, warnings []string, failure *reason.Finding, known bool) {
+	ref := c.task.Ref
+	if ref.Digest != "" {
+		return Descriptor{Digest: ref.Digest}, nil, nil, true
+	}
+	answer, known := c.ask(Lookup{Kind: Resolve, Repository: ref.Name(), Subject: ref.Tag})
+	if !known || answer.Failure == nil {
+		return answer.Descriptor, answer.Warnings, nil, known
+	}
+	return Descriptor{}, nil, &answer.Failure.Finding, true
+}
+
+// imageSignature is what the image's own signatures come to. An image that is named by digest and is not signed may not be
+// there at all.
+func (c *course) imageSignature(image Descriptor) (fact SignatureFact, failure *reason.Finding, denied bool) {
+	fact, failed, known := c.signatures(artifact{Descriptor: image, describable: true, several: c.several()})
+	switch {
+	case !known:
+		return fact, nil, false
+	case failed != nil:
+		return fact, failed.as(reason.SignatureInvalid), true
+	case fact.Verified:
+		return fact, nil, false
+	case c.task.Ref.Digest != "" && len(fact.Rejected) == 0:
+		answer, known := c.ask(c.describe(image.Digest))
+		if known && answer.Failure != nil {
+			return fact, &answer.Failure.Finding, true
+		}
+	}
+	return fact, nil, true
+}
+
+func (c *course) describe(digest string) Lookup {
+	return Lookup{Kind: Describe, Repository: c.task.Ref.Name(), Subject: digest}
+}
+
+func (c *course) manifest(digest string) Lookup {
+	return Lookup{Kind: Manifest, Repository: c.task.Ref.Name(), Subject: digest}
+}
+
+// referrers lists the referrers of a type. Those of the image are listed for all types at once where the task needs
+// several, unless there are so many that the list has more than one page.
+func (c *course) referrers(digest, artifactType string, several bool) (found []Referrer, truncated bool, failure *Failure, known bool) {
+	lookup := Lookup{Kind: List, Repository: c.task.Ref.Name(), Subject: digest}
+	if !several {
+		lookup.Type = artifactType
+	}
+	answer, known := c.ask(lookup)
+	if known && answer.List.Partial {
+		lookup.Type = artifactType
+		answer, known = c.ask(lookup)
+	}
+	if !known || answer.Failure != nil {
+		return nil, false, answer.Failure, known
+	}
+	found, truncated = answer.List.ofType(artifactType, c.task.Limits.MaxReferrers)
+	return found, truncated || answer.List.Truncated, nil, true
+}
+
+// several tells that more than one type of referrer of the image is needed.
+func (c *course) several() bool {
+	first := ""
+	if c.task.Statement.Level != trust.LevelSkip {
+		first = TypeSignature
+	}
+	for _, demand := range c.task.Attestations {
+		if first != "" && demand.Name != first {
+			return true
+		}
+		first = demand.Name
+	}
+	return false
+}
+
+// ofType gives the entries that are of a type or may be, at most so many, and whether there are more.
+func (l Referrers) ofType(artifactType string, most int) (found []Referrer, truncated bool) {
+	for _, entry := range l.Entries {
+		listed := slices.ContainsFunc(found, func(f Referrer) bool { return f.Digest == entry.Digest })
+		if listed || entry.ArtifactType != artifactType && !entry.Unspecific {
+			continue
+		}
+		if len(found) == most {
+			return found, true
+		}
+		found = append(found, entry)
+	}
+	return found, false
+}

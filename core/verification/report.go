@@ -1,0 +1,382 @@
+package verification
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+)
+
+// Report is what was seen of one signature: what notation-go found, and what its parts met on the way. It says nothing of
+// what follows from that; see [Assess].
+type Report struct {
+	Refused *reason.Finding // why nothing was verified; nil when something was
+	Ended   bool            // the request's time ran out
+	Problem string          // that ended the verification beside the checks; "" when none did
+	Began   time.Time
+
+	// Of the envelope, whose integrity was checked first. Zero where it does not hold.
+	Target     Descriptor // that was signed
+	Scheme     trust.Scheme
+	SignedAt   time.Time
+	Expiry     time.Time // zero for none
+	Chain      []*x509.Certificate
+	Attributes []Attribute // extended signed attributes
+
+	Checks   []CheckReport   // in the order in which they were made; shorter where one ended the verification
+	Enforced map[string]bool // by name of the check: it ends the verification; the others are only logged
+
+	StoreUnusable         bool // a trust store that was asked for is missing or cannot be used
+	Plugin                PluginReport
+	Signing, Timestamping RevocationReport
+	FreshUntil            time.Time // from then on what was seen of revocation is outdated; zero for no such bound
+}
+
+// The checks of a signature (Notary Project, trust store and trust policy specification, section "Signature Verification
+// Details").
+const (
+	CheckIntegrity          = "integrity"
+	CheckAuthenticity       = "authenticity"
+	CheckAuthenticTimestamp = "authenticTimestamp"
+	CheckExpiry             = "expiry"
+	CheckRevocation         = "revocation"
+)
+
+// CheckReport is what one check came to.
+type CheckReport struct {
+	Name    string
+	Problem string // "" when it was passed
+}
+
+// Attribute is an extended signed attribute.
+type Attribute struct {
+	Name     string // its first bytes
+	Named    bool   // its name is a text
+	Critical bool
+	Value    string // the first bytes of a value that is a text
+}
+
+// PluginReport is what became of the verification plugin that a signature names. The zero value says that it names none.
+type PluginReport struct {
+	Name     string
+	Failure  *reason.Finding // why it could not be found or run; nil when it could, or was not asked for
+	Refused  bool            // it ran, and answered with an error of its own
+	Told     bool            // it told what it is
+	Version  string          // that it told
+	Verified bool            // it answered about the signature
+	Withheld *reason.Finding // why it was not shown the signature; nil when it was, or was not needed
+}
+
+// RevocationReport is what was found of the revocation of a chain.
+type RevocationReport struct {
+	Withheld bool   // nobody was asked, since the signer is not authentic
+	Revoked  bool   // a certificate is revoked
+	Unknown  bool   // of a certificate it could not be found out
+	Causes   string // who was asked in vain, as the end of a sentence
+}
+
+// AttributeX5U is the signed attribute that says where the signing platform serves the signer's certificate. The venafi-csp
+// plugin fetches it, and cannot verify a signature without it.
+const AttributeX5U = "com.venafi.notation.plugin.x5u"
+
+// The attributes by which a signature demands a plugin (Notary Project, signature specification, section "Extended
+// Attributes").
+const (
+	attributePlugin        = "io.cncf.notary.verificationPlugin"
+	attributePluginVersion = "io.cncf.notary.verificationPluginMinVersion"
+)
+
+const pluginVenafi = "venafi-csp"
+
+// Assess decides what follows from the report on a signature: the fact of one that satisfies the statement, or else the
+// finding. The trusted identities are held against the certificate that signed whatever a plugin said, and critical
+// attributes that nobody has understood deny.
+func Assess(task Task, report Report, now time.Time) (SignatureFact, *reason.Finding) {
+	if report.Refused != nil {
+		return SignatureFact{}, report.Refused
+	}
+	a := assessment{Report: report, task: task, now: now}
+	a.holdIdentity()
+	if failed := a.enforced(); a.Problem != "" || failed != nil {
+		return SignatureFact{}, a.finding(failed)
+	}
+	if name, found := a.notUnderstood(); found {
+		return SignatureFact{}, &reason.Finding{Code: reason.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
+	}
+	return a.satisfied(), nil
+}
+
+// assessment is a report under a task.
+type assessment struct {
+	Report
+	task     Task
+	now      time.Time
+	impostor bool // the signer is of a trusted CA, and none of the trusted identities
+}
+
+// holdIdentity holds the trusted identities against the certificate that signed, which notation-go may have left to a
+// plugin, and tells in one sentence who is not trusted or why a plugin was not asked.
+func (a *assessment) holdIdentity() {
+	i := slices.IndexFunc(a.Checks, func(c CheckReport) bool { return c.Name == CheckAuthenticity })
+	if i < 0 {
+		a.Problem = cmp.Or(a.Problem, "the signer's authenticity was not looked at")
+		return
+	}
+	a.Checks = slices.Clone(a.Checks) // the report may be kept
+	result := &a.Checks[i]
+	if a.Plugin.Withheld != nil {
+		result.Problem = a.Plugin.Withheld.Reason
+		return
+	}
+	err := trust.CheckIdentity(a.task.Statement.TrustedIdentities, a.Chain[0].Subject.String())
+	if err != nil && (result.Problem == "" || a.task.Stores.Trust(a.task.Statement, a.Scheme, a.Chain) == nil) {
+		result.Problem, a.impostor = err.Error(), true
+	}
+}
+
+// enforced gives the first check that failed and that the level enforces.
+func (a *assessment) enforced() *CheckReport {
+	i := slices.IndexFunc(a.Checks, func(c CheckReport) bool { return c.Problem != "" && a.Enforced[c.Name] })
+	if i < 0 {
+		return nil
+	}
+	return &a.Checks[i]
+}
+
+// notUnderstood gives a critical attribute that nobody has understood, with which a signature may not be accepted
+// (Notary Project, signature specification, section "Extended Attributes"). notation-go looks for them only where it
+// ran a plugin, and then only at those with a text for a name.
+func (a *assessment) notUnderstood() (name string, found bool) {
+	for _, attribute := range a.Attributes {
+		own := attribute.Name == attributePlugin || attribute.Name == attributePluginVersion
+		known := attribute.Named && (a.Plugin.Verified || own || attribute.Name == AttributeX5U && a.Plugin.Withheld != nil)
+		if attribute.Critical && !known {
+			return attribute.Name, true
+		}
+	}
+	return "", false
+}
+
+// satisfied is the fact of a signature that satisfies.
+func (a *assessment) satisfied() SignatureFact {
+	fact := SignatureFact{
+		Verified:   true,
+		Signer:     a.Chain[0].Subject.String(),
+		SignedAt:   a.SignedAt.UTC(),
+		ValidUntil: a.validUntil(),
+		FreshUntil: a.FreshUntil,
+	}
+	unknown := false
+	for i, check := range a.Checks {
+		if check.Problem != "" {
+			fact.Warnings = append(fact.Warnings, fmt.Sprintf("%s: %s", check.Name, a.explain(check)))
+			unknown = unknown || a.codeOf(&a.Checks[i]) == reason.RevocationUnknown
+		}
+	}
+	fact.RevocationUnknown = unknown && !a.Signing.Withheld && !a.Timestamping.Withheld
+	return fact
+}
+
+// validUntil is the first moment at which an enforced check in time would fail or have to look at more: the signature's
+// expiry and, where no verified timestamp vouches for an earlier time, the end of its certificates.
+func (a *assessment) validUntil() time.Time {
+	var until time.Time
+	if a.Enforced[CheckExpiry] {
+		until = a.Expiry
+	}
+	if !a.timestamped() && a.Enforced[CheckAuthenticTimestamp] {
+		for _, certificate := range a.Chain {
+			until = earlier(until, certificate.NotAfter)
+		}
+	}
+	if until.IsZero() {
+		return time.Time{}
+	}
+	return until.UTC()
+}
+
+// timestamped tells whether the time of signing was verified. That a signature carries a timestamp is not enough: it is not
+// signed, and not looked at without a tsa store or before it is needed. One that needed no timestamp when its verification
+// began does not count as one that had it.
+func (a *assessment) timestamped() bool {
+	if a.Scheme == trust.SchemeSigningAuthority {
+		return true
+	}
+	if !slices.ContainsFunc(a.task.Statement.TrustStores, func(s string) bool { return strings.HasPrefix(s, trust.StoreTSA+":") }) {
+		return false
+	}
+	expired := slices.ContainsFunc(a.Chain, func(c *x509.Certificate) bool { return a.Began.After(c.NotAfter) })
+	return expired || a.task.Statement.VerifyTimestamp != "afterCertExpiry"
+}
+
+// finding finds the code and the sentence of a rejection.
+func (a *assessment) finding(failed *CheckReport) *reason.Finding {
+	if stranger := a.stranger(); stranger != nil {
+		return stranger
+	}
+	switch {
+	case a.Plugin.Failure != nil:
+		return a.pluginFailure()
+	case a.Ended:
+		return &reason.Finding{Code: reason.Timeout, Reason: "time ran out while it was verified"}
+	case failed != nil:
+		return &reason.Finding{Code: a.codeOf(failed), Reason: a.explain(*failed)}
+	case a.Plugin.Withheld != nil:
+		return a.Plugin.Withheld
+	case a.Plugin.Verified && strings.HasPrefix(a.Problem, "extended critical attribute"):
+		return &reason.Finding{Code: reason.SignatureInvalid, Reason: a.Problem}
+	case a.Plugin.Verified:
+		return &reason.Finding{Code: reason.PluginFailed, Reason: a.Problem}
+	case a.Plugin.Told && len(a.Checks) == 1: // only integrity was looked at
+		return &reason.Finding{Code: reason.PluginIncapable, Reason: a.incapable()}
+	}
+	return &reason.Finding{Code: reason.SignatureInvalid, Reason: a.Problem}
+}
+
+// stranger rejects a signature that names a plugin which could not be had or asked what it is, before the signer was
+// looked at: nobody's signature but that of a trusted signer is told to be the plugin's fault. nil where the signer is
+// trusted, was looked at, or need not be.
+func (a *assessment) stranger() *reason.Finding {
+	if a.Plugin.Name == "" || !a.Enforced[CheckAuthenticity] || len(a.Checks) != 1 { // that of integrity
+		return nil
+	}
+	code, err := reason.TrustStoreUnavailable, a.task.Stores.Usable(a.task.Statement, a.Scheme.Store())
+	if err == nil {
+		code, err = a.codeOfAuthenticity(), a.task.Authentic(a.Scheme, a.Chain)
+	}
+	if err == nil {
+		return nil
+	}
+	return &reason.Finding{Code: code, Reason: fmt.Sprintf("%s; the plugin %q that it names was not asked", err, reason.Clip(a.Plugin.Name, reason.MaxName))}
+}
+
+// pluginFailure explains a plugin that could not be found or run.
+func (a *assessment) pluginFailure() *reason.Finding {
+	named := slices.ContainsFunc(a.Attributes, func(at Attribute) bool { return at.Name == AttributeX5U && at.Value != "" })
+	if a.Plugin.Name == pluginVenafi && a.Plugin.Refused && a.Plugin.Failure.Code == reason.PluginFailed && !named {
+		return &reason.Finding{Code: reason.PluginRefused, Reason: a.Plugin.Failure.Reason}
+	}
+	return a.Plugin.Failure
+}
+
+// incapable adds what is known of the plugin to notation-go's sentence.
+func (a *assessment) incapable() string {
+	text := fmt.Sprintf("the installed plugin %q is version %s: %s", a.Plugin.Name, a.Plugin.Version, a.Problem)
+	if a.Plugin.Name == pluginVenafi {
+		text += "; install venafi-csp 0.3.3, or name a version that verifies without saying so in --pluginVerifies"
+	}
+	return text
+}
+
+// explain gives the text of a failed check, and of revocation who was asked and what went wrong.
+func (a *assessment) explain(check CheckReport) string {
+	switch check.Name {
+	case CheckRevocation:
+		return check.Problem + a.Signing.Causes
+	case CheckAuthenticTimestamp:
+		return check.Problem + a.Timestamping.Causes
+	}
+	return check.Problem
+}
+
+func (a *assessment) codeOf(check *CheckReport) reason.Code {
+	switch check.Name {
+	case CheckAuthenticity:
+		return a.codeOfAuthenticity()
+	case CheckExpiry:
+		return reason.SignatureExpired
+	case CheckAuthenticTimestamp:
+		return a.codeOfTimestamp()
+	case CheckRevocation:
+		// a plugin's own look-up says so in its own words
+		if a.Signing.Revoked || strings.HasSuffix(strings.TrimRight(check.Problem, `".`), "is revoked") {
+			return reason.CertificateRevoked
+		}
+		return reason.RevocationUnknown
+	}
+	return reason.SignatureInvalid
+}
+
+func (a *assessment) codeOfAuthenticity() reason.Code {
+	switch {
+	case a.StoreUnusable:
+		return reason.TrustStoreUnavailable
+	case a.Plugin.Withheld != nil:
+		return a.Plugin.Withheld.Code
+	case a.Plugin.Verified && !a.impostor:
+		return reason.PluginRefused
+	}
+	return reason.SignatureUntrusted
+}
+
+// codeOfTimestamp tells a certificate that is not valid now from a timestamp that is not good.
+func (a *assessment) codeOfTimestamp() reason.Code {
+	outside := func(c *x509.Certificate) bool { return a.now.After(c.NotAfter) || a.now.Before(c.NotBefore) }
+	switch {
+	case a.StoreUnusable:
+		return reason.TrustStoreUnavailable
+	case a.Timestamping.Unknown:
+		return reason.RevocationUnknown
+	case slices.ContainsFunc(a.Chain, outside):
+		return reason.CertificateExpired
+	}
+	return reason.TimestampInvalid
+}
+
+// Authentic says why a signer is not one whom the task's statement trusts: a certificate of the chain, which holds
+// together, must be in a trust store, and the leaf be a trusted identity. Before that holds no plugin sees a signature, and
+// no address that it names is asked.
+func (t Task) Authentic(scheme trust.Scheme, chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return errors.New("the signature has no certificates")
+	}
+	if err := t.Stores.Trust(t.Statement, scheme, chain); err != nil {
+		return err
+	}
+	return trust.CheckIdentity(t.Statement.TrustedIdentities, chain[0].Subject.String())
+}
+
+// PluginCall is what is known when a plugin is about to see a signature whose integrity holds.
+type PluginCall struct {
+	Name      string
+	Scheme    trust.Scheme
+	Chain     []*x509.Certificate
+	X5U       any      // the value of AttributeX5U
+	HasX5U    bool     // the signature has it
+	Platforms []string // hosts of the plugin's signing platform
+	Unread    error    // why the plugin's configuration cannot be read; nil when it can
+}
+
+// WithholdPlugin says why a plugin may not see a signature: its signer is not authentic, or the plugin would connect to an
+// address that is not of its signing platform. nil when it may.
+func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
+	if err := t.Authentic(call.Scheme, call.Chain); err != nil {
+		return &reason.Finding{Code: reason.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, call.Name)}
+	}
+	if !call.HasX5U {
+		return nil // the plugin refuses by itself, and connects nowhere
+	}
+	code, remedy := reason.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
+	address, isText := call.X5U.(string)
+	host, err := trust.PlatformHost(address)
+	switch {
+	case !isText:
+		err = errors.New("it is no text")
+	case err != nil: // nobody's platform is there
+	case slices.Contains(call.Platforms, host):
+		return nil
+	default:
+		err = fmt.Errorf("its host %q is not that of the signing platform", reason.Clip(host, reason.MaxName))
+		if call.Unread != nil { // the operator's fault: the address may be good
+			code, remedy = reason.PluginFailed, call.Unread.Error()
+		}
+	}
+	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
+		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", call.Name, reason.Clip(fmt.Sprint(call.X5U), reason.MaxName), AttributeX5U, err, remedy)}
+}

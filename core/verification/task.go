@@ -1,0 +1,92 @@
+package verification
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+)
+
+// Task is what has to be found out about an image.
+type Task struct {
+	Ref          image.Reference
+	Policy       string            // name of the trust policy
+	Statement    trust.Statement   // that covers the reference
+	Stores       trust.Stores      // among which are those that the statement names
+	Revision     string            // hash of the statement and its trust stores
+	Attestations []AttestationType // that the image must carry, in the request's order
+	Plugins      string            // revision of the installed plugins and their configuration
+	Limits       Limits
+}
+
+// AttestationType demands attestations of one type.
+type AttestationType struct {
+	Name       string               `json:"name"`       // artifact type, such as "sbom/cyclone-dx"
+	Select     Select               `json:"select"`     // which of several must meet the conditions
+	Conditions condition.Conditions `json:"conditions"` // zero value: a trusted attestation is enough
+
+	identity string // see Identity; "" where it was not made yet
+}
+
+// Select says which of several trusted attestations of one type must meet the conditions.
+type Select string
+
+// The ways to select. SelectAll is what an absent field means.
+const (
+	SelectAll    Select = "all"
+	SelectLatest Select = "latest"
+	SelectAny    Select = "any"
+)
+
+// Identity stands for all that is demanded, in few bytes: conditions may be as long as a body, and are demanded of as
+// many images. It is the same for the same demand only.
+func (t AttestationType) Identity() string {
+	if t.identity != "" {
+		return t.identity
+	}
+	text, err := json.Marshal(t)
+	if err != nil { // of conditions that were never JSON
+		text = fmt.Appendf(nil, "%#v", t)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))
+}
+
+// Identified is the same demand with its identity worked out.
+func (t AttestationType) Identified() AttestationType {
+	t.identity = t.Identity()
+	return t
+}
+
+// Demand finds the attestation type of an identity among those of a task.
+func (t Task) Demand(identity string) (AttestationType, bool) {
+	i := slices.IndexFunc(t.Attestations, func(demand AttestationType) bool { return demand.Identity() == identity })
+	if i < 0 {
+		return AttestationType{}, false
+	}
+	return t.Attestations[i], true
+}
+
+func (t Task) trust() Trust {
+	return Trust{Policy: t.Policy, Revision: t.Revision, Plugins: t.Plugins}
+}
+
+// conclusion is the key of a task's facts.
+func (t Task) conclusion(digest string) *Lookup {
+	demands := ""
+	if len(t.Attestations) > 0 {
+		identities := make([]string, len(t.Attestations))
+		for i, demand := range t.Attestations {
+			identities[i] = demand.Identity()
+		}
+		demands = strings.Join(identities, " ")
+	}
+	if len(demands) > sha256.Size*2 {
+		demands = fmt.Sprintf("%x", sha256.Sum256([]byte(demands)))
+	}
+	return &Lookup{Kind: Conclude, Repository: t.Ref.Name(), Subject: digest, Trust: t.trust(), Demand: demands}
+}

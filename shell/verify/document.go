@@ -1,0 +1,166 @@
+package verify
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
+)
+
+// Bounds on the documents that are in memory at once, bytes: of those that are read, as they come, which a registry may
+// draw out, and of those that are evaluated, which takes no longer than computing does but several times the memory.
+// retainedAtOnce bounds those that stay longer. An evaluation makes at most [condition.BytesPerByte] for each byte that it is
+// given room for, so that all together make 512 MiB at most.
+const (
+	readAtOnce      = 3 * verification.MaxDocument
+	evaluatedAtOnce = verification.MaxDocument
+	retainedAtOnce  = 32 << 20
+)
+
+// documentRoom is the memory for documents, which all requests share.
+type documentRoom struct {
+	reading    *fair.Room          // documents from when they are asked for until they are evaluated
+	evaluating *fair.Room          // documents that are decoded
+	retained   *semaphore.Weighted // bytes that stay until their course ends, to be evaluated anew later
+}
+
+func newDocumentRoom() documentRoom {
+	return documentRoom{
+		reading:    fair.NewRoom(readAtOnce, verification.MaxDocument),
+		evaluating: fair.NewRoom(evaluatedAtOnce, verification.MaxDocument),
+		retained:   semaphore.NewWeighted(retainedAtOnce),
+	}
+}
+
+// release gives back the room of the documents that stayed: they are kept, or not, from here on.
+func (r documentRoom) release(evidence verification.Evidence) {
+	r.retained.Release(int64(sizeOf(evidence.Documents())))
+}
+
+func sizeOf(documents map[verification.Lookup][]byte) (size int) {
+	for _, document := range documents {
+		size += len(document)
+	}
+	return size
+}
+
+// document reads a document and holds it against the conditions of a demand. It waits until there is room for it, and has
+// the room for computing only while it computes.
+func (c course) document(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	demand, ok := c.task.Demand(lookup.Demand)
+	if !ok {
+		return verification.Answer{Failure: &verification.Failure{Finding: reason.Finding{Code: reason.NotGathered, Reason: "nobody demands its document"}}}
+	}
+	if document, ok := c.kept[lookup]; ok {
+		return c.evaluate(ctx, demand, document, false)
+	}
+	release, err := c.documents.reading.Take(ctx, c.task.Policy, lookup.Size)
+	if err != nil {
+		return noRoom()
+	}
+	defer release()
+	data, err := c.repository.Blob(ctx, blobOf(lookup), verification.MaxDocument)
+	if err != nil {
+		return verification.Answer{Failure: failureOf(ctx, err)}
+	}
+	return c.evaluate(ctx, demand, data, true)
+}
+
+// evaluate decompresses and evaluates a document. One that depends on the time is retained, if there is room for that.
+func (c course) evaluate(ctx context.Context, demand verification.AttestationType, data []byte, retain bool) verification.Answer {
+	ended := func() bool { return ctx.Err() != nil }
+	release, err := c.documents.evaluating.Take(ctx, c.task.Policy, max(unpackedSize(data), condition.SmallDocument))
+	if err != nil {
+		return noRoom()
+	}
+	defer release()
+	document, err := decompress(data, ended)
+	switch {
+	case ended():
+		return verification.Answer{Failure: timeout()}
+	case err != nil:
+		finding := reason.Finding{Code: reason.AttestationInvalid, Reason: reason.Clip(fmt.Sprintf("its payload cannot be used: %v", err), 2*reason.MaxWords)}
+		return verification.Answer{Failure: &verification.Failure{Finding: finding, Unusable: true}}
+	}
+	evaluation := verification.Evaluate(demand, document, c.now, ended)
+	if evaluation.TimeDependent && retain && c.documents.retained.TryAcquire(int64(len(document))) {
+		evaluation.Document = document
+	}
+	return verification.Answer{Document: evaluation}
+}
+
+func noRoom() verification.Answer {
+	return verification.Answer{Failure: &verification.Failure{
+		Finding: reason.Finding{Code: reason.Overloaded, Reason: "time ran out while other attestations were read; try again"},
+	}}
+}
+
+// The first bytes of what is compressed, with which no JSON starts.
+const (
+	gzipMagic = "\x1f\x8b"
+	zstdMagic = "\x28\xb5\x2f\xfd"
+)
+
+// unpackedSize is what a document may take when it is decompressed, bytes.
+func unpackedSize(data []byte) int64 {
+	if bytes.HasPrefix(data, []byte(gzipMagic)) || bytes.HasPrefix(data, []byte(zstdMagic)) {
+		return verification.MaxDocument
+	}
+	return int64(len(data))
+}
+
+// decompress undoes gzip or zstd, until the request has ended. The bound holds for what comes out.
+func decompress(data []byte, ended func() bool) ([]byte, error) {
+	packed := untilEnd{ended, bytes.NewReader(data)} // of which millions of parts may be empty, and give nothing to read
+	switch {
+	case bytes.HasPrefix(data, []byte(gzipMagic)):
+		reader, err := gzip.NewReader(packed)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		return readAll(untilEnd{ended, reader})
+	case bytes.HasPrefix(data, []byte(zstdMagic)):
+		reader, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(verification.MaxDocument))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		defer reader.Close()
+		return readAll(untilEnd{ended, reader})
+	}
+	return data, nil
+}
+
+// untilEnd reads until the request has ended.
+type untilEnd struct {
+	ended  func() bool
+	reader io.Reader
+}
+
+// Read reads no more than a piece.
+func (r untilEnd) Read(into []byte) (int, error) {
+	if r.ended() {
+		return 0, errors.New("time ran out")
+	}
+	return r.reader.Read(into[:min(len(into), 64<<10)])
+}
+
+func readAll(reader io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(reader, verification.MaxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompressing: %w", err)
+	}
+	if len(data) > verification.MaxDocument {
+		return nil, errors.New("decompressed, it is over 32 MiB")
+	}
+	return data, nil
+}

@@ -1,0 +1,198 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+)
+
+// answer makes a lookup, or shares the answer of one who makes it or has made it.
+func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	if lookup.Kind == verification.Document { // which has a budget of its own in this course
+		return c.document(ctx, lookup)
+	}
+	answer, ok := cache.Do(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
+		answer := c.lookUp(ctx, lookup)
+		fresh := verification.Fresh(c.task, lookup, answer, c.now)
+		return answer, cache.Keep{For: fresh.For, Until: fresh.Until, Bytes: answer.Weight()}
+	})
+	if !ok {
+		return verification.Answer{Failure: timeout()}
+	}
+	return answer
+}
+
+func (c course) lookUp(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	switch lookup.Kind {
+	case verification.Resolve:
+		return c.resolve(ctx, lookup)
+	case verification.Describe:
+		return descriptorOf(ctx)(c.repository.Describe(ctx, digest.Digest(lookup.Subject)))
+	case verification.List:
+		return c.list(ctx, lookup)
+	case verification.Manifest:
+		return c.manifest(ctx, lookup)
+	case verification.Signature:
+		return c.signature(ctx, lookup)
+	}
+	return verification.Answer{Failure: &verification.Failure{Finding: reason.Finding{Code: reason.NotGathered, Reason: "nobody knows how to look up its " + lookup.Kind.String()}}}
+}
+
+func descriptorOf(ctx context.Context) func(ocispec.Descriptor, error) verification.Answer {
+	return func(descriptor ocispec.Descriptor, err error) verification.Answer {
+		if err != nil {
+			return verification.Answer{Failure: failureOf(ctx, err)}
+		}
+		return verification.Answer{Descriptor: described(descriptor)}
+	}
+}
+
+func described(descriptor ocispec.Descriptor) verification.Descriptor {
+	return verification.Descriptor{MediaType: descriptor.MediaType, Digest: descriptor.Digest.String(), Size: descriptor.Size}
+}
+
+// known is the last answer for a tag.
+type known struct {
+	answer verification.Answer
+	at     time.Time
+}
+
+// resolve resolves a tag. Where its registry fails, its last known digest may stand in; that there is no such image is an
+// answer.
+func (c course) resolve(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	asked := time.Now()
+	answer := descriptorOf(ctx)(c.repository.Resolve(ctx, image.Reference{Tag: lookup.Subject}))
+	if !c.options.StaleTags {
+		return answer
+	}
+	last := lookup
+	last.Kind = verification.LastKnown
+	if answer.Failure == nil {
+		cache.Put(c.outcomes, last, known{answer, asked}, cache.Keep{For: c.options.Keep})
+		return answer
+	}
+	before, ok := cache.Peek[known](c.outcomes, last)
+	if !ok || answer.Failure.Finding.Code.Class() == reason.Denied {
+		return answer
+	}
+	text := fmt.Sprintf("its tag was resolved %s ago, because now the registry failed: %s", time.Since(before.at).Round(time.Second), answer.Failure.Finding.Reason)
+	return verification.Answer{Descriptor: before.answer.Descriptor, Warnings: []string{text}}
+}
+
+func (c course) list(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	found, truncated, err := c.repository.Referrers(ctx, digest.Digest(lookup.Subject), lookup.Type)
+	if err != nil {
+		return verification.Answer{Failure: failureOf(ctx, err)}
+	}
+	list := verification.Referrers{Truncated: truncated && lookup.Type != "", Partial: truncated && lookup.Type == ""}
+	for _, entry := range found {
+		list.Entries = append(list.Entries, verification.Referrer{
+			Descriptor: described(entry), ArtifactType: entry.ArtifactType, Unspecific: registry.Unspecific(entry.ArtifactType),
+		})
+	}
+	return verification.Answer{List: list}
+}
+
+func (c course) manifest(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	manifest, descriptor, err := c.repository.Manifest(ctx, digest.Digest(lookup.Subject))
+	if err != nil {
+		return verification.Answer{Failure: failureOf(ctx, err)}
+	}
+	facts := verification.ManifestFacts{Descriptor: described(descriptor), ArtifactType: registry.ArtifactType(manifest), LayerCount: len(manifest.Layers)}
+	if manifest.Subject != nil {
+		facts.Subject = described(*manifest.Subject)
+	}
+	for _, layer := range manifest.Layers[:min(1, len(manifest.Layers))] {
+		facts.Layers = append(facts.Layers, described(layer))
+	}
+	return verification.Answer{Manifest: facts}
+}
+
+// maxEnvelope bounds a signature envelope, bytes; those of signers have some thousands.
+const maxEnvelope = 512 << 10
+
+func (c course) signature(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	envelope, err := c.repository.Blob(ctx, blobOf(lookup), maxEnvelope)
+	if err != nil {
+		return verification.Answer{Failure: failureOf(ctx, err)}
+	}
+	return verification.Answer{Signature: c.report(ctx, lookup, envelope)}
+}
+
+func blobOf(lookup verification.Lookup) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: lookup.MediaType, Digest: digest.Digest(lookup.Subject), Size: lookup.Size}
+}
+
+// concluded is what is kept of a course whose digest was known.
+type concluded struct {
+	fact     verification.Fact
+	evidence verification.Evidence // of facts that depend on the time; nil for others
+}
+
+// conclusion gives the facts for a digest: kept, or from someone who is working on them, or by working on them. Facts that
+// depend on the time are worked out anew from what was kept. Where they do not admit the image any more, other
+// attestations may have been attached since.
+func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
+	if found, ok := cache.Peek[concluded](c.outcomes, key); ok {
+		if found.evidence == nil {
+			return verification.Answer{Fact: found.fact}
+		}
+		outcome := c.anew(ctx, found.evidence)
+		admitted := func(f verification.Fact) bool { return verification.Check(c.task, f, c.now) == nil }
+		if admitted(outcome.Fact) || !admitted(found.fact) || outcome.Freshness.For == 0 {
+			return verification.Answer{Fact: outcome.Fact}
+		}
+		c.outcomes.Forget(key)
+	}
+	found, ok := cache.Do(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, evidence) })
+	if !ok {
+		return verification.Answer{Failure: timeout()}
+	}
+	return verification.Answer{Fact: found.fact}
+}
+
+// conclude waits for the turn of the task's trust policy, and works. What has been kept needs no turn, so that a burst of
+// what has not does not hold it up.
+func (c course) conclude(ctx context.Context, before verification.Evidence) (concluded, cache.Keep) {
+	switch err := c.gate.Enter(ctx, c.task.Policy, c.task.Ref.Registry); {
+	case errors.Is(err, fair.ErrFull):
+		return busy("the service has too many images to verify; try again"), cache.Keep{}
+	case err != nil:
+		return busy("time ran out while other images were verified; try again"), cache.Keep{}
+	}
+	defer c.gate.Leave(c.task.Policy, c.task.Ref.Registry)
+	evidence := maps.Clone(before) // which belongs to one of those who wait
+	defer c.documents.release(evidence)
+	outcome := c.run(ctx, evidence, false)
+	keep := cache.Keep{For: outcome.Freshness.For, Until: outcome.Freshness.Until, Bytes: outcome.Fact.Weight()}
+	switch {
+	case !outcome.Freshness.TimeDependent:
+		return concluded{fact: outcome.Fact}, keep
+	case !evidence.Repeatable():
+		return concluded{fact: outcome.Fact}, cache.Keep{}
+	}
+	keep.Bytes += evidence.Weight()
+	return concluded{fact: outcome.Fact, evidence: evidence}, keep
+}
+
+func busy(text string) concluded {
+	return concluded{fact: verification.Fact{Failure: &reason.Finding{Code: reason.Overloaded, Reason: text}}}
+}
+
+// anew works out facts as of now from evidence whose documents were kept.
+func (c course) anew(ctx context.Context, evidence verification.Evidence) verification.Outcome {
+	c.kept = evidence.Documents()
+	return c.run(ctx, evidence.At(c.now), false)
+}
