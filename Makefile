@@ -3,8 +3,6 @@
 BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
-# Packages under testdata are not part of ./..., so they are named.
-PACKAGES := ./... ./testdata/load/... ./testdata/registry/... ./testdata/scenario/... ./testdata/signing/... ./testdata/standin/...
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
@@ -18,17 +16,17 @@ run: build plugins ## images signed on the spot, a verdict on each, and the serv
 	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
 
 test: ## all tests that need nothing but Go
-	go test $(PACKAGES)
+	go test ./...
 	go -C $(VALIDATE) test -count=1 ./...
 	go -C $(DIFFERENTIAL) test -count=1 ./...
 
 race: ## the same under the race detector; the longest are left to make test
-	go test -race -short $(PACKAGES)
+	go test -race -short ./...
 
 lint: ## formatting, vet and staticcheck
-	@unformatted=$$(gofmt -l *.go adversary config core e2e function shell testdata); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet -tags e2e,e2e_knative $(PACKAGES)
-	go tool staticcheck -tags e2e,e2e_knative $(PACKAGES)
+	@unformatted=$$(gofmt -l *.go adversary config core e2e function shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet -tags e2e,e2e_knative ./...
+	go tool staticcheck -tags e2e,e2e_knative ./...
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 	go -C $(DIFFERENTIAL) vet ./...
@@ -45,10 +43,10 @@ vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 
 bench: build plugins ## what an admission costs: Go benchmarks, and the service as its callers see it
 	go test ./function -run '^$$' -bench . -benchmem
-	go run ./testdata/load --service $(BINARY) --plugins $(PLUGINS) $(ARGS)
+	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) $(ARGS)
 
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
-	go run ./testdata/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m
+	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m
 
 e2e: ## with a real API server and a real Kyverno, built once into the user's cache (Linux)
 	go test -tags e2e -count=1 -p 1 -timeout 45m ./e2e/...
@@ -73,7 +71,7 @@ build:
 	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi
 
 plugins:
-	CGO_ENABLED=0 go build -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./testdata/standin
+	CGO_ENABLED=0 go build -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
 
 clean:
 	rm -rf $(BUILD)

@@ -18,7 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/adversary/oracle"
 	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -337,7 +337,7 @@ func ofNotation() map[string]bypass {
 }
 
 // trusting sets the one trust policy with stores of one's own.
-func trusting(w *world.World, stores map[string]*signing.CA) {
+func trusting(w *world.World, stores map[string]*signingtest.CA) {
 	statement := oracle.Statement{Name: "all", Scopes: []string{"*"}, Level: "strict", Identities: []string{"*"}}
 	for kind, ca := range stores {
 		w.Case.Trust.Stores = append(w.Case.Trust.Stores, oracle.Store{Name: "own", Type: kind, Bundle: string(ca.PEM())})
@@ -348,7 +348,7 @@ func trusting(w *world.World, stores map[string]*signing.CA) {
 }
 
 // signWith has notation's own library sign an image.
-func signWith(t *testing.T, w *world.World, signer *signing.Signer, request signing.SignRequest) []string {
+func signWith(t *testing.T, w *world.World, signer *signingtest.Signer, request signingtest.SignRequest) []string {
 	t.Helper()
 	image := w.PushImage("app", "v1", "signed by the library")
 	request.Subject = ocispec.Descriptor{MediaType: image.MediaType, Digest: digest.Digest(image.Digest), Size: image.Size}
@@ -369,35 +369,35 @@ func revocable(revoked bool) func(*testing.T, *world.World) []string {
 	return func(t *testing.T, w *world.World) []string {
 		t.TempDir() // before it is gone
 		t.Setenv("TMPDIR", "/nonexistent")
-		ca := must(signing.NewCA(signing.Options{}))
-		responder := must(signing.NewRevocationServer(ca))
+		ca := must(signingtest.NewCA(signingtest.Options{}))
+		responder := must(signingtest.NewRevocationServer(ca))
 		t.Cleanup(func() { _ = responder.Close() })
-		signer := must(ca.Issue(signing.LeafOptions{CRLURL: responder.CRLURL()}))
+		signer := must(ca.Issue(signingtest.LeafOptions{CRLURL: responder.CRLURL()}))
 		if revoked {
 			responder.Revoke(signer.Certificate.SerialNumber)
 		}
-		trusting(w, map[string]*signing.CA{"ca": ca})
-		return signWith(t, w, signer, signing.SignRequest{})
+		trusting(w, map[string]*signingtest.CA{"ca": ca})
+		return signWith(t, w, signer, signingtest.SignRequest{})
 	}
 }
 
 // stamped signs with a certificate that has expired since, and has an authority vouch for the time.
 func stamped(revoked bool) func(*testing.T, *world.World) []string {
 	return func(t *testing.T, w *world.World) []string {
-		ca, root := must(signing.NewCA(signing.Options{})), must(signing.NewCA(signing.Options{CommonName: "Clock Root"}))
-		responder := must(signing.NewRevocationServer(root))
+		ca, root := must(signingtest.NewCA(signingtest.Options{})), must(signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"}))
+		responder := must(signingtest.NewRevocationServer(root))
 		t.Cleanup(func() { _ = responder.Close() })
-		clock := must(root.Intermediate(signing.Options{CommonName: "Clock", CRLURL: responder.CRLURL()}))
+		clock := must(root.Intermediate(signingtest.Options{CommonName: "Clock", CRLURL: responder.CRLURL()}))
 		if revoked {
 			responder.Revoke(clock.Certificate.SerialNumber)
 		}
 		then := time.Now().AddDate(-1, -1, 0)
-		former := must(ca.Issue(signing.LeafOptions{NotBefore: then.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)}))
+		former := must(ca.Issue(signingtest.LeafOptions{NotBefore: then.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)}))
 		roots := x509.NewCertPool()
 		roots.AddCert(root.Certificate)
-		trusting(w, map[string]*signing.CA{"ca": ca, "tsa": root})
-		stamper := must(signing.NewTSA(clock, func() time.Time { return then }))
-		return signWith(t, w, former, signing.SignRequest{SigningTime: then, Timestamper: stamper, TimestampRoots: roots})
+		trusting(w, map[string]*signingtest.CA{"ca": ca, "tsa": root})
+		stamper := must(signingtest.NewTSA(clock, func() time.Time { return then }))
+		return signWith(t, w, former, signingtest.SignRequest{SigningTime: then, Timestamper: stamper, TimestampRoots: roots})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
 // network is what all tests share: the registries' proxy, everyone who signs, and the directory of plugins.
@@ -54,12 +54,12 @@ func newNetwork(dir string) (n network, err error) {
 	if n.signers, err = world.NewSigners(); err != nil {
 		return n, err
 	}
-	binary, err := install.Build(context.Background(), dir)
+	binary, err := plugintest.Build(context.Background(), dir)
 	if err != nil {
 		return n, err
 	}
 	n.pluginDir = filepath.Join(dir, "plugins")
-	return n, install.Install(binary, n.pluginDir, "venafi-csp", "agree") // with everyone: it is for the service to know better
+	return n, plugintest.Install(binary, n.pluginDir, "venafi-csp", "agree") // with everyone: it is for the service to know better
 }
 
 // service is the service over some trust resources.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // BenchmarkCheck measures cold admissions: nothing is kept from one to the next. Beside the time it reports, per
@@ -30,10 +30,10 @@ func BenchmarkCheck(b *testing.B) {
 }
 
 func benchmarkPod(b *testing.B, images int, plugin bool, distance time.Duration) {
-	service := start(b, registry.Options{}, "", cold)
-	request := &signing.SignRequest{}
+	service := start(b, registrytest.Options{}, "", cold)
+	request := &signingtest.SignRequest{}
 	if plugin {
-		request.Plugin = signing.Venafi()
+		request.Plugin = signingtest.Venafi()
 	}
 	references := make([]string, images)
 	for i := range references {
@@ -48,7 +48,7 @@ func benchmarkPod(b *testing.B, images int, plugin bool, distance time.Duration)
 		b.Fatalf("answer %d %s", answer.status, answer.text)
 	}
 	if distance > 0 {
-		service.registry.SetFault(registry.Delay(distance))
+		service.registry.SetFault(registrytest.Delay(distance))
 	}
 	before := service.processes(b)
 	service.registry.Reset()
@@ -65,7 +65,7 @@ func benchmarkPod(b *testing.B, images int, plugin bool, distance time.Duration)
 // processes counts the plugin's processes so far.
 func (b *bench) processes(t testing.TB) int {
 	t.Helper()
-	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func (b *bench) processes(t testing.TB) int {
 // BenchmarkWarm measures admissions of one image that is kept, by 16 callers at once, beside a handler that decodes the
 // same body and encodes the same answer.
 func BenchmarkWarm(b *testing.B) {
-	service := start(b, registry.Options{}, "", nil)
+	service := start(b, registrytest.Options{}, "", nil)
 	reference, _ := service.publish(b, "signed")
 	body := pod(reference)
 	answer := service.post(b, "/checkimages", body)

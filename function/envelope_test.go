@@ -22,9 +22,9 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // hugeKey is a public RSA key of so many bits, whose private key nobody needs to know.
@@ -40,7 +40,7 @@ func hugeKey(t testing.TB, bits int) *rsa.PublicKey {
 }
 
 // hugeSigner is a certificate of the trusted CA with a key of so many bits, or with names of so many bytes.
-func hugeSigner(t testing.TB, ca *signing.CA, bits, names int) *signing.Signer {
+func hugeSigner(t testing.TB, ca *signingtest.CA, bits, names int) *signingtest.Signer {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
@@ -63,7 +63,7 @@ func rewrite(t testing.TB, format string, envelope []byte, chain []*x509.Certifi
 	for i, certificate := range chain {
 		raw[i] = certificate.Raw
 	}
-	if format == signing.COSE {
+	if format == signingtest.COSE {
 		return rewriteCOSE(t, envelope, raw, header, signature)
 	}
 	var parts map[string]any
@@ -129,15 +129,15 @@ func (b *bench) attach(t testing.TB, name, format string, change func(image ocis
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: image, Format: format})
+	good, err := b.scenario.Signer().Sign(t.Context(), signingtest.SignRequest{Subject: image, Format: format})
 	if err != nil {
 		t.Fatal(err)
 	}
-	repository, err := signing.Repository(b.registry.Host(), "acme/"+name, b.registry.Client(), true)
+	repository, err := signingtest.Repository(b.registry.Host(), "acme/"+name, b.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signing.PushSignature(t.Context(), repository, image, format, change(image, good)); err != nil {
+	if _, err := signingtest.PushSignature(t.Context(), repository, image, format, change(image, good)); err != nil {
 		t.Fatal(err)
 	}
 	return b.scenario.Reference(name)
@@ -145,7 +145,7 @@ func (b *bench) attach(t testing.TB, name, format string, change func(image ocis
 
 // TestCostlyEnvelopes are refused before anything in them is verified, which nothing could end.
 func TestCostlyEnvelopes(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	const bits = 500_000
 	random := bytes.Repeat([]byte{1}, bits/8)
 	huge := hugeSigner(t, b.scenario.Trusted, bits, 0)
@@ -175,7 +175,7 @@ func TestCostlyEnvelopes(t *testing.T) {
 	}
 	number := 0
 	for sentence, test := range tests {
-		for _, format := range []string{signing.JWS, signing.COSE} {
+		for _, format := range []string{signingtest.JWS, signingtest.COSE} {
 			number++
 			name := fmt.Sprintf("costly-%d", number)
 			t.Run(sentence+" as "+format, func(t *testing.T) {
@@ -197,24 +197,24 @@ func TestCostlyEnvelopes(t *testing.T) {
 
 // TestACostlyTimestamp is refused too: its certificates are the signer's choice.
 func TestACostlyTimestamp(t *testing.T) {
-	clock, err := signing.NewCA(signing.Options{CommonName: "Clock Root"})
+	clock, err := signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := startTrusting(t, func(*bench) string {
-		return statement(scenario.PolicyName, "strict", "", `"ca:acme", "tsa:clock"`, everyone)
+		return statement(scenariotest.PolicyName, "strict", "", `"ca:acme", "tsa:clock"`, everyone)
 	}, func(*bench) []string {
-		return []string{strings.Replace(scenario.TrustStore("clock", clock.PEM()), "type: ca", "type: tsa", 1)}
+		return []string{strings.Replace(scenariotest.TrustStore("clock", clock.PEM()), "type: ca", "type: tsa", 1)}
 	})
 	authority := clock
 	for range 12 {
-		if authority, err = authority.Intermediate(signing.Options{}); err != nil {
+		if authority, err = authority.Intermediate(signingtest.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	request := signing.SignRequest{SigningScheme: signature.SigningSchemeX509, TimestampRoots: x509.NewCertPool()}
+	request := signingtest.SignRequest{SigningScheme: signature.SigningSchemeX509, TimestampRoots: x509.NewCertPool()}
 	request.TimestampRoots.AddCert(clock.Certificate)
-	if request.Timestamper, err = signing.NewTSA(authority, time.Now); err != nil {
+	if request.Timestamper, err = signingtest.NewTSA(authority, time.Now); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.scenario.PushSigned(t.Context(), "stamped", b.scenario.Signer(), &request); err != nil {
@@ -228,10 +228,10 @@ func TestACostlyTimestamp(t *testing.T) {
 // TestACostlyTrustStore is its owner's fault, and told so.
 func TestACostlyTrustStore(t *testing.T) {
 	b := startTrusting(t, func(*bench) string {
-		return statement(scenario.PolicyName, "strict", "", `"ca:costly"`, everyone)
+		return statement(scenariotest.PolicyName, "strict", "", `"ca:costly"`, everyone)
 	}, func(b *bench) []string {
 		costly := hugeSigner(t, b.scenario.Trusted, 500_000, 0)
-		return []string{scenario.TrustStore("costly", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: costly.Certificate.Raw}))}
+		return []string{scenariotest.TrustStore("costly", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: costly.Certificate.Raw}))}
 	})
 	reference, _ := b.publish(t, "signed")
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.TrustStoreUnavailable || !strings.Contains(got.Reason, "RSA key of 500000 bits") {
@@ -242,60 +242,62 @@ func TestACostlyTrustStore(t *testing.T) {
 // TestRevocationAddresses are asked as far as they can be, and what went wrong is told with the address.
 func TestRevocationAddresses(t *testing.T) {
 	tests := map[string]struct {
-		options func(*signing.RevocationServer) signing.LeafOptions
-		change  func(*signing.RevocationServer)
+		options func(*signingtest.RevocationServer) signingtest.LeafOptions
+		change  func(*signingtest.RevocationServer)
 		revoke  bool
 		want    reason.Code
 		says    string
 	}{
 		"a directory before a list is passed over": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
 			},
 			want: reason.Verified,
 		},
 		"and the list counts": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList", CRLURL: s.CRLURL()}
 			},
 			revoke: true, want: reason.CertificateRevoked,
 		},
 		"a directory alone cannot be asked": {
-			options: func(*signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList"}
+			options: func(*signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{OtherCRLURL: "ldap:///CN=list?certificateRevocationList"}
 			},
 			want: reason.RevocationUnknown, says: "unsupported scheme",
 		},
 		"a list as PEM is read": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{CRLURL: s.PEMCRLURL()}
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{CRLURL: s.PEMCRLURL()}
 			},
 			want: reason.Verified,
 		},
 		"a list as PEM counts": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{CRLURL: s.PEMCRLURL()}
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{CRLURL: s.PEMCRLURL()}
 			},
 			revoke: true, want: reason.CertificateRevoked,
 		},
 		"a list that is not served": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions { return signing.LeafOptions{CRLURL: s.CRLURL()} },
-			change:  func(s *signing.RevocationServer) { s.SetDown(true) },
-			want:    reason.RevocationUnknown, says: "/crl: ",
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{CRLURL: s.CRLURL()}
+			},
+			change: func(s *signingtest.RevocationServer) { s.SetDown(true) },
+			want:   reason.RevocationUnknown, says: "/crl: ",
 		},
 		"a responder that is down": {
-			options: func(s *signing.RevocationServer) signing.LeafOptions {
-				return signing.LeafOptions{OCSPURL: s.OCSPURL()}
+			options: func(s *signingtest.RevocationServer) signingtest.LeafOptions {
+				return signingtest.LeafOptions{OCSPURL: s.OCSPURL()}
 			},
-			change: func(s *signing.RevocationServer) { s.SetDown(true) },
+			change: func(s *signingtest.RevocationServer) { s.SetDown(true) },
 			want:   reason.RevocationUnknown, says: "/ocsp: ",
 		},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, registry.Options{}, "", nil)
-			responder, err := signing.NewRevocationServer(b.scenario.Trusted)
+			b := start(t, registrytest.Options{}, "", nil)
+			responder, err := signingtest.NewRevocationServer(b.scenario.Trusted)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -309,7 +311,7 @@ func TestRevocationAddresses(t *testing.T) {
 			if test.change != nil {
 				test.change(responder)
 			}
-			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signing.SignRequest{}); err != nil {
+			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signingtest.SignRequest{}); err != nil {
 				t.Fatal(err)
 			}
 			if got := b.verdict(t, pod(b.scenario.Reference("revocable"))).Results[0]; got.Code != test.want || !strings.Contains(got.Reason, test.says) {
@@ -323,29 +325,29 @@ func TestRevocationAddresses(t *testing.T) {
 // knows him, and nobody with a key that takes seconds to verify with.
 func TestWhoSpeaksForRevocation(t *testing.T) {
 	tests := map[string]struct {
-		responder func(t *testing.T, ca *signing.CA, signer *signing.Signer) *signing.Signer
+		responder func(t *testing.T, ca *signingtest.CA, signer *signingtest.Signer) *signingtest.Signer
 		want      reason.Code
 	}{
-		"one whom the CA marked": {func(t *testing.T, ca *signing.CA, _ *signing.Signer) *signing.Signer {
+		"one whom the CA marked": {func(t *testing.T, ca *signingtest.CA, _ *signingtest.Signer) *signingtest.Signer {
 			return template(t, ca, x509.ExtKeyUsageOCSPSigning)
 		}, reason.Verified},
-		"the signer": {func(_ *testing.T, _ *signing.CA, signer *signing.Signer) *signing.Signer { return signer }, reason.RevocationUnknown},
-		"another signer": {func(t *testing.T, ca *signing.CA, _ *signing.Signer) *signing.Signer {
+		"the signer": {func(_ *testing.T, _ *signingtest.CA, signer *signingtest.Signer) *signingtest.Signer { return signer }, reason.RevocationUnknown},
+		"another signer": {func(t *testing.T, ca *signingtest.CA, _ *signingtest.Signer) *signingtest.Signer {
 			return template(t, ca, x509.ExtKeyUsageCodeSigning)
 		}, reason.RevocationUnknown},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, registry.Options{}, "", nil)
-			server, err := signing.NewRevocationServer(b.scenario.Trusted)
+			b := start(t, registrytest.Options{}, "", nil)
+			server, err := signingtest.NewRevocationServer(b.scenario.Trusted)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = server.Close() })
-			signer := issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Revocable", OCSPURL: server.OCSPURL()})
+			signer := issue(t, b.scenario.Trusted, signingtest.LeafOptions{CommonName: "Revocable", OCSPURL: server.OCSPURL()})
 			server.SetResponder(test.responder(t, b.scenario.Trusted, signer))
-			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signing.SignRequest{}); err != nil {
+			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signingtest.SignRequest{}); err != nil {
 				t.Fatal(err)
 			}
 			if got := b.verdict(t, pod(b.scenario.Reference("revocable"))).Results[0]; got.Code != test.want {
@@ -356,9 +358,9 @@ func TestWhoSpeaksForRevocation(t *testing.T) {
 }
 
 // template is a certificate of the CA for one use.
-func template(t *testing.T, ca *signing.CA, use x509.ExtKeyUsage) *signing.Signer {
+func template(t *testing.T, ca *signingtest.CA, use x509.ExtKeyUsage) *signingtest.Signer {
 	t.Helper()
-	key, err := signing.NewKey(signing.ECDSA256)
+	key, err := signingtest.NewKey(signingtest.ECDSA256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +384,7 @@ func TestPluginSettings(t *testing.T) {
 		"a path for a plugin":   func(s *function.Settings) { s.PluginVerifies = []string{"../venafi-csp@1.0.0"} },
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			b := prepare(t, registry.Options{}, "")
+			b := prepare(t, registrytest.Options{}, "")
 			settings := function.Settings{TrustDir: b.trustDir, MaxRequests: 1, MaxVerifications: 1, MaxParallel: 1}
 			change(&settings)
 			if _, err := function.New(settings, noEnvironment, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "plugin") {
@@ -394,7 +396,7 @@ func TestPluginSettings(t *testing.T) {
 
 // TestAVersionThatASettingNames is run although it declares nothing.
 func TestAVersionThatASettingNames(t *testing.T) {
-	b := start(t, registry.Options{}, "no-capability", func(s *function.Settings) { s.PluginVerifies = []string{"venafi-csp@0.9.0"} })
+	b := start(t, registrytest.Options{}, "no-capability", func(s *function.Settings) { s.PluginVerifies = []string{"venafi-csp@0.9.0"} })
 	reference, _ := b.publish(t, "plugin-signed")
 	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {
 		t.Errorf("answer %d %s", answer.status, answer.text)

@@ -20,13 +20,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
 // TestRequestsThatAreNotUnderstood refuses them with a sentence that names the field.
 func TestRequestsThatAreNotUnderstood(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxBodyBytes = 4096 })
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxBodyBytes = 4096 })
 	tests := map[string]struct {
 		body   string
 		status int
@@ -56,7 +56,7 @@ func TestRequestsThatAreNotUnderstood(t *testing.T) {
 
 // TestOtherRequests answers health, and refuses methods and paths that the contract does not know.
 func TestOtherRequests(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	tests := map[string]struct {
 		method, path string
 		status       int
@@ -86,7 +86,7 @@ func TestOtherRequests(t *testing.T) {
 
 // TestDenialAsJSON gives the verdict to those who accept it.
 func TestDenialAsJSON(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "unsigned")
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/checkimages", strings.NewReader(pod(reference)))
 	if err != nil {
@@ -109,7 +109,7 @@ func TestDenialAsJSON(t *testing.T) {
 
 // TestNoPolicy asks without a policy where there is no default.
 func TestNoPolicy(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.DefaultTrustPolicy = "" })
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.DefaultTrustPolicy = "" })
 	answer := b.post(t, "/checkimages", pod("x"))
 	if answer.status != http.StatusBadRequest || !strings.Contains(answer.text, "trustPolicy: is missing and the service has no default") {
 		t.Errorf("answer %d %s", answer.status, answer.text)
@@ -118,7 +118,7 @@ func TestNoPolicy(t *testing.T) {
 
 // TestImagesForm asks with Kyverno's own description of the images.
 func TestImagesForm(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	_, digest := b.publish(t, "signed")
 	host := b.registry.Host()
 	body := fmt.Sprintf(`{"images":{"initContainers":{"setup":{"registry":%[1]q,"name":"signed","path":"acme/signed","tag":"v1",
@@ -132,7 +132,7 @@ func TestImagesForm(t *testing.T) {
 
 // TestACancelledRequestStopsItsWork gives up while a plugin hangs, and finds its process gone.
 func TestACancelledRequestStopsItsWork(t *testing.T) {
-	b := start(t, registry.Options{}, "verify-signature:hang-child", func(s *function.Settings) {
+	b := start(t, registrytest.Options{}, "verify-signature:hang-child", func(s *function.Settings) {
 		s.PluginTimeout, s.RequestTimeout = time.Minute, time.Minute
 	})
 	reference, _ := b.publish(t, "plugin-signed")
@@ -165,7 +165,7 @@ func TestACancelledRequestStopsItsWork(t *testing.T) {
 // runningPlugin gives the processes of the plugin's last call and of its child.
 func (b *bench) runningPlugin(t *testing.T) ([]int, error) {
 	t.Helper()
-	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
 	if err != nil {
 		return nil, err
 	}
@@ -210,9 +210,9 @@ func eventually(limit time.Duration, holds func() error) error {
 
 // TestDrainingFinishesWhatIsInFlight stops the service while a request waits for a slow registry.
 func TestDrainingFinishesWhatIsInFlight(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
-	b.registry.SetFault(registry.Delay(200 * time.Millisecond))
+	b.registry.SetFault(registrytest.Delay(200 * time.Millisecond))
 	answered := make(chan reply, 1)
 	go func() { answered <- b.post(t, "/checkimages", pod(reference)) }()
 	time.Sleep(100 * time.Millisecond)
@@ -227,7 +227,7 @@ func TestDrainingFinishesWhatIsInFlight(t *testing.T) {
 
 // TestOneLinePerRequest reads the log of an admission, a denial and a refusal.
 func TestOneLinePerRequest(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	var log lockedBuffer
 	b.log = slog.New(slog.NewJSONHandler(&log, nil))
 	b.serve(t, nil)
@@ -261,7 +261,7 @@ func TestOneLinePerRequest(t *testing.T) {
 // TestTheLineOfALargeRequestIsBounded holds that a line tells of what was denied before it tells of the rest, and of how
 // many it tells nothing.
 func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	var log lockedBuffer
 	b.log = slog.New(slog.NewJSONHandler(&log, nil))
 	b.serve(t, nil)
@@ -282,7 +282,7 @@ func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
 
 // TestARegistryUnderOtherNames verifies an image of a real registry under names that a policy may not know it by.
 func TestARegistryUnderOtherNames(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, digest := b.publish(t, "signed")
 	for _, name := range []string{"127.0.0.1:0", "[::ffff:7f00:1]:", "[0:0:0:0:0:ffff:7f00:1]:00"} {
 		other := strings.Replace(reference, "127.0.0.1:", name, 1)
@@ -314,7 +314,7 @@ func (b *lockedBuffer) String() string {
 
 // TestTrustIsReloaded changes, breaks and deletes trust under a running service.
 func TestTrustIsReloaded(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	code := func(want reason.Code) func() error {
 		return func() error {

@@ -12,9 +12,9 @@ import (
 	"github.com/notaryproject/notation-core-go/signature"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // statement writes a TrustPolicy of one statement, in which more is what follows the level.
@@ -56,7 +56,7 @@ func (b *bench) trustOnly(t *testing.T, policy string, stores ...string) {
 // startTrusting brings up a service over one policy.
 func startTrusting(t *testing.T, policy func(*bench) string, stores func(*bench) []string) *bench {
 	t.Helper()
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	var extra []string
 	if stores != nil {
 		extra = stores(b)
@@ -101,7 +101,7 @@ func TestLevels(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			b := startTrusting(t, func(*bench) string {
-				return statement(scenario.PolicyName, test.level, test.more, `"ca:acme"`, test.identities)
+				return statement(scenariotest.PolicyName, test.level, test.more, `"ca:acme"`, test.identities)
 			}, nil)
 			reference, _ := b.publish(t, test.image)
 			verdict := b.verdict(t, pod(reference))
@@ -129,20 +129,20 @@ func TestTrustStores(t *testing.T) {
 	}{
 		"a store that does not exist denies and is named": {`"ca:absent"`, nil, reason.TrustStoreUnavailable, `"ca:absent" does not exist`},
 		"a store without a certificate denies and says so": {`"ca:broken"`, func(*bench) []string {
-			return []string{scenario.TrustStore("broken", []byte("no certificate"))}
+			return []string{scenariotest.TrustStore("broken", []byte("no certificate"))}
 		}, reason.TrustStoreUnavailable, "not PEM"},
 		"two stores of one name deny, both named": {`"ca:twin"`, func(b *bench) []string {
-			twin := scenario.TrustStore("twin", b.scenario.Trusted.PEM())
+			twin := scenariotest.TrustStore("twin", b.scenario.Trusted.PEM())
 			return []string{twin, strings.Replace(twin, "name: twin", "name: other", 1)}
 		}, reason.TrustStoreUnavailable, "all claim the name"},
-		"a store of another CA denies":    {`"ca:mallory"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.SignatureUntrusted, "trusted certificate"},
-		"one good store of two is enough": {`"ca:mallory", "ca:acme"`, func(b *bench) []string { return []string{scenario.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.Verified, ""},
+		"a store of another CA denies":    {`"ca:mallory"`, func(b *bench) []string { return []string{scenariotest.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.SignatureUntrusted, "trusted certificate"},
+		"one good store of two is enough": {`"ca:mallory", "ca:acme"`, func(b *bench) []string { return []string{scenariotest.TrustStore("mallory", b.scenario.Foreign.PEM())} }, reason.Verified, ""},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			b := startTrusting(t, func(*bench) string {
-				return statement(scenario.PolicyName, "strict", "", test.stores, everyone)
+				return statement(scenariotest.PolicyName, "strict", "", test.stores, everyone)
 			}, test.extra)
 			reference, _ := b.publish(t, "signed")
 			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != test.want || !strings.Contains(got.Reason, test.says) {
@@ -171,22 +171,22 @@ func TestRevocation(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
 			b := startTrusting(t, func(*bench) string {
-				return statement(scenario.PolicyName, test.level, "", `"ca:acme"`, everyone)
+				return statement(scenariotest.PolicyName, test.level, "", `"ca:acme"`, everyone)
 			}, nil)
-			responder, err := signing.NewRevocationServer(b.scenario.Trusted)
+			responder, err := signingtest.NewRevocationServer(b.scenario.Trusted)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = responder.Close() })
-			options := signing.LeafOptions{CommonName: "Revocable", CRLURL: responder.CRLURL()}
+			options := signingtest.LeafOptions{CommonName: "Revocable", CRLURL: responder.CRLURL()}
 			if test.ocsp {
-				options = signing.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()}
+				options = signingtest.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()}
 			}
 			signer, err := b.scenario.Trusted.Issue(options)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signing.SignRequest{}); err != nil {
+			if _, err := b.scenario.PushSigned(t.Context(), "revocable", signer, &signingtest.SignRequest{}); err != nil {
 				t.Fatal(err)
 			}
 			if test.revoke {
@@ -215,29 +215,29 @@ func TestTimestamps(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			clock, err := signing.NewCA(signing.Options{CommonName: "Clock Root"})
+			clock, err := signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			b := startTrusting(t, func(*bench) string {
-				return statement(scenario.PolicyName, "strict", "", test.stores, everyone)
+				return statement(scenariotest.PolicyName, "strict", "", test.stores, everyone)
 			}, func(*bench) []string {
-				return []string{strings.Replace(scenario.TrustStore("clock", clock.PEM()), "type: ca", "type: tsa", 1)}
+				return []string{strings.Replace(scenariotest.TrustStore("clock", clock.PEM()), "type: ca", "type: tsa", 1)}
 			})
 			then := time.Now().AddDate(-1, -1, 0)
-			former, err := b.scenario.Trusted.Issue(signing.LeafOptions{CommonName: "Former", NotBefore: then.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
+			former, err := b.scenario.Trusted.Issue(signingtest.LeafOptions{CommonName: "Former", NotBefore: then.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			request := signing.SignRequest{SigningTime: then, SigningScheme: signature.SigningSchemeX509}
+			request := signingtest.SignRequest{SigningTime: then, SigningScheme: signature.SigningSchemeX509}
 			if test.stamped {
 				authority := clock
 				if test.unknown {
-					if authority, err = clock.Intermediate(signing.Options{CommonName: "Clock", CRLURL: "http://" + b.registry.Host() + "/no.crl"}); err != nil {
+					if authority, err = clock.Intermediate(signingtest.Options{CommonName: "Clock", CRLURL: "http://" + b.registry.Host() + "/no.crl"}); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if request.Timestamper, err = signing.NewTSA(authority, func() time.Time { return then }); err != nil {
+				if request.Timestamper, err = signingtest.NewTSA(authority, func() time.Time { return then }); err != nil {
 					t.Fatal(err)
 				}
 				request.TimestampRoots = x509.NewCertPool()

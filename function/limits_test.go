@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
 // TestABrokenPluginIsLeftAlone after five failures, and that is no denial.
 func TestABrokenPluginIsLeftAlone(t *testing.T) {
-	b := start(t, registry.Options{}, "verify-signature:crash", nil)
+	b := start(t, registrytest.Options{}, "verify-signature:crash", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	before := b.processes(t)
 	var answer reply
@@ -30,7 +30,7 @@ func TestABrokenPluginIsLeftAlone(t *testing.T) {
 
 // TestLimitsAreMeasured by counters that name no host.
 func TestLimitsAreMeasured(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {
 		t.Fatalf("answer %d %s", answer.status, answer.text)

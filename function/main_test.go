@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
 // standin is the built stand-in plugin, set once before the tests.
@@ -17,7 +17,7 @@ var standin string
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "function-test-")
 	if err == nil {
-		standin, err = install.Build(context.Background(), dir)
+		standin, err = plugintest.Build(context.Background(), dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the stand-in plugin:", err)

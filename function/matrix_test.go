@@ -11,10 +11,10 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // TestEveryStateOfTrust asks about an image in every state of trust, against both kinds of registry.
@@ -22,7 +22,7 @@ func TestEveryStateOfTrust(t *testing.T) {
 	for kind, options := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
 			b := start(t, options, "", nil)
-			for _, c := range scenario.Cases() {
+			for _, c := range scenariotest.Cases() {
 				t.Run(c.Tells, func(t *testing.T) {
 					reference, digest := b.publish(t, c.Name)
 					answer := b.post(t, "/checkimages", c.Request(reference))
@@ -86,7 +86,7 @@ func TestPluginsThatFail(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, registry.Options{}, test.mode, func(s *function.Settings) { s.PluginTimeout = 2 * time.Second })
+			b := start(t, registrytest.Options{}, test.mode, func(s *function.Settings) { s.PluginTimeout = 2 * time.Second })
 			reference, _ := b.publish(t, "plugin-signed")
 			began := time.Now()
 			answer := b.post(t, "/checkimages", pod(reference))
@@ -105,24 +105,24 @@ func TestPluginsThatFail(t *testing.T) {
 
 // TestAPluginSignatureOfAnotherImage is a denial, though the plugin accepts the signature.
 func TestAPluginSignatureOfAnotherImage(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	image, err := b.scenario.PushSigned(t.Context(), "swapped", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := image
 	other.Digest = digest.FromString("another image")
-	attributes := signing.Venafi()
+	attributes := signingtest.Venafi()
 	attributes.X5U = b.scenario.Platform.X5U(b.scenario.Signer().Certificate)
-	envelope, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: other, Plugin: attributes})
+	envelope, err := b.scenario.Signer().Sign(t.Context(), signingtest.SignRequest{Subject: other, Plugin: attributes})
 	if err != nil {
 		t.Fatal(err)
 	}
-	repository, err := signing.Repository(b.registry.Host(), "acme/swapped", b.registry.Client(), true)
+	repository, err := signingtest.Repository(b.registry.Host(), "acme/swapped", b.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signing.PushSignature(t.Context(), repository, image, signing.JWS, envelope); err != nil {
+	if _, err := signingtest.PushSignature(t.Context(), repository, image, signingtest.JWS, envelope); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.verdict(t, pod(b.scenario.Reference("swapped"))).Results[0]; got.Code != reason.SignatureMismatch {
@@ -134,26 +134,26 @@ func TestAPluginSignatureOfAnotherImage(t *testing.T) {
 func TestRegistriesThatFail(t *testing.T) {
 	unavailable := http.Header{"Retry-After": {"0"}}
 	tests := map[string]struct {
-		fault  registry.Fault
+		fault  registrytest.Fault
 		want   reason.Code
 		status int
 	}{
-		"it is down":                      {registry.Down, reason.RegistryUnavailable, 502},
-		"it answers 500 for ever":         {registry.FailTimes(-1, 500, nil), reason.RegistryUnavailable, 502},
-		"it answers 429 twice, then well": {registry.FailTimes(2, 429, unavailable), reason.Verified, 200},
-		"it answers 503 once, then well":  {registry.FailTimes(1, 503, nil), reason.Verified, 200},
-		"it answers 429 for ever":         {registry.FailTimes(-1, 429, unavailable), reason.RegistryUnavailable, 502},
-		"it does not answer in time":      {registry.Delay(time.Minute), reason.Timeout, 504},
-		"it truncates what it sends":      {registry.Only(registry.PathContains("/blobs/"), registry.Truncate), reason.RegistryUnavailable, 502},
-		"it lies about a tag's digest":    {registry.LieAboutDigest("/v2/acme/signed/manifests/v1"), reason.NoSignature, 406},
-		"it lists referrers without end":  {registry.EndlessReferrers, reason.RegistryInvalid, 502},
-		"it pages the referrers":          {registry.PageReferrers(1), reason.Verified, 200},
-		"it refuses access":               {registry.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, 502},
+		"it is down":                      {registrytest.Down, reason.RegistryUnavailable, 502},
+		"it answers 500 for ever":         {registrytest.FailTimes(-1, 500, nil), reason.RegistryUnavailable, 502},
+		"it answers 429 twice, then well": {registrytest.FailTimes(2, 429, unavailable), reason.Verified, 200},
+		"it answers 503 once, then well":  {registrytest.FailTimes(1, 503, nil), reason.Verified, 200},
+		"it answers 429 for ever":         {registrytest.FailTimes(-1, 429, unavailable), reason.RegistryUnavailable, 502},
+		"it does not answer in time":      {registrytest.Delay(time.Minute), reason.Timeout, 504},
+		"it truncates what it sends":      {registrytest.Only(registrytest.PathContains("/blobs/"), registrytest.Truncate), reason.RegistryUnavailable, 502},
+		"it lies about a tag's digest":    {registrytest.LieAboutDigest("/v2/acme/signed/manifests/v1"), reason.NoSignature, 406},
+		"it lists referrers without end":  {registrytest.EndlessReferrers, reason.RegistryInvalid, 502},
+		"it pages the referrers":          {registrytest.PageReferrers(1), reason.Verified, 200},
+		"it refuses access":               {registrytest.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, 502},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, registry.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 4 * time.Second })
+			b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 4 * time.Second })
 			reference, _ := b.publish(t, "signed")
 			b.registry.SetFault(test.fault)
 			answer := b.post(t, "/checkimages", pod(reference))
@@ -170,7 +170,7 @@ func TestRegistriesThatFail(t *testing.T) {
 
 // TestALyingRegistryCannotSwapContent gives another envelope under the digest of the right one.
 func TestALyingRegistryCannotSwapContent(t *testing.T) {
-	b := start(t, registry.Options{}, "", cold)
+	b := start(t, registrytest.Options{}, "", cold)
 	reference, digest := b.publish(t, "signed")
 	b.registry.Reset()
 	b.verdict(t, pod(reference))
@@ -183,16 +183,16 @@ func TestALyingRegistryCannotSwapContent(t *testing.T) {
 	if blob == "" {
 		t.Fatal("no envelope was fetched")
 	}
-	b.registry.SetFault(registry.SwapBlob(blob, []byte(`{"payload":"e30"}`)))
+	b.registry.SetFault(registrytest.SwapBlob(blob, []byte(`{"payload":"e30"}`)))
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
 		t.Errorf("swapped envelope: %+v", got)
 	}
-	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/v1"))
+	b.registry.SetFault(registrytest.LieAboutDigest("/v2/acme/signed/manifests/v1"))
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Digest == digest {
 		t.Errorf("another digest for a tag: %+v", got)
 	}
 	pinned := strings.TrimSuffix(reference, ":v1") + "@" + digest
-	b.registry.SetFault(registry.LieAboutDigest("/v2/acme/signed/manifests/" + digest)) // which nobody asks for
+	b.registry.SetFault(registrytest.LieAboutDigest("/v2/acme/signed/manifests/" + digest)) // which nobody asks for
 	if got := b.verdict(t, pod(pinned)).Results[0]; !got.Verified || got.Digest != digest || got.Op != "" {
 		t.Errorf("another digest for a digest: %+v", got)
 	}
@@ -200,7 +200,7 @@ func TestALyingRegistryCannotSwapContent(t *testing.T) {
 
 // TestWhatAnAdmissionCosts counts what one cold image with one signature asks of a registry, and of the plugin.
 func TestWhatAnAdmissionCosts(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	b.registry.Reset()
 	answer := b.post(t, "/checkimages", pod(reference))
@@ -210,7 +210,7 @@ func TestWhatAnAdmissionCosts(t *testing.T) {
 	if got := b.registry.Requests(); len(got) != 4 {
 		t.Errorf("%d registry requests, want 4: %v", len(got), got)
 	}
-	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestWhatAnAdmissionCosts(t *testing.T) {
 // TestOneFailureDoesNotHideAnother denies a pod of several images with a line for each reason, which names all that
 // failed for it.
 func TestOneFailureDoesNotHideAnother(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	signed, _ := b.publish(t, "signed")
 	unsigned, _ := b.publish(t, "unsigned")
 	foreign, _ := b.publish(t, "foreign")
@@ -240,7 +240,7 @@ func TestOneFailureDoesNotHideAnother(t *testing.T) {
 
 // TestATagIsResolvedOnce counts the look-ups of a tag that stands in several containers.
 func TestATagIsResolvedOnce(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	b.registry.Reset()
 	b.post(t, "/checkimages", pod(reference, reference, reference))
@@ -269,21 +269,21 @@ func TestManySignatures(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxSignatureAttempts = test.attempts })
-			var request *signing.SignRequest
+			b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxSignatureAttempts = test.attempts })
+			var request *signingtest.SignRequest
 			if test.good {
-				request = &signing.SignRequest{}
+				request = &signingtest.SignRequest{}
 			}
 			image, err := b.scenario.PushSigned(t.Context(), "many", b.scenario.Signer(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			mallory, err := b.scenario.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"})
+			mallory, err := b.scenario.Foreign.Issue(signingtest.LeafOptions{CommonName: "Mallory"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range test.foreign {
-				if err := b.scenario.Sign(t.Context(), "many", image, mallory, signing.SignRequest{}); err != nil {
+				if err := b.scenario.Sign(t.Context(), "many", image, mallory, signingtest.SignRequest{}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -10,10 +10,10 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // release is the one whom the trust policies of these tests trust.
@@ -22,14 +22,14 @@ const release = `"x509.subject: C=US, ST=WA, O=Acme, CN=Acme Build"`
 // startPlugin brings up a service over one policy, with the stand-in plugin in a mode.
 func startPlugin(t *testing.T, mode, level, identities string, change setting) *bench {
 	t.Helper()
-	b := prepare(t, registry.Options{}, mode)
-	b.trustOnly(t, statement(scenario.PolicyName, level, "", `"ca:acme"`, identities))
+	b := prepare(t, registrytest.Options{}, mode)
+	b.trustOnly(t, statement(scenariotest.PolicyName, level, "", `"ca:acme"`, identities))
 	b.serve(t, change)
 	return b
 }
 
 // issue makes a signer of the trusted CA, or of the stranger's.
-func issue(t *testing.T, ca *signing.CA, options signing.LeafOptions) *signing.Signer {
+func issue(t *testing.T, ca *signingtest.CA, options signingtest.LeafOptions) *signingtest.Signer {
 	t.Helper()
 	signer, err := ca.Issue(options)
 	if err != nil {
@@ -39,11 +39,11 @@ func issue(t *testing.T, ca *signing.CA, options signing.LeafOptions) *signing.S
 }
 
 // pushVenafi pushes an image that is signed with the plugin and names an address.
-func (b *bench) pushVenafi(t *testing.T, name string, signer *signing.Signer, address string) string {
+func (b *bench) pushVenafi(t *testing.T, name string, signer *signingtest.Signer, address string) string {
 	t.Helper()
-	attributes := signing.Venafi()
+	attributes := signingtest.Venafi()
 	attributes.X5U = address
-	if _, err := b.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{Plugin: attributes}); err != nil {
+	if _, err := b.scenario.PushSigned(t.Context(), name, signer, &signingtest.SignRequest{Plugin: attributes}); err != nil {
 		t.Fatal(err)
 	}
 	return b.scenario.Reference(name)
@@ -52,7 +52,7 @@ func (b *bench) pushVenafi(t *testing.T, name string, signer *signing.Signer, ad
 // verifications counts the plugin's processes that were shown a signature.
 func (b *bench) verifications(t *testing.T) (n int) {
 	t.Helper()
-	calls, err := install.Calls(b.pluginDir, "venafi-csp")
+	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestNoPluginSpeaksForAnImpostor(t *testing.T) {
 			t.Run(fmt.Sprintf("in mode %q under %s", mode, level), func(t *testing.T) {
 				t.Parallel()
 				b := startPlugin(t, mode, level, release, nil)
-				reference := b.pushVenafi(t, "impostor", issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Mallory"}), b.scenario.Platform.X5U(b.scenario.Signer().Certificate))
+				reference := b.pushVenafi(t, "impostor", issue(t, b.scenario.Trusted, signingtest.LeafOptions{CommonName: "Mallory"}), b.scenario.Platform.X5U(b.scenario.Signer().Certificate))
 				verdict := b.verdict(t, pod(reference))
 				if got := verdict.Results[0]; got.Code != want || !strings.Contains(verdict.Message, "is not among the trusted identities") {
 					t.Errorf("code %s, %q; want %s", got.Code, verdict.Message, want)
@@ -161,7 +161,7 @@ func TestAPluginAsksItsPlatformOnly(t *testing.T) {
 
 // TestPlatformsBesideTheConfiguration are those that a setting names.
 func TestPlatformsBesideTheConfiguration(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
 	b.serve(t, func(s *function.Settings) { s.PluginConfig, s.PluginX5UHosts = nil, []string{" " + host} })
 	reference, _ := b.publish(t, "plugin-signed")
@@ -186,7 +186,7 @@ func TestAnAddressOfNobody(t *testing.T) {
 // TestSignaturesOfTheOptOut name no plugin, and are verified without one.
 func TestSignaturesOfTheOptOut(t *testing.T) {
 	b := startPlugin(t, "0.3.3", "strict", release, nil)
-	if _, err := b.scenario.PushSigned(t.Context(), "native", b.scenario.Signer(), &signing.SignRequest{}); err != nil {
+	if _, err := b.scenario.PushSigned(t.Context(), "native", b.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.verdict(t, pod(b.scenario.Reference("native"))).Results[0]; got.Code != reason.Verified || b.verifications(t) != 0 {
@@ -197,19 +197,19 @@ func TestSignaturesOfTheOptOut(t *testing.T) {
 // TestNobodyIsAskedForAStranger, whose certificate names addresses of his choice, nor for one whom the CA knows and the
 // policy does not trust.
 func TestNobodyIsAskedForAStranger(t *testing.T) {
-	stranger := func(s *scenario.Scenario) *signing.CA { return s.Foreign }
-	colleague := func(s *scenario.Scenario) *signing.CA { return s.Trusted }
-	for sentence, ca := range map[string]func(*scenario.Scenario) *signing.CA{"a stranger": stranger, "a colleague": colleague} {
+	stranger := func(s *scenariotest.Scenario) *signingtest.CA { return s.Foreign }
+	colleague := func(s *scenariotest.Scenario) *signingtest.CA { return s.Trusted }
+	for sentence, ca := range map[string]func(*scenariotest.Scenario) *signingtest.CA{"a stranger": stranger, "a colleague": colleague} {
 		for level, want := range map[string]reason.Code{"audit": reason.Verified, "permissive": reason.SignatureUntrusted, "strict": reason.SignatureUntrusted} {
 			for _, plugin := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s under %s, plugin %t", sentence, level, plugin), func(t *testing.T) {
 					t.Parallel()
 					address, connections := canary(t)
 					b := startPlugin(t, "agree", level, release, nil)
-					signer := issue(t, ca(b.scenario), signing.LeafOptions{CommonName: "Mallory", OCSPURL: "http://" + address + "/ocsp", CRLURL: "http://" + address + "/crl"})
-					request := &signing.SignRequest{}
+					signer := issue(t, ca(b.scenario), signingtest.LeafOptions{CommonName: "Mallory", OCSPURL: "http://" + address + "/ocsp", CRLURL: "http://" + address + "/crl"})
+					request := &signingtest.SignRequest{}
 					if plugin {
-						request.Plugin = signing.Venafi()
+						request.Plugin = signingtest.Venafi()
 					}
 					if _, err := b.scenario.PushSigned(t.Context(), "stranger", signer, request); err != nil {
 						t.Fatal(err)
@@ -233,13 +233,13 @@ func TestUnknownRevocationIsNotKept(t *testing.T) {
 		t.Run(fmt.Sprintf("in mode %q", mode), func(t *testing.T) {
 			t.Parallel()
 			b := startPlugin(t, mode, "permissive", everyone, nil)
-			responder, err := signing.NewRevocationServer(b.scenario.Trusted)
+			responder, err := signingtest.NewRevocationServer(b.scenario.Trusted)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = responder.Close() })
 			responder.SetDown(true)
-			signer := issue(t, b.scenario.Trusted, signing.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()})
+			signer := issue(t, b.scenario.Trusted, signingtest.LeafOptions{CommonName: "Revocable", OCSPURL: responder.OCSPURL()})
 			reference := b.pushVenafi(t, "revocable", signer, b.scenario.Platform.X5U(signer.Certificate))
 			for range 2 {
 				if got := b.verdict(t, pod(reference)).Results[0]; got.Code != reason.Verified || !strings.Contains(strings.Join(got.Warnings, "\n"), "revocation: ") {

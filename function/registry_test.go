@@ -15,8 +15,8 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // dockerConfig writes a Docker configuration file with credentials for a host.
@@ -53,37 +53,37 @@ func TestCredentials(t *testing.T) {
 		return writeFile(t, "config.json", fmt.Sprintf(`{"auths":{%q:{"auth":%q,"identitytoken":"refresh"}}}`, host, base64.StdEncoding.EncodeToString([]byte("00000000-0000-0000-0000-000000000000:"))), 0o600)
 	}
 	tests := map[string]struct {
-		auth   registry.Auth
+		auth   registrytest.Auth
 		config func(t *testing.T, host string) string
 		want   reason.Code
 	}{
-		"basic authentication from the Docker configuration": {registry.AuthBasic, good, reason.Verified},
-		"a bearer token for that":                            {registry.AuthToken, good, reason.Verified},
-		"an identity token, exchanged for a bearer token":    {registry.AuthToken, identity, reason.Verified},
-		"a credential helper":                                {registry.AuthToken, helper, reason.Verified},
-		"a wrong password":                                   {registry.AuthBasic, wrong, reason.RegistryUnauthorized},
-		"a wrong password for a token":                       {registry.AuthToken, wrong, reason.RegistryUnauthorized},
-		"no credentials":                                     {registry.AuthBasic, none, reason.RegistryUnauthorized},
-		"credentials for another registry":                   {registry.AuthBasic, elsewhere, reason.RegistryUnauthorized},
-		"a configuration that is not JSON":                   {registry.AuthBasic, broken, reason.RegistryUnauthorized},
+		"basic authentication from the Docker configuration": {registrytest.AuthBasic, good, reason.Verified},
+		"a bearer token for that":                            {registrytest.AuthToken, good, reason.Verified},
+		"an identity token, exchanged for a bearer token":    {registrytest.AuthToken, identity, reason.Verified},
+		"a credential helper":                                {registrytest.AuthToken, helper, reason.Verified},
+		"a wrong password":                                   {registrytest.AuthBasic, wrong, reason.RegistryUnauthorized},
+		"a wrong password for a token":                       {registrytest.AuthToken, wrong, reason.RegistryUnauthorized},
+		"no credentials":                                     {registrytest.AuthBasic, none, reason.RegistryUnauthorized},
+		"credentials for another registry":                   {registrytest.AuthBasic, elsewhere, reason.RegistryUnauthorized},
+		"a configuration that is not JSON":                   {registrytest.AuthBasic, broken, reason.RegistryUnauthorized},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := prepare(t, registry.Options{Auth: test.auth, Username: "user", Password: "secret", IdentityToken: "refresh"}, "")
-			repository, err := signing.Repository(b.registry.Host(), "acme/private", b.registry.Client(), true)
+			b := prepare(t, registrytest.Options{Auth: test.auth, Username: "user", Password: "secret", IdentityToken: "refresh"}, "")
+			repository, err := signingtest.Repository(b.registry.Host(), "acme/private", b.registry.Client(), true)
 			if err != nil {
 				t.Fatal(err)
 			}
-			signing.SignIn(repository, b.registry.Client(), auth.Credential{Username: "user", Password: "secret"})
-			image, err := signing.PushImage(t.Context(), repository, "v1", signing.Image{})
+			signingtest.SignIn(repository, b.registry.Client(), auth.Credential{Username: "user", Password: "secret"})
+			image, err := signingtest.PushImage(t.Context(), repository, "v1", signingtest.Image{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			envelope, err := b.scenario.Signer().Sign(t.Context(), signing.SignRequest{Subject: image, Format: signing.JWS})
+			envelope, err := b.scenario.Signer().Sign(t.Context(), signingtest.SignRequest{Subject: image, Format: signingtest.JWS})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := signing.PushSignature(t.Context(), repository, image, signing.JWS, envelope); err != nil {
+			if _, err := signingtest.PushSignature(t.Context(), repository, image, signingtest.JWS, envelope); err != nil {
 				t.Fatal(err)
 			}
 			config := test.config(t, b.registry.Host())
@@ -125,7 +125,7 @@ func TestTransportSecurity(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := prepare(t, registry.Options{TLS: test.tls}, "")
+			b := prepare(t, registrytest.Options{TLS: test.tls}, "")
 			if err := os.WriteFile(filepath.Join(b.trustDir, "ca.pem"), b.registry.CAPEM(), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func TestTransportSecurity(t *testing.T) {
 
 // TestCredentialsStayWithTheirRegistry redirects the envelope's download to another host.
 func TestCredentialsStayWithTheirRegistry(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	var asked, leaked atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // The files that func build puts around a function with a method Handle, written anew here: a main that serves what
@@ -54,14 +54,14 @@ func TestTheFunctionServesInItsScaffold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and links a second program")
 	}
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	signed, digest := b.publish(t, "signed")
 	plugin, _ := b.publish(t, "plugin-signed")
 	unsigned, _ := b.publish(t, "unsigned")
 	address := freeAddress(t)
 	b.url = "http://" + address
 	runScaffold(t, buildScaffold(t), b.url+"/health/readiness",
-		"LISTEN_ADDRESS="+address, "TRUST_DIR="+b.trustDir, "DEFAULT_TRUST_POLICY="+scenario.PolicyName, "PLUGINS_DIR="+b.pluginDir,
+		"LISTEN_ADDRESS="+address, "TRUST_DIR="+b.trustDir, "DEFAULT_TRUST_POLICY="+scenariotest.PolicyName, "PLUGINS_DIR="+b.pluginDir,
 		"PLUGIN_CONFIG=config="+b.config, "SSL_CERT_FILE="+b.ca, "ALLOW_LOOPBACK=true", "INSECURE_REGISTRIES="+b.registry.Host(), "DRAIN_DELAY=0s", "DOCKER_CONFIG_FILE="+filepath.Join(t.TempDir(), "none.json"))
 	answer := b.post(t, "/checkimages", pod(signed, plugin))
 	if answer.status != http.StatusOK || !strings.Contains(answer.text, `"path":"/spec/containers/0/image"`) || !strings.Contains(answer.text, "@"+digest) {

@@ -16,17 +16,17 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest/distribution"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // bench is what a test works at: a registry with images, trust, plugins and the service over them.
 type bench struct {
-	registry  *registry.Registry
-	scenario  *scenario.Scenario
+	registry  *registrytest.Registry
+	scenario  *scenariotest.Scenario
 	config    string // the plugin's configuration file
 	ca        string // of the signing platform
 	trustDir  string
@@ -43,16 +43,16 @@ type setting func(*function.Settings)
 func cold(s *function.Settings) { s.CacheEnabled = false }
 
 // registries are the two kinds that exist: with the referrers API, and with fallback tags only.
-func registries(t testing.TB) map[string]registry.Options {
+func registries(t testing.TB) map[string]registrytest.Options {
 	t.Helper()
-	return map[string]registry.Options{
+	return map[string]registrytest.Options{
 		"referrers API": {},
 		"fallback tags": {Handler: distribution.New(t.Context())},
 	}
 }
 
 // start brings up a registry, and a service with the stand-in plugin in a mode.
-func start(t testing.TB, options registry.Options, mode string, change setting) *bench {
+func start(t testing.TB, options registrytest.Options, mode string, change setting) *bench {
 	t.Helper()
 	b := prepare(t, options, mode)
 	b.serve(t, change)
@@ -60,15 +60,15 @@ func start(t testing.TB, options registry.Options, mode string, change setting) 
 }
 
 // prepare brings up a registry, and makes the trust and plugin directories for a service.
-func prepare(t testing.TB, options registry.Options, mode string) *bench {
+func prepare(t testing.TB, options registrytest.Options, mode string) *bench {
 	t.Helper()
-	b := &bench{registry: registry.New(options), trustDir: t.TempDir(), pluginDir: t.TempDir()}
+	b := &bench{registry: registrytest.New(options), trustDir: t.TempDir(), pluginDir: t.TempDir()}
 	t.Cleanup(b.registry.Close)
 	var err error
-	if b.scenario, err = scenario.New(b.registry.Host(), b.registry.Client(), !options.TLS); err != nil {
+	if b.scenario, err = scenariotest.New(b.registry.Host(), b.registry.Client(), !options.TLS); err != nil {
 		t.Fatal(err)
 	}
-	if b.scenario.Platform, err = signing.NewPlatform(); err != nil {
+	if b.scenario.Platform, err = signingtest.NewPlatform(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.scenario.Platform.Close() })
@@ -78,7 +78,7 @@ func prepare(t testing.TB, options registry.Options, mode string) *bench {
 	if err := b.scenario.WriteTrust(b.trustDir); err != nil {
 		t.Fatal(err)
 	}
-	if err := install.Install(standin, b.pluginDir, "venafi-csp", mode); err != nil {
+	if err := plugintest.Install(standin, b.pluginDir, "venafi-csp", mode); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -88,7 +88,7 @@ func prepare(t testing.TB, options registry.Options, mode string) *bench {
 func (b *bench) serve(t testing.TB, change setting) {
 	t.Helper()
 	settings, _, err := function.LoadSettings("test", []string{
-		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenario.PolicyName, "--pluginDir", b.pluginDir,
+		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenariotest.PolicyName, "--pluginDir", b.pluginDir,
 		"--allowLoopback", "--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
 		"--pluginConfig", "config=" + b.config,
 	}, noEnvironment, nil)
@@ -139,7 +139,7 @@ func (b *bench) waitReady(t testing.TB) {
 // publish pushes a case's image and gives its reference and digest.
 func (b *bench) publish(t testing.TB, name string) (reference, digest string) {
 	t.Helper()
-	for _, c := range scenario.Cases() {
+	for _, c := range scenariotest.Cases() {
 		if c.Name == name {
 			image, err := b.scenario.Publish(t.Context(), c)
 			if err != nil {

@@ -16,12 +16,12 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // tarpit resolves the tags of repositories whose name begins so, and answers nothing else about them until it is released.
-func tarpit(released <-chan struct{}) registry.Fault {
+func tarpit(released <-chan struct{}) registrytest.Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		before, after, found := strings.Cut(r.URL.Path, "/acme/tarpit-")
 		if found && r.Method == http.MethodHead {
@@ -106,13 +106,13 @@ func TestCallersWhoStallLeaveRoom(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := prepare(t, registry.Options{}, "")
+			b := prepare(t, registrytest.Options{}, "")
 			var policies []string
 			for i := range cmp.Or(max(test.policies, 0), 2) {
 				policies = append(policies, fmt.Sprintf("stalling-%d", i))
 			}
 			for _, name := range append([]string{"modest"}, policies...) {
-				if err := os.WriteFile(filepath.Join(b.trustDir, name+".yaml"), []byte(scenario.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(b.trustDir, name+".yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -141,14 +141,14 @@ func TestCallersWhoStallLeaveRoom(t *testing.T) {
 
 // TestCallersOfOnePathLeaveRoomAtTheOther although all places of theirs are taken, by two trust policies.
 func TestCallersOfOnePathLeaveRoomAtTheOther(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) {
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) {
 		s.MaxVerifications, s.MaxRequests, s.RequestTimeout = 64, 8, 30*time.Second
 	})
 	reference, _ := b.publish(t, "signed")
 	released := make(chan struct{})
 	t.Cleanup(func() { close(released) })
 	b.registry.SetFault(tarpit(released))
-	b.stall(t, "/verify", 6, scenario.PolicyName) // all that one may have
+	b.stall(t, "/verify", 6, scenariotest.PolicyName) // all that one may have
 	if answer := b.post(t, "/verify", pod(reference)); answer.status != http.StatusServiceUnavailable {
 		t.Errorf("there is room at /verify: %d %s", answer.status, answer.text)
 	}
@@ -159,7 +159,7 @@ func TestCallersOfOnePathLeaveRoomAtTheOther(t *testing.T) {
 
 // TestARegistryThatStallsLeavesRoom for the images of others under the same trust policy.
 func TestARegistryThatStallsLeavesRoom(t *testing.T) {
-	b, other := prepare(t, registry.Options{}, ""), registry.New(registry.Options{})
+	b, other := prepare(t, registrytest.Options{}, ""), registrytest.New(registrytest.Options{})
 	t.Cleanup(other.Close)
 	b.serve(t, func(s *function.Settings) {
 		s.MaxVerifications, s.RequestTimeout = 8, 30*time.Second
@@ -169,7 +169,7 @@ func TestARegistryThatStallsLeavesRoom(t *testing.T) {
 	released := make(chan struct{})
 	t.Cleanup(func() { close(released) })
 	b.registry.SetFault(tarpit(released))
-	b.stall(t, "/verify", 40, scenario.PolicyName)
+	b.stall(t, "/verify", 40, scenariotest.PolicyName)
 	b.scenario.Host = other.Host()
 	reference, _ := b.publish(t, "unsigned")
 	began := time.Now()
@@ -191,7 +191,7 @@ func TestBodiesThatStallOnTheWire(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			b := start(t, registry.Options{}, "", func(s *function.Settings) {
+			b := start(t, registrytest.Options{}, "", func(s *function.Settings) {
 				s.MaxRequests, s.MaxBodyBytes, s.RequestTimeout = test.requests, len(large), 4*time.Second
 			})
 			for range 40 {

@@ -15,14 +15,14 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // TestAStampede costs what one request costs.
 func TestAStampede(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	b.registry.Reset()
 	before := b.processes(t)
@@ -59,7 +59,7 @@ func (b *bench) hold(t *testing.T, part string) (reached <-chan struct{}, releas
 
 // TestLoadIsShed at once where nobody may wait, while what is kept is answered on.
 func TestLoadIsShed(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxVerifications, s.MaxQueued = 1, 0 })
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxVerifications, s.MaxQueued = 1, 0 })
 	kept, _ := b.publish(t, "signed")
 	cold, _ := b.publish(t, "plugin-signed")
 	other, _ := b.publish(t, "unsigned")
@@ -103,7 +103,7 @@ func (b *bench) metrics(t *testing.T) string {
 
 // TestRequestsAreBounded refuses more at once than may be.
 func TestRequestsAreBounded(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.MaxRequests = 1 })
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxRequests = 1 })
 	held, _ := b.publish(t, "signed")
 	reached, release := b.hold(t, "/signed/blobs/")
 	first := make(chan reply, 1)
@@ -120,15 +120,15 @@ func TestRequestsAreBounded(t *testing.T) {
 
 // TestABurstStarvesNobody lets another trust policy in while one has more than its share.
 func TestABurstStarvesNobody(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
-	if err := os.WriteFile(b.trustDir+"/quiet.yaml", []byte(scenario.TrustPolicy("quiet", "strict", "ca:acme")), 0o600); err != nil {
+	b := prepare(t, registrytest.Options{}, "")
+	if err := os.WriteFile(b.trustDir+"/quiet.yaml", []byte(scenariotest.TrustPolicy("quiet", "strict", "ca:acme")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.serve(t, func(s *function.Settings) { s.MaxVerifications, s.MaxQueued = 4, 100 })
 	var burst sync.WaitGroup
 	for i := range 20 {
 		name := fmt.Sprintf("burst-%d", i)
-		if _, err := b.scenario.PushSigned(t.Context(), name, b.scenario.Signer(), &signing.SignRequest{}); err != nil {
+		if _, err := b.scenario.PushSigned(t.Context(), name, b.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,14 +150,14 @@ func TestABurstStarvesNobody(t *testing.T) {
 
 // TestPrewarming verifies anew, after a change of trust, what was asked for before it.
 func TestPrewarming(t *testing.T) {
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	b.serve(t, func(s *function.Settings) { s.Prewarm = 10 })
 	reference, _ := b.publish(t, "signed")
 	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {
 		t.Fatalf("answer %d %s", answer.status, answer.text)
 	}
 	b.registry.Reset()
-	changed := strings.Replace(scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme"), "strict", "permissive", 1)
+	changed := strings.Replace(scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "strict", "permissive", 1)
 	if err := os.WriteFile(b.trustDir+"/trustpolicy-demo.yaml", []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestPrewarming(t *testing.T) {
 
 // TestBodiesAtTheirBound are read up to it, and refused past it.
 func TestBodiesAtTheirBound(t *testing.T) {
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	const bound = 4 << 20
 	padded := func(size int) string {
@@ -200,7 +200,7 @@ func TestBodiesAtTheirBound(t *testing.T) {
 
 // TestAThousandContainers are answered, whether their images are few or many. More are refused, and not left out.
 func TestAThousandContainers(t *testing.T) {
-	b := start(t, registry.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 2 * time.Second })
+	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 2 * time.Second })
 	const n = 1000
 	reference, _ := b.publish(t, "signed")
 	few, many := make([]string, n), make([]string, n)
@@ -223,7 +223,7 @@ func TestSlowClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the server's own deadlines")
 	}
-	b := start(t, registry.Options{}, "", nil)
+	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	var slow []net.Conn
 	for i := range 200 {
@@ -265,7 +265,7 @@ func TestAFullDisk(t *testing.T) {
 		t.Skip("there is no /dev/full here")
 	}
 	defer full.Close()
-	b := prepare(t, registry.Options{}, "")
+	b := prepare(t, registrytest.Options{}, "")
 	b.log = slog.New(slog.NewJSONHandler(full, nil))
 	t.Setenv("TMPDIR", "/nowhere")
 	b.serve(t, nil)
@@ -279,7 +279,7 @@ func TestAFullDisk(t *testing.T) {
 
 // TestOutOfFileDescriptors is a failure, no denial and no admission, and passes when there are some again.
 func TestOutOfFileDescriptors(t *testing.T) {
-	b := start(t, registry.Options{}, "", cold)
+	b := start(t, registrytest.Options{}, "", cold)
 	reference, _ := b.publish(t, "plugin-signed")
 	ask := func(want int) {
 		t.Helper()

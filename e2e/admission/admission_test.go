@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // Each namespace has its own trust policy: team-a trusts Acme, team-b trusts Mallory.
@@ -21,9 +21,9 @@ func (w *world) twoTenants(t *testing.T) {
 	// Applied, not deleted again: no controller is there to finish a namespace's deletion.
 	w.kubectl(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n", "apply", "-f", "-")
 	w.apply(t, strings.Join([]string{
-		scenario.TrustStore("mallory", w.scenario.Foreign.PEM()),
-		scenario.TrustPolicy("tp-team-a", "strict", "ca:acme"),
-		scenario.TrustPolicy("tp-team-b", "strict", "ca:mallory"),
+		scenariotest.TrustStore("mallory", w.scenario.Foreign.PEM()),
+		scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme"),
+		scenariotest.TrustPolicy("tp-team-b", "strict", "ca:mallory"),
 	}, "---\n"))
 }
 
@@ -39,7 +39,7 @@ func (w *world) withPolicy(t *testing.T, sample, name string) {
 // pinned gives the digest reference of a scenario's image.
 func (w *world) pinned(t *testing.T, name string) string {
 	t.Helper()
-	repository, err := signing.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 	create(true)
 	w.kubectl(t, "", "delete", "truststore", "acme")
 	create(false)
-	w.kubectl(t, scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	w.kubectl(t, scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
 	create(true)
 }
 

@@ -20,10 +20,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
 	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // Where the service's own resources are.
@@ -37,8 +37,8 @@ const (
 // with certificates that certmanager made.
 type world struct {
 	bed      *bed.Bed
-	registry *registry.Registry
-	scenario *scenario.Scenario
+	registry *registrytest.Registry
+	scenario *scenariotest.Scenario
 	dir      string
 	product  *product.Product
 	plugins  string
@@ -73,11 +73,11 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.dir, err = os.MkdirTemp("", "e2e-suite-"); err != nil {
 		return err
 	}
-	w.registry = registry.New(registry.Options{})
-	if w.scenario, err = scenario.New(w.registry.Host(), w.registry.Client(), true); err != nil {
+	w.registry = registrytest.New(registrytest.Options{})
+	if w.scenario, err = scenariotest.New(w.registry.Host(), w.registry.Client(), true); err != nil {
 		return err
 	}
-	if w.scenario.Platform, err = signing.NewPlatform(); err != nil {
+	if w.scenario.Platform, err = signingtest.NewPlatform(); err != nil {
 		return err
 	}
 	if w.config, w.platformCA, err = w.scenario.Platform.Write(w.dir); err != nil {
@@ -114,11 +114,11 @@ func (w *world) start(ctx context.Context) (err error) {
 // buildPlugin makes the stand-in plugin.
 func (w *world) buildPlugin(ctx context.Context) error {
 	w.plugins = filepath.Join(w.dir, "plugins")
-	standin, err := install.Build(ctx, w.dir)
+	standin, err := plugintest.Build(ctx, w.dir)
 	if err != nil {
 		return err
 	}
-	return install.Install(standin, w.plugins, "venafi-csp", "")
+	return plugintest.Install(standin, w.plugins, "venafi-csp", "")
 }
 
 // install applies what a user applies: the installation and trust.
@@ -135,7 +135,7 @@ func (w *world) install(ctx context.Context) (err error) {
 
 // applyTrust applies the scenario's trust store and trust policy.
 func (w *world) applyTrust(ctx context.Context) error {
-	return w.bed.Apply(ctx, scenario.TrustStore("acme", w.scenario.Trusted.PEM())+"---\n"+scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme"))
+	return w.bed.Apply(ctx, scenariotest.TrustStore("acme", w.scenario.Trusted.PEM())+"---\n"+scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"))
 }
 
 // replica is a process of the service, as its own service account.
@@ -152,7 +152,7 @@ func (w *world) addReplica(ctx context.Context, args ...string) error {
 
 func (w *world) startReplica(ctx context.Context, args ...string) (*replica, error) {
 	return w.product.Serve(ctx, append([]string{
-		"--pluginDir", w.plugins, "--pluginConfig", "config=" + w.config, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenario.PolicyName,
+		"--pluginDir", w.plugins, "--pluginConfig", "config=" + w.config, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--defaultTrustPolicy", scenariotest.PolicyName,
 	}, args...)...)
 }
 

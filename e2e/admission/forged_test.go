@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // denied wants kubectl to fail with a sentence.
@@ -118,7 +118,7 @@ func deletions(t *testing.T, w *world) {
 		w.kubectl(t, "", "delete", "pod", "ending", "-n", "team-a", "--wait=false", "--grace-period=0", "--force")
 		// Nobody would verify it now.
 		w.kubectl(t, "", "delete", "trustpolicy", "tp-team-a")
-		defer w.kubectl(t, scenario.TrustPolicy("tp-team-a", "strict", "ca:acme"), "apply", "-f", "-")
+		defer w.kubectl(t, scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme"), "apply", "-f", "-")
 		patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, w.reference("unsigned"))
 		if err := w.denied(t, "denied the request", "", "patch", "pod", "ending", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
 			t.Errorf("another image: %v", err)

@@ -19,8 +19,8 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 const (
@@ -71,7 +71,7 @@ func TestEvents(t *testing.T) {
 		t.Helper()
 		for i, r := range replicas {
 			if err := product.Eventually(t.Context(), 2*time.Second, func() error {
-				if err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName); (err == nil) != verified {
+				if err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); (err == nil) != verified {
 					return fmt.Errorf("verified %t, %v", err == nil, err)
 				}
 				return nil
@@ -127,7 +127,7 @@ func mustRead(t *testing.T, name string) string {
 // admitted by it afterwards.
 func TestAChangeDuringARequest(t *testing.T) {
 	w := shared
-	if _, err := w.scenario.PushSigned(t.Context(), "held-up", w.scenario.Signer(), &signing.SignRequest{}); err != nil {
+	if _, err := w.scenario.PushSigned(t.Context(), "held-up", w.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	header, r := w.bearer(t), w.replicas[0]
@@ -147,11 +147,11 @@ func TestAChangeDuringARequest(t *testing.T) {
 		}
 	})
 	inFlight := make(chan error, 1)
-	go func() { inFlight <- w.statusOf(t.Context(), r, header, "held-up", scenario.PolicyName) }()
+	go func() { inFlight <- w.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName) }()
 	<-reached
 	w.kubectl(t, "", "delete", "truststore", "acme")
 	if err := product.Eventually(t.Context(), 2*time.Second, func() error {
-		if w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName) == nil {
+		if w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName) == nil {
 			return errors.New("still admitted")
 		}
 		return nil
@@ -163,7 +163,7 @@ func TestAChangeDuringARequest(t *testing.T) {
 		t.Errorf("the request in flight: %v", err)
 	}
 	for range 3 {
-		if err := w.statusOf(t.Context(), r, header, "held-up", scenario.PolicyName); err == nil || !strings.Contains(err.Error(), `trust store "ca:acme" does not exist`) {
+		if err := w.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName); err == nil || !strings.Contains(err.Error(), `trust store "ca:acme" does not exist`) {
 			t.Errorf("after the change: %v", err)
 		}
 	}
@@ -278,7 +278,7 @@ func TestRollingRestart(t *testing.T) {
 		callers.Go(func() {
 			for loading.Err() == nil {
 				image := []string{"signed", "plugin-signed"}[i%2]
-				if err := w.statusOf(ctx, address, header, image, scenario.PolicyName); err != nil {
+				if err := w.statusOf(ctx, address, header, image, scenariotest.PolicyName); err != nil {
 					failed.Add(1)
 					t.Errorf("call %d: %v", calls.Load(), err)
 				}

@@ -10,30 +10,30 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // TestStatus shows what kubectl tells of trust resources, written by the one of two certificate managers that leads.
 func TestStatus(t *testing.T) {
 	w := shared
 	managers := []*replica{w.startManager(t), w.startManager(t)}
-	expired, err := signing.NewCA(signing.Options{CommonName: "Old", NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
+	expired, err := signingtest.NewCA(signingtest.Options{CommonName: "Old", NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ageing, err := signing.NewCA(signing.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
+	ageing, err := signingtest.NewCA(signingtest.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := scenario.TrustStore("twin", w.scenario.Trusted.PEM())
+	twin := scenariotest.TrustStore("twin", w.scenario.Trusted.PEM())
 	w.apply(t, strings.Join([]string{
-		scenario.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
-		scenario.TrustStore("expired", expired.PEM()),
-		scenario.TrustStore("ageing", ageing.PEM()),
+		scenariotest.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
+		scenariotest.TrustStore("expired", expired.PEM()),
+		scenariotest.TrustStore("ageing", ageing.PEM()),
 		twin, strings.Replace(twin, "name: twin\n", "name: twin-again\n", 1),
-		scenario.TrustPolicy("dangling", "strict", "ca:absent"),
-		scenario.TrustPolicy("sound", "strict", "ca:acme"),
+		scenariotest.TrustPolicy("dangling", "strict", "ca:absent"),
+		scenariotest.TrustPolicy("sound", "strict", "ca:acme"),
 	}, "---\n"))
 	shows := func(wanted ...string) {
 		t.Helper()
@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	killed := time.Now()
-	w.kubectl(t, scenario.TrustStore("broken", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	w.kubectl(t, scenariotest.TrustStore("broken", w.scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/broken True Valid")
 	if took := time.Since(killed); took > 20*time.Second {
 		t.Errorf("the other certificate manager took over after %s", took)
@@ -83,9 +83,9 @@ func TestStatus(t *testing.T) {
 	w.tells(t, "ageing", "CertificateExpires", "expires within 7 days") // still once
 
 	// What is repaired is ready, and what breaks has no expiry left.
-	w.apply(t, scenario.TrustStore("absent", w.scenario.Trusted.PEM()))
+	w.apply(t, scenariotest.TrustStore("absent", w.scenario.Trusted.PEM()))
 	w.kubectl(t, "", "delete", "truststore", "twin-again")
-	w.kubectl(t, scenario.TrustStore("expired", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	w.kubectl(t, scenariotest.TrustStore("expired", w.scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/dangling True Valid", "/twin True Valid", "/expired True Valid")
 	w.kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
 	shows("/broken False Invalid")

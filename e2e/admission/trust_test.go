@@ -17,7 +17,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // bearer gives the header that Kyverno sends.
@@ -72,7 +72,7 @@ func TestCallers(t *testing.T) {
 		for _, path := range []string{"/checkimages", "/verify"} {
 			t.Run(sentence+" at "+path, func(t *testing.T) {
 				for i, r := range w.replicas {
-					status, text, err := r.Post(t.Context(), path, test.authorization, product.PodRequest(w.reference("signed"), scenario.PolicyName))
+					status, text, err := r.Post(t.Context(), path, test.authorization, product.PodRequest(w.reference("signed"), scenariotest.PolicyName))
 					if err != nil || status != test.want || !strings.Contains(text, test.says) {
 						t.Errorf("replica %d: %d %s, %v; want %d, %s", i, status, text, err, test.want, test.says)
 					}
@@ -91,7 +91,7 @@ func TestCallers(t *testing.T) {
 // another one.
 func TestTheCallersTokenIsReplaced(t *testing.T) {
 	w := shared
-	body := product.PodRequest(w.reference("signed"), scenario.PolicyName)
+	body := product.PodRequest(w.reference("signed"), scenariotest.PolicyName)
 	answers := func(token string, want int) {
 		t.Helper()
 		err := product.Eventually(t.Context(), 10*time.Second, func() error {
@@ -140,7 +140,7 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 		for i, r := range w.replicas {
 			began := time.Now()
 			err := product.Eventually(t.Context(), time.Second, func() error {
-				err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName)
+				err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
 				if (err == nil) != verified || err != nil && !strings.Contains(err.Error(), says) {
 					return fmt.Errorf("verified %t, %v; want verified %t, %q", err == nil, err, verified, says)
 				}
@@ -159,20 +159,20 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 	all(true, "")
 	w.kubectl(t, "", "delete", "truststore", "acme")
 	all(false, `trust store "ca:acme" does not exist`)
-	w.kubectl(t, scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	w.kubectl(t, scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
 	all(true, "")
 	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
 	all(false, `trust store "ca:acme" does not exist`)
 	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
 	all(true, "")
-	twin := strings.Replace(scenario.TrustStore("acme", w.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
+	twin := strings.Replace(scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
 	w.kubectl(t, twin, "apply", "-f", "-")
 	all(false, "all claim the name")
 	w.kubectl(t, "", "delete", "truststore", "twin")
 	all(true, "")
-	w.kubectl(t, "", "delete", "trustpolicy", scenario.PolicyName)
+	w.kubectl(t, "", "delete", "trustpolicy", scenariotest.PolicyName)
 	all(false, "does not exist; known are")
-	w.kubectl(t, scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
+	w.kubectl(t, scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
 	all(true, "")
 }
 
@@ -187,7 +187,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	for range 4 {
 		load.Go(func() {
 			for ctx.Err() == nil && asked.Load() < 5000 {
-				if err := w.statusOf(t.Context(), r, header, "signed", scenario.PolicyName); err != nil {
+				if err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); err != nil {
 					failed.Add(1)
 					t.Logf("lost: %v", err)
 				}
@@ -219,7 +219,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if failed.Load() > 0 || asked.Load() < 50 {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
 	}
-	w.apply(t, scenario.TrustPolicy("after-outage", "strict", "ca:acme"))
+	w.apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
 	err = product.Eventually(t.Context(), 5*time.Second, func() error { return w.statusOf(t.Context(), r, header, "signed", "after-outage") })
 	if err != nil {
 		t.Errorf("trust is not followed after the outage: %v", err)
@@ -244,7 +244,7 @@ func TestManyTrustResources(t *testing.T) {
 	var manifests strings.Builder
 	for i := range 200 {
 		name := "many-" + strconv.Itoa(i)
-		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenario.TrustPolicy(name, "strict", "ca:"+name), scenario.TrustStore(name, w.scenario.Trusted.PEM()))
+		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenariotest.TrustPolicy(name, "strict", "ca:"+name), scenariotest.TrustStore(name, w.scenario.Trusted.PEM()))
 	}
 	before := w.restingMemory(t)
 	w.apply(t, manifests.String())

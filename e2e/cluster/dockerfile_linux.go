@@ -82,7 +82,7 @@ func (c *Cluster) ImportProduct(ctx context.Context) error {
 	if err := finish(build, "the Dockerfile's "+r.build); err != nil {
 		return err
 	}
-	plugin, err := c.buildOwn(ctx, "notation-venafi-csp", "testdata/standin")
+	plugin, err := c.buildOwn(ctx, "notation-venafi-csp", "shell/plugin/plugintest/standin")
 	if err != nil {
 		return err
 	}

@@ -19,9 +19,9 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 const (
@@ -33,7 +33,7 @@ const (
 type world struct {
 	bed      *bed.Bed
 	product  *product.Product
-	registry *registry.Registry
+	registry *registrytest.Registry
 	image    string // signed by whom the policy scenario.PolicyName trusts
 	trust    string // manifests of that policy and its trust store
 	ageing   []byte // a certificate that soon expires, PEM
@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{bed: b, registry: registry.New(registry.Options{})}
+	w := &world{bed: b, registry: registrytest.New(registrytest.Options{})}
 	t.Cleanup(w.registry.Close)
 	if err := product.Install(ctx, b, installation); err != nil {
 		t.Fatal(err)
@@ -63,20 +63,20 @@ func newWorld(t *testing.T) *world {
 	if w.product, err = product.Build(ctx, b, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := scenario.New(w.registry.Host(), w.registry.Client(), true)
+	s, err := scenariotest.New(w.registry.Host(), w.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PushSigned(ctx, "signed", s.Signer(), &signing.SignRequest{}); err != nil {
+	if _, err := s.PushSigned(ctx, "signed", s.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	w.image = s.Reference("signed")
-	ageing, err := signing.NewCA(signing.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
+	ageing, err := signingtest.NewCA(signingtest.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.ageing = ageing.PEM()
-	w.trust = scenario.TrustStore("acme", s.Trusted.PEM()) + "---\n" + scenario.TrustPolicy(scenario.PolicyName, "strict", "ca:acme")
+	w.trust = scenariotest.TrustStore("acme", s.Trusted.PEM()) + "---\n" + scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme")
 	w.apply(t, strings.Join([]string{
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: " + bed.KyvernoNamespace + "}\n",
 		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(product.Namespace, eventAccount),
@@ -127,7 +127,7 @@ func (w *world) reset(t *testing.T, object string) {
 	w.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+product.Namespace, "--ignore-not-found")
 	w.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
 	w.kubectl(t, "delete", "truststores,trustpolicies", "--all")
-	w.apply(t, w.trust+"---\n"+scenario.TrustStore("ageing", w.ageing))
+	w.apply(t, w.trust+"---\n"+scenariotest.TrustStore("ageing", w.ageing))
 	kind, name, _ := strings.Cut(object, "/")
 	switch kind {
 	case "secret":

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // effect is what shows that a permission is wanting: broken gives nil as long as it shows.
@@ -47,11 +47,11 @@ var ofService = map[string]effect{
 
 // ofManager is what each permission of the certificate manager is for.
 var ofManager = map[string]effect{
-	"list trustpolicies":                                noStatus("trustpolicy/" + scenario.PolicyName),
+	"list trustpolicies":                                noStatus("trustpolicy/" + scenariotest.PolicyName),
 	"watch trustpolicies":                               changesAreLate(newPolicy),
 	"list truststores":                                  noStatus("truststore/acme"),
 	"watch truststores":                                 changesAreLate(newStore),
-	"patch trustpolicies/status":                        noStatus("trustpolicy/" + scenario.PolicyName),
+	"patch trustpolicies/status":                        noStatus("trustpolicy/" + scenariotest.PolicyName),
 	"patch truststores/status":                          noStatus("truststore/acme"),
 	"create secrets":                                    missing(caSecret),
 	"create configmaps":                                 missing(caBundle),
@@ -207,7 +207,7 @@ func (w *world) manage(t *testing.T) *product.Process {
 
 // asks has the service verify an image.
 func (w *world) asks(ctx context.Context, p *product.Process) error {
-	return want(http.StatusOK)(p.Check(ctx, "Bearer "+w.kyverno, product.PodRequest(w.image, scenario.PolicyName)))
+	return want(http.StatusOK)(p.Check(ctx, "Bearer "+w.kyverno, product.PodRequest(w.image, scenariotest.PolicyName)))
 }
 
 // tells the service of a change, which it tells the other replicas, and wants a status.
@@ -246,7 +246,7 @@ var (
 		return says(t.Context(), p, "kyverno_notation_venafi_apiserver_connected 0\n")
 	}}
 	callersAreUnknown = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
-		return want(http.StatusServiceUnavailable)(p.Check(t.Context(), "Bearer "+w.kyverno, product.PodRequest(w.image, scenario.PolicyName)))
+		return want(http.StatusServiceUnavailable)(p.Check(t.Context(), "Bearer "+w.kyverno, product.PodRequest(w.image, scenariotest.PolicyName)))
 	}}
 	eventsAreNotTaken = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
 		return w.tells(t.Context(), p, http.StatusServiceUnavailable)
@@ -327,11 +327,11 @@ func deleted(object string) func(*testing.T, *world) func() error {
 }
 
 func newPolicy(t *testing.T, w *world) func() error {
-	return made(t, w, "trustpolicy/", func(name string) string { return scenario.TrustPolicy(name, "strict", "ca:acme") })
+	return made(t, w, "trustpolicy/", func(name string) string { return scenariotest.TrustPolicy(name, "strict", "ca:acme") })
 }
 
 func newStore(t *testing.T, w *world) func() error {
-	return made(t, w, "truststore/", func(name string) string { return scenario.TrustStore(name, w.ageing) })
+	return made(t, w, "truststore/", func(name string) string { return scenariotest.TrustStore(name, w.ageing) })
 }
 
 // made is a change that is seen when the new resource has a status.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 const eventsPath = "/apis/events.k8s.io/v1/namespaces/default/events"
@@ -14,7 +14,7 @@ const eventsPath = "/apis/events.k8s.io/v1/namespaces/default/events"
 // aging is the PEM of a CA that ends so long from now.
 func aging(t *testing.T, left time.Duration) []byte {
 	t.Helper()
-	ca, err := signing.NewCA(signing.Options{CommonName: "Acme", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
+	ca, err := signingtest.NewCA(signingtest.Options{CommonName: "Acme", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
 	if err != nil {
 		t.Fatal(err)
 	}

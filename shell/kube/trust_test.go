@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,7 +88,7 @@ func storeJSON(t *testing.T, name string, pem []byte) string {
 
 func root(t *testing.T) []byte {
 	t.Helper()
-	ca, err := signing.NewCA(signing.Options{})
+	ca, err := signingtest.NewCA(signingtest.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func heap() int64 {
 
 func BenchmarkPublish(b *testing.B) {
 	t := NewTrust(&Client{}, slog.New(slog.DiscardHandler), func() {})
-	ca, err := signing.NewCA(signing.Options{})
+	ca, err := signingtest.NewCA(signingtest.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

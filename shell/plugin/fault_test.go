@@ -16,7 +16,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
 // scripted puts a shell script in the place of the plugin.
@@ -94,7 +94,7 @@ func TestFaults(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := install.Install(standin, dir, "venafi-csp", test.mode); err != nil {
+			if err := plugintest.Install(standin, dir, "venafi-csp", test.mode); err != nil {
 				t.Fatal(err)
 			}
 			if test.script != "" {
@@ -250,7 +250,7 @@ func TestProcessesAreBounded(t *testing.T) {
 // TestACallerWhoWaitsInVain for another's process is told so, and does not speak against the plugin.
 func TestACallerWhoWaitsInVain(t *testing.T) {
 	dir := t.TempDir()
-	if err := install.Install(standin, dir, "venafi-csp", "hang"); err != nil {
+	if err := plugintest.Install(standin, dir, "venafi-csp", "hang"); err != nil {
 		t.Fatal(err)
 	}
 	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, MaxProcesses: 1})
@@ -368,7 +368,7 @@ func BenchmarkProcess(b *testing.B) {
 	for _, env := range []string{"GOMAXPROCS=1", "GOMAXPROCS=2"} {
 		b.Run(env, func(b *testing.B) {
 			dir := b.TempDir()
-			if err := install.Install(standin, dir, "venafi-csp", ""); err != nil {
+			if err := plugintest.Install(standin, dir, "venafi-csp", ""); err != nil {
 				b.Fatal(err)
 			}
 			m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Env: []string{env}})

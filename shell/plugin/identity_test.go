@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
 // TestRevision changes with everything that a plugin's answer depends on, and with nothing else.
@@ -27,7 +27,7 @@ func TestRevision(t *testing.T) {
 		"it is another file": {func(_ *testing.T, dir string, _ map[string]string) error { return replace(executable(dir)) }, false},
 		"the directory goes": {func(_ *testing.T, dir string, _ map[string]string) error { return os.RemoveAll(dir) }, false},
 		"another one joins": {func(_ *testing.T, dir string, _ map[string]string) error {
-			return install.Install(standin, dir, "other", "")
+			return plugintest.Install(standin, dir, "other", "")
 		}, false},
 		"a new key":           {func(_ *testing.T, _ string, config map[string]string) error { config["b"] = ""; return nil }, false},
 		"a new value":         {func(_ *testing.T, _ string, config map[string]string) error { config["a"] = "2"; return nil }, false},
@@ -37,7 +37,7 @@ func TestRevision(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			dir, config := t.TempDir(), map[string]string{"a": "1"}
-			if err := install.Install(standin, dir, "venafi-csp", ""); err != nil {
+			if err := plugintest.Install(standin, dir, "venafi-csp", ""); err != nil {
 				t.Fatal(err)
 			}
 			if err := replace(executable(dir)); err != nil { // the stand-in is linked, and its own mode may not change

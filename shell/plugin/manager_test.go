@@ -16,7 +16,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
 // standin is the built stand-in plugin, set once before the tests.
@@ -25,7 +25,7 @@ var standin string
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "plugin-test-")
 	if err == nil {
-		standin, err = install.Build(context.Background(), dir)
+		standin, err = plugintest.Build(context.Background(), dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the stand-in plugin:", err)
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func installed(t *testing.T, mode string) (*plugin.Manager, string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := install.Install(standin, dir, "venafi-csp", mode); err != nil {
+	if err := plugintest.Install(standin, dir, "venafi-csp", mode); err != nil {
 		t.Fatal(err)
 	}
 	return plugin.NewManager(plugin.Options{Dir: dir, Config: func() map[string]string { return nil }, Timeout: 5 * time.Second}), dir
@@ -59,7 +59,7 @@ func metadata(t *testing.T, m *plugin.Manager) (*framework.GetMetadataResponse, 
 
 func calls(t *testing.T, dir string) int {
 	t.Helper()
-	made, err := install.Calls(dir, "venafi-csp")
+	made, err := plugintest.Calls(dir, "venafi-csp")
 	if err != nil {
 		t.Fatal(err)
 	}

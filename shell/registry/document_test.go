@@ -17,32 +17,32 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
 // TestResolve finds media type, digest and length of an image, whatever a registry or proxy leaves out of its answer to
 // HEAD, and takes no answer that contradicts itself.
 func TestResolve(t *testing.T) {
-	header := func(key, value string) testregistry.Fault {
-		return testregistry.EditHeader(func(h http.Header) {
+	header := func(key, value string) registrytest.Fault {
+		return registrytest.EditHeader(func(h http.Header) {
 			if h.Del(key); value != "" {
 				h.Set(key, value)
 			}
 		})
 	}
-	head := func(fault testregistry.Fault) testregistry.Fault {
-		return testregistry.Only(testregistry.Method(http.MethodHead), fault)
+	head := func(fault registrytest.Fault) registrytest.Fault {
+		return registrytest.Only(registrytest.Method(http.MethodHead), fault)
 	}
-	get := func(fault testregistry.Fault) testregistry.Fault {
-		return testregistry.Only(testregistry.Method(http.MethodGet), fault)
+	get := func(fault registrytest.Fault) registrytest.Fault {
+		return registrytest.Only(registrytest.Method(http.MethodGet), fault)
 	}
-	status := func(status int) testregistry.Fault { return testregistry.FailTimes(-1, status, nil) }
+	status := func(status int) registrytest.Fault { return registrytest.FailTimes(-1, status, nil) }
 	other := digest.FromString("other").String()
 	wrong := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		testregistry.SwapBody([]byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageManifest+`"}`), nil)(w, r, next)
+		registrytest.SwapBody([]byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageManifest+`"}`), nil)(w, r, next)
 	}
 	tests := map[string]struct {
-		fault  testregistry.Fault
+		fault  registrytest.Fault
 		tag    reason.Code // "" where all goes well in the end
 		digest reason.Code
 		asked  int
@@ -51,7 +51,7 @@ func TestResolve(t *testing.T) {
 		"HEAD has no length":                     {head(header("Content-Length", "")), "", "", 2},
 		"HEAD has a length of 0":                 {head(header("Content-Length", "0")), "", "", 2},
 		"HEAD is packed":                         {head(header("Content-Encoding", "gzip")), "", "", 2},
-		"all is packed":                          {testregistry.Pack, "", "", 2},
+		"all is packed":                          {registrytest.Pack, "", "", 2},
 		"HEAD has a generic type":                {head(header("Content-Type", "application/octet-stream")), "", "", 2},
 		"all has a generic type":                 {header("Content-Type", "application/json; charset=utf-8"), "", "", 2},
 		"all has the type of text":               {header("Content-Type", "text/plain"), "", "", 2},
@@ -64,22 +64,22 @@ func TestResolve(t *testing.T) {
 		"nothing is there":                       {status(404), reason.ImageNotFound, reason.ImageNotFound, 2},
 		"no digest of HEAD":                      {head(header("Docker-Content-Digest", "")), "", "", 0},
 		"no digest at all":                       {header("Docker-Content-Digest", ""), "", "", 0},
-		"no digest, and nothing else":            {testregistry.Chain(header("Docker-Content-Digest", ""), header("Content-Type", ""), header("Content-Length", "")), "", "", 2},
-		"a wrong digest of HEAD, the rest left":  {head(testregistry.Chain(header("Docker-Content-Digest", other), header("Content-Type", ""))), "", reason.RegistryInvalid, 0},
-		"a wrong digest of GET":                  {testregistry.Chain(head(status(405)), get(header("Docker-Content-Digest", other))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"no digest, and nothing else":            {registrytest.Chain(header("Docker-Content-Digest", ""), header("Content-Type", ""), header("Content-Length", "")), "", "", 2},
+		"a wrong digest of HEAD, the rest left":  {head(registrytest.Chain(header("Docker-Content-Digest", other), header("Content-Type", ""))), "", reason.RegistryInvalid, 0},
+		"a wrong digest of GET":                  {registrytest.Chain(head(status(405)), get(header("Docker-Content-Digest", other))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
 		"a digest that is none":                  {header("Docker-Content-Digest", "sha256:no"), reason.RegistryInvalid, reason.RegistryInvalid, 1},
 		"a digest by MD5":                        {header("Docker-Content-Digest", "md5:d41d8cd98f00b204e9800998ecf8427e"), reason.RegistryInvalid, reason.RegistryInvalid, 1},
-		"other content than the digest's":        {testregistry.Chain(head(status(405)), get(wrong)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
-		"half of it, as if it were all":          {testregistry.Chain(head(status(405)), get(testregistry.CutShort)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
-		"half of it, and a connection that ends": {testregistry.Chain(head(status(405)), get(testregistry.Truncate)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
-		"half of it in chunks":                   {testregistry.Chain(head(status(405)), get(testregistry.EndEarly)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
-		"a type that contradicts the content":    {testregistry.Chain(head(status(405)), get(header("Content-Type", ocispec.MediaTypeImageIndex))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
-		"packed in a way that nobody asked for":  {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "br"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
-		"said to be packed, and not":             {testregistry.Chain(head(status(405)), get(header("Content-Encoding", "gzip"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"other content than the digest's":        {registrytest.Chain(head(status(405)), get(wrong)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"half of it, as if it were all":          {registrytest.Chain(head(status(405)), get(registrytest.CutShort)), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"half of it, and a connection that ends": {registrytest.Chain(head(status(405)), get(registrytest.Truncate)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
+		"half of it in chunks":                   {registrytest.Chain(head(status(405)), get(registrytest.EndEarly)), reason.RegistryUnavailable, reason.RegistryUnavailable, 2},
+		"a type that contradicts the content":    {registrytest.Chain(head(status(405)), get(header("Content-Type", ocispec.MediaTypeImageIndex))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"packed in a way that nobody asked for":  {registrytest.Chain(head(status(405)), get(header("Content-Encoding", "br"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
+		"said to be packed, and not":             {registrytest.Chain(head(status(405)), get(header("Content-Encoding", "gzip"))), reason.RegistryInvalid, reason.RegistryInvalid, 2},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			s := stocked(t, testregistry.Options{}, nil)
+			s := stocked(t, registrytest.Options{}, nil)
 			pushed := s.push(t, "other")
 			repository := s.client.Repository(image.Reference{Registry: s.registry.Host(), Repository: "acme/other"})
 			s.registry.Reset()
@@ -174,31 +174,31 @@ func TestBlobs(t *testing.T) {
 	content := digest.FromString(text)
 	tests := map[string]struct {
 		descriptor ocispec.Descriptor
-		fault      testregistry.Fault // before the content
+		fault      registrytest.Fault // before the content
 		code       reason.Code        // "" where all goes well
 		unusable   bool
 		absent     bool
 	}{
 		"all is well":                         {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, nil, "", false, false},
 		"by SHA-512":                          {ocispec.Descriptor{Digest: digest.SHA512.FromString(text), Size: int64(len(text))}, nil, "", false, false},
-		"packed on the way":                   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Pack, "", false, false},
+		"packed on the way":                   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.Pack, "", false, false},
 		"data beside the digest":              {ocispec.Descriptor{Digest: content, Size: int64(len(text)), Data: []byte("other words")}, nil, "", false, false},
 		"said to be shorter":                  {ocispec.Descriptor{Digest: content, Size: 3}, nil, reason.RegistryInvalid, true, false},
 		"said to be longer":                   {ocispec.Descriptor{Digest: content, Size: 90}, nil, reason.RegistryInvalid, true, false},
 		"said to be of no size":               {ocispec.Descriptor{Digest: content}, nil, reason.RegistryInvalid, true, false},
 		"said to be of a negative size":       {ocispec.Descriptor{Digest: content, Size: -1}, nil, reason.RegistryInvalid, true, false},
 		"said to be too long":                 {ocispec.Descriptor{Digest: content, Size: 101}, nil, reason.RegistryInvalid, true, false},
-		"too long, whatever is said":          {ocispec.Descriptor{Digest: content, Size: 3}, testregistry.SwapBody([]byte(strings.Repeat("x", 1000)), nil), reason.RegistryInvalid, true, false},
+		"too long, whatever is said":          {ocispec.Descriptor{Digest: content, Size: 3}, registrytest.SwapBody([]byte(strings.Repeat("x", 1000)), nil), reason.RegistryInvalid, true, false},
 		"a digest by SHA-384":                 {ocispec.Descriptor{Digest: digest.SHA384.FromString(text), Size: int64(len(text))}, nil, reason.RegistryInvalid, true, false},
-		"not there":                           {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 404, nil), reason.RegistryInvalid, true, true},
-		"other content":                       {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte("the CONTENT"), nil), reason.RegistryInvalid, false, false},
-		"shorter content":                     {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.CutShort, reason.RegistryInvalid, false, false},
-		"longer content":                      {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.SwapBody([]byte(text+"s"), nil), reason.RegistryInvalid, false, false},
-		"content that breaks off":             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Truncate, reason.RegistryUnavailable, false, false},
-		"content that breaks off in chunks":   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.EndEarly, reason.RegistryUnavailable, false, false},
-		"refused":                             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, false, false},
-		"no content, though it is said to be": {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(204, nil, ""), reason.RegistryUnavailable, false, false},
-		"a part of the content":               {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, testregistry.Answer(206, nil, text), reason.RegistryUnavailable, false, false},
+		"not there":                           {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.FailTimes(-1, 404, nil), reason.RegistryInvalid, true, true},
+		"other content":                       {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.SwapBody([]byte("the CONTENT"), nil), reason.RegistryInvalid, false, false},
+		"shorter content":                     {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.CutShort, reason.RegistryInvalid, false, false},
+		"longer content":                      {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.SwapBody([]byte(text+"s"), nil), reason.RegistryInvalid, false, false},
+		"content that breaks off":             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.Truncate, reason.RegistryUnavailable, false, false},
+		"content that breaks off in chunks":   {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.EndEarly, reason.RegistryUnavailable, false, false},
+		"refused":                             {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, false, false},
+		"no content, though it is said to be": {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.Answer(204, nil, ""), reason.RegistryUnavailable, false, false},
+		"a part of the content":               {ocispec.Descriptor{Digest: content, Size: int64(len(text))}, registrytest.Answer(206, nil, text), reason.RegistryUnavailable, false, false},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

@@ -24,26 +24,26 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // shelf is a registry with one signed image, and a client of it.
 type shelf struct {
-	registry *testregistry.Registry
+	registry *registrytest.Registry
 	client   *Client
-	scenario *scenario.Scenario
+	scenario *scenariotest.Scenario
 }
 
 // stocked brings up a shelf. What it holds of files and goroutines is gone when the test has ended.
-func stocked(t *testing.T, options testregistry.Options, change func(*Options)) *shelf {
+func stocked(t *testing.T, options registrytest.Options, change func(*Options)) *shelf {
 	t.Helper()
 	leftBehind(t)
-	s := &shelf{registry: testregistry.New(options)}
+	s := &shelf{registry: registrytest.New(options)}
 	t.Cleanup(s.registry.Close)
 	var err error
-	if s.scenario, err = scenario.New(s.registry.Host(), s.registry.Client(), !options.TLS); err != nil {
+	if s.scenario, err = scenariotest.New(s.registry.Host(), s.registry.Client(), !options.TLS); err != nil {
 		t.Fatal(err)
 	}
 	s.push(t, "app")
@@ -67,7 +67,7 @@ func stocked(t *testing.T, options testregistry.Options, change func(*Options)) 
 
 func (s *shelf) push(t *testing.T, name string) ocispec.Descriptor {
 	t.Helper()
-	image, err := s.scenario.PushSigned(t.Context(), name, s.scenario.Signer(), &signing.SignRequest{})
+	image, err := s.scenario.PushSigned(t.Context(), name, s.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func zipped(text []byte) []byte {
 
 // faultCase is what a registry does, and what comes of it.
 type faultCase struct {
-	fault testregistry.Fault
+	fault registrytest.Fault
 	want  reason.Code // "" where all goes well in the end
 	says  string
 	asked int // requests; 0 for any number
@@ -166,44 +166,44 @@ func (c faultCase) check(t *testing.T, err error) {
 func faults() map[string]faultCase {
 	const index = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
 	header := func(key, value string) http.Header { return http.Header{key: {value}} }
-	on := func(part string, fault testregistry.Fault) testregistry.Fault {
-		return testregistry.Only(testregistry.PathContains(part), fault)
+	on := func(part string, fault registrytest.Fault) registrytest.Fault {
+		return registrytest.Only(registrytest.PathContains(part), fault)
 	}
 	return map[string]faultCase{
 		"none":                                     {nil, "", "", 4},
-		"it fails twice":                           {testregistry.FailTimes(2, 503, nil), "", "", 6},
-		"it fails for ever":                        {testregistry.FailTimes(-1, 500, nil), reason.RegistryUnavailable, "500", 0},
-		"it wants to be left alone for a moment":   {testregistry.FailTimes(1, 429, header("Retry-After", "0")), "", "", 5},
-		"it wants to be left alone for too long":   {testregistry.FailTimes(1, 429, header("Retry-After", "3600")), reason.RegistryUnavailable, "429", 1},
-		"it wants so until a date":                 {testregistry.FailTimes(1, 503, header("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT")), reason.RegistryUnavailable, "503", 1},
-		"it hangs":                                 {testregistry.Delay(time.Hour), reason.Timeout, "looking it up", 1},
-		"its list hangs":                           {on("/referrers/", testregistry.Delay(time.Hour)), reason.Timeout, "listing", 2},
-		"its envelope hangs half way":              {on("/blobs/", testregistry.Stall), reason.Timeout, "fetching", 4},
-		"its list hangs half way":                  {on("/referrers/", testregistry.Stall), reason.Timeout, "listing", 2},
-		"its envelope comes byte by byte":          {on("/blobs/", testregistry.Trickle(20*time.Millisecond)), reason.Timeout, "fetching", 4},
-		"it hangs up":                              {testregistry.Down, reason.RegistryUnavailable, "looking it up", 0},
-		"it hangs up in the middle of an envelope": {on("/blobs/", testregistry.Truncate), reason.RegistryUnavailable, "fetching", 4},
-		"it hangs up in the middle of a list":      {on("/referrers/", testregistry.Truncate), reason.RegistryUnavailable, "listing", 2},
-		"its envelope is another":                  {on("/blobs/", testregistry.SwapBody([]byte("other"), nil)), reason.RegistryInvalid, "other content", 4},
+		"it fails twice":                           {registrytest.FailTimes(2, 503, nil), "", "", 6},
+		"it fails for ever":                        {registrytest.FailTimes(-1, 500, nil), reason.RegistryUnavailable, "500", 0},
+		"it wants to be left alone for a moment":   {registrytest.FailTimes(1, 429, header("Retry-After", "0")), "", "", 5},
+		"it wants to be left alone for too long":   {registrytest.FailTimes(1, 429, header("Retry-After", "3600")), reason.RegistryUnavailable, "429", 1},
+		"it wants so until a date":                 {registrytest.FailTimes(1, 503, header("Retry-After", "Fri, 31 Dec 2999 23:59:59 GMT")), reason.RegistryUnavailable, "503", 1},
+		"it hangs":                                 {registrytest.Delay(time.Hour), reason.Timeout, "looking it up", 1},
+		"its list hangs":                           {on("/referrers/", registrytest.Delay(time.Hour)), reason.Timeout, "listing", 2},
+		"its envelope hangs half way":              {on("/blobs/", registrytest.Stall), reason.Timeout, "fetching", 4},
+		"its list hangs half way":                  {on("/referrers/", registrytest.Stall), reason.Timeout, "listing", 2},
+		"its envelope comes byte by byte":          {on("/blobs/", registrytest.Trickle(20*time.Millisecond)), reason.Timeout, "fetching", 4},
+		"it hangs up":                              {registrytest.Down, reason.RegistryUnavailable, "looking it up", 0},
+		"it hangs up in the middle of an envelope": {on("/blobs/", registrytest.Truncate), reason.RegistryUnavailable, "fetching", 4},
+		"it hangs up in the middle of a list":      {on("/referrers/", registrytest.Truncate), reason.RegistryUnavailable, "listing", 2},
+		"its envelope is another":                  {on("/blobs/", registrytest.SwapBody([]byte("other"), nil)), reason.RegistryInvalid, "other content", 4},
 		"its envelope has no length and is longer": {on("/blobs/", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			for range 100 {
 				fmt.Fprint(w, strings.Repeat("long", 1<<10))
 				_ = http.NewResponseController(w).Flush()
 			}
 		}), reason.RegistryInvalid, "cannot be used", 4},
-		"its header never ends":                 {testregistry.AddHeader(header("X-Long", strings.Repeat("x", 2*maxHeader))), reason.RegistryUnavailable, "looking it up", 1},
-		"its pages never end":                   {testregistry.EndlessReferrers, reason.RegistryInvalid, "bring nothing new", 13},
-		"its page is the next one":              {testregistry.SelfLink, reason.RegistryInvalid, "in circles", 2},
-		"its empty page is the next one":        {on("/referrers/", testregistry.Chain(testregistry.SelfLink, testregistry.SwapBody([]byte(index+"]}"), nil))), reason.RegistryInvalid, "in circles", 2},
-		"its next page is at another host":      {on("/referrers/", testregistry.AddHeader(header("Link", `<http://registry.invalid/next>; rel="next"`))), reason.RegistryInvalid, "another host", 2},
-		"its list is a bomb":                    {on("/referrers/", testregistry.SwapBody(zipped([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}")), header("Content-Encoding", "gzip"))), reason.TooManyReferrers, "", 2},
-		"its list is a million of nothing":      {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}"), nil)), reason.TooManyReferrers, "", 2},
-		"its list is too long":                  {on("/referrers/", testregistry.SwapBody([]byte(index+strings.Repeat(" ", 5<<20)+"]}"), nil)), reason.TooManyReferrers, "", 2},
-		"its list is no list":                   {on("/referrers/", testregistry.SwapBody([]byte(`[]`), nil)), reason.RegistryInvalid, "cannot be read", 2},
-		"it leads to a cloud's metadata":        {on("/blobs/", testregistry.RedirectTo("http://169.254.169.254/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
-		"it leads to the same, written so":      {on("/blobs/", testregistry.RedirectTo("http://[::ffff:169.254.169.254]/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
-		"it leads in circles":                   {on("/blobs/", testregistry.RedirectTo("/v2/acme/blobs/again")), reason.RegistryUnavailable, "more than 10 times", 0},
-		"it leads to where there is no program": {on("/blobs/", testregistry.RedirectTo("file:///etc/passwd")), reason.RegistryUnavailable, "unsupported protocol scheme", 4},
+		"its header never ends":                 {registrytest.AddHeader(header("X-Long", strings.Repeat("x", 2*maxHeader))), reason.RegistryUnavailable, "looking it up", 1},
+		"its pages never end":                   {registrytest.EndlessReferrers, reason.RegistryInvalid, "bring nothing new", 13},
+		"its page is the next one":              {registrytest.SelfLink, reason.RegistryInvalid, "in circles", 2},
+		"its empty page is the next one":        {on("/referrers/", registrytest.Chain(registrytest.SelfLink, registrytest.SwapBody([]byte(index+"]}"), nil))), reason.RegistryInvalid, "in circles", 2},
+		"its next page is at another host":      {on("/referrers/", registrytest.AddHeader(header("Link", `<http://registry.invalid/next>; rel="next"`))), reason.RegistryInvalid, "another host", 2},
+		"its list is a bomb":                    {on("/referrers/", registrytest.SwapBody(zipped([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}")), header("Content-Encoding", "gzip"))), reason.TooManyReferrers, "", 2},
+		"its list is a million of nothing":      {on("/referrers/", registrytest.SwapBody([]byte(index+strings.Repeat("{},", 1<<20)+"{}]}"), nil)), reason.TooManyReferrers, "", 2},
+		"its list is too long":                  {on("/referrers/", registrytest.SwapBody([]byte(index+strings.Repeat(" ", 5<<20)+"]}"), nil)), reason.TooManyReferrers, "", 2},
+		"its list is no list":                   {on("/referrers/", registrytest.SwapBody([]byte(`[]`), nil)), reason.RegistryInvalid, "cannot be read", 2},
+		"it leads to a cloud's metadata":        {on("/blobs/", registrytest.RedirectTo("http://169.254.169.254/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads to the same, written so":      {on("/blobs/", registrytest.RedirectTo("http://[::ffff:169.254.169.254]/latest/meta-data")), reason.RegistryUnavailable, "169.254.169.254", 4},
+		"it leads in circles":                   {on("/blobs/", registrytest.RedirectTo("/v2/acme/blobs/again")), reason.RegistryUnavailable, "more than 10 times", 0},
+		"it leads to where there is no program": {on("/blobs/", registrytest.RedirectTo("file:///etc/passwd")), reason.RegistryUnavailable, "unsupported protocol scheme", 4},
 	}
 }
 
@@ -212,7 +212,7 @@ func TestFaults(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for sentence, test := range faults() {
 			t.Run(fmt.Sprintf("TLS %t: %s", secure, sentence), func(t *testing.T) {
-				s := stocked(t, testregistry.Options{TLS: secure}, nil)
+				s := stocked(t, registrytest.Options{TLS: secure}, nil)
 				s.registry.SetFault(test.fault)
 				ctx, cancel := context.WithTimeout(t.Context(), test.patience())
 				defer cancel()
@@ -237,17 +237,17 @@ func TestAListIsNoBlob(t *testing.T) {
 	}
 	tests := map[string]struct {
 		repository string
-		fault      testregistry.Fault
+		fault      registrytest.Fault
 	}{
-		"a repository has blobs in its name": {"blobs/app", testregistry.Only(testregistry.PathContains("/referrers/"), million)},
-		"the next page is where a blob is": {"app", testregistry.Chain(
-			testregistry.Only(testregistry.PathContains("/referrers/"), testregistry.AddHeader(http.Header{"Link": {`</v2/acme/app/blobs/next>; rel="next"`}})),
-			testregistry.Only(testregistry.PathContains("/blobs/"), million),
+		"a repository has blobs in its name": {"blobs/app", registrytest.Only(registrytest.PathContains("/referrers/"), million)},
+		"the next page is where a blob is": {"app", registrytest.Chain(
+			registrytest.Only(registrytest.PathContains("/referrers/"), registrytest.AddHeader(http.Header{"Link": {`</v2/acme/app/blobs/next>; rel="next"`}})),
+			registrytest.Only(registrytest.PathContains("/blobs/"), million),
 		)},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			s := stocked(t, testregistry.Options{}, nil)
+			s := stocked(t, registrytest.Options{}, nil)
 			if test.repository != "app" {
 				s.push(t, test.repository)
 			}
@@ -321,14 +321,14 @@ func TestFaultsOfTLS(t *testing.T) {
 
 // TestHTTP2 is spoken where the registry speaks it, and survives that the registry closes each connection.
 func TestHTTP2(t *testing.T) {
-	for sentence, fault := range map[string]testregistry.Fault{
-		"in peace":                        testregistry.Chain(),
-		"with a GOAWAY after each answer": testregistry.AddHeader(http.Header{"Connection": {"close"}}),
+	for sentence, fault := range map[string]registrytest.Fault{
+		"in peace":                        registrytest.Chain(),
+		"with a GOAWAY after each answer": registrytest.AddHeader(http.Header{"Connection": {"close"}}),
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			s := stocked(t, testregistry.Options{TLS: true}, nil)
+			s := stocked(t, registrytest.Options{TLS: true}, nil)
 			var other atomic.Int32
-			s.registry.SetFault(testregistry.Chain(fault, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			s.registry.SetFault(registrytest.Chain(fault, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				if r.ProtoMajor != 2 {
 					other.Add(1)
 				}

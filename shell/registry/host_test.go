@@ -16,18 +16,18 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
-	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest/distribution"
 )
 
 // TestReadsAreBounded at one registry, and those who wait in vain are told why; another registry is not held up.
 func TestReadsAreBounded(t *testing.T) {
-	slow := stocked(t, testregistry.Options{}, func(o *Options) { o.MaxRequests = 2 })
+	slow := stocked(t, registrytest.Options{}, func(o *Options) { o.MaxRequests = 2 })
 	var now, most atomic.Int32
 	slow.registry.SetFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		most.Store(max(most.Load(), now.Add(1)))
 		defer now.Add(-1)
-		testregistry.Delay(time.Hour)(w, r, next)
+		registrytest.Delay(time.Hour)(w, r, next)
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
@@ -42,7 +42,7 @@ func TestReadsAreBounded(t *testing.T) {
 		faultCase{want: reason.Timeout, says: "2 reads from this registry were under way"}.check(t, slow.read(short, "app"))
 		end()
 	}
-	quick := stocked(t, testregistry.Options{}, nil)
+	quick := stocked(t, registrytest.Options{}, nil)
 	quick.client.Close()
 	slow.client.options.InsecureHosts = append(slow.client.options.InsecureHosts, quick.registry.Host())
 	quick.client = slow.client
@@ -61,8 +61,8 @@ func TestReadsAreBounded(t *testing.T) {
 
 // TestReadsThatNeedTwoRequestsAtOnce do not wait for each other: a fallback tag without a length is asked for twice.
 func TestReadsThatNeedTwoRequestsAtOnce(t *testing.T) {
-	s := stocked(t, testregistry.Options{Handler: withoutReferrers(t)}, func(o *Options) { o.MaxRequests = 1 })
-	s.registry.SetFault(testregistry.Only(func(r *http.Request) bool {
+	s := stocked(t, registrytest.Options{Handler: withoutReferrers(t)}, func(o *Options) { o.MaxRequests = 1 })
+	s.registry.SetFault(registrytest.Only(func(r *http.Request) bool {
 		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256-")
 	}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		next.ServeHTTP(unmeasured{w}, r)
@@ -97,8 +97,8 @@ func withoutReferrers(t *testing.T) http.Handler {
 
 // TestRetriesAreFew where a registry is down for all, though each request is worth some.
 func TestRetriesAreFew(t *testing.T) {
-	s := stocked(t, testregistry.Options{}, nil)
-	s.registry.SetFault(testregistry.FailTimes(-1, http.StatusServiceUnavailable, nil))
+	s := stocked(t, registrytest.Options{}, nil)
+	s.registry.SetFault(registrytest.FailTimes(-1, http.StatusServiceUnavailable, nil))
 	const readers, each = 10, 20
 	var reading sync.WaitGroup
 	for range readers {
@@ -189,7 +189,7 @@ func TestRequests(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			s := stocked(t, testregistry.Options{Handler: test.handler(t)}, nil)
+			s := stocked(t, registrytest.Options{Handler: test.handler(t)}, nil)
 			for i, want := range []int{test.cold, test.warm, test.warm} {
 				s.registry.Reset()
 				if err := s.read(t.Context(), "app"); err != nil {
@@ -205,12 +205,12 @@ func TestRequests(t *testing.T) {
 
 // TestTokens are fetched once for many, and again when the registry does not take one any more.
 func TestTokens(t *testing.T) {
-	s := stocked(t, testregistry.Options{}, nil)
+	s := stocked(t, registrytest.Options{}, nil)
 	gate := &tokenGate{}
 	s.registry.SetFault(gate.stand)
 	tokensAsked := func() (n int) {
 		for _, r := range s.registry.Requests() {
-			if r.Path == testregistry.TokenPath {
+			if r.Path == registrytest.TokenPath {
 				n++
 			}
 		}
@@ -263,7 +263,7 @@ type tokenGate struct {
 }
 
 func (g *tokenGate) stand(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if r.URL.Path == testregistry.TokenPath {
+	if r.URL.Path == registrytest.TokenPath {
 		select {
 		case <-*g.hold.Load():
 		case <-r.Context().Done():
@@ -276,7 +276,7 @@ func (g *tokenGate) stand(w http.ResponseWriter, r *http.Request, next http.Hand
 		next.ServeHTTP(w, r)
 		return
 	}
-	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s%s",service="test",scope="repository:acme/app:pull"`, r.Host, testregistry.TokenPath))
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s%s",service="test",scope="repository:acme/app:pull"`, r.Host, registrytest.TokenPath))
 	w.WriteHeader(http.StatusUnauthorized)
 }
 

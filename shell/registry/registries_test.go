@@ -19,14 +19,14 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	testregistry "github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // realRegistries are registries that others wrote, beside the one of the tests.
 func realRegistries() map[string]func(*testing.T) http.Handler {
 	return map[string]func(*testing.T) http.Handler{
-		"of the tests":    func(*testing.T) http.Handler { return testregistry.InMemory() },
+		"of the tests":    func(*testing.T) http.Handler { return registrytest.InMemory() },
 		"distribution v3": withoutReferrers,
 		"olareg":          func(t *testing.T) http.Handler { return olaregWith(t, config.ConfigAPIReferrer{}) },
 		"olareg in pages": func(t *testing.T) http.Handler { return olaregWith(t, config.ConfigAPIReferrer{Limit: 1500}) },
@@ -58,7 +58,7 @@ func TestRealRegistries(t *testing.T) {
 	const many = 12
 	for name, handler := range realRegistries() {
 		t.Run(name, func(t *testing.T) {
-			s := stocked(t, testregistry.Options{Handler: handler(t)}, func(o *Options) { o.MaxReferrers = 100 })
+			s := stocked(t, registrytest.Options{Handler: handler(t)}, func(o *Options) { o.MaxReferrers = 100 })
 			pushed := s.push(t, "real")
 			want := map[digest.Digest]bool{}
 			for i := range many {
@@ -103,34 +103,34 @@ func TestRealRegistries(t *testing.T) {
 }
 
 // harmless is what registries and proxies do to answers without changing what they say.
-func harmless() map[string]testregistry.Fault {
-	drop := func(field string) testregistry.Fault {
-		return testregistry.EditHeader(func(h http.Header) { h.Del(field) })
+func harmless() map[string]registrytest.Fault {
+	drop := func(field string) registrytest.Fault {
+		return registrytest.EditHeader(func(h http.Header) { h.Del(field) })
 	}
-	head := func(status int) testregistry.Fault {
-		return testregistry.Only(testregistry.Method(http.MethodHead), testregistry.FailTimes(-1, status, nil))
+	head := func(status int) registrytest.Fault {
+		return registrytest.Only(registrytest.Method(http.MethodHead), registrytest.FailTimes(-1, status, nil))
 	}
-	return map[string]testregistry.Fault{
-		"all is packed":            testregistry.Pack,
+	return map[string]registrytest.Fault{
+		"all is packed":            registrytest.Pack,
 		"no digest in the header":  drop("Docker-Content-Digest"),
 		"no length":                drop("Content-Length"),
 		"HEAD is not allowed":      head(http.StatusMethodNotAllowed),
 		"HEAD finds nothing":       head(http.StatusNotFound),
 		"HEAD is not implemented":  head(http.StatusNotImplemented),
-		"types with a parameter":   testregistry.EditHeader(func(h http.Header) { h.Set("Content-Type", strings.ToUpper(h.Get("Content-Type"))+"; charset=utf-8") }),
-		"manifests without a type": testregistry.Only(testregistry.PathContains("/manifests/v1"), drop("Content-Type")),
+		"types with a parameter":   registrytest.EditHeader(func(h http.Header) { h.Set("Content-Type", strings.ToUpper(h.Get("Content-Type"))+"; charset=utf-8") }),
+		"manifests without a type": registrytest.Only(registrytest.PathContains("/manifests/v1"), drop("Content-Type")),
 	}
 }
 
 // attach pushes an artifact that refers to an image.
 func (s *shelf) attach(t *testing.T, name string, image ocispec.Descriptor, artifactType, content string) digest.Digest {
 	t.Helper()
-	repository, err := signing.Repository(s.registry.Host(), "acme/"+name, s.registry.Client(), true)
+	repository, err := signingtest.Repository(s.registry.Host(), "acme/"+name, s.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pushed, err := signing.PushArtifact(t.Context(), repository, image, signing.Referrer{
-		ArtifactType: artifactType, Layers: []signing.Layer{{MediaType: "application/json", Content: []byte(`"` + content + `"`)}},
+	pushed, err := signingtest.PushArtifact(t.Context(), repository, image, signingtest.Referrer{
+		ArtifactType: artifactType, Layers: []signingtest.Layer{{MediaType: "application/json", Content: []byte(`"` + content + `"`)}},
 	})
 	if err != nil {
 		t.Fatal(err)

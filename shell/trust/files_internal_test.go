@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // TestAFileThatCannotBeRead is tried again, since rights may be given that leave its size and time as they are. It is told
@@ -16,7 +16,7 @@ import (
 func TestAFileThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"good", "hidden"} {
-		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(scenario.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

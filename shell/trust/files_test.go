@@ -19,13 +19,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // TestFiles reads trust from files as people write them.
 func TestFiles(t *testing.T) {
 	pem := []byte(bundle(t, time.Now().AddDate(1, 0, 0)))
-	good, store := scenario.TrustPolicy("good", "strict", "ca:acme"), scenario.TrustStore("acme", pem)
+	good, store := scenariotest.TrustPolicy("good", "strict", "ca:acme"), scenariotest.TrustStore("acme", pem)
 	asJSON := func(text string) string {
 		converted, err := yaml.YAMLToJSON([]byte(text))
 		if err != nil {
@@ -51,11 +51,11 @@ func TestFiles(t *testing.T) {
 		"a level that does not exist":             {map[string]string{"p.yaml": strings.Replace(good, "strict", "lax", 1)}, "good!", "", "lax"},
 		"a doubled key":                           {map[string]string{"p.yaml": good + "  version: \"1.0\"\n"}, "", "", ""},
 		"one name in two files":                   {map[string]string{"a.yaml": good, "b.yaml": good}, "good!", "", "all claim the name"},
-		"a private key for a bundle":              {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"))}, "", "ca:acme!", "only certificates belong there"},
-		"no certificate in a bundle":              {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte("certificates"))}, "", "ca:acme!", "is not PEM"},
-		"broken certificates only":                {map[string]string{"s.yaml": scenario.TrustStore("acme", []byte(brokenBlock+brokenBlock))}, "", "ca:acme!", "certificate 2: "},
-		"a block that does not end":               {map[string]string{"s.yaml": scenario.TrustStore("acme", pem[:len(pem)-20])}, "", "ca:acme!", "1 that begin as PEM blocks"},
-		"text behind the certificates":            {map[string]string{"s.yaml": scenario.TrustStore("acme", append(slices.Clone(pem), "trailing"...))}, "", "ca:acme", ""},
+		"a private key for a bundle":              {map[string]string{"s.yaml": scenariotest.TrustStore("acme", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"))}, "", "ca:acme!", "only certificates belong there"},
+		"no certificate in a bundle":              {map[string]string{"s.yaml": scenariotest.TrustStore("acme", []byte("certificates"))}, "", "ca:acme!", "is not PEM"},
+		"broken certificates only":                {map[string]string{"s.yaml": scenariotest.TrustStore("acme", []byte(brokenBlock+brokenBlock))}, "", "ca:acme!", "certificate 2: "},
+		"a block that does not end":               {map[string]string{"s.yaml": scenariotest.TrustStore("acme", pem[:len(pem)-20])}, "", "ca:acme!", "1 that begin as PEM blocks"},
+		"text behind the certificates":            {map[string]string{"s.yaml": scenariotest.TrustStore("acme", append(slices.Clone(pem), "trailing"...))}, "", "ca:acme", ""},
 		"a file with a byte order mark":           {map[string]string{"p.yaml": "\ufeff" + good, "s.json": "\ufeff" + asJSON(store)}, "good", "ca:acme", ""},
 		"one repository in two statements":        {map[string]string{"p.yaml": withScopes(good, "docker.io/nginx", "docker.io/library/nginx")}, "good!", "", "one repository belongs to one statement"},
 		"one repository twice in a statement":     {map[string]string{"p.yaml": strings.Replace(good, `["*"]`, `["reg.example/app", "REG.EXAMPLE:443/app"]`, 1)}, "good!", "", "one repository belongs to one statement"},
@@ -200,7 +200,7 @@ func TestConfigMapVolumes(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, version, "p.yaml"), []byte(scenario.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, version, "p.yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,13 +9,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // bundle makes a CA that ends at a time, as PEM.
 func bundle(t *testing.T, notAfter time.Time) string {
 	t.Helper()
-	ca, err := signing.NewCA(signing.Options{CommonName: "Test", NotBefore: notAfter.AddDate(-10, 0, 0), NotAfter: notAfter})
+	ca, err := signingtest.NewCA(signingtest.Options{CommonName: "Test", NotBefore: notAfter.AddDate(-10, 0, 0), NotAfter: notAfter})
 	if err != nil {
 		t.Fatal(err)
 	}

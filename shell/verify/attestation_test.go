@@ -37,11 +37,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest/distribution"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry/distribution"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 func TestMain(m *testing.M) {
@@ -58,18 +58,18 @@ const (
 // bed is a registry, and a gatherer that trusts Acme.
 type bed struct {
 	*testing.T
-	registry *registry.Registry
-	scenario *scenario.Scenario
-	foreign  *signing.Signer
+	registry *registrytest.Registry
+	scenario *scenariotest.Scenario
+	foreign  *signingtest.Signer
 	gatherer *verify.Gatherer
 }
 
-func newBed(t *testing.T, options registry.Options, maxReferrers int) *bed {
+func newBed(t *testing.T, options registrytest.Options, maxReferrers int) *bed {
 	t.Helper()
-	b := &bed{T: t, registry: registry.New(options)}
+	b := &bed{T: t, registry: registrytest.New(options)}
 	t.Cleanup(b.registry.Close)
-	b.scenario = must(scenario.New(b.registry.Host(), b.registry.Client(), true))
-	b.foreign = must(b.scenario.Foreign.Issue(signing.LeafOptions{CommonName: "Mallory"}))
+	b.scenario = must(scenariotest.New(b.registry.Host(), b.registry.Client(), true))
+	b.foreign = must(b.scenario.Foreign.Issue(signingtest.LeafOptions{CommonName: "Mallory"}))
 	b.gatherer = b.newGatherer(maxReferrers)
 	return b
 }
@@ -95,8 +95,8 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-func registries(t *testing.T) map[string]registry.Options {
-	return map[string]registry.Options{
+func registries(t *testing.T) map[string]registrytest.Options {
+	return map[string]registrytest.Options{
 		"referrers API": {},
 		"fallback tags": {Handler: distribution.New(t.Context())},
 	}
@@ -112,7 +112,7 @@ type target struct {
 
 func (b *bed) target(name string) *target {
 	b.Helper()
-	return &target{bed: b, name: name, image: must(b.scenario.PushSigned(b.Context(), name, b.scenario.Signer(), &signing.SignRequest{}))}
+	return &target{bed: b, name: name, image: must(b.scenario.PushSigned(b.Context(), name, b.scenario.Signer(), &signingtest.SignRequest{}))}
 }
 
 // attestation is what to attach. The zero value is an empty document that the trusted signer signs now.
@@ -121,10 +121,10 @@ type attestation struct {
 	configType   string // instead of artifactType, in the config
 	payload      string
 	mediaType    string // zero: application/json
-	layers       []signing.Layer
+	layers       []signingtest.Layer
 	noLayers     bool
 	annotations  map[string]string
-	signer       *signing.Signer // zero: the trusted one
+	signer       *signingtest.Signer // zero: the trusted one
 	unsigned     bool
 	plugin       bool // the signature demands a plugin, and none is installed
 	signedAt     time.Time
@@ -133,8 +133,8 @@ type attestation struct {
 
 func (x *target) attach(a attestation) ocispec.Descriptor {
 	x.Helper()
-	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
-	referrer := signing.Referrer{ArtifactType: a.artifactType, Layers: a.layers, Annotations: a.annotations, ConfigMediaType: a.configType}
+	repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	referrer := signingtest.Referrer{ArtifactType: a.artifactType, Layers: a.layers, Annotations: a.annotations, ConfigMediaType: a.configType}
 	if referrer.ArtifactType == "" && a.configType == "" {
 		referrer.ArtifactType = sbomType
 	}
@@ -142,13 +142,13 @@ func (x *target) attach(a attestation) ocispec.Descriptor {
 		if a.mediaType == "" {
 			a.mediaType = "application/json"
 		}
-		referrer.Layers = []signing.Layer{{MediaType: a.mediaType, Content: []byte(a.payload)}}
+		referrer.Layers = []signingtest.Layer{{MediaType: a.mediaType, Content: []byte(a.payload)}}
 	}
 	subject := x.image
 	if a.subject != nil {
 		subject = *a.subject
 	}
-	pushed := must(signing.PushArtifact(x.Context(), repository, subject, referrer))
+	pushed := must(signingtest.PushArtifact(x.Context(), repository, subject, referrer))
 	x.attached = append(x.attached, pushed)
 	if a.unsigned {
 		return pushed
@@ -156,9 +156,9 @@ func (x *target) attach(a attestation) ocispec.Descriptor {
 	if a.signer == nil {
 		a.signer = x.scenario.Signer()
 	}
-	request := signing.SignRequest{SigningTime: a.signedAt}
+	request := signingtest.SignRequest{SigningTime: a.signedAt}
 	if a.plugin {
-		request.Plugin = signing.Venafi()
+		request.Plugin = signingtest.Venafi()
 	}
 	if err := x.scenario.Sign(x.Context(), x.name, pushed, a.signer, request); err != nil {
 		x.Fatal(err)
@@ -167,13 +167,13 @@ func (x *target) attach(a attestation) ocispec.Descriptor {
 }
 
 // relist changes the list of the image's referrers on its way to the caller, by the API and by the fallback tag.
-func (x *target) relist(edit func([]ocispec.Descriptor) []ocispec.Descriptor) registry.Fault {
+func (x *target) relist(edit func([]ocispec.Descriptor) []ocispec.Descriptor) registrytest.Fault {
 	tag := "/manifests/" + strings.Replace(x.image.Digest.String(), ":", "-", 1)
 	api := "/referrers/" + x.image.Digest.String()
 	lists := func(r *http.Request) bool {
 		return strings.HasSuffix(r.URL.Path, tag) || strings.HasSuffix(r.URL.Path, api)
 	}
-	return registry.Only(lists, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	return registrytest.Only(lists, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		recorded := httptest.NewRecorder()
 		next.ServeHTTP(recorded, r)
 		var index ocispec.Index
@@ -193,8 +193,8 @@ func (x *target) relist(edit func([]ocispec.Descriptor) []ocispec.Descriptor) re
 }
 
 // editAttestation changes how the first attestation is listed.
-func editAttestation(edit func(*ocispec.Descriptor)) func(*target) registry.Fault {
-	return func(x *target) registry.Fault {
+func editAttestation(edit func(*ocispec.Descriptor)) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault {
 		return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
 			for i := range list {
 				if list[i].Digest == x.attached[0].Digest {
@@ -207,32 +207,32 @@ func editAttestation(edit func(*ocispec.Descriptor)) func(*target) registry.Faul
 }
 
 // secondPage lists one referrer on each page, and does something to all but the first.
-func secondPage(fault registry.Fault) func(*target) registry.Fault {
-	return func(*target) registry.Fault {
-		return registry.Chain(registry.Only(registry.LaterPage, fault), registry.PageReferrers(1))
+func secondPage(fault registrytest.Fault) func(*target) registrytest.Fault {
+	return func(*target) registrytest.Fault {
+		return registrytest.Chain(registrytest.Only(registrytest.LaterPage, fault), registrytest.PageReferrers(1))
 	}
 }
 
 // missing answers that there is nothing at a path.
-func missing(path string) registry.Fault {
-	return registry.Only(registry.PathContains(path), registry.FailTimes(-1, http.StatusNotFound, nil))
+func missing(path string) registrytest.Fault {
+	return registrytest.Only(registrytest.PathContains(path), registrytest.FailTimes(-1, http.StatusNotFound, nil))
 }
 
-func goneManifest(i int) func(*target) registry.Fault {
-	return func(x *target) registry.Fault { return missing("/manifests/" + x.attached[i].Digest.String()) }
+func goneManifest(i int) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault { return missing("/manifests/" + x.attached[i].Digest.String()) }
 }
 
 // unlistedOnce answers 404 the first time that the signatures of an attestation are asked for.
-func unlistedOnce(i int) func(*target) registry.Fault {
-	return func(x *target) registry.Fault {
-		return registry.Only(registry.PathContains("/referrers/"+x.attached[i].Digest.String()), registry.FailTimes(1, http.StatusNotFound, nil))
+func unlistedOnce(i int) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault {
+		return registrytest.Only(registrytest.PathContains("/referrers/"+x.attached[i].Digest.String()), registrytest.FailTimes(1, http.StatusNotFound, nil))
 	}
 }
 
 // absentOnce answers 404 the first time that the signature of an attestation is asked for: its manifest, or its envelope.
-func absentOnce(i int, kind string) func(*target) registry.Fault {
-	return func(x *target) registry.Fault {
-		repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+func absentOnce(i int, kind string) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault {
+		repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
 		var named digest.Digest
 		err := repository.Referrers(x.Context(), x.attached[i], notation.ArtifactTypeNotation, func(page []ocispec.Descriptor) error {
 			var manifest ocispec.Manifest
@@ -245,35 +245,35 @@ func absentOnce(i int, kind string) func(*target) registry.Fault {
 		if err != nil {
 			x.Fatal(err)
 		}
-		return registry.Only(registry.PathContains("/"+kind+"/"+named.String()), registry.FailTimes(1, http.StatusNotFound, nil))
+		return registrytest.Only(registrytest.PathContains("/"+kind+"/"+named.String()), registrytest.FailTimes(1, http.StatusNotFound, nil))
 	}
 }
 
 // givenAs gives an attestation's manifest a media type in the answer's header, as a push of the same content does in some
 // registries.
-func givenAs(i int, mediaType string) func(*target) registry.Fault {
-	return func(x *target) registry.Fault {
-		return registry.Only(registry.PathContains("/manifests/"+x.attached[i].Digest.String()), registry.EditHeader(func(h http.Header) { h.Set("Content-Type", mediaType) }))
+func givenAs(i int, mediaType string) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault {
+		return registrytest.Only(registrytest.PathContains("/manifests/"+x.attached[i].Digest.String()), registrytest.EditHeader(func(h http.Header) { h.Set("Content-Type", mediaType) }))
 	}
 }
 
 // alsoSigned has a stranger sign every attestation, with signatures of both places in the list.
 func alsoSigned(x *target) {
 	for i := range 6 {
-		if err := x.scenario.Sign(x.Context(), x.name, x.attached[1], x.foreign, signing.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
+		if err := x.scenario.Sign(x.Context(), x.name, x.attached[1], x.foreign, signingtest.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
 			x.Fatal(err)
 		}
 	}
 }
 
-func goneBlob(payload string) func(*target) registry.Fault {
-	return func(*target) registry.Fault { return missing("/blobs/" + digest.FromString(payload).String()) }
+func goneBlob(payload string) func(*target) registrytest.Fault {
+	return func(*target) registrytest.Fault { return missing("/blobs/" + digest.FromString(payload).String()) }
 }
 
 // besideIndex lists an index as an attestation, which anyone may push.
-func besideIndex(x *target) registry.Fault {
-	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
-	index := must(signing.PushIndex(x.Context(), repository, "index"))
+func besideIndex(x *target) registrytest.Fault {
+	repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	index := must(signingtest.PushIndex(x.Context(), repository, "index"))
 	index.ArtifactType = sbomType
 	return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return append(list, index) })
 }
@@ -323,7 +323,7 @@ func (x *target) decide(from gatherer, level string, demands []verification.Atte
 // fetched counts the requests for a payload.
 func (b *bed) fetched(payload string) int {
 	path := "/blobs/" + digest.FromString(payload).String()
-	return len(slices.DeleteFunc(b.registry.Requests(), func(r registry.Request) bool {
+	return len(slices.DeleteFunc(b.registry.Requests(), func(r registrytest.Request) bool {
 		return r.Method != http.MethodGet || !strings.HasSuffix(r.Path, path)
 	}))
 }
@@ -347,8 +347,8 @@ func padded(size int) string {
 
 type matrixCase struct {
 	attached []attestation
-	prepare  func(*target)                // beside attached
-	fault    func(*target) registry.Fault // from then on
+	prepare  func(*target)                    // beside attached
+	fault    func(*target) registrytest.Fault // from then on
 	level    string
 	demands  []verification.AttestationType // zero: all, the licence is not the GPL
 	want     reason.Code
@@ -426,12 +426,12 @@ func matrix() map[string]matrixCase {
 		"any: a payload is gone":                                {attached: []attestation{{payload: good}, {payload: bad}}, fault: goneBlob(bad), demands: demanding(verification.SelectAny, licence), want: reason.Verified},
 		"beside an index":                                       {attached: []attestation{{payload: good}}, fault: besideIndex, want: reason.Verified},
 		"listed twice":                                          {attached: []attestation{{payload: good}}, fault: doubled, want: reason.Verified, fetched: map[string]int{good: 1}},
-		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registry.Fault { return registry.PageReferrers(1) }, want: reason.ConditionUnmet},
-		"a page of the list is not there":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.FailTimes(-1, http.StatusNotFound, nil)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
-		"a page of the list is HTML":                            {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
-		"a page of the list is of no type":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
-		"a page of the list is cut short":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.CutShort), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
-		"a page of the list ends early":                         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registry.EndEarly), want: reason.RegistryUnavailable, byTag: reason.ConditionUnmet},
+		"not listed by a page of the list":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: func(*target) registrytest.Fault { return registrytest.PageReferrers(1) }, want: reason.ConditionUnmet},
+		"a page of the list is not there":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registrytest.FailTimes(-1, http.StatusNotFound, nil)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is HTML":                            {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registrytest.Answer(200, http.Header{"Content-Type": {"text/html"}}, "<html>")), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is of no type":                      {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registrytest.Answer(200, http.Header{"Content-Type": {"application/json"}}, `{"manifests":[]}`)), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list is cut short":                       {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registrytest.CutShort), want: reason.RegistryInvalid, byTag: reason.ConditionUnmet},
+		"a page of the list ends early":                         {attached: []attestation{{payload: good}, {payload: bad}}, fault: secondPage(registrytest.EndEarly), want: reason.RegistryUnavailable, byTag: reason.ConditionUnmet},
 		"subject of another size and type":                      {prepare: otherSubject, fault: replay, want: reason.Verified},
 		"type only in the config":                               {attached: []attestation{{payload: good, configType: sbomType}}, want: reason.Verified},
 		"a huge annotation":                                     {attached: []attestation{{payload: good, annotations: map[string]string{"x": strings.Repeat("x", 1<<20)}}}, want: reason.Verified},
@@ -449,7 +449,7 @@ func matrix() map[string]matrixCase {
 		"not JSON":                                              {attached: []attestation{{payload: "licence: MIT"}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
 		"JSON and more":                                         {attached: []attestation{{payload: good + bad}}, want: reason.AttestationInvalid, says: "its payload is not JSON"},
 		"an empty payload":                                      {attached: []attestation{{payload: ""}}, want: reason.AttestationInvalid},
-		"two layers":                                            {attached: []attestation{{layers: []signing.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: reason.AttestationInvalid, says: "2 layers"},
+		"two layers":                                            {attached: []attestation{{layers: []signingtest.Layer{{MediaType: "application/json", Content: []byte(good)}, {MediaType: "application/json", Content: []byte(bad)}}}}, want: reason.AttestationInvalid, says: "2 layers"},
 		"no layers, but the empty one":                          {attached: []attestation{{noLayers: true}}, want: reason.ConditionInvalid, says: `asks for "licence"`},
 		"as oras attaches it":                                   {attached: []attestation{{payload: good, mediaType: ocispec.MediaTypeImageLayer}}, want: reason.Verified},
 		"as oras attaches it, bad":                              {attached: []attestation{{payload: bad, mediaType: ocispec.MediaTypeImageLayer}}, want: reason.ConditionUnmet},
@@ -472,39 +472,39 @@ func matrix() map[string]matrixCase {
 }
 
 // mallory stands for the foreign signer of the registry at hand.
-var mallory = &signing.Signer{}
+var mallory = &signingtest.Signer{}
 
-func failing(i int) func(*target) registry.Fault {
-	return func(x *target) registry.Fault {
-		return registry.Only(registry.PathContains(x.attached[i].Digest.String()), registry.FailTimes(-1, http.StatusBadGateway, nil))
+func failing(i int) func(*target) registrytest.Fault {
+	return func(x *target) registrytest.Fault {
+		return registrytest.Only(registrytest.PathContains(x.attached[i].Digest.String()), registrytest.FailTimes(-1, http.StatusBadGateway, nil))
 	}
 }
 
-func failingBlob(payload string) func(*target) registry.Fault {
-	return func(*target) registry.Fault {
-		return registry.Only(registry.PathContains(digest.FromString(payload).String()), registry.FailTimes(-1, http.StatusBadGateway, nil))
+func failingBlob(payload string) func(*target) registrytest.Fault {
+	return func(*target) registrytest.Fault {
+		return registrytest.Only(registrytest.PathContains(digest.FromString(payload).String()), registrytest.FailTimes(-1, http.StatusBadGateway, nil))
 	}
 }
 
-func swapped(payload, other string) func(*target) registry.Fault {
-	return func(*target) registry.Fault {
-		return registry.SwapBlob(digest.FromString(payload).String(), []byte(other))
+func swapped(payload, other string) func(*target) registrytest.Fault {
+	return func(*target) registrytest.Fault {
+		return registrytest.SwapBlob(digest.FromString(payload).String(), []byte(other))
 	}
 }
 
-func doubled(x *target) registry.Fault {
+func doubled(x *target) registrytest.Fault {
 	return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor { return append(list, list...) })
 }
 
 // replayed signs an attestation of another image, and gives the image itself an unrelated referrer.
 func replayed(x *target) {
-	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
-	other := must(signing.PushImage(x.Context(), repository, "other", signing.Image{Layers: [][]byte{[]byte("another image")}}))
+	repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	other := must(signingtest.PushImage(x.Context(), repository, "other", signingtest.Image{Layers: [][]byte{[]byte("another image")}}))
 	x.attach(attestation{payload: good, subject: &other})
 }
 
 // replay lists the attestation among the image's referrers.
-func replay(x *target) registry.Fault {
+func replay(x *target) registrytest.Fault {
 	return x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
 		listed := x.attached[0]
 		listed.ArtifactType = sbomType
@@ -515,7 +515,7 @@ func replay(x *target) registry.Fault {
 // brokenSignature attaches a bad attestation whose signature manifest has no envelope, as anyone may push it.
 func brokenSignature(x *target) {
 	unsigned := x.attach(attestation{payload: bad, unsigned: true})
-	x.attach(attestation{artifactType: "application/vnd.cncf.notary.signature", noLayers: true, layers: []signing.Layer{{MediaType: signing.JWS, Content: []byte("a")}, {MediaType: signing.JWS, Content: []byte("b")}}, unsigned: true, subject: &unsigned})
+	x.attach(attestation{artifactType: "application/vnd.cncf.notary.signature", noLayers: true, layers: []signingtest.Layer{{MediaType: signingtest.JWS, Content: []byte("a")}, {MediaType: signingtest.JWS, Content: []byte("b")}}, unsigned: true, subject: &unsigned})
 }
 
 // buried attaches a bad attestation under more worthless signatures than are tried. Whether a good one is among them
@@ -523,7 +523,7 @@ func brokenSignature(x *target) {
 func buried(x *target) {
 	pushed := x.attach(attestation{payload: bad, unsigned: true})
 	for i := range 31 {
-		if err := x.scenario.Sign(x.Context(), x.name, pushed, x.foreign, signing.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
+		if err := x.scenario.Sign(x.Context(), x.name, pushed, x.foreign, signingtest.SignRequest{SigningTime: yesterday.Add(time.Duration(i) * time.Second)}); err != nil {
 			x.Fatal(err)
 		}
 	}
@@ -544,9 +544,9 @@ func unsignedImage(x *target) {
 
 func index(x *target) {
 	x.name += "-index"
-	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
-	x.image = must(signing.PushIndex(x.Context(), repository, "v1"))
-	if err := x.scenario.Sign(x.Context(), x.name, x.image, x.scenario.Signer(), signing.SignRequest{}); err != nil {
+	repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	x.image = must(signingtest.PushIndex(x.Context(), repository, "v1"))
+	if err := x.scenario.Sign(x.Context(), x.name, x.image, x.scenario.Signer(), signingtest.SignRequest{}); err != nil {
 		x.Fatal(err)
 	}
 	x.attach(attestation{payload: good})
@@ -646,9 +646,9 @@ func TestManyReferrers(t *testing.T) {
 }
 
 // held lets requests wait before they are answered, and tells when one arrives.
-func held(match func(*http.Request) bool) (fault registry.Fault, arrived <-chan struct{}, release func()) {
+func held(match func(*http.Request) bool) (fault registrytest.Fault, arrived <-chan struct{}, release func()) {
 	arrivals, let := make(chan struct{}, 1000), make(chan struct{})
-	return registry.Only(match, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	return registrytest.Only(match, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		arrivals <- struct{}{}
 		select {
 		case <-let:
@@ -670,14 +670,14 @@ func heap() int64 {
 // TestLargeManifestsAreNotHeld looks at the memory while the payload of the one attestation that counts is on its way.
 func TestLargeManifestsAreNotHeld(t *testing.T) {
 	const number, size = 8, 2 << 20
-	b := newBed(t, registry.Options{}, 200)
+	b := newBed(t, registrytest.Options{}, 200)
 	x := b.target("large")
 	x.attach(attestation{payload: good})
 	for i := range number {
 		filler := map[string]string{"x": fmt.Sprint(i) + strings.Repeat("x", size)}
 		x.attach(attestation{payload: bad, unsigned: true, annotations: filler})
 	}
-	hold, arrived, release := held(registry.PathContains("/blobs/" + digest.FromString(good).String()))
+	hold, arrived, release := held(registrytest.PathContains("/blobs/" + digest.FromString(good).String()))
 	defer release()
 	listed := x.relist(func(list []ocispec.Descriptor) []ocispec.Descriptor {
 		for i := range list {
@@ -685,7 +685,7 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 		}
 		return list
 	})
-	b.registry.SetFault(registry.Chain(hold, listed))
+	b.registry.SetFault(registrytest.Chain(hold, listed))
 	x.attached = nil // of which the descriptors have the annotations too
 	before := heap()
 	answer := make(chan core.Result, 1)
@@ -704,7 +704,7 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 // may be under way.
 func TestAttestationsShareRoom(t *testing.T) {
 	const number, images, verifications = 12, 2, 4
-	b := newBed(t, registry.Options{}, 200)
+	b := newBed(t, registrytest.Options{}, 200)
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 200}))
 	gatherer := must(verify.New(client, plugin.NewManager(plugin.Options{Dir: t.TempDir(), Timeout: time.Second}), cache.New(cache.Options{}),
 		verify.Options{Limits: verification.Limits{MaxReferrers: 200, MaxSignatureAttempts: 30}, MaxParallel: 16, MaxVerifications: verifications, MaxQueued: 100}))
@@ -744,14 +744,14 @@ func TestAttestationsShareRoom(t *testing.T) {
 // TestPayloadsAreNotHeldTogether looks at the memory while one of many payloads is on its way, and the others were read.
 func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	const number, size = 6, 4 << 20
-	b := newBed(t, registry.Options{}, 200)
+	b := newBed(t, registrytest.Options{}, 200)
 	x := b.target("payloads")
 	var paths []string // the last part of those of the payloads
 	for i := range number {
 		x.attach(attestation{payload: padded(size + i)})
 		paths = append(paths, digest.FromString(padded(size+i)).String())
 	}
-	hold, arrived, release := held(registry.PathContains("/blobs/" + paths[0]))
+	hold, arrived, release := held(registrytest.PathContains("/blobs/" + paths[0]))
 	defer release()
 	b.registry.SetFault(hold)
 	b.registry.Reset()
@@ -760,7 +760,7 @@ func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	go func() { answer <- x.decide(b.gatherer, "", demanding(verification.SelectAll, licence)) }()
 	<-arrived
 	all := func() bool {
-		blobs := slices.DeleteFunc(b.registry.Requests(), func(r registry.Request) bool { return !slices.Contains(paths, path.Base(r.Path)) })
+		blobs := slices.DeleteFunc(b.registry.Requests(), func(r registrytest.Request) bool { return !slices.Contains(paths, path.Base(r.Path)) })
 		return len(blobs) == number
 	}
 	for deadline := time.Now().Add(30 * time.Second); !all() || heap()-before > 2*size; time.Sleep(10 * time.Millisecond) {
@@ -777,7 +777,7 @@ func TestPayloadsAreNotHeldTogether(t *testing.T) {
 // TestASlowRegistryHoldsUpNoOtherPolicy asks about an attestation while payloads of another trust policy are on their way,
 // as large as one policy may have at once, and one that is compressed.
 func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
-	b := newBed(t, registry.Options{}, 200)
+	b := newBed(t, registrytest.Options{}, 200)
 	slow, quick := b.target("slow"), b.target("quick")
 	payloads := []string{padded(maxPayload - 1<<10), zipped(good)}
 	for i, mediaType := range []string{"application/json", "application/json+gzip"} {
@@ -809,7 +809,7 @@ func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
 // one document only.
 func TestRequestsDoNotShareDocuments(t *testing.T) {
 	const requests = 64
-	b := newBed(t, registry.Options{}, 200)
+	b := newBed(t, registrytest.Options{}, 200)
 	targets := make([]*target, requests)
 	for i := range targets {
 		targets[i] = b.target(fmt.Sprintf("image-%d", i))
@@ -840,7 +840,7 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 
 // TestAPanicDenies and does not end the process, wherever it happens.
 func TestAPanicDenies(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("panic")
 	x.attach(attestation{payload: good})
 	for good := range int32(2) { // verifications that go well: none, or the image's but not the attestation's

@@ -7,13 +7,13 @@ import (
 	signature "github.com/notaryproject/notation-core-go/signature/cose"
 	"github.com/veraison/go-cose"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // TestTheAttributesOfAHeaderAreBounded in COSE too, where one takes seven bytes: notation-core-go compares nine thousand
 // critical ones with each other for 190 ms.
 func TestTheAttributesOfAHeaderAreBounded(t *testing.T) {
-	key, err := signing.NewKey(signing.ECDSA256)
+	key, err := signingtest.NewKey(signingtest.ECDSA256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // roots is a trust store with the same certificates in every store.
@@ -68,8 +68,8 @@ func identitiesOf(r *mathrand.Rand, subject string) []string {
 
 // TestIdentitiesAreNotations holds our decision against the one of notation-go, over names that are drawn.
 func TestIdentitiesAreNotations(t *testing.T) {
-	ca := must(signing.NewCA(signing.Options{}))
-	key := must(signing.NewKey(signing.ECDSA256))
+	ca := must(signingtest.NewCA(signingtest.Options{}))
+	key := must(signingtest.NewKey(signingtest.ECDSA256))
 	image := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
 	const worlds = 1500
 	compared, trusted := 0, 0
@@ -86,11 +86,11 @@ func TestIdentitiesAreNotations(t *testing.T) {
 		if err != nil {
 			continue // no such trust policy is ever in use
 		}
-		envelope, err := signer.Sign(t.Context(), signing.SignRequest{Subject: image})
+		envelope, err := signer.Sign(t.Context(), signingtest.SignRequest{Subject: image})
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		_, theirs := v.Verify(t.Context(), image, envelope, notation.VerifierVerifyOptions{ArtifactReference: "example.com/app@" + image.Digest.String(), SignatureMediaType: signing.JWS})
+		_, theirs := v.Verify(t.Context(), image, envelope, notation.VerifierVerifyOptions{ArtifactReference: "example.com/app@" + image.Digest.String(), SignatureMediaType: signingtest.JWS})
 		if ours := trust.CheckIdentity(identities, subject); (ours == nil) != (theirs == nil) {
 			t.Errorf("seed %d: subject %q, identities %q: ours %v, notation's %v", seed, subject, identities, ours, theirs)
 		}
@@ -105,7 +105,7 @@ func TestIdentitiesAreNotations(t *testing.T) {
 }
 
 // signerNamed makes a signer of the CA with any subject.
-func signerNamed(t *testing.T, ca *signing.CA, key crypto.Signer, name pkix.RDNSequence) *signing.Signer {
+func signerNamed(t *testing.T, ca *signingtest.CA, key crypto.Signer, name pkix.RDNSequence) *signingtest.Signer {
 	t.Helper()
 	raw, err := asn1.Marshal(name)
 	if err != nil {

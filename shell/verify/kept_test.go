@@ -27,9 +27,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	shellregistry "github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // keeper is a gatherer that keeps outcomes, with the clock of its cache moved at will.
@@ -74,7 +74,7 @@ func (b *bed) requests(do func()) int {
 }
 
 func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("kept")
 	x.attach(attestation{payload: good})
 	clocked := verification.AttestationType{Name: sbomType, Select: verification.SelectAll, Conditions: condition.Conditions{All: []condition.Condition{
@@ -108,12 +108,12 @@ func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
 
 // TestWhatIsNotKept asks twice and expects the second answer to be another, once what stood in the way is gone.
 func TestWhatIsNotKept(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := b.target("transient")
 	for sentence, part := range map[string]string{"the tag": "/manifests/v1", "the list of signatures": "/referrers/", "a signature": "/blobs/"} {
 		k.outcomes.Flush()
-		b.registry.SetFault(registry.Only(registry.PathContains(part), registry.FailTimes(100, http.StatusInternalServerError, nil)))
+		b.registry.SetFault(registrytest.Only(registrytest.PathContains(part), registrytest.FailTimes(100, http.StatusInternalServerError, nil)))
 		if got := x.decide(k, "", nil); got.Code != reason.RegistryUnavailable {
 			t.Errorf("%s cannot be had: %s, %s", sentence, got.Code, got.Reason)
 		}
@@ -126,9 +126,9 @@ func TestWhatIsNotKept(t *testing.T) {
 
 // TestDenialsAreForgottenSoon keeps "not signed" for ten seconds.
 func TestDenialsAreForgottenSoon(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
-	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signing.SignRequest{}))}
+	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signingtest.SignRequest{}))}
 	deny := func(want reason.Code) {
 		t.Helper()
 		if got := x.decide(k, "", nil); got.Code != want {
@@ -136,7 +136,7 @@ func TestDenialsAreForgottenSoon(t *testing.T) {
 		}
 	}
 	deny(reason.SignatureUntrusted)
-	if err := b.scenario.Sign(t.Context(), "later", x.image, b.scenario.Signer(), signing.SignRequest{}); err != nil {
+	if err := b.scenario.Sign(t.Context(), "later", x.image, b.scenario.Signer(), signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	deny(reason.SignatureUntrusted)
@@ -187,7 +187,7 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 			},
 		},
 	}
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			defer b.registry.SetFault(nil)
@@ -210,7 +210,7 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 
 // TestARescanCountsWhenTheKeptScanHasAged keeps a scan for an hour that is too old after a minute.
 func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	k, x := b.newKeeper(100, nil), b.target("aged")
 	x.attach(attestation{payload: scannedAt(time.Now().Add(-24*time.Hour + time.Minute)), signedAt: yesterday})
 	ask := func(when string, want reason.Code, listed int) {
@@ -219,7 +219,7 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 		if got := x.decide(k, "", young()); got.Code != want {
 			t.Errorf("%s: %s, %s; want %s", when, got.Code, got.Reason, want)
 		}
-		lists := lo.CountBy(b.registry.Requests(), func(r registry.Request) bool {
+		lists := lo.CountBy(b.registry.Requests(), func(r registrytest.Request) bool {
 			return strings.HasSuffix(r.Path, "/referrers/"+x.image.Digest.String())
 		})
 		if lists != listed {
@@ -239,13 +239,13 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 // TestWaitersShareAnEvaluation lets many ask at once about a condition on the clock, and counts the memory it takes.
 func TestWaitersShareAnEvaluation(t *testing.T) {
 	const waiters = 20
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("shared")
 	document := fmt.Sprintf(`{"at": %q, "filler": [%s1]}`, today.Format(time.RFC3339), strings.Repeat("1234567,", 512<<10))
 	x.attach(attestation{payload: document})
 	ask := func(waiters int) (allocated uint64) {
 		k := b.newKeeper(100, nil)
-		hold, arrived, release := held(registry.PathContains("/blobs/" + digest.FromString(document).String()))
+		hold, arrived, release := held(registrytest.PathContains("/blobs/" + digest.FromString(document).String()))
 		b.registry.SetFault(hold)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -275,11 +275,11 @@ func TestWaitersShareAnEvaluation(t *testing.T) {
 
 // TestOpenRevocationIsNotKept looks revocation up again, where the level admits what could not be looked up.
 func TestOpenRevocationIsNotKept(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+	b := newBed(t, registrytest.Options{}, 10)
+	responder := must(signingtest.NewRevocationServer(b.scenario.Trusted))
 	defer responder.Close()
-	signer := must(b.scenario.Trusted.Issue(signing.LeafOptions{CommonName: "Checked", OCSPURL: responder.OCSPURL()}))
-	checked := &target{bed: b, name: "checked", image: must(b.scenario.PushSigned(t.Context(), "checked", signer, &signing.SignRequest{}))}
+	signer := must(b.scenario.Trusted.Issue(signingtest.LeafOptions{CommonName: "Checked", OCSPURL: responder.OCSPURL()}))
+	checked := &target{bed: b, name: "checked", image: must(b.scenario.PushSigned(t.Context(), "checked", signer, &signingtest.SignRequest{}))}
 	attested := b.target("attested")
 	attested.attach(attestation{payload: good, signer: signer})
 	for _, x := range []*target{checked, attested} {
@@ -299,7 +299,7 @@ func TestOpenRevocationIsNotKept(t *testing.T) {
 
 // TestARegistryThatIsDown does not take back what was verified, but gives no digest for a tag, unless that is wanted.
 func TestARegistryThatIsDown(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("down")
 	pinned := func(k *keeper) core.Result {
 		plan := x.plan("strict", nil)
@@ -316,7 +316,7 @@ func TestARegistryThatIsDown(t *testing.T) {
 		}
 		k.ahead.Store(int64(time.Minute))
 	}
-	b.registry.SetFault(registry.Down)
+	b.registry.SetFault(registrytest.Down)
 	if got := pinned(strict); !got.Verified {
 		t.Errorf("a digest that was verified: %s, %s", got.Code, got.Reason)
 	}
@@ -330,7 +330,7 @@ func TestARegistryThatIsDown(t *testing.T) {
 	if got := x.decide(stale, "", nil); got.Code != reason.RegistryUnavailable {
 		t.Errorf("a tag that is too old: %s, %s", got.Code, got.Reason)
 	}
-	b.registry.SetFault(registry.Only(registry.PathContains("/manifests/"), registry.FailTimes(100, http.StatusNotFound, nil)))
+	b.registry.SetFault(registrytest.Only(registrytest.PathContains("/manifests/"), registrytest.FailTimes(100, http.StatusNotFound, nil)))
 	stale.ahead.Store(int64(time.Minute))
 	if got := x.decide(stale, "", nil); got.Code != reason.ImageNotFound {
 		t.Errorf("a tag that was removed: %s, %s", got.Code, got.Reason)
@@ -339,20 +339,20 @@ func TestARegistryThatIsDown(t *testing.T) {
 
 // TestRevocationListsBoundWhatIsKept lets an outcome live no longer than the list that it relies on.
 func TestRevocationListsBoundWhatIsKept(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	for _, protocol := range []string{"OCSP", "CRL"} {
 		t.Run(protocol, func(t *testing.T) {
-			responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+			responder := must(signingtest.NewRevocationServer(b.scenario.Trusted))
 			defer responder.Close()
 			responder.SetNextUpdate(10 * time.Minute)
-			options := signing.LeafOptions{CommonName: "Checked " + protocol}
+			options := signingtest.LeafOptions{CommonName: "Checked " + protocol}
 			if protocol == "OCSP" {
 				options.OCSPURL = responder.OCSPURL()
 			} else {
 				options.CRLURL = responder.CRLURL()
 			}
 			name := "revocable-" + strings.ToLower(protocol)
-			x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, must(b.scenario.Trusted.Issue(options)), &signing.SignRequest{}))}
+			x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, must(b.scenario.Trusted.Issue(options)), &signingtest.SignRequest{}))}
 			plan := x.plan("strict", nil)
 			got := b.gatherer.Gather(t.Context(), plan.Tasks, time.Now())[0].Signature
 			if !got.Verified || got.FreshUntil.IsZero() || got.FreshUntil.After(time.Now().Add(10*time.Minute)) {
@@ -407,11 +407,11 @@ func (w *world) ask(from gatherer, index, demand int, pinned bool) core.Result {
 // TestNothingIsAdmittedThatAColdVerificationDenies walks at random through requests, changes of trust, evictions,
 // flushes and jumps of the clock, and holds every answer against one of a gatherer that keeps nothing.
 func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
-	w := &world{bed: newBed(t, registry.Options{}, 10)}
+	w := &world{bed: newBed(t, registrytest.Options{}, 10)}
 	w.demands = [][]verification.AttestationType{nil, demanding(verification.SelectAll, licence), demanding(verification.SelectAny, "")}
-	for i, signer := range []*signing.Signer{w.scenario.Signer(), w.foreign} {
+	for i, signer := range []*signingtest.Signer{w.scenario.Signer(), w.foreign} {
 		name := fmt.Sprintf("walk-%d", i)
-		x := &target{bed: w.bed, name: name, image: must(w.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
+		x := &target{bed: w.bed, name: name, image: must(w.scenario.PushSigned(t.Context(), name, signer, &signingtest.SignRequest{}))}
 		x.attach(attestation{payload: []string{good, bad}[i]})
 		w.targets = append(w.targets, x)
 	}
@@ -450,7 +450,7 @@ func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
 // TestAnEvaluationEndsWithItsRequest lets the caller leave as soon as the payload has been served: the evaluation, which
 // takes long, must not go on, and what it came to must not be kept.
 func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := b.target("long")
 	payload := `{"list": [` + strings.Repeat(`"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",`, 300_000) + `"b"]}`

@@ -22,17 +22,17 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // TestValidUntil bounds how long a verification holds by what was verified, not by what a signature carries.
 func TestValidUntil(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	clock := must(signing.NewCA(signing.Options{CommonName: "Clock Root"}))
-	mint := func(notAfter time.Time) *signing.Signer {
-		return must(b.scenario.Trusted.Issue(signing.LeafOptions{CommonName: "Stamped", NotBefore: today.AddDate(-3, 0, 0), NotAfter: notAfter}))
+	b := newBed(t, registrytest.Options{}, 10)
+	clock := must(signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"}))
+	mint := func(notAfter time.Time) *signingtest.Signer {
+		return must(b.scenario.Trusted.Issue(signingtest.LeafOptions{CommonName: "Stamped", NotBefore: today.AddDate(-3, 0, 0), NotAfter: notAfter}))
 	}
 	soon, past, expiry := today.Add(time.Hour).UTC(), today.AddDate(-1, 0, 0).UTC(), today.Add(30*time.Minute).UTC()
 	tests := map[string]struct {
@@ -55,12 +55,12 @@ func TestValidUntil(t *testing.T) {
 		number++
 		name := fmt.Sprintf("until-%d", number)
 		t.Run(sentence, func(t *testing.T) {
-			request := signing.SignRequest{SigningScheme: signature.SigningSchemeX509, SigningTime: today.AddDate(-2, 0, 0)}
+			request := signingtest.SignRequest{SigningScheme: signature.SigningSchemeX509, SigningTime: today.AddDate(-2, 0, 0)}
 			if test.expires {
 				request.Expiry = expiry.Sub(request.SigningTime)
 			}
 			if test.stamped {
-				request.Timestamper = must(signing.NewTSA(clock, func() time.Time { return request.SigningTime }))
+				request.Timestamper = must(signingtest.NewTSA(clock, func() time.Time { return request.SigningTime }))
 				request.TimestampRoots = x509.NewCertPool()
 				request.TimestampRoots.AddCert(clock.Certificate)
 			}
@@ -84,10 +84,10 @@ func TestValidUntil(t *testing.T) {
 
 // TestCriticalAttributes that nobody has understood deny, under the mildest level too.
 func TestCriticalAttributes(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	for number, format := range []string{signing.JWS, signing.COSE} {
+	b := newBed(t, registrytest.Options{}, 10)
+	for number, format := range []string{signingtest.JWS, signingtest.COSE} {
 		name := fmt.Sprintf("critical-%d", number)
-		request := signing.SignRequest{Format: format, Plugin: &signing.PluginAttributes{Other: map[string]string{"com.example.onlyOn": "Mondays"}}}
+		request := signingtest.SignRequest{Format: format, Plugin: &signingtest.PluginAttributes{Other: map[string]string{"com.example.onlyOn": "Mondays"}}}
 		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, b.scenario.Signer(), &request))}
 		for _, level := range []string{"strict", "audit"} {
 			if got := x.decide(b.gatherer, level, nil); got.Code != reason.SignatureInvalid || !strings.Contains(got.Reason, `"com.example.onlyOn"`) {
@@ -131,7 +131,7 @@ func TestReasonsAreShort(t *testing.T) {
 			want:    reason.RegistryInvalid, says: "cannot be used",
 		},
 	}
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	number := 0
 	for sentence, test := range tests {
 		number++
@@ -159,7 +159,7 @@ func (x *target) push(manifest ocispec.Manifest) {
 	manifest.SchemaVersion, manifest.MediaType, manifest.Config = 2, ocispec.MediaTypeImageManifest, ocispec.DescriptorEmptyJSON
 	text := must(json.Marshal(manifest))
 	pushed := ocispec.Descriptor{MediaType: manifest.MediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
-	repository := must(signing.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
+	repository := must(signingtest.Repository(x.registry.Host(), "acme/"+x.name, x.registry.Client(), true))
 	if err := repository.Push(x.Context(), pushed, bytes.NewReader(text)); err != nil {
 		x.Fatal(err)
 	}
@@ -168,25 +168,25 @@ func (x *target) push(manifest ocispec.Manifest) {
 
 // TestRevocationFollowsTheEgressRule wherever a certificate points, and wherever that redirects to.
 func TestRevocationFollowsTheEgressRule(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	responder := must(signing.NewRevocationServer(b.scenario.Trusted))
+	b := newBed(t, registrytest.Options{}, 10)
+	responder := must(signingtest.NewRevocationServer(b.scenario.Trusted))
 	t.Cleanup(func() { _ = responder.Close() })
 	redirects := httptest.NewServer(http.RedirectHandler("http://169.254.169.254/latest", http.StatusFound))
 	t.Cleanup(redirects.Close)
 	loopback := egress.Rule{AllowLoopback: true}
 	tests := map[string]struct {
-		options signing.LeafOptions
+		options signingtest.LeafOptions
 		rule    egress.Rule
 		want    reason.Code
 		says    string
 	}{
-		"a list on this machine":                {signing.LeafOptions{CRLURL: responder.CRLURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
-		"a responder on this machine":           {signing.LeafOptions{OCSPURL: responder.OCSPURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
-		"a list of a cloud's metadata":          {signing.LeafOptions{CRLURL: "http://[::ffff:169.254.169.254]/crl"}, loopback, reason.RevocationUnknown, "no connection is made to"},
-		"a responder of a cloud's metadata":     {signing.LeafOptions{OCSPURL: "http://100.100.100.200/ocsp"}, loopback, reason.RevocationUnknown, "no connection is made to"},
-		"a list that redirects to metadata":     {signing.LeafOptions{CRLURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
-		"a responder that redirects there":      {signing.LeafOptions{OCSPURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
-		"a list on this machine, where allowed": {signing.LeafOptions{CRLURL: responder.CRLURL()}, loopback, reason.Verified, ""},
+		"a list on this machine":                {signingtest.LeafOptions{CRLURL: responder.CRLURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a responder on this machine":           {signingtest.LeafOptions{OCSPURL: responder.OCSPURL()}, egress.Rule{}, reason.RevocationUnknown, "no connection is made to 127.0.0.1"},
+		"a list of a cloud's metadata":          {signingtest.LeafOptions{CRLURL: "http://[::ffff:169.254.169.254]/crl"}, loopback, reason.RevocationUnknown, "no connection is made to"},
+		"a responder of a cloud's metadata":     {signingtest.LeafOptions{OCSPURL: "http://100.100.100.200/ocsp"}, loopback, reason.RevocationUnknown, "no connection is made to"},
+		"a list that redirects to metadata":     {signingtest.LeafOptions{CRLURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a responder that redirects there":      {signingtest.LeafOptions{OCSPURL: redirects.URL}, loopback, reason.RevocationUnknown, "no connection is made to 169.254.169.254"},
+		"a list on this machine, where allowed": {signingtest.LeafOptions{CRLURL: responder.CRLURL()}, loopback, reason.Verified, ""},
 	}
 	number := 0
 	for sentence, test := range tests {
@@ -196,7 +196,7 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 			on := *b
 			on.T = t
 			signer := must(b.scenario.Trusted.Issue(test.options))
-			x := &target{bed: &on, name: name, image: must(b.scenario.PushSigned(t.Context(), name, signer, &signing.SignRequest{}))}
+			x := &target{bed: &on, name: name, image: must(b.scenario.PushSigned(t.Context(), name, signer, &signingtest.SignRequest{}))}
 			k := on.newKeeper(10, func(o *verify.Options) { o.Egress = test.rule })
 			if got := x.decide(k, "strict", nil); got.Code != test.want || !strings.Contains(got.Reason, test.says) {
 				t.Errorf("%s: %s; want %s, %q", got.Code, got.Reason, test.want, test.says)
@@ -207,9 +207,9 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 
 // TestAStrangerIsNotThePluginsFault wherever the look at the plugin that he names ends.
 func TestAStrangerIsNotThePluginsFault(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	for name, test := range map[string]struct {
-		signer *signing.Signer
+		signer *signingtest.Signer
 		level  string
 		want   reason.Code
 	}{
@@ -217,7 +217,7 @@ func TestAStrangerIsNotThePluginsFault(t *testing.T) {
 		"audited":  {b.foreign, "audit", reason.PluginMissing},
 		"trusted":  {b.scenario.Signer(), "strict", reason.PluginMissing},
 	} {
-		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, test.signer, &signing.SignRequest{Plugin: signing.Venafi()}))}
+		x := &target{bed: b, name: name, image: must(b.scenario.PushSigned(t.Context(), name, test.signer, &signingtest.SignRequest{Plugin: signingtest.Venafi()}))}
 		if got := x.decide(b.gatherer, test.level, nil); got.Code != test.want || !strings.Contains(got.Reason, `"venafi-csp"`) {
 			t.Errorf("%s: %s: %s; want %s", name, got.Code, got.Reason, test.want)
 		}
@@ -226,16 +226,16 @@ func TestAStrangerIsNotThePluginsFault(t *testing.T) {
 
 // TestAForgedRevocationListIsForgotten as soon as the right one is served: anyone on the way can answer.
 func TestAForgedRevocationListIsForgotten(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	forger, right := must(signing.NewRevocationServer(b.scenario.Foreign)), must(signing.NewRevocationServer(b.scenario.Trusted))
+	b := newBed(t, registrytest.Options{}, 10)
+	forger, right := must(signingtest.NewRevocationServer(b.scenario.Foreign)), must(signingtest.NewRevocationServer(b.scenario.Trusted))
 	var source atomic.Pointer[string]
 	source.Store(new(forger.CRLURL()))
 	onTheWay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, *source.Load(), http.StatusFound)
 	}))
 	t.Cleanup(func() { onTheWay.Close(); _ = forger.Close(); _ = right.Close() })
-	signer := must(b.scenario.Trusted.Issue(signing.LeafOptions{CRLURL: onTheWay.URL}))
-	x := &target{bed: b, name: "forged", image: must(b.scenario.PushSigned(t.Context(), "forged", signer, &signing.SignRequest{}))}
+	signer := must(b.scenario.Trusted.Issue(signingtest.LeafOptions{CRLURL: onTheWay.URL}))
+	x := &target{bed: b, name: "forged", image: must(b.scenario.PushSigned(t.Context(), "forged", signer, &signingtest.SignRequest{}))}
 	if got := x.decide(b.gatherer, "strict", nil); got.Code != reason.RevocationUnknown {
 		t.Errorf("by a forged list: %s: %s", got.Code, got.Reason)
 	}
@@ -252,7 +252,7 @@ func TestAForgedRevocationListIsForgotten(t *testing.T) {
 
 // TestWhatIsNoSignatureIsLookedAtLast where the list does not tell what it is: anyone may attach much of it.
 func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("beside")
 	for i := range 8 {
 		x.attach(attestation{configType: ocispec.MediaTypeImageConfig, payload: fmt.Sprint(i), unsigned: true})

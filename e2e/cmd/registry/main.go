@@ -17,9 +17,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 const headerTime = 10 * time.Second // to read the head of a request
@@ -37,9 +37,9 @@ func main() {
 
 func run(ctx context.Context, host, certificates, program string) error {
 	failed := make(chan error, 2)
-	platform, handler := signing.PlatformAt(host), http.NewServeMux()
-	handler.Handle(signing.PlatformPath, platform)
-	handler.Handle("/", registry.InMemory())
+	platform, handler := signingtest.PlatformAt(host), http.NewServeMux()
+	handler.Handle(signingtest.PlatformPath, platform)
+	handler.Handle("/", registrytest.InMemory())
 	images := &http.Server{Addr: ":8443", Handler: handler, ReadHeaderTimeout: headerTime}
 	listener, err := net.Listen("tcp", images.Addr)
 	if err != nil {
@@ -52,7 +52,7 @@ func run(ctx context.Context, host, certificates, program string) error {
 	if err != nil {
 		return err
 	}
-	s, err := scenario.New(host, client, false)
+	s, err := scenariotest.New(host, client, false)
 	if err != nil {
 		return err
 	}
@@ -90,21 +90,21 @@ func clientOf(port int, ca string) (*http.Client, error) {
 }
 
 // publishRunning pushes images that a node can start: the scenario's have layers that are no archives.
-func publishRunning(ctx context.Context, s *scenario.Scenario, client *http.Client, program string) error {
+func publishRunning(ctx context.Context, s *scenariotest.Scenario, client *http.Client, program string) error {
 	layer, err := layerOf(program)
 	if err != nil {
 		return err
 	}
-	for name, request := range map[string]*signing.SignRequest{
+	for name, request := range map[string]*signingtest.SignRequest{
 		"run-signed":   {},
-		"run-plugin":   {Plugin: signing.Venafi()},
+		"run-plugin":   {Plugin: signingtest.Venafi()},
 		"run-unsigned": nil,
 	} {
-		repository, err := signing.Repository(s.Host, "acme/"+name, client, false)
+		repository, err := signingtest.Repository(s.Host, "acme/"+name, client, false)
 		if err != nil {
 			return err
 		}
-		image, err := signing.PushImage(ctx, repository, "v1", signing.Image{Layers: [][]byte{layer}})
+		image, err := signingtest.PushImage(ctx, repository, "v1", signingtest.Image{Layers: [][]byte{layer}})
 		if err != nil {
 			return err
 		}
@@ -135,11 +135,11 @@ func layerOf(program string) ([]byte, error) {
 }
 
 // trustHandler answers with the trust of two teams: team-a trusts the scenario's signer, team-b its stranger.
-func trustHandler(s *scenario.Scenario) http.Handler {
+func trustHandler(s *scenariotest.Scenario) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, scenario.TrustStore("acme", s.Trusted.PEM())+
-			"---\n"+scenario.TrustStore("mallory", s.Foreign.PEM())+
-			"---\n"+scenario.TrustPolicy("tp-team-a", "strict", "ca:acme")+
-			"---\n"+scenario.TrustPolicy("tp-team-b", "strict", "ca:mallory"))
+		fmt.Fprintln(w, scenariotest.TrustStore("acme", s.Trusted.PEM())+
+			"---\n"+scenariotest.TrustStore("mallory", s.Foreign.PEM())+
+			"---\n"+scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme")+
+			"---\n"+scenariotest.TrustPolicy("tp-team-b", "strict", "ca:mallory"))
 	})
 }

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // errUnexpected is a demonstration that did not show what it should.
@@ -45,9 +45,9 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	images := registry.New(registry.Options{})
+	images := registrytest.New(registrytest.Options{})
 	defer images.Close()
-	platform, err := signing.NewPlatform()
+	platform, err := signingtest.NewPlatform()
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	settings.PluginConfig = map[string]string{"config": config}
-	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenario.PolicyName
+	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenariotest.PolicyName
 	settings.InsecureRegistries, settings.AllowLoopback, settings.DrainDelay = []string{images.Host()}, true, 0
 	env := func(name string) (string, bool) {
 		if name == "SSL_CERT_FILE" { // the plugin trusts the platform, which is only here for it
@@ -71,8 +71,8 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	return demonstrate(ctx, settings, env, images.Host(), once, stdout)
 }
 
-func publish(ctx context.Context, host, trustDir string, platform *signing.Platform) error {
-	s, err := scenario.New(host, http.DefaultClient, true)
+func publish(ctx context.Context, host, trustDir string, platform *signingtest.Platform) error {
+	s, err := scenariotest.New(host, http.DefaultClient, true)
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,11 @@ func reachable(address net.Addr) string {
 
 // show prints a table of requests and verdicts.
 func show(ctx context.Context, url, host string, stdout io.Writer) error {
-	fmt.Fprintf(stdout, "Registry %s, trust policy %q. Each row is one POST %s/checkimages.\n\n", host, scenario.PolicyName, url)
+	fmt.Fprintf(stdout, "Registry %s, trust policy %q. Each row is one POST %s/checkimages.\n\n", host, scenariotest.PolicyName, url)
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "IMAGE\tIT IS\tVERDICT\tSTATUS\tPATCH OR REASON")
 	unexpected := 0
-	for _, c := range scenario.Cases() {
+	for _, c := range scenariotest.Cases() {
 		image := host + "/acme/" + c.Name + ":v1"
 		row, err := ask(ctx, url, image, []byte(c.Request(image)))
 		if err != nil {
@@ -149,9 +149,9 @@ func show(ctx context.Context, url, host string, stdout io.Writer) error {
 		return err
 	}
 	if unexpected > 0 {
-		return fmt.Errorf("%w: %d of %d differ", errUnexpected, unexpected, len(scenario.Cases()))
+		return fmt.Errorf("%w: %d of %d differ", errUnexpected, unexpected, len(scenariotest.Cases()))
 	}
-	fmt.Fprintf(stdout, "\nAll %d verdicts are as expected.\n", len(scenario.Cases()))
+	fmt.Fprintf(stdout, "\nAll %d verdicts are as expected.\n", len(scenariotest.Cases()))
 	return nil
 }
 
@@ -216,5 +216,5 @@ The server runs on. Ask it yourself, in another terminal:
   curl -s -d '%s' %s/checkimages
 
 End it with Ctrl-C.
-`, scenario.Cases()[0].Request(host+"/acme/signed:v1"), url)
+`, scenariotest.Cases()[0].Request(host+"/acme/signed:v1"), url)
 }

@@ -12,10 +12,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/nirmata/kyverno-notation-venafi/testdata/registry"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/scenario"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/signing"
-	"github.com/nirmata/kyverno-notation-venafi/testdata/standin/install"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,9 +28,9 @@ func TestMain(m *testing.M) {
 // trust resources and $PLUGINS the stand-in plugin.
 func TestScripts(t *testing.T) {
 	shared := t.TempDir()
-	images := registry.New(registry.Options{})
+	images := registrytest.New(registrytest.Options{})
 	t.Cleanup(images.Close)
-	platform, err := signing.NewPlatform()
+	platform, err := signingtest.NewPlatform()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +59,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-func fill(ctx context.Context, images *registry.Registry, platform *signing.Platform, dir string) error {
-	s, err := scenario.New(images.Host(), images.Client(), true)
+func fill(ctx context.Context, images *registrytest.Registry, platform *signingtest.Platform, dir string) error {
+	s, err := scenariotest.New(images.Host(), images.Client(), true)
 	if err != nil {
 		return err
 	}
@@ -74,11 +74,11 @@ func fill(ctx context.Context, images *registry.Registry, platform *signing.Plat
 	if err := s.PublishAll(ctx); err != nil {
 		return err
 	}
-	binary, err := install.Build(ctx, dir)
+	binary, err := plugintest.Build(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("building the stand-in plugin: %w", err)
 	}
-	return install.Install(binary, filepath.Join(dir, "plugins"), "venafi-csp", "")
+	return plugintest.Install(binary, filepath.Join(dir, "plugins"), "venafi-csp", "")
 }
 
 // status runs the program with the arguments behind the first, which is the exit status wanted.

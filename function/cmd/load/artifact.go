@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
+)
+
+// worstArtifacts are inputs of which the cost lies in what was pushed.
+func (w *world) worstArtifacts(ctx context.Context) ([]worst, error) {
+	var inputs []worst
+	for _, input := range []func(context.Context) (worst, error){w.hugeKey, w.longManifests, w.manyValues, w.manyDemands} {
+		made, err := input(ctx)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, made)
+	}
+	return inputs, nil
+}
+
+// hugeKey is an image with one signature, of a certificate with an RSA key of 500,000 bits.
+func (w *world) hugeKey(ctx context.Context) (worst, error) {
+	const name, bits = "worst-key", 500_000
+	modulus := make([]byte, bits/8)
+	_, _ = rand.Read(modulus) // it never fails
+	modulus[0], modulus[len(modulus)-1] = modulus[0]|0x80, modulus[len(modulus)-1]|1
+	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 1<<31 - 1}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
+	signer, err := w.scenario.Trusted.IssueTemplate(template, key)
+	if err != nil {
+		return worst{}, err
+	}
+	image, err := w.scenario.PushSigned(ctx, name, nil, nil)
+	if err != nil {
+		return worst{}, err
+	}
+	good, err := w.scenario.Signer().Sign(ctx, signingtest.SignRequest{Subject: image, Format: signingtest.JWS})
+	if err != nil {
+		return worst{}, err
+	}
+	envelope, err := resigned(good, signer.Chain, modulus)
+	if err != nil {
+		return worst{}, err
+	}
+	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	if err != nil {
+		return worst{}, err
+	}
+	_, err = signingtest.PushSignature(ctx, repository, image, signingtest.JWS, envelope)
+	return worst{"an RSA key of 500,000 bits", pod(w.scenario.Reference(name))}, err
+}
+
+// resigned puts a certificate chain and a signature into a JWS envelope.
+func resigned(envelope []byte, chain []*x509.Certificate, signature []byte) ([]byte, error) {
+	var parts, protected map[string]any
+	if err := json.Unmarshal(envelope, &parts); err != nil {
+		return nil, err
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts["protected"].(string))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &protected); err != nil {
+		return nil, err
+	}
+	protected["alg"] = "PS256"
+	if text, err = json.Marshal(protected); err != nil {
+		return nil, err
+	}
+	var certificates [][]byte
+	for _, certificate := range chain {
+		certificates = append(certificates, certificate.Raw)
+	}
+	parts["protected"], parts["signature"] = base64.RawURLEncoding.EncodeToString(text), base64.RawURLEncoding.EncodeToString(signature)
+	parts["header"].(map[string]any)["x5c"] = certificates
+	return json.Marshal(parts)
+}
+
+// longManifests is an image with as many attestations as are looked at side by side, each with a manifest of 1 MB, which
+// anyone may push. They may have 4, but then this registry takes seconds to list them.
+func (w *world) longManifests(ctx context.Context) (worst, error) {
+	const name = "worst-manifests"
+	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	if err != nil {
+		return worst{}, err
+	}
+	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	if err != nil {
+		return worst{}, err
+	}
+	for i := range 16 {
+		layer := fmt.Sprintf(`{"mediaType":"application/json","digest":"sha256:%064d","size":1},`, i)
+		text := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[%s{}],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+			ocispec.MediaTypeImageManifest, sbomType, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Digest, strings.Repeat(layer, 8_000), image.MediaType, image.Digest, image.Size)
+		manifest := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(text), Size: int64(len(text))}
+		if err := repository.Manifests().Push(ctx, manifest, bytes.NewReader(text)); err != nil {
+			return worst{}, err
+		}
+	}
+	return worst{"16 attestations with manifests of 1 MB", demanding(w.scenario.Reference(name), "{{ licence }}", "MIT")}, nil
+}
+
+// manyValues is an image with an attestation of 32 MiB that has nothing but small values.
+func (w *world) manyValues(ctx context.Context) (worst, error) {
+	const name = "worst-values"
+	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	if err != nil {
+		return worst{}, err
+	}
+	payload := `{"list":[` + strings.Repeat(`1,`, 16<<20-100) + `1]}`
+	_, err = w.scenario.Attest(ctx, name, image, sbomType, []byte(payload), w.scenario.Signer())
+	return worst{"an attestation of 32 MiB of numbers", demanding(w.scenario.Reference(name), "{{ length(list[?@ > `1`]) }}", "0")}, err
+}
+
+// manyDemands is a thousand images of which each has to meet a condition of 3 MB.
+func (w *world) manyDemands(ctx context.Context) (worst, error) {
+	const name = "worst-demands"
+	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	if err != nil {
+		return worst{}, err
+	}
+	if _, err = w.scenario.Attest(ctx, name, image, sbomType, []byte(`{"licence":"MIT"}`), w.scenario.Signer()); err != nil {
+		return worst{}, err
+	}
+	var containers strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&containers, `,{"image":"%s/acme/%s:t%d@%s"}`, w.registry.Host(), name, i, image.Digest)
+	}
+	return worst{"1000 images, and a condition of 3 MB", fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[%s]}},"attestations":%s}`,
+		containers.String()[1:], conditions("{{ licence }}", strings.Repeat("x", 3<<20)))}, nil
+}
+
+// demanding is a request for an image that has to meet a condition.
+func demanding(image, key, value string) string {
+	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":%q}]}},"attestations":%s}`, image, conditions(key, value))
+}
+
+func conditions(key, value string) string {
+	return fmt.Sprintf(`[{"imageReference":"*","type":[{"name":%q,"conditions":{"all":[{"key":%q,"operator":"Equals","value":%q}]}}]}]`, sbomType, key, value)
+}
