@@ -12,8 +12,9 @@ DIFFERENTIAL := core/condition/differential
 
 .PHONY: run test race lint worlds fuzz bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
 
-run: build plugins ## images signed on the spot, a verdict on each, and the server left running
-	$(BINARY) demo --pluginDir $(PLUGINS) $(ARGS)
+run: plugins ## images signed on the spot, a verdict on each, and the server left running
+	go build -o $(BUILD)/demo ./function/cmd/demo
+	$(BUILD)/demo --pluginDir $(PLUGINS) $(ARGS)
 
 test: ## all tests that need nothing but Go
 	go test ./...

@@ -11,8 +11,8 @@ import (
 )
 
 // arrows gives the rooms of the service, and for each the rooms that it may import. A room is a folder with all below it
-// that has no entry of its own; what a room may import includes what is below that. Folders without an entry serve tests:
-// they may import anything, and no room may import them unless its entry says so.
+// that has no entry of its own; what a room may import includes what is below that. Folders without an entry, libraries
+// for tests and the commands that are made of them serve tests: they may import anything, and no room may import them.
 var arrows = map[string][]string{
 	"core/reason":       nil,
 	"core/wildcard":     nil,
@@ -24,9 +24,12 @@ var arrows = map[string][]string{
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"function":          {"core", "shell"},
-	"function/cmd":      {"core", "shell", "function", "testdata"}, // the demonstration brings its registry and signers
-	".":                 {"function"},                              // func.go
+	"function/cmd":      {"core", "shell", "function"},
+	".":                 {"function"}, // func.go
 }
+
+// forTests are commands that start a registry and sign images, beside what is shipped.
+var forTests = []string{"function/cmd/demo", "function/cmd/load"}
 
 // binary is the package of the command that is shipped.
 const binary = module + "/function/cmd/kyverno-notation-venafi"
@@ -75,8 +78,12 @@ func TestWrongArrows(t *testing.T) {
 		"the shell knows nothing of the command":       {"shell/verify", "function/cmd/x", true},
 		"the function wires the shell":                 {"function", "shell/verify", false},
 		"the function knows nothing of its command":    {"function", "function/cmd/x", true},
-		"the function links nothing of tests":          {"function", "testdata/registry", true},
-		"the shell links nothing of tests":             {"shell/registry", "testdata/registry", true},
+		"the function links nothing of tests":          {"function", "shell/registry/registrytest", true},
+		"the shell links nothing of tests":             {"shell/registry", "shell/registry/registrytest", true},
+		"the command links nothing of tests":           {"function/cmd/x", "shell/verify/signingtest", true},
+		"the demonstration does":                       {"function/cmd/demo", "shell/verify/signingtest", false},
+		"tests' libraries know each other":             {"shell/verify/scenariotest", "shell/verify/signingtest", false},
+		"a room below one for tests is for tests too":  {"shell/verify", "shell/registry/registrytest/distribution", true},
 		"the command links no adversary":               {"function/cmd/x", "adversary/oracle", true},
 		"the shim serves the function":                 {".", "function", false},
 		"the shim wires nothing itself":                {".", "shell/verify", true},
@@ -120,7 +127,7 @@ func wrong(name, imported string) string {
 	if from == "" || from == roomOf(imported) || !within(imported, module) {
 		return ""
 	}
-	if slices.ContainsFunc(arrows[from], func(allowed string) bool { return within(imported, module+"/"+allowed) }) {
+	if !servesTests(imported) && slices.ContainsFunc(arrows[from], func(allowed string) bool { return within(imported, module+"/"+allowed) }) {
 		return ""
 	}
 	return fmt.Sprintf("of this repository, %s may import %q", from, arrows[from])
@@ -128,8 +135,11 @@ func wrong(name, imported string) string {
 
 // roomOf gives the room of a package; "" for one that is in none.
 func roomOf(name string) string {
-	if name == module {
+	switch {
+	case name == module:
 		return "."
+	case servesTests(name):
+		return ""
 	}
 	room := ""
 	for candidate := range arrows {
@@ -138,6 +148,12 @@ func roomOf(name string) string {
 		}
 	}
 	return room
+}
+
+// servesTests tells a library for tests, by the folder's name, and a command that is made of those.
+func servesTests(name string) bool {
+	return slices.ContainsFunc(forTests, func(command string) bool { return within(name, module+"/"+command) }) ||
+		slices.ContainsFunc(strings.Split(name, "/"), func(folder string) bool { return strings.HasSuffix(folder, "test") })
 }
 
 // importGraph gives what each package of the repository imports.

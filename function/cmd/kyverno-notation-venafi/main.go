@@ -18,12 +18,11 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|demo] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
   certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
   check        verify images from the command line: check IMAGE... | -f FILE
-  demo         sign images on the spot and verify them, with nothing else needed
 
 Run a command with -h for its flags.
 `
@@ -43,8 +42,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return report(certmanager(ctx, args, stderr), stdout, stderr)
 	case "check":
 		return check(ctx, args, stdout, stderr)
-	case "demo":
-		return report(demo(ctx, args, stdout), stdout, stderr)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return 0
@@ -62,9 +59,6 @@ func report(err error, stdout, stderr io.Writer) int {
 	case errors.As(err, &help):
 		fmt.Fprint(stdout, help.Text)
 		return 0
-	case errors.Is(err, errUnexpected):
-		fmt.Fprintln(stderr, err)
-		return 1
 	}
 	fmt.Fprintln(stderr, "error:", err)
 	return 2

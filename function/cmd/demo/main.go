@@ -1,3 +1,5 @@
+// Command demo shows the service at work with nothing else needed: it starts a registry, signs images on the spot, serves,
+// and prints the verdict on each. It is a command of its own, so that the service's binary carries no registry and no signer.
 package main
 
 import (
@@ -11,12 +13,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
@@ -24,6 +29,30 @@ import (
 
 // errUnexpected is a demonstration that did not show what it should.
 var errUnexpected = errors.New("the verdicts are not those expected")
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	os.Exit(report(demo(ctx, os.Args[1:], os.Stdout), os.Stdout, os.Stderr))
+}
+
+// report prints what ended the demonstration and gives the exit status: 1 where a verdict is not the expected one, 2 where
+// there was none.
+func report(err error, stdout, stderr io.Writer) int {
+	var help *function.HelpError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &help):
+		fmt.Fprint(stdout, help.Text)
+		return 0
+	case errors.Is(err, errUnexpected):
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	fmt.Fprintln(stderr, "error:", err)
+	return 2
+}
 
 // demo fills a registry of its own with images, serves, and shows the verdict on each.
 func demo(ctx context.Context, args []string, stdout io.Writer) error {
@@ -143,7 +172,7 @@ func show(ctx context.Context, url, host string, stdout io.Writer) error {
 			unexpected++
 			note = fmt.Sprintf(" (expected %s, got %s)", c.Want, row.code)
 		}
-		fmt.Fprintf(table, "acme/%s:v1\t%s\t%s\t%d %s\t%s%s\n", c.Name, c.Tells, mark(stdout, row.status == http.StatusOK), row.status, row.code, row.said, note)
+		fmt.Fprintf(table, "acme/%s:v1\t%s\t%s\t%d %s\t%s%s\n", c.Name, c.Tells, terminal.Verdict(stdout, row.status == http.StatusOK), row.status, row.code, row.said, note)
 	}
 	if err := table.Flush(); err != nil {
 		return err
