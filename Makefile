@@ -1,8 +1,10 @@
-# The two commands: `make run` shows the service at work, `make test` runs its tests. Nothing but Go is needed.
+# `make run` shows the service at work, `make test` runs its tests, `make help` lists the rest. Nothing but Go is needed.
 
 BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
+# Static, as in the image. With cgo a library of Kyverno's links support for Go plugins, which keeps every method and symbol: 30 MB.
+STATIC := CGO_ENABLED=0 go build -ldflags '-s -w'
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
@@ -10,11 +12,14 @@ VALIDATE := config/validate
 # So does Kyverno's engine, against which conditions are held.
 DIFFERENTIAL := core/condition/differential
 
-.PHONY: run test race lint worlds fuzz bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build plugins vulncheck clean
+.PHONY: run help test race lint worlds fuzz bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
-	go build -o $(BUILD)/demo ./function/cmd/demo
+	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
 	$(BUILD)/demo --pluginDir $(PLUGINS) $(ARGS)
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## all tests that need nothing but Go
 	go test ./...
@@ -68,11 +73,14 @@ e2e-knative: cluster-up ## the service in pods of that node, installed in each w
 	go run ./e2e/cmd/cluster world
 	go test -tags e2e_knative -count=1 -timeout 60m -v ./e2e/knative
 
-build:
-	go build -o $(BINARY) ./function/cmd/kyverno-notation-venafi
+build: ## the service's binary, as the image has it
+	$(STATIC) -o $(BINARY) ./function/cmd/kyverno-notation-venafi
 
-plugins:
-	CGO_ENABLED=0 go build -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
+size: build ## fails when the service's binary is larger than 45 MB
+	@size=$$(wc -c <$(BINARY)); echo "$$size bytes"; test $$size -le 45000000
 
-clean:
+plugins: ## the plugin that stands in for venafi-csp
+	$(STATIC) -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
+
+clean: ## remove what was built here
 	rm -rf $(BUILD)

@@ -49,8 +49,11 @@ func TestDockerfile(t *testing.T) {
 	if !strings.HasPrefix(download.Checksum, "sha256:") {
 		t.Errorf("the plugin is downloaded without a checksum: %v", download)
 	}
-	if static := commandOf[*instructions.RunCommand](t, stages[0].Commands[len(stages[0].Commands)-1:]); !strings.Contains(strings.Join(static.CmdLine, " "), "CGO_ENABLED=0") {
-		t.Errorf("the binary is not built static: %v", static.CmdLine)
+	build := strings.Join(commandOf[*instructions.RunCommand](t, stages[0].Commands[len(stages[0].Commands)-1:]).CmdLine, " ")
+	for _, part := range []string{"CGO_ENABLED=0", "-trimpath", `-ldflags "-s -w"`} {
+		if !strings.Contains(build, part) {
+			t.Errorf("the binary is to be static, stripped and without paths of the builder's machine, but is built without %s: %s", part, build)
+		}
 	}
 }
 
