@@ -3,7 +3,11 @@ package function_test
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,11 +15,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
-var update = flag.Bool("update", false, "write the README's tables")
+var update = flag.Bool("update", false, "write the tables of the README")
 
 // TestREADME keeps the tables of settings and of codes true.
 func TestREADME(t *testing.T) {
-	const path = "../README.md"
+	const path = "README.md"
 	have, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -27,10 +31,49 @@ func TestREADME(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("the README's tables are not true; run go test ./function -run README -update")
+		t.Fatal("the tables of function/README.md are not true; run go test ./function -run README -update")
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// otherFlags are flags in READMEs that are no settings: of check, of the load generator and of other tools.
+var otherFlags = []string{"attestation", "attestations", "condition", "trustPolicy", "registryDelay", "each", "build-arg", "set", "set-file"}
+
+// quotedFlag is a flag at the beginning of code within a line, such as `--trustDir` or `--plainAddress=`.
+var quotedFlag = regexp.MustCompile("`--([A-Za-z0-9-]+)")
+
+// TestREADMEFlags: the flags that READMEs name are settings, but for otherFlags.
+func TestREADMEFlags(t *testing.T) {
+	known := slices.Clone(otherFlags)
+	for _, field := range slices.Concat(function.Fields(), function.CertificateFields()) {
+		known = append(known, field.Flag)
+	}
+	found := 0
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != "..":
+			return filepath.SkipDir
+		case entry.IsDir() || filepath.Ext(path) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range quotedFlag.FindAllStringSubmatch(string(text), -1) {
+			found++
+			if !slices.Contains(known, match[1]) {
+				t.Errorf("%s: there is no setting --%s", path, match[1])
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 100 {
+		t.Errorf("READMEs name only %d flags", found)
 	}
 }
 
@@ -41,7 +84,7 @@ func replaceTable(t *testing.T, text, name, table string) string {
 	comment, rest, foundComment := strings.Cut(rest, "-->\n")
 	_, after, foundEnd := strings.Cut(rest, "<!-- end of "+name+" -->")
 	if !found || !foundComment || !foundEnd {
-		t.Fatalf("the README has no place for the table of %s", name)
+		t.Fatalf("function/README.md has no place for the table of %s", name)
 	}
 	return before + "<!-- " + name + ":" + comment + "-->\n\n" + table + "\n<!-- end of " + name + " -->" + after
 }
