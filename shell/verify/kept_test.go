@@ -494,3 +494,40 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 		t.Errorf("%d requests for an outcome that is kept", again)
 	}
 }
+
+// TestWhoGivesUpFailsNobodyElse lets one ask and another one wait for what is found, and the first give up before its turn.
+func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x, busy := b.target("wanted-by-two"), b.target("busy")
+	k := b.newKeeper(100, func(o *verify.Options) { o.MaxVerifications = 1 })
+	hold, arrived, release := held(registry.PathContains("/busy/blobs/"))
+	defer release()
+	b.registry.SetFault(hold)
+	until := func(sentence string, is func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); !is(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(sentence)
+			}
+		}
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { busy.decide(k, "", nil) })
+	<-arrived
+	plan := x.plan("", nil)
+	ctx, giveUp := context.WithCancel(t.Context())
+	first, second := make(chan []verification.Fact, 1), make(chan core.Result, 1)
+	running.Go(func() { first <- k.Gather(ctx, plan.Tasks, time.Now()) })
+	until("the first does not wait for its turn", func() bool { return k.Turns().Queued == 1 })
+	running.Go(func() { second <- x.decide(k, "", nil) })
+	until("the second does not share", func() bool { return k.outcomes.Stats().Shared[verification.Conclude] == 1 })
+	giveUp()
+	if got := core.Decide(plan, <-first, time.Now()).Results[0]; got.Code != reason.Timeout {
+		t.Errorf("the first: %s, %s", got.Code, got.Reason)
+	}
+	release()
+	if got := <-second; !got.Verified {
+		t.Errorf("the second: %s, %s", got.Code, got.Reason)
+	}
+}

@@ -156,7 +156,8 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 		}
 		c.outcomes.Forget(key)
 	}
-	found, ok := cache.Do(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, evidence) })
+	before := maps.Clone(evidence) // the caller goes on with its own when it gives up
+	found, ok := cache.Do(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
 	if !ok {
 		return verification.Answer{Failure: timeout()}
 	}
@@ -165,7 +166,7 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 
 // conclude waits for the turn of the task's trust policy, and works. What has been kept needs no turn, so that a burst of
 // what has not does not hold it up.
-func (c course) conclude(ctx context.Context, before verification.Evidence) (concluded, cache.Keep) {
+func (c course) conclude(ctx context.Context, evidence verification.Evidence) (concluded, cache.Keep) {
 	switch err := c.gate.Enter(ctx, c.task.Policy, c.task.Ref.Registry); {
 	case errors.Is(err, fair.ErrFull):
 		return busy("the service has too many images to verify; try again"), cache.Keep{}
@@ -173,7 +174,6 @@ func (c course) conclude(ctx context.Context, before verification.Evidence) (con
 		return busy("time ran out while other images were verified; try again"), cache.Keep{}
 	}
 	defer c.gate.Leave(c.task.Policy, c.task.Ref.Registry)
-	evidence := maps.Clone(before) // which belongs to one of those who wait
 	defer c.documents.release(evidence)
 	outcome := c.run(ctx, evidence, false)
 	keep := cache.Keep{For: outcome.Freshness.For, Until: outcome.Freshness.Until, Bytes: outcome.Fact.Weight()}
