@@ -152,9 +152,8 @@ func TestOutcomesWeighWhatTheyTell(t *testing.T) {
 		"a candidate without a document":        attested(verification.AttestationFact{Unusable: reasoned}),
 		"a long reason of a condition":          attested(verification.AttestationFact{Evaluation: &verification.Evaluation{Finding: reasoned}}),
 		"a long warning of an attestation":      attested(verification.AttestationFact{Signature: verification.SignatureFact{Warnings: []string{long}}}),
-		"a certificate":                         verification.Answer{Signature: verification.Report{Chain: []*x509.Certificate{{Raw: make([]byte, len(long)/3+1)}}}}.Weight(),
-		"a check with a long problem":           verification.Answer{Signature: verification.Report{Checks: []verification.CheckReport{{Problem: long}}}}.Weight(),
-		"an attribute with a long name":         verification.Answer{Signature: verification.Report{Attributes: []verification.Attribute{{Name: long}}}}.Weight(),
+		"a signature with a long signer":        verification.Answer{Signature: verification.Assessment{Fact: verification.SignatureFact{Signer: long}}}.Weight(),
+		"a signature that is rejected":          verification.Answer{Signature: verification.Assessment{Rejected: &reason.Finding{Reason: long}}}.Weight(),
 	}
 	for sentence, weight := range tests {
 		if weight < len(long) || weight > len(long)+1000 {

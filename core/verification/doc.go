@@ -21,6 +21,7 @@
 //  4. the signature; the manifest of the attestation's signature
 //  5. the attestation's signature and its document
 //
-// What comes back is evidence and never a verdict: [Report] is what was seen of a signature, and this package decides what
-// follows from it. [Check] holds the facts that come out against the task.
+// What comes back is evidence and never a verdict. Of a signature that is what [Assess] makes of the [Report] on it, and of a
+// document what [Evaluate] makes of that, so that neither stays in memory. [Check] holds the facts that come out against the
+// task.
 package verification

@@ -26,7 +26,7 @@ type SignatureFact struct {
 	Signer     string           // subject of the leaf certificate; "" unless Verified
 	SignedAt   time.Time        // signing time inside the verified signature; zero unless Verified
 	ValidUntil time.Time        // from then on the signature would not verify any more; zero means no such bound
-	FreshUntil time.Time        // from then on it should be verified anew, since revocation lists are; zero means no such bound
+	FreshUntil time.Time        // from then on it is to be verified anew, however often it was used meanwhile; zero means no such bound
 	Warnings   []string         // failures that the level only logs; empty for a clean verification
 	Rejected   []reason.Finding // a finding per signature that was tried and did not satisfy
 	Truncated  bool             // more signatures exist than may be tried

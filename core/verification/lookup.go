@@ -63,7 +63,7 @@ type Answer struct {
 	Warnings   []string   // Resolve: what is doubtful about it; empty when nothing is
 	List       Referrers
 	Manifest   ManifestFacts
-	Signature  Report
+	Signature  Assessment
 	Document   Evaluation
 	Fact       Fact // Conclude
 }
@@ -81,17 +81,7 @@ func (a Answer) concluded(warnings []string) Fact {
 // Weight is what an answer takes of the memory, bytes: strangers wrote most of it.
 func (a Answer) Weight() int {
 	const entry = 400 // of a list, with its texts
-	weight := a.Fact.Weight() + entry*len(a.List.Entries) + len(a.Document.Document)
-	for _, certificate := range a.Signature.Chain {
-		weight += 3 * len(certificate.Raw) // with what is made of it
-	}
-	for _, attribute := range a.Signature.Attributes {
-		weight += textWeight(attribute.Name) + textWeight(attribute.Value)
-	}
-	for _, check := range a.Signature.Checks {
-		weight += textWeight(check.Problem)
-	}
-	return weight
+	return a.Fact.Weight() + entry*len(a.List.Entries) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
 }
 
 // Failure is why a lookup brought nothing.
@@ -222,18 +212,15 @@ func (l Limits) freshness(good, definitive bool, until time.Time) Freshness {
 	return Freshness{For: min(keepDenials, l.Keep), Until: until}
 }
 
-// Fresh tells how long an answer may be kept that was looked up for a task.
-func Fresh(task Task, lookup Lookup, answer Answer, now time.Time) Freshness {
+// Fresh tells how long an answer may be kept that was looked up for a task. A signature that does not satisfy is not kept:
+// anyone may attach many, which would drive out what is kept of others.
+func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 	switch {
 	case answer.Failure != nil:
 	case lookup.Kind == Resolve && len(answer.Warnings) == 0:
 		return Freshness{For: task.Limits.KeepTags}
-	case lookup.Kind == Signature:
-		fact, rejected := Assess(task, answer.Signature, now)
-		if rejected != nil {
-			return task.Limits.freshness(false, rejected.Code.Definitive(), time.Time{})
-		}
-		return task.Limits.freshness(true, fact.Definitive(), fact.KeepUntil())
+	case lookup.Kind == Signature && answer.Signature.Fact.Verified:
+		return task.Limits.freshness(true, answer.Signature.Fact.Definitive(), answer.Signature.Fact.KeepUntil())
 	}
 	return Freshness{}
 }

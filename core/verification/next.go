@@ -10,7 +10,7 @@ import (
 
 // Next says what to look up next about an image, or what came of it. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
-	c := &course{task: task, evidence: evidence, now: now, asked: map[Lookup]bool{}}
+	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}}
 	fact, known := c.fact()
 	if known {
 		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
@@ -22,7 +22,6 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 type course struct {
 	task     Task
 	evidence Evidence
-	now      time.Time
 	open     []Lookup        // that the walk has come to without an answer
 	asked    map[Lookup]bool // the same, to find them by
 	key      *Lookup

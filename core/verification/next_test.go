@@ -37,6 +37,7 @@ type registry struct {
 	envelope map[string]verification.Report     // by digest
 	long     bool                               // lists of all types have more than one page
 	document map[string]verification.Evaluation // by digest
+	task     verification.Task
 	asked    []verification.Lookup
 	rounds   int
 	spoil    func(verification.Answer) verification.Answer // nil for true answers
@@ -97,7 +98,7 @@ func (r *registry) answer(lookup verification.Lookup) verification.Answer {
 		}
 		return verification.Answer{List: verification.Referrers{Entries: found}}
 	case verification.Signature:
-		return verification.Answer{Signature: r.envelope[lookup.Subject]}
+		return verification.Answer{Signature: verification.Assess(r.task, r.envelope[lookup.Subject], now)}
 	case verification.Document:
 		return verification.Answer{Document: r.document[lookup.Subject]}
 	}
@@ -112,6 +113,7 @@ func (r *registry) answer(lookup verification.Lookup) verification.Answer {
 // verify follows the course of a task to its end.
 func (r *registry) verify(t *testing.T, task verification.Task) verification.Outcome {
 	t.Helper()
+	r.task = task
 	evidence := verification.Evidence{}
 	for range 100 {
 		step := verification.Next(task, evidence, now)

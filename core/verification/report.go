@@ -94,22 +94,29 @@ const (
 
 const pluginVenafi = "venafi-csp"
 
-// Assess decides what follows from the report on a signature: the fact of one that satisfies the statement, or else the
-// finding. The trusted identities are held against the certificate that signed whatever a plugin said, and critical
-// attributes that nobody has understood deny.
-func Assess(task Task, report Report, now time.Time) (SignatureFact, *reason.Finding) {
+// Assessment is what follows from the report on a signature. The zero value satisfies nothing.
+type Assessment struct {
+	Fact     SignatureFact   // of a signature that satisfies the statement; zero where it does not
+	Rejected *reason.Finding // why it does not; nil where it does
+	Target   Descriptor      // that was signed, which Assess does not look at
+}
+
+// Assess decides what follows from the report on a signature. The trusted identities are held against the certificate that
+// signed whatever a plugin said, and critical attributes that nobody has understood deny. Reports are as large as strangers
+// make their certificates, so they are assessed when they come in, and do not stay.
+func Assess(task Task, report Report, now time.Time) Assessment {
 	if report.Refused != nil {
-		return SignatureFact{}, report.Refused
+		return Assessment{Rejected: report.Refused}
 	}
 	a := assessment{Report: report, task: task, now: now}
 	a.holdIdentity()
 	if failed := a.enforced(); a.Problem != "" || failed != nil {
-		return SignatureFact{}, a.finding(failed)
+		return Assessment{Rejected: a.finding(failed)}
 	}
 	if name, found := a.notUnderstood(); found {
-		return SignatureFact{}, &reason.Finding{Code: reason.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}
+		return Assessment{Rejected: &reason.Finding{Code: reason.SignatureInvalid, Reason: fmt.Sprintf("its critical attribute %q is not understood, and no plugin has processed it", name)}}
 	}
-	return a.satisfied(), nil
+	return Assessment{Fact: a.satisfied(), Target: report.Target}
 }
 
 // assessment is a report under a task.
@@ -128,7 +135,7 @@ func (a *assessment) holdIdentity() {
 		a.Problem = cmp.Or(a.Problem, "the signer's authenticity was not looked at")
 		return
 	}
-	a.Checks = slices.Clone(a.Checks) // the report may be kept
+	a.Checks = slices.Clone(a.Checks) // which are the caller's
 	result := &a.Checks[i]
 	if a.Plugin.Withheld != nil {
 		result.Problem = a.Plugin.Withheld.Reason
@@ -170,7 +177,7 @@ func (a *assessment) satisfied() SignatureFact {
 		Signer:     a.Chain[0].Subject.String(),
 		SignedAt:   a.SignedAt.UTC(),
 		ValidUntil: a.validUntil(),
-		FreshUntil: a.FreshUntil,
+		FreshUntil: earlier(a.FreshUntil, a.now.Add(a.task.Limits.Keep)),
 	}
 	unknown := false
 	for i, check := range a.Checks {

@@ -1,6 +1,7 @@
 package verification
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -101,9 +102,9 @@ func (c *course) envelope(a artifact, entry Referrer, manifest Answer) (Signatur
 	if answer.Failure != nil {
 		return SignatureFact{}, answer.Failure.as(reason.SignatureInvalid), decided
 	}
-	fact, rejected := Assess(c.task, answer.Signature, c.now)
-	if rejected != nil {
-		return SignatureFact{}, rejected, decided
+	if !answer.Signature.Fact.Verified {
+		unknown := &reason.Finding{Code: reason.NotGathered, Reason: "it was not verified; try again"}
+		return SignatureFact{}, cmp.Or(answer.Signature.Rejected, unknown), decided
 	}
 	rejected, known = c.mismatch(a, answer.Signature.Target, manifest.Manifest.Subject)
 	switch {
@@ -112,7 +113,7 @@ func (c *course) envelope(a artifact, entry Referrer, manifest Answer) (Signatur
 	case rejected != nil:
 		return SignatureFact{}, rejected, decided
 	}
-	return fact, nil, decided
+	return answer.Signature.Fact, nil, decided
 }
 
 // envelopeLayer finds the only layer of a signature manifest (Notary Project, signature specification, section "Storage").

@@ -531,3 +531,47 @@ func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
 		t.Errorf("the second: %s, %s", got.Code, got.Reason)
 	}
 }
+
+// TestStrangersDriveOutNothingThatIsKept verifies an image with more signatures of strangers than there is room for outcomes.
+func TestStrangersDriveOutNothingThatIsKept(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("kept-beside-strangers")
+	stranger := &target{bed: b, name: "of-strangers", image: must(b.scenario.PushSigned(t.Context(), "of-strangers", b.foreign, &signing.SignRequest{}))}
+	for range 9 {
+		if err := b.scenario.Sign(t.Context(), stranger.name, stranger.image, b.foreign, signing.SignRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := b.newKeeper(8, nil)
+	if got := x.decide(k, "", nil); !got.Verified {
+		t.Fatalf("%s: %s", got.Code, got.Reason)
+	}
+	if got := stranger.decide(k, "", nil); got.Code != reason.SignatureUntrusted {
+		t.Fatalf("%s: %s", got.Code, got.Reason)
+	}
+	if again := b.requests(func() { x.decide(k, "", nil) }); again != 0 {
+		t.Errorf("%d requests for what was kept", again)
+	}
+}
+
+// TestASignatureIsKeptNoLongerByOneDemandForAnother: how long a signature is kept begins when it is verified.
+func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("demanded-twice")
+	x.attach(attestation{payload: good})
+	k := b.newKeeper(100, nil)
+	admit := func(demands []verification.AttestationType) int {
+		return b.requests(func() {
+			if got := x.decide(k, "", demands); !got.Verified {
+				t.Errorf("%s: %s", got.Code, got.Reason)
+			}
+		})
+	}
+	admit(nil)
+	k.ahead.Store(int64(50 * time.Minute))
+	admit(demanding(verification.SelectAll, licence))
+	k.ahead.Store(int64(70 * time.Minute))
+	if n := admit(demanding(verification.SelectAll, licence)); n < 4 {
+		t.Errorf("%d requests 70 minutes after the image's signature was verified, which is kept for 60", n)
+	}
+}

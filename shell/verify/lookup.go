@@ -25,7 +25,7 @@ func (c course) answer(ctx context.Context, lookup verification.Lookup) verifica
 	}
 	answer, ok := cache.Do(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
 		answer := c.lookUp(ctx, lookup)
-		fresh := verification.Fresh(c.task, lookup, answer, c.now)
+		fresh := verification.Fresh(c.task, lookup, answer)
 		return answer, cache.Keep{For: fresh.For, Until: fresh.Until, Bytes: answer.Weight()}
 	})
 	if !ok {
@@ -128,7 +128,7 @@ func (c course) signature(ctx context.Context, lookup verification.Lookup) verif
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
-	return verification.Answer{Signature: c.report(ctx, lookup, envelope)}
+	return verification.Answer{Signature: verification.Assess(c.task, c.report(ctx, lookup, envelope), c.now)}
 }
 
 func blobOf(lookup verification.Lookup) ocispec.Descriptor {
