@@ -78,7 +78,7 @@ func (c *course) image() (image Descriptor, warnings []string, failure *reason.F
 }
 
 // imageSignature is what the image's own signatures come to. An image that is named by digest and is not signed may not be
-// there at all.
+// there at all. If it is there and cannot be read, who pushed it is to blame, and it is not signed.
 func (c *course) imageSignature(image Descriptor) (fact SignatureFact, failure *reason.Finding, denied bool) {
 	fact, failed, known := c.signatures(artifact{Descriptor: image, describable: true, several: c.several()})
 	switch {
@@ -90,7 +90,7 @@ func (c *course) imageSignature(image Descriptor) (fact SignatureFact, failure *
 		return fact, nil, false
 	case c.task.Ref.Digest != "" && len(fact.Rejected) == 0:
 		answer, known := c.ask(c.describe(image.Digest))
-		if known && answer.Failure != nil {
+		if known && answer.Failure != nil && !answer.Failure.Unusable {
 			return fact, &answer.Failure.Finding, true
 		}
 	}

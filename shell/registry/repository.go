@@ -96,7 +96,7 @@ func (r *reader) head(ctx context.Context, at *url.URL, wanted digest.Digest) (d
 	return descriptor, complete, nil
 }
 
-// describe reads a manifest and makes its descriptor.
+// describe reads a manifest and makes its descriptor. One that cannot be read is at fault itself if its digest is wanted.
 func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest) (ocispec.Descriptor, error) {
 	response, err := r.ask(ctx, http.MethodGet, at, acceptManifests)
 	if err != nil {
@@ -111,7 +111,10 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 		return ocispec.Descriptor{}, refused(response)
 	}
 	text, err := readDocument(response, maxParts)
-	if err != nil {
+	switch {
+	case wanted != "" && errors.Is(err, errTooLong):
+		return ocispec.Descriptor{}, absent("manifest %s cannot be read: %v", wanted, err)
+	case err != nil:
 		return ocispec.Descriptor{}, err
 	}
 	said, err := headerDigest(response)
@@ -127,13 +130,17 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 			return ocispec.Descriptor{}, lie("it gave content of %s for %s", digest.FromBytes(text), claimed)
 		}
 	}
+	wrong := lie
+	if wanted != "" { // the digest vouches for what was pushed
+		wrong = unusable
+	}
 	shape, err := shapeOf(text)
 	if err != nil {
-		return ocispec.Descriptor{}, lie("manifest %s: %v", found, err)
+		return ocispec.Descriptor{}, wrong("manifest %s: %v", found, err)
 	}
 	mediaType, err := typed(mediaTypeOf(response), shape)
 	if err != nil {
-		return ocispec.Descriptor{}, lie("manifest %s: %v", found, err)
+		return ocispec.Descriptor{}, wrong("manifest %s: %v", found, err)
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: found, Size: int64(len(text))}, nil
 }

@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
@@ -265,5 +266,36 @@ func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
 	x.attach(attestation{configType: ocispec.MediaTypeImageConfig, unsigned: true})
 	if got := x.decide(b.gatherer, "strict", nil); got.Code != reason.NoSignature {
 		t.Errorf("nothing but what is no signature: %s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestWhatIsNotSignedIsDenied whatever it is that was pushed: what cannot be read is not the registry's fault.
+func TestWhatIsNotSignedIsDenied(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	repository := must(signing.Repository(b.registry.Host(), "acme/odd", b.registry.Client(), true))
+	layer := `{"mediaType":"a/b","digest":"` + digest.FromString("").String() + `","size":0}`
+	for sentence, text := range map[string]string{
+		"an image":                       `{"schemaVersion":2,"config":` + layer + `,"layers":[]}`,
+		"an index and a manifest in one": `{"schemaVersion":2,"config":` + layer + `,"layers":[],"manifests":[]}`,
+		"a field twice":                  `{"schemaVersion":2,"schemaVersion":2,"layers":[]}`,
+		"of another type than it says":   `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","layers":[]}`,
+		"too long":                       `{"schemaVersion":2,"layers":[],"annotations":{"a":"` + strings.Repeat("a", 5<<20) + `"}}`,
+		"of too many parts":              `{"schemaVersion":2,"layers":[` + strings.Repeat(layer+",", 21_000) + layer + `]}`,
+		"no JSON":                        `hello`,
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			pushed := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(text), Size: int64(len(text))}
+			if err := repository.Push(t.Context(), pushed, strings.NewReader(text)); err != nil {
+				t.Skip("the registry takes no such manifest:", err)
+			}
+			on := *b
+			on.T = t
+			x := &target{bed: &on, name: "odd", image: pushed}
+			plan := x.plan("", nil)
+			plan.Tasks[0].Ref = must(image.Parse(b.registry.Host() + "/acme/odd@" + pushed.Digest.String()))
+			if got := core.Decide(plan, b.gatherer.Gather(t.Context(), plan.Tasks, time.Now()), time.Now()).Results[0]; got.Code != reason.NoSignature {
+				t.Errorf("%s: %.300s", got.Code, got.Reason)
+			}
+		})
 	}
 }
