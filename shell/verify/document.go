@@ -42,18 +42,6 @@ func newDocumentRoom() documentRoom {
 	}
 }
 
-// release gives back the room of the documents that stayed: they are kept, or not, from here on.
-func (r documentRoom) release(evidence verification.Evidence) {
-	r.retained.Release(int64(sizeOf(evidence.Documents())))
-}
-
-func sizeOf(documents map[verification.Lookup][]byte) (size int) {
-	for _, document := range documents {
-		size += len(document)
-	}
-	return size
-}
-
 // document reads a document and holds it against the conditions of a demand. It waits until there is room for it, and has
 // the room for computing only while it computes.
 func (c course) document(ctx context.Context, lookup verification.Lookup) verification.Answer {
@@ -62,7 +50,7 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 		return verification.Answer{Failure: &verification.Failure{Finding: reason.Finding{Code: reason.NotGathered, Reason: "nobody demands its document"}}}
 	}
 	if document, ok := c.kept[lookup]; ok {
-		return c.evaluate(ctx, demand, document, false)
+		return c.evaluate(ctx, demand, document)
 	}
 	release, err := c.documents.reading.Take(ctx, c.task.Policy, lookup.Size)
 	if err != nil {
@@ -73,11 +61,11 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
-	return c.evaluate(ctx, demand, data, true)
+	return c.evaluate(ctx, demand, data)
 }
 
 // evaluate decompresses and evaluates a document. One that depends on the time is retained, if there is room for that.
-func (c course) evaluate(ctx context.Context, demand verification.AttestationType, data []byte, retain bool) verification.Answer {
+func (c course) evaluate(ctx context.Context, demand verification.AttestationType, data []byte) verification.Answer {
 	ended := func() bool { return ctx.Err() != nil }
 	release, err := c.documents.evaluating.Take(ctx, c.task.Policy, max(unpackedSize(data), condition.SmallDocument))
 	if err != nil {
@@ -93,7 +81,8 @@ func (c course) evaluate(ctx context.Context, demand verification.AttestationTyp
 		return verification.Answer{Failure: &verification.Failure{Finding: finding, Unusable: true}}
 	}
 	evaluation := verification.Evaluate(demand, document, c.now, ended)
-	if evaluation.TimeDependent && retain && c.documents.retained.TryAcquire(int64(len(document))) {
+	if evaluation.TimeDependent && c.retained != nil && c.documents.retained.TryAcquire(int64(len(document))) {
+		c.retained.Add(int64(len(document)))
 		evaluation.Document = document
 	}
 	return verification.Answer{Document: evaluation}

@@ -119,6 +119,7 @@ type course struct {
 	now        time.Time
 	repository *registry.Repository
 	kept       map[verification.Lookup][]byte // documents that need not be fetched
+	retained   *atomic.Int64                  // bytes of documents that stay until its end; nil where none may
 }
 
 // run looks up what the core asks for, until there is an outcome. With shared, the outcome for a digest is taken from the

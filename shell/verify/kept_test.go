@@ -575,3 +575,42 @@ func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
 		t.Errorf("%d requests 70 minutes after the image's signature was verified, which is kept for 60", n)
 	}
 }
+
+// TestAPanicGivesBackRoom lets verifications panic while documents are evaluated beside, more of them than may stay in memory,
+// and then looks whether one can still be kept.
+func TestAPanicGivesBackRoom(t *testing.T) {
+	b := newBed(t, registry.Options{}, 10)
+	x := b.target("panics")
+	x.attach(attestation{payload: fmt.Sprintf(`{"at": %q, "filler": %q}`, today.Format(time.RFC3339), strings.Repeat("x", 1<<20-100))})
+	var asked, panics atomic.Int32
+	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
+	outcomes := cache.New(cache.Options{Size: 100, Timeout: 8 * time.Second})
+	plugins := plugin.NewManager(plugin.Options{Dir: t.TempDir(), Timeout: time.Second, Config: func() map[string]string {
+		if asked.Add(1) == 3 && panics.Load() > 0 { // for the revision of the plugins, for the image, and for the attestation
+			panics.Add(1)
+			panic("out of order")
+		}
+		return nil
+	}})
+	gatherer := must(verify.New(client, plugins, outcomes, verify.Options{
+		MaxParallel: 16, MaxVerifications: 16, MaxQueued: 10,
+		Limits: verification.Limits{MaxReferrers: 10, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second},
+	}))
+	t.Cleanup(gatherer.Close)
+	panics.Store(1)
+	for range 100 {
+		asked.Store(0)
+		outcomes.Flush()
+		if got := x.decide(gatherer, "", young()); got.Code != reason.NotGathered {
+			t.Fatalf("%s: %s", got.Code, got.Reason)
+		}
+	}
+	if panics.Swap(0) != 101 {
+		t.Fatal("it did not panic each time")
+	}
+	outcomes.Flush()
+	x.decide(gatherer, "", young())
+	if n := b.requests(func() { x.decide(gatherer, "", young()) }); n != 0 {
+		t.Errorf("%d requests for what would be kept if there was room", n)
+	}
+}

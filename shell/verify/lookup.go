@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -174,7 +175,8 @@ func (c course) conclude(ctx context.Context, evidence verification.Evidence) (c
 		return busy("time ran out while other images were verified; try again"), cache.Keep{}
 	}
 	defer c.gate.Leave(c.task.Policy, c.task.Ref.Registry)
-	defer c.documents.release(evidence)
+	c.retained = &atomic.Int64{}
+	defer func() { c.documents.retained.Release(c.retained.Load()) }() // documents are kept, or not, from here on
 	outcome := c.run(ctx, evidence, false)
 	keep := cache.Keep{For: outcome.Freshness.For, Until: outcome.Freshness.Until, Bytes: outcome.Fact.Weight()}
 	switch {
