@@ -26,32 +26,55 @@ const (
 	maxMediaType = 512
 )
 
-// attestations walks through the attestations of one type.
+// attestations walks through the attestations of one type, and through their documents for one demand.
 func (c *course) attestations(image string, demand AttestationType) AttestationsFact {
-	entries, truncated, failure, known := c.referrers(image, demand.Name, c.several())
-	switch {
-	case !known:
-		return AttestationsFact{}
-	case failure != nil:
-		return AttestationsFact{Failure: failure.as(reason.AttestationInvalid)}
-	case truncated:
-		return AttestationsFact{Failure: &reason.Finding{
-			Code:   reason.TooManyReferrers,
-			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(entries), demand.Name),
-		}}
+	listed, done := c.listed[demand.Name]
+	if !done {
+		listed.found, listed.failure = c.candidates(image, demand.Name)
+		c.listed[demand.Name] = listed
 	}
-	found := make([]candidate, len(entries))
-	for i, entry := range entries {
-		found[i] = c.candidate(image, entry, demand.Name)
+	if listed.failure != nil {
+		return AttestationsFact{Failure: listed.failure}
 	}
+	found := slices.Clone(listed.found) // other demands have documents of their own
 	if !demand.Conditions.Empty() {
 		c.documents(demand, found)
 	}
 	fact := AttestationsFact{}
+	if len(c.open) > 0 {
+		return fact // which nobody reads before all is known
+	}
 	for _, candidate := range found {
 		fact.Candidates = append(fact.Candidates, candidate.AttestationFact)
 	}
 	return fact
+}
+
+// listed is what the attestations of one type come to, before their documents are looked at.
+type listed struct {
+	found   []candidate
+	failure *reason.Finding // why they could not be listed; nil when they were
+}
+
+// candidates walks through the attestations of one type up to their documents, once for all demands of the type.
+func (c *course) candidates(image, artifactType string) ([]candidate, *reason.Finding) {
+	entries, truncated, failure, known := c.referrers(image, artifactType, c.several())
+	switch {
+	case !known:
+		return nil, nil
+	case failure != nil:
+		return nil, failure.as(reason.AttestationInvalid)
+	case truncated:
+		return nil, &reason.Finding{
+			Code:   reason.TooManyReferrers,
+			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(entries), artifactType),
+		}
+	}
+	found := make([]candidate, len(entries))
+	for i, entry := range entries {
+		found[i] = c.candidate(image, entry, artifactType)
+	}
+	return found, nil
 }
 
 // candidate is a referrer under examination.

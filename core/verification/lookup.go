@@ -228,6 +228,9 @@ func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 // sortedLast puts the entries behind the others of which the list does not tell what they are: anyone may attach many, and
 // they must not hold up the look at the others.
 func sortedLast(entries []Referrer) []Referrer {
+	if !slices.ContainsFunc(entries, func(r Referrer) bool { return r.Unspecific }) {
+		return entries
+	}
 	sorted := slices.Clone(entries)
 	slices.SortStableFunc(sorted, func(a, b Referrer) int {
 		switch {

@@ -1,7 +1,6 @@
 package verification
 
 import (
-	"slices"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -10,7 +9,7 @@ import (
 
 // Next says what to look up next about an image, or what came of it. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
-	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}}
+	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}, listed: map[string]listed{}}
 	fact, known := c.fact()
 	if known {
 		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
@@ -22,8 +21,9 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 type course struct {
 	task     Task
 	evidence Evidence
-	open     []Lookup        // that the walk has come to without an answer
-	asked    map[Lookup]bool // the same, to find them by
+	open     []Lookup          // that the walk has come to without an answer
+	asked    map[Lookup]bool   // the same, to find them by
+	listed   map[string]listed // by artifact type
 	key      *Lookup
 }
 
@@ -139,16 +139,17 @@ func (c *course) several() bool {
 	return false
 }
 
-// ofType gives the entries that are of a type or may be, at most so many, and whether there are more.
+// ofType gives the entries that are of a type or may be, each digest once, at most so many, and whether there are more.
 func (l Referrers) ofType(artifactType string, most int) (found []Referrer, truncated bool) {
+	listed := make(map[string]bool, min(len(l.Entries), most))
 	for _, entry := range l.Entries {
-		listed := slices.ContainsFunc(found, func(f Referrer) bool { return f.Digest == entry.Digest })
-		if listed || entry.ArtifactType != artifactType && !entry.Unspecific {
+		if entry.ArtifactType != artifactType && !entry.Unspecific || listed[entry.Digest] {
 			continue
 		}
 		if len(found) == most {
 			return found, true
 		}
+		listed[entry.Digest] = true
 		found = append(found, entry)
 	}
 	return found, false

@@ -40,6 +40,7 @@ type registry struct {
 	task     verification.Task
 	asked    []verification.Lookup
 	rounds   int
+	deciding time.Duration                                 // in Next
 	spoil    func(verification.Answer) verification.Answer // nil for true answers
 }
 
@@ -111,12 +112,14 @@ func (r *registry) answer(lookup verification.Lookup) verification.Answer {
 }
 
 // verify follows the course of a task to its end.
-func (r *registry) verify(t *testing.T, task verification.Task) verification.Outcome {
+func (r *registry) verify(t testing.TB, task verification.Task) verification.Outcome {
 	t.Helper()
 	r.task = task
 	evidence := verification.Evidence{}
 	for range 100 {
+		began := time.Now()
 		step := verification.Next(task, evidence, now)
+		r.deciding += time.Since(began)
 		if step.Outcome != nil {
 			return *step.Outcome
 		}
@@ -162,7 +165,7 @@ func reportOf(target verification.Descriptor, signer string) verification.Report
 }
 
 // taskFor demands attestations of types, with a condition, of the image that a reference names.
-func taskFor(t *testing.T, reference string, types ...string) verification.Task {
+func taskFor(t testing.TB, reference string, types ...string) verification.Task {
 	t.Helper()
 	ref, err := image.Parse(reference)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/samber/lo"
+
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
@@ -30,11 +32,11 @@ func (c *course) signatures(a artifact) (fact SignatureFact, failure *Failure, k
 	if !known || failure != nil {
 		return SignatureFact{}, failure, known
 	}
-	fact.Truncated = truncated
+	var rejections []rejection
 	undecided, passed := 0, 0
 	for _, entry := range sortedLast(entries) {
-		if len(fact.Rejected)+undecided == c.task.Limits.MaxSignatureAttempts {
-			fact.Truncated = fact.Truncated || undecided == 0
+		if len(rejections)+undecided == c.task.Limits.MaxSignatureAttempts {
+			truncated = true
 			break
 		}
 		satisfied, rejected, state := c.signature(a, entry)
@@ -45,16 +47,29 @@ func (c *course) signatures(a artifact) (fact SignatureFact, failure *Failure, k
 		case state == passedOver:
 			passed++
 		case rejected == nil:
-			satisfied.Truncated = false
 			return satisfied, nil, true
 		default:
-			fact.Rejected = append(fact.Rejected, *rejected)
+			rejections = append(rejections, rejection{entry.Digest, rejected})
 		}
-		if undecided > len(fact.Rejected)+passed {
+		if undecided > len(rejections)+passed {
 			break
 		}
 	}
-	return fact, nil, undecided == 0
+	if undecided > 0 {
+		return SignatureFact{}, nil, false
+	}
+	return SignatureFact{Truncated: truncated, Rejected: lo.Map(rejections, rejection.finding)}, nil, true
+}
+
+// rejection is why a signature does not satisfy.
+type rejection struct {
+	digest string // of the signature's manifest
+	why    *reason.Finding
+}
+
+// finding names the signature.
+func (r rejection) finding(int) reason.Finding {
+	return reason.Finding{Code: r.why.Code, Reason: reason.Clip(fmt.Sprintf("signature %s: %s", r.digest, r.why.Reason), 2*reason.MaxWords)}
 }
 
 // state of a look at something.
@@ -78,12 +93,7 @@ func (c *course) signature(a artifact, entry Referrer) (SignatureFact, *reason.F
 			return SignatureFact{}, nil, passedOver // what else is attached does not count as a signature that fails
 		}
 	}
-	fact, rejected, state := c.envelope(a, entry, answer)
-	if rejected != nil {
-		text := reason.Clip(fmt.Sprintf("signature %s: %s", entry.Digest, rejected.Reason), 2*reason.MaxWords)
-		rejected = &reason.Finding{Code: rejected.Code, Reason: text}
-	}
-	return fact, rejected, state
+	return c.envelope(a, entry, answer)
 }
 
 // envelope looks at the envelope of a signature manifest.
