@@ -30,14 +30,14 @@ const (
 func (c *course) attestations(image string, demand AttestationType) AttestationsFact {
 	listed, done := c.listed[demand.Name]
 	if !done {
-		listed.found, listed.failure = c.candidates(image, demand.Name)
+		listed = c.candidates(image, demand.Name)
 		c.listed[demand.Name] = listed
 	}
 	if listed.failure != nil {
 		return AttestationsFact{Failure: listed.failure}
 	}
 	found := slices.Clone(listed.found) // other demands have documents of their own
-	if !demand.Conditions.Empty() {
+	if !demand.Conditions.Empty() && !listed.partial {
 		c.documents(demand, found)
 	}
 	fact := AttestationsFact{}
@@ -53,28 +53,30 @@ func (c *course) attestations(image string, demand AttestationType) Attestations
 // listed is what the attestations of one type come to, before their documents are looked at.
 type listed struct {
 	found   []candidate
+	partial bool            // there are more, for which there was no room
 	failure *reason.Finding // why they could not be listed; nil when they were
 }
 
 // candidates walks through the attestations of one type up to their documents, once for all demands of the type.
-func (c *course) candidates(image, artifactType string) ([]candidate, *reason.Finding) {
+func (c *course) candidates(image, artifactType string) listed {
 	entries, truncated, failure, known := c.referrers(image, artifactType, c.several())
 	switch {
 	case !known:
-		return nil, nil
+		return listed{}
 	case failure != nil:
-		return nil, failure.as(reason.AttestationInvalid)
+		return listed{failure: failure.as(reason.AttestationInvalid)}
 	case truncated:
-		return nil, &reason.Finding{
+		return listed{failure: &reason.Finding{
 			Code:   reason.TooManyReferrers,
 			Reason: fmt.Sprintf("it has more than %d attestations of type %q; remove stale ones or raise --maxReferrers", len(entries), artifactType),
-		}
+		}}
 	}
-	found := make([]candidate, len(entries))
-	for i, entry := range entries {
-		found[i] = c.candidate(image, entry, artifactType)
+	found := make([]candidate, min(len(entries), c.room))
+	c.room -= len(found)
+	for i := range found {
+		found[i] = c.candidate(image, entries[i], artifactType)
 	}
-	return found, nil
+	return listed{found: found, partial: len(found) < len(entries)}
 }
 
 // candidate is a referrer under examination.

@@ -1,6 +1,7 @@
 package verification
 
 import (
+	"math"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -9,7 +10,7 @@ import (
 
 // Next says what to look up next about an image, or what came of it. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
-	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}, listed: map[string]listed{}}
+	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}, listed: map[string]listed{}, room: math.MaxInt}
 	fact, known := c.fact()
 	if known {
 		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
@@ -24,6 +25,7 @@ type course struct {
 	open     []Lookup          // that the walk has come to without an answer
 	asked    map[Lookup]bool   // the same, to find them by
 	listed   map[string]listed // by artifact type
+	room     int               // attestations that may be looked at yet
 	key      *Lookup
 }
 
@@ -36,8 +38,12 @@ func (c *course) ask(lookup Lookup) (Answer, bool) {
 	return answer, known
 }
 
-// fact walks through the whole course. What an image's signatures deny, its attestations cannot mend: they are looked at
-// while the signatures are, and no longer.
+// maxBeside bounds the attestations, and the lists of them, that are looked at as long as it is open whether the image is
+// signed: anyone may attach many to an image that is not.
+const maxBeside = 8
+
+// fact walks through the whole course. What an image's signatures deny, its attestations cannot mend: a few are looked at
+// while the signatures are, and the others only once one satisfies.
 func (c *course) fact() (fact Fact, known bool) {
 	skip := c.task.Statement.Level == trust.LevelSkip
 	if skip && len(c.task.Attestations) == 0 {
@@ -58,10 +64,22 @@ func (c *course) fact() (fact Fact, known bool) {
 			return fact, len(c.open) == 0
 		}
 	}
+	if !skip && !fact.Signature.Verified {
+		c.speculative(image.Digest)
+		return fact, false
+	}
 	for _, demand := range c.task.Attestations {
 		fact.Attestations = append(fact.Attestations, c.attestations(image.Digest, demand))
 	}
 	return fact, len(c.open) == 0
+}
+
+// speculative walks through the first attestations of an image of which the signatures are still open.
+func (c *course) speculative(image string) {
+	c.room = maxBeside
+	for _, demand := range c.task.Attestations[:min(maxBeside, len(c.task.Attestations))] {
+		c.attestations(image, demand)
+	}
 }
 
 // image gives the descriptor of the task's image, as far as it is known: of one that is named by digest only the digest.

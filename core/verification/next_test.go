@@ -185,6 +185,13 @@ func taskFor(t testing.TB, reference string, types ...string) verification.Task 
 	return task
 }
 
+func manyTypes() (types []string) {
+	for i := range 30 {
+		types = append(types, fmt.Sprint("a/", i))
+	}
+	return types
+}
+
 // TestRoundsAndRequests counts what a course costs. A round is what one lookup takes, however many are made side by side.
 func TestRoundsAndRequests(t *testing.T) {
 	tests := map[string]struct {
@@ -267,6 +274,31 @@ func TestRoundsAndRequests(t *testing.T) {
 				r.attest(image, typeSBOM, "sbom", "mallory")
 			},
 			types: []string{typeSBOM}, rounds: 5, requests: 9, code: reason.AttestationUntrusted,
+		},
+		"signed by a stranger, with many attestations, of which few are looked at beside": {
+			push: func(r *registry, image verification.Descriptor) {
+				r.sign(image, "s1", "mallory")
+				for i := range 50 {
+					r.attest(image, typeSBOM, fmt.Sprint("sbom", i), "mallory")
+				}
+			},
+			types: []string{typeSBOM}, rounds: 4, requests: 4 + 8*3, code: reason.SignatureUntrusted,
+		},
+		"with many types of attestation, and signed by a stranger": {
+			push: func(r *registry, image verification.Descriptor) {
+				r.long = true
+				r.sign(image, "s1", "mallory")
+			},
+			types: manyTypes(), rounds: 5, requests: 5 + 8, code: reason.SignatureUntrusted,
+		},
+		"with many attestations": {
+			push: func(r *registry, image verification.Descriptor) {
+				r.sign(image, "s1", "acme")
+				for i := range 20 {
+					r.attest(image, typeSBOM, fmt.Sprint("sbom", i), "acme")
+				}
+			},
+			types: []string{typeSBOM}, rounds: 8, requests: 4 + 20*5,
 		},
 		"without the attestation": {
 			push:  func(r *registry, image verification.Descriptor) { r.sign(image, "s1", "acme") },
