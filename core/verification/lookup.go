@@ -119,7 +119,7 @@ type ManifestFacts struct {
 	Descriptor   Descriptor // of the content
 	ArtifactType string
 	Subject      Descriptor   // zero where it has none
-	Layers       []Descriptor // the first two
+	Layers       []Descriptor // the first, where there is one
 	LayerCount   int
 }
 
