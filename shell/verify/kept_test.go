@@ -497,10 +497,10 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 
 // TestWhoGivesUpFailsNobodyElse lets one ask and another one wait for what is found, and the first give up before its turn.
 func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x, busy := b.target("wanted-by-two"), b.target("busy")
 	k := b.newKeeper(100, func(o *verify.Options) { o.MaxVerifications = 1 })
-	hold, arrived, release := held(registry.PathContains("/busy/blobs/"))
+	hold, arrived, release := held(registrytest.PathContains("/busy/blobs/"))
 	defer release()
 	b.registry.SetFault(hold)
 	until := func(sentence string, is func() bool) {
@@ -534,11 +534,11 @@ func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
 
 // TestStrangersDriveOutNothingThatIsKept verifies an image with more signatures of strangers than there is room for outcomes.
 func TestStrangersDriveOutNothingThatIsKept(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("kept-beside-strangers")
-	stranger := &target{bed: b, name: "of-strangers", image: must(b.scenario.PushSigned(t.Context(), "of-strangers", b.foreign, &signing.SignRequest{}))}
+	stranger := &target{bed: b, name: "of-strangers", image: must(b.scenario.PushSigned(t.Context(), "of-strangers", b.foreign, &signingtest.SignRequest{}))}
 	for range 9 {
-		if err := b.scenario.Sign(t.Context(), stranger.name, stranger.image, b.foreign, signing.SignRequest{}); err != nil {
+		if err := b.scenario.Sign(t.Context(), stranger.name, stranger.image, b.foreign, signingtest.SignRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -556,7 +556,7 @@ func TestStrangersDriveOutNothingThatIsKept(t *testing.T) {
 
 // TestASignatureIsKeptNoLongerByOneDemandForAnother: how long a signature is kept begins when it is verified.
 func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("demanded-twice")
 	x.attach(attestation{payload: good})
 	k := b.newKeeper(100, nil)
@@ -579,7 +579,7 @@ func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
 // TestAPanicGivesBackRoom lets verifications panic while documents are evaluated beside, more of them than may stay in memory,
 // and then looks whether one can still be kept.
 func TestAPanicGivesBackRoom(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
+	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("panics")
 	x.attach(attestation{payload: fmt.Sprintf(`{"at": %q, "filler": %q}`, today.Format(time.RFC3339), strings.Repeat("x", 1<<20-100))})
 	var asked, panics atomic.Int32

@@ -271,8 +271,8 @@ func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
 
 // TestWhatIsNotSignedIsDenied whatever it is that was pushed: what cannot be read is not the registry's fault.
 func TestWhatIsNotSignedIsDenied(t *testing.T) {
-	b := newBed(t, registry.Options{}, 10)
-	repository := must(signing.Repository(b.registry.Host(), "acme/odd", b.registry.Client(), true))
+	b := newBed(t, registrytest.Options{}, 10)
+	repository := must(signingtest.Repository(b.registry.Host(), "acme/odd", b.registry.Client(), true))
 	layer := `{"mediaType":"a/b","digest":"` + digest.FromString("").String() + `","size":0}`
 	for sentence, text := range map[string]string{
 		"an image":                       `{"schemaVersion":2,"config":` + layer + `,"layers":[]}`,
