@@ -23,6 +23,9 @@ var arrows = map[string][]string{
 	"core/certificates": nil,
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
+	"shell/kubeclient":  {"core", "shell/trust"},
+	"shell/kube":        {"core", "shell/kubeclient", "shell/registry", "shell/trust"}, // of the serving replicas
+	"shell/certmanager": {"core", "shell/issuer", "shell/kubeclient", "shell/trust"},   // of the other Deployment
 	"function":          {"core", "shell"},
 	"function/cmd":      {"core", "shell", "function"},
 	".":                 {"function"}, // func.go
@@ -74,6 +77,16 @@ func TestWrongArrows(t *testing.T) {
 		"the core knows nothing of the function":       {"core", "function", true},
 		"the shell asks any part of the core":          {"shell/verify", "core/verification", false},
 		"parts of the shell know each other":           {"shell/verify", "shell/cache", false},
+		"serving and managing share one client":        {"shell/kube", "shell/kubeclient", false},
+		"the manager has the same client":              {"shell/certmanager", "shell/kubeclient", false},
+		"the client knows nothing of who serves":       {"shell/kubeclient", "shell/kube", true},
+		"the client knows nothing of the manager":      {"shell/kubeclient", "shell/certmanager", true},
+		"who serves knows nothing of the manager":      {"shell/kube", "shell/certmanager", true},
+		"the manager knows nothing of who serves":      {"shell/certmanager", "shell/kube", true},
+		"a verification knows nothing of the manager":  {"shell/verify", "shell/certmanager", true},
+		"a verification knows nothing of Kubernetes":   {"shell/verify", "shell/kube", true},
+		"who serves issues no certificates":            {"shell/kube", "shell/issuer", true},
+		"the function wires the manager":               {"function", "shell/certmanager", false},
 		"the shell knows nothing of the function":      {"shell/verify", "function", true},
 		"the shell knows nothing of the command":       {"shell/verify", "function/cmd/x", true},
 		"the function wires the shell":                 {"function", "shell/verify", false},

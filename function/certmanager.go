@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
-	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
+	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 )
 
 // certmanagerLease is the Lease that certificate managers compete for.
@@ -80,13 +80,13 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 		return errors.Join(err, listener.Close())
 	}
 	return whileHealthy(ctx, listener, func(ctx context.Context) error {
-		return client.Lead(ctx, certmanagerLease, identity, log, func(ctx context.Context) {
+		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
 			// Anew in each term, so that nothing known from before is believed.
 			var parts sync.WaitGroup
-			parts.Go(func() { kube.NewStatusWriter(client, identity, log).Run(ctx) })
+			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.policy(client.Namespace)
-			others := kube.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret}
-			parts.Go(func() { kube.NewCertificateManager(client, policy, others, log).Run(ctx) })
+			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret}
+			parts.Go(func() { certmanager.NewCertificates(client, policy, others, log).Run(ctx) })
 			parts.Wait()
 		})
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
@@ -233,8 +234,8 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 }
 
 // connect makes a client of the API server, for the service's namespace.
-func connect(settings Settings) (*kube.Client, error) {
-	client, err := kube.Connect(settings.Kubeconfig, userAgent)
+func connect(settings Settings) (*kubeclient.Client, error) {
+	client, err := kubeclient.Connect(settings.Kubeconfig, userAgent)
 	if err == nil && settings.Namespace != "" {
 		client.Namespace = settings.Namespace
 	}

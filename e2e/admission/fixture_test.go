@@ -18,8 +18,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
-	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
@@ -173,7 +173,7 @@ func (w *world) makeCA() (file, manifest string, err error) {
 		return "", "", err
 	}
 	manifest = fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: %s, namespace: %s}\ndata: {tls.crt: %s, tls.key: %s}\n",
-		kube.AuthoritySecret, serviceNamespace, base64.StdEncoding.EncodeToString(certificate), base64.StdEncoding.EncodeToString(key))
+		certmanager.AuthoritySecret, serviceNamespace, base64.StdEncoding.EncodeToString(certificate), base64.StdEncoding.EncodeToString(key))
 	file = filepath.Join(w.dir, "ca.pem")
 	return file, manifest, os.WriteFile(file, certificate, 0o644)
 }
@@ -188,7 +188,7 @@ func (w *world) makeCertificates(ctx context.Context, caSecret string) error {
 		return err
 	}
 	err = product.Eventually(ctx, 30*time.Second, func() error {
-		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+kube.ServingSecret, "configmap/"+kube.BundleConfigMap, "secret/"+callerSecret)
+		_, err := w.bed.Kubectl(ctx, "", "get", "-n", serviceNamespace, "secret/"+certmanager.ServingSecret, "configmap/"+certmanager.BundleConfigMap, "secret/"+callerSecret)
 		return err
 	})
 	return errors.Join(err, manager.End())

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
 
-// TestCallers lets in by the Secret's tokens, and else by the API server's word.
+// TestCallers accepts the Secret's tokens, and others as the API server reviews them.
 func TestCallers(t *testing.T) {
 	good, before := strings.Repeat("g", 32), strings.Repeat("b", 32)
 	both := map[string]string{"token": good, "previous": before}
@@ -34,52 +38,56 @@ func TestCallers(t *testing.T) {
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			api := startAPI(t)
-			api.review = func(spec map[string]any) map[string]any {
-				switch spec["token"] {
-				case "kyverno":
-					return accepted(kyverno, audience)
-				case "mallory":
-					return accepted("system:serviceaccount:default:mallory", audience)
+			synctest.Test(t, func(t *testing.T) {
+				api := kubetest.Start(t)
+				api.Review = func(spec kubetest.Object) kubetest.Object {
+					switch spec["token"] {
+					case "kyverno":
+						return accepted(kyverno, audience)
+					case "mallory":
+						return accepted("system:serviceaccount:default:mallory", audience)
+					}
+					return map[string]any{"error": "invalid bearer token"}
 				}
-				return map[string]any{"error": "invalid bearer token"}
-			}
-			if test.secret != nil {
-				api.put(secretsPath, "caller", secretJSON("Opaque", test.secret))
-			}
-			log, client := &record{}, api.client(t)
-			secret := NewCallerSecret(client, "ours", "caller", log.logger())
-			running(t, secret.Watch)
-			eventually(t, "listed", secret.Synced)
-			user, err := NewCallers(secret, NewReviewer(client, ours())).Review(t.Context(), test.header)
-			if !errors.Is(err, test.want) || (test.want == nil) != (err == nil) || (err == nil) == (user == "") {
-				t.Errorf("%q, %v; want %v", user, err, test.want)
-			}
-			for _, token := range test.secret {
-				if said := log.String(); len(token) > 8 && (strings.Contains(said, token) || err != nil && strings.Contains(err.Error(), token)) {
-					t.Errorf("the token is told: %s %v", said, err)
+				if test.secret != nil {
+					api.Put(kubetest.SecretsPath, "caller", kubetest.SecretJSON("Opaque", test.secret))
 				}
-			}
+				log, client := &kubetest.Log{}, api.Client(t)
+				secret := NewCallerSecret(client, "ours", "caller", log.Logger())
+				kubetest.Run(t, secret.Watch)
+				kubetest.Within(t, time.Second, "listed", secret.Synced)
+				user, err := NewCallers(secret, NewReviewer(client, ours())).Review(t.Context(), test.header)
+				if !errors.Is(err, test.want) || (test.want == nil) != (err == nil) || (err == nil) == (user == "") {
+					t.Errorf("%q, %v; want %v", user, err, test.want)
+				}
+				for _, token := range test.secret {
+					if said := log.String(); len(token) > 8 && (strings.Contains(said, token) || err != nil && strings.Contains(err.Error(), token)) {
+						t.Errorf("the token is logged or in the error: %s %v", said, err)
+					}
+				}
+			})
 		})
 	}
 }
 
 // TestTheCallerSecretIsFollowed as its token is replaced, and when it is deleted.
 func TestTheCallerSecretIsFollowed(t *testing.T) {
-	api := startAPI(t)
-	first, second := strings.Repeat("1", 32), strings.Repeat("2", 32)
-	secret := NewCallerSecret(api.client(t), "ours", "caller", (&record{}).logger())
-	running(t, secret.Watch)
-	eventually(t, "listed", secret.Synced)
-	if secret.knows(first) || secret.knows("") {
-		t.Error("a Secret that is not there knows a token")
-	}
-	api.put(secretsPath, "caller", secretJSON("Opaque", map[string]string{"token": first}))
-	eventually(t, "created", func() bool { return secret.knows(first) })
-	api.put(secretsPath, "caller", secretJSON("Opaque", map[string]string{"token": second, "previous": first}))
-	eventually(t, "replaced", func() bool { return secret.knows(first) && secret.knows(second) })
-	api.put(secretsPath, "caller", secretJSON("Opaque", map[string]string{"token": second}))
-	eventually(t, "forgotten", func() bool { return !secret.knows(first) && secret.knows(second) })
-	api.remove(secretsPath, "caller")
-	eventually(t, "deleted", func() bool { return !secret.knows(second) })
+	synctest.Test(t, func(t *testing.T) {
+		api := kubetest.Start(t)
+		first, second := strings.Repeat("1", 32), strings.Repeat("2", 32)
+		secret := NewCallerSecret(api.Client(t), "ours", "caller", (&kubetest.Log{}).Logger())
+		kubetest.Run(t, secret.Watch)
+		kubetest.Within(t, time.Second, "listed", secret.Synced)
+		if secret.contains(first) || secret.contains("") {
+			t.Error("a Secret that is not there contains a token")
+		}
+		api.Put(kubetest.SecretsPath, "caller", kubetest.SecretJSON("Opaque", map[string]string{"token": first}))
+		kubetest.Within(t, time.Second, "created", func() bool { return secret.contains(first) })
+		api.Put(kubetest.SecretsPath, "caller", kubetest.SecretJSON("Opaque", map[string]string{"token": second, "previous": first}))
+		kubetest.Within(t, time.Second, "replaced", func() bool { return secret.contains(first) && secret.contains(second) })
+		api.Put(kubetest.SecretsPath, "caller", kubetest.SecretJSON("Opaque", map[string]string{"token": second}))
+		kubetest.Within(t, time.Second, "forgotten", func() bool { return !secret.contains(first) && secret.contains(second) })
+		api.Remove(kubetest.SecretsPath + "/" + "caller")
+		kubetest.Within(t, time.Second, "deleted", func() bool { return !secret.contains(second) })
+	})
 }

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// claims are what a JWT says of itself. Nothing of it is verified: it can stand against a token, never for it.
+// claims are unverified claims of a JWT. They may be a reason to refuse a token, never one to accept it.
 type claims struct {
 	Subject  string          `json:"sub"`
 	Audience json.RawMessage `json:"aud"` // a text, or a list of them
 	Expires  *float64        `json:"exp"` // seconds (RFC 7519, section 2, NumericDate); nil for never
 }
 
-// claimsOf reads a token's claims; false where it is no JWT, as tokens of other kinds are that an API server accepts.
+// claimsOf reads a token's claims; false for a token that is no JWT, which an API server may accept nevertheless.
 func claimsOf(token string) (claims, bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -27,13 +27,13 @@ func claimsOf(token string) (claims, bool) {
 	return c, err == nil && json.Unmarshal(payload, &c) == nil
 }
 
-// ofServiceAccount tells the tokens that the API server issues itself, so that it is known how it judges them.
+// ofServiceAccount reports whether the API server issued the token itself, so that its rules for the token are known.
 func (c claims) ofServiceAccount() bool {
 	return strings.HasPrefix(c.Subject, "system:serviceaccount:")
 }
 
-// names tells whether the token is for one of some audiences. The older kind of token names none, and is for the API
-// server's own.
+// names reports whether the token is for one of some audiences. A legacy token names no audience; whether it is accepted is
+// left to the API server.
 func (c claims) names(audiences []string) bool {
 	var one string
 	var several []string
@@ -45,10 +45,10 @@ func (c claims) names(audiences []string) bool {
 	case json.Unmarshal(c.Audience, &one) == nil:
 		return slices.Contains(audiences, one)
 	}
-	return true // it is for the API server to say what that means
+	return true // an audience of another type is left to the API server
 }
 
-// expiresIn tells how long a token lasts; for as long as we care where it does not say.
+// expiresIn gives how long a token is valid from now on, at most acceptedFor.
 func (c claims) expiresIn(now time.Time) time.Duration {
 	if c.Expires == nil {
 		return acceptedFor
@@ -57,11 +57,12 @@ func (c claims) expiresIn(now time.Time) time.Duration {
 	return time.Duration(max(0, min(seconds, acceptedFor.Seconds()))) * time.Second // whole seconds, downwards
 }
 
-// expiredFor is how long ago a token must have expired to be refused unasked: the API server's clock may be another.
+// expiredFor is how long ago a token must have expired to be rejected unasked, as clocks differ.
 const expiredFor = 5 * time.Minute
 
-// hopeless refuses a service account's token that the API server would refuse for what it says of itself.
-func (o ReviewerOptions) hopeless(token string, now time.Time) error {
+// rejectUnasked gives the error for a service account's token that the API server would refuse for its audience or expiry, or
+// nil.
+func (o ReviewerOptions) rejectUnasked(token string, now time.Time) error {
 	c, ok := claimsOf(token)
 	switch {
 	case !ok || !c.ofServiceAccount():
@@ -74,8 +75,8 @@ func (o ReviewerOptions) hopeless(token string, now time.Time) error {
 	return nil
 }
 
-// likely tells a token that says it is an allowed service account's.
-func (o ReviewerOptions) likely(token string) bool {
+// claimsAllowed reports whether a token claims to be that of an allowed service account.
+func (o ReviewerOptions) claimsAllowed(token string) bool {
 	c, ok := claimsOf(token)
 	return ok && c.ofServiceAccount() && o.allows(c.Subject)
 }

@@ -6,52 +6,57 @@ import (
 	"fmt"
 	"log/slog"
 
+	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
 
-// Epoch is a value in a ConfigMap that all replicas watch: one of them, told of a change, tells the others by it.
+// Epoch is a value in a ConfigMap that all replicas watch. The replica that receives a CloudEvent sets it, and so notifies the
+// others.
 type Epoch struct {
-	client  *Client
-	link    *link
-	current *one[map[string]string]
+	client  *kubeclient.Client
+	health  *kubeclient.Health
+	current *kubeclient.Object[map[string]string]
 }
 
-// NewEpoch prepares; Watch does the work. changed is called when the value has become another, and not for the first
-// one that is seen.
-func NewEpoch(client *Client, namespace, configMap string, log *slog.Logger, changed func()) *Epoch {
-	e := &Epoch{client: client, current: watchOne("configmaps", namespace, configMap, decodeConfigMap)}
+// NewEpoch prepares; Watch does the work. changed is called when the value changes, not when it is first seen.
+func NewEpoch(client *kubeclient.Client, namespace, configMap string, log *slog.Logger, changed func()) *Epoch {
+	e := &Epoch{client: client, current: kubeclient.NewConfigMap(namespace, configMap, configMapData)}
 	first := true
-	e.current.mirror.changed = func() {
+	e.current.OnChange(func() {
 		if !first {
 			changed()
 		}
 		first = false
-	}
-	e.link = newLink(log, "epoch", e.current.target)
+	})
+	e.health = kubeclient.NewHealth(log, "epoch", e.current.Target)
 	return e
 }
 
 // Watch follows the value until ctx ends. Run it once.
 func (e *Epoch) Watch(ctx context.Context) {
-	e.client.watch(ctx, e.current.target, &e.current.mirror, e.link.report)
+	e.current.Watch(ctx, e.client, e.health)
 }
 
-// Connected tells whether changes are being seen.
-func (e *Epoch) Connected() bool { return e.link.connected() }
+// Connected reports whether changes are being seen.
+func (e *Epoch) Connected() bool { return e.health.Connected() }
 
-// Bump sets the value. To set the same again changes nothing. It fails where the ConfigMap does not exist.
+// Bump sets the value; it is idempotent. It fails if the ConfigMap does not exist.
 func (e *Epoch) Bump(ctx context.Context, value string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, kubeclient.RequestTimeout)
 	defer cancel()
-	patch, err := json.Marshal(map[string]any{"data": map[string]string{"epoch": value}})
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"epoch": value}}) // a JSON merge patch
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	of := e.current.target
-	_, err = e.client.dynamic.Resource(of.resource).Namespace(of.namespace).Patch(ctx, of.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	of := e.current.Target
+	_, err = e.client.Core.ConfigMaps(of.Namespace).Patch(ctx, of.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: kubeclient.FieldManager})
 	if err != nil {
 		return fmt.Errorf("epoch in %s: %w", of, err)
 	}
 	return nil
 }
+
+func configMapData(configMap *core.ConfigMap) map[string]string { return configMap.Data }

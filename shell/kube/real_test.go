@@ -14,6 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
 
 // TestOnARealAPIServer is run by e2e/suite, which starts one with the CRDs, the service's own rights and Kyverno's
@@ -28,9 +31,9 @@ func TestOnARealAPIServer(t *testing.T) {
 	t.Run("tokens are reviewed", func(t *testing.T) { testRealTokens(t, service) })
 }
 
-func connect(t *testing.T, variable string) *Client {
+func connect(t *testing.T, variable string) *kubeclient.Client {
 	t.Helper()
-	client, err := Connect(os.Getenv(variable), "kube-test")
+	client, err := kubeclient.Connect(os.Getenv(variable), "kube-test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,33 +41,33 @@ func connect(t *testing.T, variable string) *Client {
 	return client
 }
 
-// make creates or replaces an object, given as JSON, as the administrator.
-func (c *Client) make(t *testing.T, of target, kind, text string) {
+// apply creates or replaces an object, given as JSON, as the administrator.
+func apply(t *testing.T, c *kubeclient.Client, of kubeclient.Target, kind, text string) {
 	t.Helper()
 	object := &unstructured.Unstructured{}
 	if err := json.Unmarshal([]byte(text), &object.Object); err != nil {
 		t.Fatal(err)
 	}
-	object.SetGroupVersionKind(of.resource.GroupVersion().WithKind(kind))
-	object.SetName(of.name)
-	_, err := c.dynamic.Resource(of.resource).Namespace(of.namespace).Apply(t.Context(), of.name, object, metav1.ApplyOptions{FieldManager: "test", Force: true})
+	object.SetGroupVersionKind(of.Resource.GroupVersion().WithKind(kind))
+	object.SetName(of.Name)
+	_, err := c.Dynamic.Resource(of.Resource).Namespace(of.Namespace).Apply(t.Context(), of.Name, object, metav1.ApplyOptions{FieldManager: "test", Force: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (c *Client) drop(t *testing.T, of target) {
+func remove(t *testing.T, c *kubeclient.Client, of kubeclient.Target) {
 	t.Helper()
 	// The test's context is done when it is cleaned up.
-	err := c.dynamic.Resource(of.resource).Namespace(of.namespace).Delete(context.WithoutCancel(t.Context()), of.name, metav1.DeleteOptions{})
+	err := c.Dynamic.Resource(of.Resource).Namespace(of.Namespace).Delete(context.WithoutCancel(t.Context()), of.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}
 }
 
-func named(of target, name string) target { of.name = name; return of }
+func named(of kubeclient.Target, name string) kubeclient.Target { of.Name = name; return of }
 
-func testRealTrust(t *testing.T, admin, service *Client) {
+func testRealTrust(t *testing.T, admin, service *kubeclient.Client) {
 	const many = 200
 	bundles := make([][]byte, 8) // keys take their time to make
 	for i := range bundles {
@@ -72,16 +75,16 @@ func testRealTrust(t *testing.T, admin, service *Client) {
 	}
 	for i := range many {
 		name := fmt.Sprintf("many-%d", i)
-		admin.make(t, named(trustPolicies(), name), "TrustPolicy", policyJSON(name, name))
-		admin.make(t, named(trustStores(), name), "TrustStore", storeJSON(t, name, bundles[i%len(bundles)]))
+		apply(t, admin, named(kubeclient.TrustPolicies(), name), "TrustPolicy", kubetest.PolicyJSON(name, name))
+		apply(t, admin, named(kubeclient.TrustStores(), name), "TrustStore", kubetest.StoreJSON(name, bundles[i%len(bundles)]))
 		t.Cleanup(func() {
-			admin.drop(t, named(trustPolicies(), name))
-			admin.drop(t, named(trustStores(), name))
+			remove(t, admin, named(kubeclient.TrustPolicies(), name))
+			remove(t, admin, named(kubeclient.TrustStores(), name))
 		})
 	}
 	before, start := heap(), time.Now()
-	trust := NewTrust(service, (&record{}).logger(), func() {})
-	running(t, trust.Watch)
+	trust := NewTrust(service, (&kubetest.Log{}).Logger(), func() {})
+	kubetest.Run(t, trust.Watch)
 	within(t, 2*time.Second, "loaded", loaded(trust))
 	took := time.Since(start)
 	if store, _ := trust.store("many-199"); trust.policy("many-199").Problem != "" || len(store.Certificates) != 1 {
@@ -89,45 +92,45 @@ func testRealTrust(t *testing.T, admin, service *Client) {
 	}
 	t.Logf("%d policies and %d stores: %s, %d KiB of heap", many, many, took, (heap()-before)>>10)
 
-	admin.make(t, named(trustStores(), "many-7"), "TrustStore", storeJSON(t, "renamed", bundles[0]))
-	eventually(t, "renamed", func() bool {
+	apply(t, admin, named(kubeclient.TrustStores(), "many-7"), "TrustStore", kubetest.StoreJSON("renamed", bundles[0]))
+	within(t, time.Second, "renamed", func() bool {
 		_, old := trust.store("many-7")
 		_, renamed := trust.store("renamed")
 		return !old && renamed
 	})
-	admin.drop(t, named(trustPolicies(), "many-7"))
-	eventually(t, "deleted", func() bool { return trust.policy("many-7").Name == "" })
+	remove(t, admin, named(kubeclient.TrustPolicies(), "many-7"))
+	within(t, time.Second, "deleted", func() bool { return trust.policy("many-7").Name == "" })
 }
 
-func testRealSecrets(t *testing.T, admin, service *Client) {
+func testRealSecrets(t *testing.T, admin, service *kubeclient.Client) {
 	const namespace = "kyverno-notation-venafi"
-	secret := func(name string) target {
-		return target{schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, namespace, name}
+	secret := func(name string) kubeclient.Target {
+		return kubeclient.Target{Resource: schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, Namespace: namespace, Name: name}
 	}
-	log := &record{}
-	secrets := NewPullSecrets(service, namespace, []string{"regcred", "not-in-the-role"}, log.logger())
-	config := NewPluginConfig(service, PluginConfigOptions{Namespace: namespace, ConfigMap: "notation-plugin-config", Secret: "notation-plugin-config"}, log.logger())
-	running(t, secrets.Watch)
-	running(t, config.Watch)
+	log := &kubetest.Log{}
+	secrets := NewPullSecrets(service, namespace, []string{"regcred", "not-in-the-role"}, log.Logger())
+	config := NewPluginConfig(service, PluginConfigOptions{Namespace: namespace, ConfigMap: "notation-plugin-config", Secret: "notation-plugin-config"}, log.Logger())
+	kubetest.Run(t, secrets.Watch)
+	kubetest.Run(t, config.Watch)
 	within(t, 3*time.Second, "synced", func() bool { return secrets.Synced() && config.Synced() })
 	if !strings.Contains(log.String(), "forbidden") {
 		t.Errorf("nothing is said of the secret that may not be read\n%s", log)
 	}
 	for _, user := range []string{"first", "rotated"} {
-		admin.make(t, secret("regcred"), "Secret", dockerConfigJSON("a.example.com", user))
-		eventually(t, user, func() bool {
+		apply(t, admin, secret("regcred"), "Secret", dockerConfigJSON("a.example.com", user))
+		within(t, time.Second, user, func() bool {
 			credential, _ := secrets.Credential(t.Context(), "a.example.com", "acme/app")
 			return credential.Username == user && credential.Password == "hunter2"
 		})
 	}
-	admin.make(t, target{schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, namespace, "notation-plugin-config"}, "ConfigMap", `{"data":{"a":"map","b":"map"}}`)
-	admin.make(t, secret("notation-plugin-config"), "Secret", secretJSON("Opaque", map[string]string{"b": "secret"}))
-	eventually(t, "merged", func() bool { return config.Config()["a"] == "map" && config.Config()["b"] == "secret" })
-	admin.drop(t, secret("notation-plugin-config"))
-	eventually(t, "gone", func() bool { return config.Config()["b"] == "map" })
+	apply(t, admin, kubeclient.Target{Resource: schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, Namespace: namespace, Name: "notation-plugin-config"}, "ConfigMap", `{"data":{"a":"map","b":"map"}}`)
+	apply(t, admin, secret("notation-plugin-config"), "Secret", kubetest.SecretJSON("Opaque", map[string]string{"b": "secret"}))
+	within(t, time.Second, "merged", func() bool { return config.Config()["a"] == "map" && config.Config()["b"] == "secret" })
+	remove(t, admin, secret("notation-plugin-config"))
+	within(t, time.Second, "gone", func() bool { return config.Config()["b"] == "map" })
 }
 
-func testRealTokens(t *testing.T, service *Client) {
+func testRealTokens(t *testing.T, service *kubeclient.Client) {
 	reviewer := NewReviewer(service, ours())
 	for name, c := range map[string]struct {
 		token string
@@ -144,5 +147,19 @@ func testRealTokens(t *testing.T, service *Client) {
 			t.Errorf("%s: user %q, error %v; want %v", name, user, err, c.want)
 		}
 		t.Logf("%s: %s", name, time.Since(start).Round(time.Microsecond))
+	}
+}
+
+// within waits for a condition. It polls, as a real API server does not run in a synctest bubble.
+func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	poll, end := time.NewTicker(5*time.Millisecond), time.After(limit)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-end:
+			t.Fatalf("within %s it did not come to this: %s", limit, what)
+		}
 	}
 }

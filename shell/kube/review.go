@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sync/singleflight"
 	authentication "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
 
-// Why a caller is refused. Any other error of a review means that the API server could not be asked.
+// Why a caller is refused. Any other error of a review means that the API server could not be asked, or gave no answer.
 var (
 	ErrUnauthenticated = errors.New("the caller is not authenticated")
 	ErrForbidden       = errors.New("the caller is not allowed to ask")
@@ -31,19 +31,19 @@ const (
 	reviewTimeout = 3 * time.Second
 	acceptedFor   = time.Minute // at most; less when the token expires before
 	refusedFor    = 5 * time.Second
-	renewalAgain  = 5 * time.Second // while that fails
-	reviewsKept   = 1024            // of accepted and of refused tokens each, so that bad ones do not push out good ones
+	renewalRetry  = 5 * time.Second // between two tries to review an accepted token again
+	reviewsKept   = 1024            // of accepted and of refused tokens each, so that bad ones do not evict good ones
 	maxToken      = 16 << 10        // bytes
 
-	reviewsPerSecond = 50 // of a lane
+	reviewsPerSecond = 50 // of a rate lane
 	reviewsBurst     = 100
 	reviewsAtOnce    = 16
 )
 
-// ReviewerOptions say whom to let in. Their zero value lets nobody in.
+// ReviewerOptions say which callers are allowed. The zero value allows none.
 type ReviewerOptions struct {
 	Audiences    []string // a token must be for one of them
-	AllowedUsers []string // such as system:serviceaccount:kyverno:kyverno-admission-controller; "*" at the end for any that begins so
+	AllowedUsers []string // such as system:serviceaccount:kyverno:kyverno-admission-controller; a "*" at the end matches any rest
 }
 
 // Reviewer authenticates callers by their bearer tokens, through the API server's TokenReview.
@@ -54,42 +54,45 @@ type Reviewer struct {
 	accepted *ttlcache.Cache[tokenHash, *acceptance]
 	refused  *ttlcache.Cache[tokenHash, error]
 
-	likely, others lane // of tokens that are not known, by what they say of themselves
+	// Unknown tokens whose claims name an allowed service account do not wait behind others.
+	allowed, others rateLane
 }
 
-// acceptance is a token that was let in. In use, it is reviewed again before it lapses, so that those who are known do
-// not depend on how many strangers come.
+// acceptance is the result for an accepted token. While the token is in use it is reviewed again before the result expires,
+// so that known callers do not wait behind a flood of unknown tokens.
 type acceptance struct {
 	user  string
 	renew atomic.Int64 // when to review it again; nanoseconds since 1970
 }
 
-// lane bounds how often and how often at once the API server is asked.
-type lane struct {
-	rate   flowcontrol.RateLimiter
-	places *semaphore.Weighted
+// rateLane bounds how many token reviews are sent per second and at the same time.
+type rateLane struct {
+	rate  flowcontrol.RateLimiter
+	seats *semaphore.Weighted
 }
 
-func newLane() lane {
-	return lane{flowcontrol.NewTokenBucketRateLimiter(reviewsPerSecond, reviewsBurst), semaphore.NewWeighted(reviewsAtOnce)}
+func newRateLane() rateLane {
+	return rateLane{flowcontrol.NewTokenBucketRateLimiter(reviewsPerSecond, reviewsBurst), semaphore.NewWeighted(reviewsAtOnce)}
 }
 
-// enter waits for a turn, but not where it would come too late.
-func (l lane) enter(ctx context.Context) error {
+// acquire waits for a seat. It fails at once where the wait would outlast ctx.
+func (l rateLane) acquire(ctx context.Context) error {
 	if err := l.rate.Wait(ctx); err != nil {
 		return fmt.Errorf("too many tokens wait for it: %w", err)
 	}
-	return l.places.Acquire(ctx, 1)
+	return l.seats.Acquire(ctx, 1)
 }
 
-func (l lane) leave() { l.places.Release(1) }
+func (l rateLane) release() { l.seats.Release(1) }
 
-// tokenHash stands for a token, so that no token is kept.
+// tokenHash is kept instead of a token.
 type tokenHash [sha256.Size]byte
 
-// NewReviewer makes a reviewer. Nothing runs in the background but a review that is under way.
-func NewReviewer(client *Client, options ReviewerOptions) *Reviewer {
-	return newReviewer(client.reviewToken, options)
+// NewReviewer makes a reviewer. Nothing runs in the background but reviews in progress.
+func NewReviewer(client *kubeclient.Client, options ReviewerOptions) *Reviewer {
+	return newReviewer(func(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+		return client.Reviews.Create(ctx, review, metav1.CreateOptions{})
+	}, options)
 }
 
 func newReviewer(review func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error), options ReviewerOptions) *Reviewer {
@@ -97,14 +100,14 @@ func newReviewer(review func(context.Context, *authentication.TokenReview) (*aut
 		options: options, review: review,
 		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, *acceptance](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, *acceptance]()),
 		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
-		likely:   newLane(),
-		others:   newLane(),
+		allowed:  newRateLane(),
+		others:   newRateLane(),
 	}
 }
 
-// Review gives the user whose token an Authorization header carries. The error is ErrUnauthenticated,
-// ErrForbidden, or another one when the API server could not tell. Concurrent reviews of one token are one; a
-// caller that gives up does not fail the others.
+// Review gives the user whose token an Authorization header carries. The error is ErrUnauthenticated, ErrForbidden, or
+// another one when the API server gave no answer. Concurrent reviews of one token share one request; a caller that gives up
+// does not fail the others.
 func (r *Reviewer) Review(ctx context.Context, authorization string) (string, error) {
 	token, err := bearerToken(authorization)
 	if err != nil {
@@ -118,13 +121,13 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 	if known := r.refused.Get(key); known != nil {
 		return "", known.Value()
 	}
-	if err := r.options.hopeless(token, time.Now()); err != nil {
+	if err := r.options.rejectUnasked(token, time.Now()); err != nil {
 		return "", err
 	}
 	flight := r.flights.DoChan(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
 		defer cancel()
-		return r.askInTurn(ctx, key, token)
+		return r.reviewUnknown(ctx, key, token)
 	})
 	select {
 	case <-ctx.Done():
@@ -135,11 +138,11 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 	}
 }
 
-// renew reviews an accepted token again, when it is time to. Nobody waits for it. Accepted tokens are few, so they need no
-// turn.
+// renew reviews an accepted token again in the background, when it is time to. Accepted tokens are few, so no rate lane
+// bounds this.
 func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known *acceptance) {
 	now, due := time.Now(), known.renew.Load()
-	if now.UnixNano() < due || !known.renew.CompareAndSwap(due, now.Add(renewalAgain).UnixNano()) {
+	if now.UnixNano() < due || !known.renew.CompareAndSwap(due, now.Add(renewalRetry).UnixNano()) {
 		return
 	}
 	r.flights.DoChan(string(key[:]), func() (any, error) {
@@ -149,16 +152,16 @@ func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known
 	})
 }
 
-// askInTurn asks about a token that is not known. Those that are likely good do not wait behind others.
-func (r *Reviewer) askInTurn(ctx context.Context, key tokenHash, token string) (string, error) {
-	turn := r.others
-	if r.options.likely(token) {
-		turn = r.likely
+// reviewUnknown reviews a token of which there is no recent result, within the bounds of its rate lane.
+func (r *Reviewer) reviewUnknown(ctx context.Context, key tokenHash, token string) (string, error) {
+	lane := r.others
+	if r.options.claimsAllowed(token) {
+		lane = r.allowed
 	}
-	if err := turn.enter(ctx); err != nil {
+	if err := lane.acquire(ctx); err != nil {
 		return "", fmt.Errorf("token review: %w", err)
 	}
-	defer turn.leave()
+	defer lane.release()
 	return r.ask(ctx, key, token)
 }
 
@@ -177,7 +180,7 @@ func bearerToken(authorization string) (string, error) {
 	return token, nil
 }
 
-// ask has the API server review a token, and remembers what is definitive.
+// ask has the API server review a token, and keeps a definitive result.
 func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string, error) {
 	answer, err := r.review(ctx, &authentication.TokenReview{
 		Spec: authentication.TokenReviewSpec{Token: token, Audiences: r.options.Audiences},
@@ -185,7 +188,7 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 	if err != nil {
 		return "", fmt.Errorf("token review: %w", err)
 	}
-	if err := r.judge(answer.Status); err != nil {
+	if err := r.check(answer.Status); err != nil {
 		r.refused.Set(key, err, refusedFor)
 		r.accepted.Delete(key)
 		return "", err
@@ -207,9 +210,9 @@ func (r *Reviewer) accept(key tokenHash, token, user string) {
 	r.accepted.Set(key, accepted, lasts)
 }
 
-// judge decides on the API server's answer. An API server that knows nothing of audiences leaves them out of the
-// answer; then the token is not known to be for us (TokenReviewStatus.Audiences).
-func (r *Reviewer) judge(status authentication.TokenReviewStatus) error {
+// check decides on the API server's answer. An API server that does not know audiences leaves them out of the answer; such a
+// token may be for someone else and is refused (TokenReviewStatus.Audiences).
+func (r *Reviewer) check(status authentication.TokenReviewStatus) error {
 	forUs := slices.ContainsFunc(status.Audiences, func(a string) bool { return slices.Contains(r.options.Audiences, a) })
 	switch {
 	case !status.Authenticated:
@@ -229,20 +232,4 @@ func (o ReviewerOptions) allows(user string) bool {
 		}
 		return user == allowed
 	})
-}
-
-// reviewToken creates a TokenReview and gives the API server's answer to it.
-func (c *Client) reviewToken(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(review)
-	if err != nil {
-		return nil, err
-	}
-	request := &unstructured.Unstructured{Object: object}
-	request.SetGroupVersionKind(authentication.SchemeGroupVersion.WithKind("TokenReview"))
-	answer, err := c.reviews.Resource(authentication.SchemeGroupVersion.WithResource("tokenreviews")).Create(ctx, request, metav1.CreateOptions{})
-	if err != nil {
-		return nil, err
-	}
-	into := &authentication.TokenReview{}
-	return into, runtime.DefaultUnstructuredConverter.FromUnstructured(answer.Object, into)
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	authentication "k8s.io/api/authentication/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
 
 const (
@@ -30,7 +32,7 @@ func jwt(claims string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 }
 
-func TestReviewOverTheWire(t *testing.T) {
+func TestReview(t *testing.T) {
 	tests := map[string]struct {
 		header string
 		status map[string]any // the API server's answer; nil when it must not be asked
@@ -66,10 +68,10 @@ func TestReviewOverTheWire(t *testing.T) {
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
-			api := startAPI(t)
+			api := kubetest.Start(t)
 			var sent map[string]any
-			api.review = func(spec map[string]any) map[string]any { sent = spec; return c.status }
-			user, err := NewReviewer(api.client(t), ours()).Review(t.Context(), c.header)
+			api.Review = func(spec kubetest.Object) kubetest.Object { sent = spec; return c.status }
+			user, err := NewReviewer(api.Client(t), ours()).Review(t.Context(), c.header)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) || (err == nil) != (user == kyverno) {
 				t.Errorf("user %q, error %v; want error %v", user, err, c.want)
 			}
@@ -91,18 +93,20 @@ func accepted(user string, audiences ...string) map[string]any {
 }
 
 func TestReviewWithoutAnAPIServer(t *testing.T) {
-	api := startAPI(t)
-	reviewer := NewReviewer(api.client(t), ours())
-	api.refuses(http.StatusForbidden) // the service itself may not create reviews
-	unavailable(t, reviewer)
-	api.stop()
-	unavailable(t, reviewer)
-	api.refuses(0)
-	api.review = func(map[string]any) map[string]any { return accepted(kyverno, audience) }
-	api.start(t)
-	if _, err := reviewer.Review(t.Context(), "Bearer good"); err != nil {
-		t.Errorf("after the outage: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		api := kubetest.Start(t)
+		reviewer := NewReviewer(api.Client(t), ours())
+		api.Refuse(http.StatusForbidden) // the service itself may not create reviews
+		unavailable(t, reviewer)
+		api.Stop()
+		unavailable(t, reviewer)
+		api.Refuse(0)
+		api.Review = func(kubetest.Object) kubetest.Object { return accepted(kyverno, audience) }
+		api.Restart()
+		if _, err := reviewer.Review(t.Context(), "Bearer good"); err != nil {
+			t.Errorf("after the outage: %v", err)
+		}
+	})
 }
 
 func unavailable(t *testing.T, reviewer *Reviewer) {
@@ -230,21 +234,23 @@ func answered(ok bool) *authentication.TokenReview {
 	}}
 }
 
-func TestManyRefusedTokensDoNotPushOutAGoodOne(t *testing.T) {
-	asked := map[string]int{}
-	reviewer := newReviewer(func(_ context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
-		asked[review.Spec.Token]++
-		return answered(review.Spec.Token == "good"), nil
-	}, ours())
-	for i := range 3 * reviewsKept {
-		if i%reviewsKept == 0 {
-			_, _ = reviewer.Review(t.Context(), "Bearer good")
+func TestManyRefusedTokensDoNotEvictAGoodOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := map[string]int{}
+		reviewer := newReviewer(func(_ context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+			asked[review.Spec.Token]++
+			return answered(review.Spec.Token == "good"), nil
+		}, ours())
+		for i := range 3 * reviewsKept {
+			if i%reviewsKept == 0 {
+				_, _ = reviewer.Review(t.Context(), "Bearer good")
+			}
+			_, _ = reviewer.Review(t.Context(), fmt.Sprintf("Bearer bad%d", i))
 		}
-		_, _ = reviewer.Review(t.Context(), fmt.Sprintf("Bearer bad%d", i))
-	}
-	if asked["good"] != 1 || reviewer.refused.Len() > reviewsKept {
-		t.Errorf("the good token was reviewed %d times; %d refused are kept", asked["good"], reviewer.refused.Len())
-	}
+		if asked["good"] != 1 || reviewer.refused.Len() > reviewsKept {
+			t.Errorf("the good token was reviewed %d times; %d refused are kept", asked["good"], reviewer.refused.Len())
+		}
+	})
 }
 
 func TestConcurrentReviewsOfOneTokenAreOne(t *testing.T) {

@@ -11,14 +11,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 const day = 24 * time.Hour
 
-// ConditionExpiring of a TrustStore tells which of its certificates expire within 30, 7 or 1 days, or have expired. A
-// store without such has no condition of this type. It also is the record of what was told by events, as those are
-// deleted after an hour. Its reasons:
+// ConditionExpiring of a TrustStore says which of its certificates expire within 30, 7 or 1 days, or have expired. A store
+// without such certificates has no condition of this type. It also records for which of them an event was created, as events
+// are deleted after an hour. Its reasons:
 const (
 	ConditionExpiring = "Expiring"
 
@@ -26,7 +27,7 @@ const (
 	// ReasonCertificateExpired is the other.
 )
 
-// Warning is about one certificate of a TrustStore that has come to a threshold.
+// Warning is about one certificate of a TrustStore that has reached a threshold.
 type Warning struct {
 	Store       string // the resource's name
 	UID         string // the resource's
@@ -36,13 +37,13 @@ type Warning struct {
 	Text        string // for a person
 }
 
-// Warnings gives what the stores' own status does not tell yet.
+// Warnings gives the warnings that the stores' status does not record yet.
 func Warnings(stores []StoreResource, now time.Time) []Warning {
 	snapshot, _ := Compile(nil, stores)
 	var news []Warning
 	for _, r := range stores {
 		for _, warning := range warningsOf(r, snapshot.Stores[r.ref()], now) {
-			if told := meta.FindStatusCondition(r.Status.Conditions, ConditionExpiring); told == nil || !strings.Contains(told.Message, warning.record()) {
+			if recorded := meta.FindStatusCondition(r.Status.Conditions, ConditionExpiring); recorded == nil || !strings.Contains(recorded.Message, warning.record()) {
 				news = append(news, warning)
 			}
 		}
@@ -50,8 +51,9 @@ func Warnings(stores []StoreResource, now time.Time) []Warning {
 	return news
 }
 
-// Untold is a status without the news that could not be told: for its ConditionExpiring it has that of the status before.
-func (s Status) Untold(before Status) Status {
+// WithoutUnsent is the status of a store of which an event could not be created: its ConditionExpiring is that of the status
+// before, so that the warning is given again.
+func (s Status) WithoutUnsent(before Status) Status {
 	s.Conditions = slices.DeleteFunc(slices.Clone(s.Conditions), func(c metav1.Condition) bool { return c.Type == ConditionExpiring })
 	if old := meta.FindStatusCondition(before.Conditions, ConditionExpiring); old != nil {
 		s.Conditions = append(s.Conditions, *old)
@@ -59,7 +61,7 @@ func (s Status) Untold(before Status) Status {
 	return s
 }
 
-// record is how the condition's message tells of a warning, and of no other.
+// record is the part of the condition's message by which a warning is found in it.
 func (w Warning) record() string { return "(" + w.Fingerprint[:16] + ") " + w.Threshold }
 
 // warningsOf gives those of a store, each certificate's once, the most urgent first.
@@ -75,13 +77,13 @@ func warningsOf(r StoreResource, store trust.Store, now time.Time) []Warning {
 		if now.After(certificate.NotAfter) {
 			w.Reason = ReasonCertificateExpired
 		}
-		w.Text = fmt.Sprintf("%q %s, at %s", shortened(certificate.Subject.String()), w.record(), certificate.NotAfter.UTC().Format(time.RFC3339))
+		w.Text = fmt.Sprintf("%q %s, at %s", reason.Clip(certificate.Subject.String(), maxSubject), w.record(), certificate.NotAfter.UTC().Format(time.RFC3339))
 		warnings = append(warnings, w)
 	}
 	return warnings
 }
 
-// threshold names the last one that a certificate has come to; "" for none.
+// threshold names the last threshold that a certificate has reached; "" for none.
 func threshold(certificate *x509.Certificate, now time.Time) string {
 	left := certificate.NotAfter.Sub(now)
 	switch {
@@ -97,14 +99,8 @@ func threshold(certificate *x509.Certificate, now time.Time) string {
 	return ""
 }
 
-// shortened leaves room for other certificates in a message: subjects can be of any length.
-func shortened(subject string) string {
-	const most = 64 // bytes
-	if len(subject) <= most {
-		return subject
-	}
-	return strings.ToValidUTF8(subject[:most], "") + "..."
-}
+// maxSubject leaves room for other certificates in a message, bytes: subjects can be of any length.
+const maxSubject = 64
 
 // expiring adds the condition, or takes it away where there is nothing to warn of.
 func (s Status) expiring(generation int64, warnings []Warning, now time.Time) Status {

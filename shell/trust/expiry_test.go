@@ -81,14 +81,14 @@ func TestARenewedStoreHasNothingToWarnOf(t *testing.T) {
 	}
 }
 
-// TestWhatCouldNotBeToldIsNewsAgain.
-func TestWhatCouldNotBeToldIsNewsAgain(t *testing.T) {
+// TestWarningsWithoutAnEventAreGivenAgain until there is one.
+func TestWarningsWithoutAnEventAreGivenAgain(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.Add(20*day)))
-	resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"] // within 30 days is told
+	resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"] // the event of 30 days is recorded
 	later := now.Add(15 * day)
 	assessed := shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, later).Stores["a"]
-	resource.Status = assessed.Untold(resource.Status)
+	resource.Status = assessed.WithoutUnsent(resource.Status)
 	if ready := meta.FindStatusCondition(resource.Status.Conditions, shelltrust.ConditionReady); ready == nil || !strings.Contains(ready.Message, "days left: 5") {
 		t.Errorf("the rest of the status: %+v", resource.Status.Conditions)
 	}
@@ -96,8 +96,8 @@ func TestWhatCouldNotBeToldIsNewsAgain(t *testing.T) {
 	if len(news) != 1 || news[0].Threshold != "expires within 7 days" {
 		t.Errorf("news %+v", news)
 	}
-	if first := assessed.Untold(shelltrust.Status{}); meta.FindStatusCondition(first.Conditions, shelltrust.ConditionExpiring) != nil {
-		t.Errorf("what was never told is there: %+v", first.Conditions)
+	if first := assessed.WithoutUnsent(shelltrust.Status{}); meta.FindStatusCondition(first.Conditions, shelltrust.ConditionExpiring) != nil {
+		t.Errorf("a warning without event is recorded: %+v", first.Conditions)
 	}
 }
 

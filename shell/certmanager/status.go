@@ -1,4 +1,4 @@
-package kube
+package certmanager
 
 import (
 	"context"
@@ -16,40 +16,42 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 const (
-	// assessEvery is how often the statuses are worked out without a change: certificates expire by themselves.
+	// assessEvery is how often the statuses are assessed without a change: certificates expire by themselves.
 	assessEvery = time.Minute
-	// firstRetry is how long statuses that could not be written wait at first; then twice as long, up to assessEvery.
-	firstRetry = 2 * time.Second
+	// firstStatusRetry is the pause after statuses could not be written; it is doubled up to assessEvery.
+	firstStatusRetry = 2 * time.Second
 )
 
-// StatusWriter keeps the status of the TrustPolicy and TrustStore resources true. One process should run it; where
-// two do for a moment, neither writes over what it has not seen.
+// StatusWriter keeps the status of the TrustPolicy and TrustStore resources up to date, and records events about certificates
+// that expire. One process should run it; should two run it for a moment, neither overwrites a version that it has not read.
 type StatusWriter struct {
-	*trustResources
+	*kubeclient.TrustResources
+	client   *kubeclient.Client
 	log      *slog.Logger
-	instance string          // of this process, in events
-	retry    time.Duration   // after the next failure; of the goroutine that runs Run
-	told     map[string]bool // names of events; of the same goroutine
+	instance string          // this process, in events
+	retry    time.Duration   // after the next failure; used by the goroutine that runs Run
+	recorded map[string]bool // names of events that exist or existed; used by the same goroutine
 }
 
 // NewStatusWriter prepares; Run does the work. instance names this process.
-func NewStatusWriter(client *Client, instance string, log *slog.Logger) *StatusWriter {
+func NewStatusWriter(client *kubeclient.Client, instance string, log *slog.Logger) *StatusWriter {
 	return &StatusWriter{
-		log: log, retry: firstRetry, instance: instance, told: map[string]bool{},
-		trustResources: newTrustResources(client, log, "statuses", decodePolicyWithStatus, decodeStoreWithStatus),
+		client: client, log: log, retry: firstStatusRetry, instance: instance, recorded: map[string]bool{},
+		TrustResources: kubeclient.NewTrustResources(client, log, "statuses", decodePolicyWithStatus, decodeStoreWithStatus),
 	}
 }
 
 // Run writes until ctx ends. Run it once.
 func (w *StatusWriter) Run(ctx context.Context) {
-	w.follow(ctx, func() time.Duration {
+	w.Follow(ctx, func() time.Duration {
 		failed, err := w.write(ctx)
 		if err == nil || ctx.Err() != nil {
-			w.retry = firstRetry
+			w.retry = firstStatusRetry
 			return assessEvery
 		}
 		wait := w.retry
@@ -59,27 +61,27 @@ func (w *StatusWriter) Run(ctx context.Context) {
 	})
 }
 
-// write brings every status up to date. What is right already is not written, so that its own changes, which come
-// back through the watch, end there. It gives how many could not be written, and why the first of them.
+// write brings every status up to date. A status that is right already is not written, so that our own changes, which come
+// back through the watch, cause no further writes. It gives how many could not be written, and the first error.
 func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
-	policies, stores, listed := w.all()
+	policies, stores, listed := w.All()
 	if !listed {
 		return 0, nil
 	}
 	now := time.Now()
 	statuses := shelltrust.Assess(policies, stores, now)
-	untold, first := w.warn(ctx, stores, now)
-	failed = len(untold)
+	unsent, first := w.recordWarnings(ctx, stores, now)
+	failed = len(unsent)
 	var changes []statusChange
 	for _, r := range policies {
-		changes = append(changes, statusChange{trustPolicies(), r.Name, r.ResourceVersion, r.Status, statuses.Policies[r.Name]})
+		changes = append(changes, statusChange{kubeclient.TrustPolicies(), r.Name, r.ResourceVersion, r.Status, statuses.Policies[r.Name]})
 	}
 	for _, r := range stores {
 		want := statuses.Stores[r.Name]
-		if untold[r.Name] {
-			want = want.Untold(r.Status)
+		if unsent[r.Name] {
+			want = want.WithoutUnsent(r.Status)
 		}
-		changes = append(changes, statusChange{trustStores(), r.Name, r.ResourceVersion, r.Status, want})
+		changes = append(changes, statusChange{kubeclient.TrustStores(), r.Name, r.ResourceVersion, r.Status, want})
 	}
 	for _, change := range changes {
 		err := w.writeOne(ctx, change)
@@ -91,35 +93,35 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 			first = err
 		}
 		if !refused(err) {
-			break // the others would fare no better
+			break // the others would fail too
 		}
 	}
 	return failed, first
 }
 
-// warn creates an event for each certificate that has come to a threshold, unless the status tells that it was done. It
-// gives the stores of which something could not be told, and why.
-func (w *StatusWriter) warn(ctx context.Context, stores []shelltrust.StoreResource, now time.Time) (untold map[string]bool, first error) {
-	untold = map[string]bool{}
+// recordWarnings creates an event for each certificate that has reached a threshold, unless the status records that event. It
+// gives the stores with an event that could not be created, and the first error.
+func (w *StatusWriter) recordWarnings(ctx context.Context, stores []shelltrust.StoreResource, now time.Time) (unsent map[string]bool, first error) {
+	unsent = map[string]bool{}
 	for _, warning := range shelltrust.Warnings(stores, now) {
 		name := eventName(warning)
-		if w.told[name] {
+		if w.recorded[name] {
 			continue
 		}
-		if first == nil || refused(first) { // else this one would fare no better
-			err := w.client.tell(ctx, warning, w.instance, now)
+		if first == nil || refused(first) { // else this one would fail too
+			err := recordEvent(ctx, w.client, warning, w.instance, now)
 			if err == nil {
-				w.told[name] = true
+				w.recorded[name] = true
 				continue
 			}
 			first = err
 		}
-		untold[warning.Store] = true
+		unsent[warning.Store] = true
 	}
-	return untold, first
+	return unsent, first
 }
 
-// refused tells whether the API server answered that it does not take a status. One such does not hold up the others.
+// refused reports whether the API server rejected this one object, so that others may be written all the same.
 func refused(err error) bool {
 	var answer apierrors.APIStatus
 	if !errors.As(err, &answer) {
@@ -131,13 +133,13 @@ func refused(err error) bool {
 
 // statusChange is a resource's status as it is and as it should be.
 type statusChange struct {
-	target        target
+	target        kubeclient.Target
 	name, version string
 	have, want    shelltrust.Status
 }
 
-// writeOne writes a status where it differs. It does nothing where the resource was changed or deleted meanwhile:
-// the watch will tell.
+// writeOne writes a status if it differs. If the resource was changed or deleted in the meantime it does nothing, as the watch
+// will bring the next version.
 func (w *StatusWriter) writeOne(ctx context.Context, change statusChange) error {
 	if same, err := equalAsJSON(change.have, change.want); err != nil || same {
 		return err
@@ -146,10 +148,10 @@ func (w *StatusWriter) writeOne(ctx context.Context, change statusChange) error 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, kubeclient.RequestTimeout)
 	defer cancel()
-	options := metav1.PatchOptions{FieldManager: fieldManager}
-	_, err = w.client.dynamic.Resource(change.target.resource).Patch(ctx, change.name, types.MergePatchType, patch, options, "status")
+	options := metav1.PatchOptions{FieldManager: kubeclient.FieldManager}
+	_, err = w.client.Dynamic.Resource(change.target.Resource).Patch(ctx, change.name, types.MergePatchType, patch, options, "status")
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -159,8 +161,8 @@ func (w *StatusWriter) writeOne(ctx context.Context, change statusChange) error 
 	return nil
 }
 
-// patch is a JSON merge patch for the version that was assessed. It names every field, as one that a patch leaves
-// out stays.
+// patch is a JSON merge patch of the version that was assessed. It names every field, as a merge patch leaves others as they
+// are.
 func (c statusChange) patch() ([]byte, error) {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": c.version},
@@ -174,7 +176,7 @@ func (c statusChange) patch() ([]byte, error) {
 	return patch, nil
 }
 
-// equalAsJSON compares what is stored: times lose their zones and fractions there.
+// equalAsJSON compares statuses as they are stored, where times have no zones and no fractions.
 func equalAsJSON(a, b shelltrust.Status) (bool, error) {
 	var decoded [2]any
 	for i, status := range []shelltrust.Status{a, b} {
@@ -190,19 +192,19 @@ func equalAsJSON(a, b shelltrust.Status) (bool, error) {
 }
 
 func decodePolicyWithStatus(object *unstructured.Unstructured) shelltrust.PolicyResource {
-	policy := decodePolicy(object)
+	policy := kubeclient.DecodePolicy(object)
 	policy.Generation, policy.ResourceVersion, policy.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return policy
 }
 
 func decodeStoreWithStatus(object *unstructured.Unstructured) shelltrust.StoreResource {
-	store := decodeStore(object)
+	store := kubeclient.DecodeStore(object)
 	store.UID = object.GetUID()
 	store.Generation, store.ResourceVersion, store.Status = object.GetGeneration(), object.GetResourceVersion(), statusOf(object)
 	return store
 }
 
-// statusOf reads a status; one that is not understood is written anew.
+// statusOf reads a status. One that cannot be decoded counts as empty, so that it is written anew.
 func statusOf(object *unstructured.Unstructured) shelltrust.Status {
 	var status shelltrust.Status
 	written, found, err := unstructured.NestedMap(object.Object, "status")

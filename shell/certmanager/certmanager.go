@@ -1,0 +1,179 @@
+// Package certmanager is what the certmanager Deployment does, beside the serving replicas: its elected leader (see [Lead])
+// creates and rotates the CA and the serving certificate, publishes the CA bundle, makes the other objects that replicas
+// need ([Certificates]), and writes the status of the trust resources and events about certificates that expire
+// ([StatusWriter]). What is done, and when, package core/certificates and shell/trust decide.
+package certmanager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+)
+
+// The objects that hold the certificates, all in the service's namespace.
+const (
+	AuthoritySecret = "kyverno-notation-venafi-ca"  // the CA's certificate and key, and those of its successor
+	ServingSecret   = "kyverno-notation-venafi-tls" // the serving certificate and its key, and a copy of the bundle
+	BundleConfigMap = "kyverno-notation-venafi-ca"  // what clients trust
+)
+
+const (
+	maxSteps      = 20               // in a row; more means that another writer reverts the changes
+	conflictPause = 5 * time.Second  // after maxSteps
+	firstRetry    = time.Second      // after a failure; doubled up to lastRetry
+	lastRetry     = 30 * time.Second //
+	longestPause  = 10 * time.Minute // without a change, in case a watch misses one
+)
+
+// Certificates keeps the service's certificates as package core/certificates plans them. One process should run it; should
+// two run it for a moment, neither overwrites a version that it has not read.
+type Certificates struct {
+	client  *kubeclient.Client
+	policy  certificates.Policy
+	others  Others
+	log     *slog.Logger
+	health  *kubeclient.Health
+	watches []*kubeclient.Object[string]
+	changed chan struct{} // holds a change that was not handled yet
+}
+
+// Others names objects that are created where they are missing, and never changed.
+type Others struct {
+	EpochConfigMap string // the ConfigMap by which one replica notifies the others of a change
+	CallerSecret   string // the Secret with a token for callers; "" for none
+}
+
+// NewCertificates prepares; Run does the work.
+func NewCertificates(client *kubeclient.Client, policy certificates.Policy, others Others, log *slog.Logger) *Certificates {
+	m := &Certificates{client: client, policy: policy, others: others, log: log, changed: make(chan struct{}, 1)}
+	// The watches only say that something changed; a decision is based on objects that are all read anew.
+	secretVersion := func(secret *core.Secret) string { return secret.ResourceVersion }
+	configMapVersion := func(configMap *core.ConfigMap) string { return configMap.ResourceVersion }
+	m.watches = []*kubeclient.Object[string]{
+		kubeclient.NewSecret(client.Namespace, AuthoritySecret, secretVersion),
+		kubeclient.NewSecret(client.Namespace, ServingSecret, secretVersion),
+		kubeclient.NewConfigMap(client.Namespace, BundleConfigMap, configMapVersion),
+		kubeclient.NewConfigMap(client.Namespace, others.EpochConfigMap, configMapVersion),
+	}
+	if others.CallerSecret != "" {
+		m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, others.CallerSecret, secretVersion))
+	}
+	var targets []kubeclient.Target
+	for _, watch := range m.watches {
+		watch.OnChange(m.noteChange)
+		targets = append(targets, watch.Target)
+	}
+	m.health = kubeclient.NewHealth(log, "certificates", targets...)
+	return m
+}
+
+func (m *Certificates) noteChange() {
+	select {
+	case m.changed <- struct{}{}:
+	default: // one is noted already
+	}
+}
+
+// Run keeps the certificates until ctx ends. Run it once.
+func (m *Certificates) Run(ctx context.Context) {
+	var watches sync.WaitGroup
+	for _, watch := range m.watches {
+		watches.Go(func() { watch.Watch(ctx, m.client, m.health) })
+	}
+	defer watches.Wait()
+	retry := firstRetry
+	for ctx.Err() == nil {
+		pause, err := m.reconcile(ctx)
+		switch {
+		case err == nil:
+			retry = firstRetry
+		case ctx.Err() == nil:
+			pause = retry
+			retry = min(2*retry, lastRetry)
+			m.log.Error("certificates cannot be kept; it is tried again", "in", pause.String(), "error", err)
+		}
+		m.wait(ctx, pause, err != nil)
+	}
+}
+
+// wait pauses until a change. After a failure it pauses for the whole time, as the change may be what failed.
+func (m *Certificates) wait(ctx context.Context, pause time.Duration, failed bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	changed := m.changed
+	if failed {
+		changed = nil
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-changed:
+	}
+}
+
+// reconcile takes steps until there is nothing to do, and gives the time until there will be.
+func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
+	for range maxSteps {
+		objects, err := m.gather(ctx)
+		if err != nil {
+			return 0, err
+		}
+		now := time.Now()
+		step := m.policy.Next(objects.state, now)
+		switch {
+		case step.Action == certificates.Rest && objects.epoch == nil:
+			err = m.createEpoch(ctx)
+		case step.Action == certificates.Rest && objects.caller == nil && m.others.CallerSecret != "":
+			m.log.Info("making a token for callers", "secret", m.others.CallerSecret)
+			err = m.createCallerToken(ctx)
+		case step.Action == certificates.Rest:
+			return min(step.At.Sub(now), longestPause), nil
+		default:
+			m.log.Info("certificates", "action", step.Action, "reason", step.Reason)
+			err = m.act(ctx, objects, step, now)
+		}
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) { // those are resolved by reading again
+			return 0, err
+		}
+	}
+	m.log.Warn("certificates do not settle: someone else changes them too")
+	return conflictPause, nil
+}
+
+// act takes one step, on the objects that it was decided on.
+func (m *Certificates) act(ctx context.Context, from objects, step certificates.Step, now time.Time) error {
+	switch step.Action {
+	case certificates.CreateAuthority:
+		authority, err := issuer.Authority(m.policy, now)
+		if err != nil {
+			return fmt.Errorf("new CA: %w", err)
+		}
+		return m.writeAuthorities(ctx, from, authority, nil)
+	case certificates.CreateSuccessor:
+		successor, err := issuer.Authority(m.policy, now)
+		if err != nil {
+			return fmt.Errorf("next CA: %w", err)
+		}
+		return m.writeAuthorities(ctx, from, from.state.Authority, successor)
+	case certificates.Promote:
+		return m.writeAuthorities(ctx, from, from.state.Successor, nil)
+	case certificates.Publish:
+		return m.writeBundle(ctx, from, step.Bundle)
+	case certificates.IssueServing:
+		serving, err := issuer.Serving(m.policy, from.state.Authority, now)
+		if err != nil {
+			return fmt.Errorf("new serving certificate: %w", err)
+		}
+		return m.writeServing(ctx, from, serving)
+	}
+	return fmt.Errorf("certificates: unknown action %q", step.Action)
+}
