@@ -49,7 +49,7 @@ func (c cluster) stored(path, key string) string {
 	return value
 }
 
-// verified tells whether the stored serving certificate has its key, and verifies with the stored bundle.
+// verified gives an error unless the stored serving certificate has its key, and verifies with the stored bundle.
 func (c cluster) verified(names ...string) error {
 	pair, err := tls.X509KeyPair([]byte(c.stored(servingPath, "tls.crt")), []byte(c.stored(servingPath, "tls.key")))
 	if err != nil {

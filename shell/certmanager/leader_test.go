@@ -36,7 +36,7 @@ func (j *job) do(ctx context.Context) {
 	j.working.Add(-1)
 }
 
-// candidate stands for election until the test ends, or the returned function is called.
+// candidate takes part in the election until the test ends, or the returned function is called.
 func (j *job) candidate(t *testing.T, api *kubetest.Server, identity string) (resign func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,8 +92,8 @@ func TestOneLeads(t *testing.T) {
 	})
 }
 
-// TestALeaderThatIsCutOffStopsAndStandsAgain, as it is alive all the time.
-func TestALeaderThatIsCutOffStopsAndStandsAgain(t *testing.T) {
+// TestALeaderThatIsCutOffStopsAndLeadsAgain, as it is alive all the time.
+func TestALeaderThatIsCutOffStopsAndLeadsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, work := kubetest.Start(t), &job{}
 		work.candidate(t, api, "a")

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -18,7 +17,7 @@ import (
 
 const brokenPEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { kubetest.Main(m) }
 
 func root(t *testing.T) []byte {
 	t.Helper()

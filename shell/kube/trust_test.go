@@ -10,14 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { kubetest.Main(m) }
 
 func root(t *testing.T) []byte {
 	t.Helper()

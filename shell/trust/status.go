@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
@@ -153,8 +154,5 @@ func (s Status) next(generation int64, reason, message string, notAfter, now tim
 const maxMessage = 4096
 
 func bounded(message string) string {
-	if len(message) <= maxMessage {
-		return message
-	}
-	return strings.ToValidUTF8(message[:maxMessage], "") + " ..."
+	return reason.Clip(message, maxMessage)
 }

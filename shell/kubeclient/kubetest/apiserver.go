@@ -11,12 +11,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -93,9 +96,7 @@ func (s *Server) Stop() {
 // Client makes a client, which the test's end closes.
 func (s *Server) Client(t testing.TB) *kubeclient.Client {
 	t.Helper()
-	// Clients of Go types speak protobuf by default, which this server does not.
-	inJSON := rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}
-	client, err := kubeclient.New(&rest.Config{Host: "http://api.example", Transport: s, QPS: 1000, Burst: 1000, ContentConfig: inJSON}, Namespace)
+	client, err := kubeclient.New(&rest.Config{Host: "http://api.example", Transport: s, QPS: 1000, Burst: 1000}, Namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,8 +213,8 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 func (s *Server) review(w http.ResponseWriter, r *http.Request) {
-	var review Object
-	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+	review, err := decode(r)
+	if err != nil {
 		fail(w, http.StatusBadRequest, "BadRequest")
 		return
 	}
@@ -231,6 +232,26 @@ func apiOf(collection string) (version, kind string) {
 		return parts[1], kind
 	}
 	return parts[1] + "/" + parts[2], kind
+}
+
+// decode reads an object that a client sent, as JSON, or as protobuf, which clients of Go types prefer.
+func decode(r *http.Request) (Object, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if r.Header.Get("Content-Type") == runtime.ContentTypeProtobuf {
+		typed, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		if body, err = json.Marshal(typed); err != nil {
+			return nil, err
+		}
+	}
+	var object Object
+	err = json.Unmarshal(body, &object)
+	return object, err
 }
 
 func encode(object Object) []byte {

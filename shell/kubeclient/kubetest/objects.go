@@ -126,7 +126,7 @@ func merge(into, patch any) any {
 }
 
 func readObject(w http.ResponseWriter, r *http.Request) (object, metadata Object, ok bool) {
-	if json.NewDecoder(r.Body).Decode(&object) == nil {
+	if object, err := decode(r); err == nil {
 		if metadata, ok = object["metadata"].(Object); ok {
 			return object, maps.Clone(metadata), true
 		}

@@ -8,7 +8,18 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/util/runtime"
 )
+
+// Main is the TestMain of a package that runs clients in synctest bubbles. It fails the package if goroutines are left over. It
+// takes out client-go's error handler that sleeps between two errors: that compares a bubble's clock with the clock outside,
+// and then sleeps for years.
+func Main(m *testing.M) {
+	runtime.ErrorHandlers = runtime.ErrorHandlers[:1] // the first one logs
+	goleak.VerifyTestMain(m)
+}
 
 // Run runs a function in the background, whose context ends with the test, which waits for it.
 func Run(t testing.TB, run func(context.Context)) {
