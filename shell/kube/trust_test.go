@@ -167,7 +167,7 @@ func TestManyResourcesLoadSoon(t *testing.T) {
 	kubetest.Run(t, watched.Watch)
 	<-compiled
 	took := time.Since(start)
-	if took > 2*time.Second {
+	if took > 5*time.Second { // under the race detector too
 		t.Errorf("loaded after %s", took)
 	}
 	if p, s := watched.policy("n199"), func() trust.Store { s, _ := watched.store("n199"); return s }(); p.Problem != "" || s.Problem != "" || len(s.Certificates) != 1 {

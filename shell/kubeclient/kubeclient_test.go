@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,18 +22,18 @@ type watched struct {
 	health    *kubeclient.Health
 	secret    *kubeclient.Object[string]
 	configMap *kubeclient.Object[string]
-	changes   map[string]int
+	changes   map[string]*atomic.Int32
 }
 
 func watchBoth(t *testing.T, api *kubetest.Server, log *kubetest.Log) *watched {
 	t.Helper()
-	w := &watched{changes: map[string]int{}}
+	w := &watched{changes: map[string]*atomic.Int32{"secret": {}, "configMap": {}}}
 	w.secret = kubeclient.NewSecret(kubetest.Namespace, "a", func(s *core.Secret) string { return string(s.Data["key"]) })
 	w.configMap = kubeclient.NewConfigMap(kubetest.Namespace, "a", func(c *core.ConfigMap) string { return c.Data["key"] })
 	w.health = kubeclient.NewHealth(log.Logger(), "both", w.secret.Target, w.configMap.Target)
 	client := api.Client(t)
 	for name, object := range map[string]*kubeclient.Object[string]{"secret": w.secret, "configMap": w.configMap} {
-		object.OnChange(func() { w.changes[name]++ })
+		object.OnChange(func() { w.changes[name].Add(1) })
 		kubetest.Run(t, func(ctx context.Context) { object.Watch(ctx, client, w.health) })
 	}
 	synctest.Wait()
@@ -51,9 +52,8 @@ func TestAnObjectIsFollowed(t *testing.T) {
 			api.Put(kubetest.ConfigMapsPath, "a", `{"data":{"key":"`+value+`","other":"`+other+`"}}`)
 			synctest.Wait()
 		}
-		was := map[string]int{}
-		for name, n := range w.changes {
-			was[name] = n
+		for _, n := range w.changes {
+			n.Store(0)
 		}
 		for _, value := range []string{"1", "2"} {
 			set(value, "same")
@@ -64,8 +64,8 @@ func TestAnObjectIsFollowed(t *testing.T) {
 		}
 		set("2", "another") // which is left out
 		for name, n := range w.changes {
-			if n-was[name] != 2 {
-				t.Errorf("the %s has changed %d times; want 2", name, n-was[name])
+			if n.Load() != 2 {
+				t.Errorf("the %s has changed %d times; want 2", name, n.Load())
 			}
 		}
 		api.Remove(kubetest.SecretsPath + "/a")
