@@ -691,8 +691,15 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 	answer := make(chan core.Result, 1)
 	go func() { answer <- x.decide(b.gatherer, "", demanding(verification.SelectAll, licence)) }()
 	<-arrived
-	if grown := heap() - before; grown > number*size/4 {
-		t.Errorf("%d bytes more than before are in use, of manifests of %d", grown, number*size)
+	for deadline := time.Now().Add(10 * time.Second); ; { // the last manifests are read beside the payload
+		grown := heap() - before
+		if grown <= number*size/4 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d bytes more than before are in use, of manifests of %d", grown, number*size)
+			break
+		}
 	}
 	release()
 	if got := <-answer; !got.Verified {
