@@ -25,16 +25,16 @@ type door struct {
 	arrival time.Duration // of a body, at most
 	wait    time.Duration // for room in memory, and to be parsed, at most
 	paths   map[string]path
-	usual   *fair.Room // bytes of bodies that are parsed and planned, by path
-	large   *fair.Room // the same for those over usualBody, so that they hold up no usual one
+	usual   *fair.ByteBudget // bytes of bodies that are parsed and planned, by path
+	large   *fair.ByteBudget // the same for those over usualBody, so that they hold up no usual one
 }
 
 // path bounds the requests of one path.
 type path struct {
 	requests *semaphore.Weighted // that are read and planned
 	large    *semaphore.Weighted // bytes of those bodies that are over usualBody
-	inside   *fair.Gate          // that are being judged, by trust policy
-	staying  *fair.Room          // bytes of those of them over usualBody, by trust policy
+	inside   *fair.Queue          // that are being judged, by trust policy
+	staying  *fair.ByteBudget          // bytes of those of them over usualBody, by trust policy
 }
 
 const (
@@ -55,7 +55,7 @@ var errOverloaded = errors.New("the service has too many requests to answer; try
 func newDoor(settings Settings) *door {
 	most := int64(settings.MaxBodyBytes)
 	bounded := func() path {
-		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * most), fair.New(settings.MaxRequests, 0), fair.NewRoom(largeDemands*most, most)}
+		return path{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * most), fair.NewQueue(settings.MaxRequests, 0), fair.NewByteBudget(largeDemands*most, most)}
 	}
 	paths := map[string]path{pathCheck: bounded(), pathVerify: bounded()}
 	return &door{
@@ -66,8 +66,8 @@ func newDoor(settings Settings) *door {
 		// What is made of a body takes up to 55 times as much, of one over most/8 as much as of that. It is done at the
 		// speed of a core, so that more at once would be no faster: of the largest bodies it is one, and a path waits for
 		// no more than one of the other.
-		usual: fair.NewRoom(most/4, most/8),
-		large: fair.NewRoom(most/8, most/8),
+		usual: fair.NewByteBudget(most/4, most/8),
+		large: fair.NewByteBudget(most/8, most/8),
 	}
 }
 
@@ -105,13 +105,13 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave 
 }
 
 // take waits for room no longer than the door has anyone wait.
-func (d *door) take(ctx context.Context, room *fair.Room, tenant string, n int64) (give func(), err error) {
-	if give, ok := room.TryTake(tenant, n); ok { // as a rule, and without a clock
+func (d *door) take(ctx context.Context, room *fair.ByteBudget, tenant string, n int64) (give func(), err error) {
+	if give, ok := room.TryAcquire(tenant, n); ok { // as a rule, and without a clock
 		return give, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.wait)
 	defer cancel()
-	return room.Take(ctx, tenant, n)
+	return room.Acquire(ctx, tenant, n)
 }
 
 // body reads a body, for which a caller that sends slowly holds what others need no longer than the door's time. Of the
@@ -177,9 +177,9 @@ func (d *door) admit(ctx context.Context, path string, plan core.Plan, weight in
 		}
 		held = append(held, give)
 	}
-	if at.inside.Enter(ctx, plan.Policy, "") != nil {
+	if at.inside.Acquire(ctx, plan.Policy, "") != nil {
 		held.leave()
 		return nil, errOverloaded
 	}
-	return append(held, func() { at.inside.Leave(plan.Policy, "") }).leave, nil
+	return append(held, func() { at.inside.Release(plan.Policy, "") }).leave, nil
 }

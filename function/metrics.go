@@ -68,7 +68,7 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 
 // watch exports what is verified, what registries are asked and what plugins do.
 func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager) {
-	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().Inside) })
+	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().InUse) })
 	m.gauge("verifications_waiting", "Those that wait since --maxVerifications of them are under way.", func() float64 { return float64(gatherer.Turns().Queued) })
 	m.counter("verifications_refused_total", "Those that were refused since --maxQueued of them wait.", nil, func() uint64 { return uint64(gatherer.Turns().Refused) })
 	m.gauge("registry_hosts", "Registries of which connections may be kept.", func() float64 { return float64(client.Stats().Hosts) })

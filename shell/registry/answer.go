@@ -80,7 +80,7 @@ type reader struct {
 	host       *host
 	repository string
 	root       *url.URL // of the registry
-	documents  *fair.Room
+	documents  *fair.ByteBudget
 }
 
 // url is the address of something in the repository.
@@ -103,7 +103,7 @@ func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept str
 	}
 	response, err := r.client.Do(request)
 	if err == nil && accept != "" {
-		response.Body = &document{ReadCloser: response.Body, take: func() (func(), error) { return r.documents.Take(ctx, r.root.Host, maxManifest) }}
+		response.Body = &document{ReadCloser: response.Body, take: func() (func(), error) { return r.documents.Acquire(ctx, r.root.Host, maxManifest) }}
 	}
 	return response, err
 }

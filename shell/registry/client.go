@@ -43,7 +43,7 @@ type Client struct {
 	hosts   hosts
 	counts  *counts
 
-	documents *fair.Room // bytes of long documents, by registry
+	documents *fair.ByteBudget // bytes of long documents, by registry
 }
 
 // defaultRequests is room enough for several large pods, and little enough for any registry.
@@ -64,7 +64,7 @@ func New(options Options) (*Client, error) {
 			return nil, fmt.Errorf("insecure registry: %w", err)
 		}
 	}
-	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}, documents: fair.NewRoom(documentsAtOnce, documentsOfOne)}, nil
+	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}, documents: fair.NewByteBudget(documentsAtOnce, documentsOfOne)}, nil
 }
 
 // maxRedirects is how often a request follows, as net/http has it.

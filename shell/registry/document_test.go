@@ -235,7 +235,7 @@ func TestLongDocumentsTakeTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 		open := func(registry string) *document {
-			take := func() (func(), error) { return client.documents.Take(t.Context(), registry, maxManifest) }
+			take := func() (func(), error) { return client.documents.Acquire(t.Context(), registry, maxManifest) }
 			return &document{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat(" ", 3*longDocument))), take: take}
 		}
 		read := func(d *document) <-chan error {

@@ -29,15 +29,15 @@ const (
 
 // documentRoom is the memory for documents, which all requests share.
 type documentRoom struct {
-	reading    *fair.Room          // documents from when they are asked for until they are evaluated
-	evaluating *fair.Room          // documents that are decoded
+	reading    *fair.ByteBudget          // documents from when they are asked for until they are evaluated
+	evaluating *fair.ByteBudget          // documents that are decoded
 	retained   *semaphore.Weighted // bytes that stay until their course ends, to be evaluated anew later
 }
 
 func newDocumentRoom() documentRoom {
 	return documentRoom{
-		reading:    fair.NewRoom(readAtOnce, verification.MaxDocument),
-		evaluating: fair.NewRoom(evaluatedAtOnce, verification.MaxDocument),
+		reading:    fair.NewByteBudget(readAtOnce, verification.MaxDocument),
+		evaluating: fair.NewByteBudget(evaluatedAtOnce, verification.MaxDocument),
 		retained:   semaphore.NewWeighted(retainedAtOnce),
 	}
 }
@@ -52,7 +52,7 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 	if document, ok := c.kept[lookup]; ok {
 		return c.evaluate(ctx, demand, document)
 	}
-	release, err := c.documents.reading.Take(ctx, c.task.Policy, lookup.Size)
+	release, err := c.documents.reading.Acquire(ctx, c.task.Policy, lookup.Size)
 	if err != nil {
 		return noRoom()
 	}
@@ -67,7 +67,7 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 // evaluate decompresses and evaluates a document. One that depends on the time is retained, if there is room for that.
 func (c course) evaluate(ctx context.Context, demand verification.AttestationType, data []byte) verification.Answer {
 	ended := func() bool { return ctx.Err() != nil }
-	release, err := c.documents.evaluating.Take(ctx, c.task.Policy, max(unpackedSize(data), condition.SmallDocument))
+	release, err := c.documents.evaluating.Acquire(ctx, c.task.Policy, max(unpackedSize(data), condition.SmallDocument))
 	if err != nil {
 		return noRoom()
 	}

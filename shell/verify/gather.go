@@ -39,7 +39,7 @@ type Gatherer struct {
 	plugins    *plugin.Manager
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
-	gate       *fair.Gate          // shares verifications between trust policies
+	gate       *fair.Queue          // shares verifications between trust policies
 	beside     *semaphore.Weighted // lookups that are made beside the first of each verification, of all together
 	documents  documentRoom
 	revocation revocationCheck
@@ -53,7 +53,7 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	}
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
-		gate:       fair.New(options.MaxVerifications, options.MaxQueued),
+		gate:       fair.NewQueue(options.MaxVerifications, options.MaxQueued),
 		beside:     semaphore.NewWeighted(int64(options.MaxVerifications)),
 		documents:  newDocumentRoom(),
 		revocation: revocation,

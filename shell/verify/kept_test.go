@@ -477,7 +477,7 @@ func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
 	plan := x.plan("", demands)
 	facts := k.Gather(ctx, plan.Tasks, time.Now())
 	left := time.Now()
-	for k.Turns().Inside > 0 && time.Since(left) < whole {
+	for k.Turns().InUse > 0 && time.Since(left) < whole {
 		runtime.Gosched()
 	}
 	if took := time.Since(left); took > whole/2 {

@@ -24,7 +24,7 @@ func (c course) answer(ctx context.Context, lookup verification.Lookup) verifica
 	if lookup.Kind == verification.Document { // which has a budget of its own in this course
 		return c.document(ctx, lookup)
 	}
-	answer, ok := cache.Do(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
+	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
 		answer := c.lookUp(ctx, lookup)
 		fresh := verification.Fresh(c.task, lookup, answer)
 		return answer, cache.Keep{For: fresh.For, Until: fresh.Until, Bytes: answer.Weight()}
@@ -84,7 +84,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 		cache.Put(c.outcomes, last, known{answer, asked}, cache.Keep{For: c.options.Keep})
 		return answer
 	}
-	before, ok := cache.Peek[known](c.outcomes, last)
+	before, ok := cache.Get[known](c.outcomes, last)
 	if !ok || answer.Failure.Finding.Code.Class() == reason.Denied {
 		return answer
 	}
@@ -146,7 +146,7 @@ type concluded struct {
 // depend on the time are worked out anew from what was kept. Where they do not admit the image any more, other
 // attestations may have been attached since.
 func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
-	if found, ok := cache.Peek[concluded](c.outcomes, key); ok {
+	if found, ok := cache.Get[concluded](c.outcomes, key); ok {
 		if found.evidence == nil {
 			return verification.Answer{Fact: found.fact}
 		}
@@ -158,7 +158,7 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 		c.outcomes.Forget(key)
 	}
 	before := maps.Clone(evidence) // the caller goes on with its own when it gives up
-	found, ok := cache.Do(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
+	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
 	if !ok {
 		return verification.Answer{Failure: timeout()}
 	}
@@ -168,13 +168,13 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 // conclude waits for the turn of the task's trust policy, and works. What has been kept needs no turn, so that a burst of
 // what has not does not hold it up.
 func (c course) conclude(ctx context.Context, evidence verification.Evidence) (concluded, cache.Keep) {
-	switch err := c.gate.Enter(ctx, c.task.Policy, c.task.Ref.Registry); {
+	switch err := c.gate.Acquire(ctx, c.task.Policy, c.task.Ref.Registry); {
 	case errors.Is(err, fair.ErrFull):
 		return busy("the service has too many images to verify; try again"), cache.Keep{}
 	case err != nil:
 		return busy("time ran out while other images were verified; try again"), cache.Keep{}
 	}
-	defer c.gate.Leave(c.task.Policy, c.task.Ref.Registry)
+	defer c.gate.Release(c.task.Policy, c.task.Ref.Registry)
 	c.retained = &atomic.Int64{}
 	defer func() { c.documents.retained.Release(c.retained.Load()) }() // documents are kept, or not, from here on
 	outcome := c.run(ctx, evidence, false)
