@@ -77,7 +77,7 @@ func (o *office) fill() {
 func (o *office) kept() string {
 	var kept []string
 	for _, policy := range []string{"a", "b"} {
-		if _, ok := cache.Peek[bool](o.outcomes, keyOf(policy)); ok {
+		if _, ok := cache.Get[bool](o.outcomes, keyOf(policy)); ok {
 			kept = append(kept, policy)
 		}
 	}

@@ -1,11 +1,15 @@
-// Package cache keeps outcomes of verifications under keys that are values: whatever an outcome depends on is part of
-// its key, so that a change of trust makes what was found out before unreachable, and an outcome that was begun
-// before the change cannot be taken for one of after it. Concurrent requests for one key do the work once.
+// Package cache keeps answers under keys that are values. Whatever an answer depends on is part of its key, so a change of
+// trust makes older answers unreachable, and an answer worked out before the change is never taken for one made after it.
 //
-//	fact := cache.Do(ctx, c, key, func(ctx context.Context) (verification.SignatureFact, cache.Keep) {
-//		fact := verify(ctx)
-//		return fact, cache.Keep{For: time.Hour, Until: fact.ValidUntil}
+// [GetOrDo] looks for an unexpired answer. Where there is none it does the work, once for all callers that ask for the key
+// at the same time, and keeps the answer for as long as the work says:
+//
+//	answer, ok := cache.GetOrDo(ctx, c, key, func(ctx context.Context) (verification.Answer, cache.Keep) {
+//		answer := lookUp(ctx)
+//		return answer, cache.Keep{For: time.Hour, Until: validUntil}
 //	})
+//
+// An answer is not kept when its work was cut short, or when [Cache.Flush] came while it was under way.
 package cache
 
 import (
@@ -17,90 +21,95 @@ import (
 	"github.com/jellydator/ttlcache/v3"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/shell/flight"
 )
 
-// Key says what was looked up, and with that on what the answer depends.
+// Key says what was looked up, and so what the answer depends on.
 type Key = verification.Lookup
 
-// Keep says how long an outcome may be kept. The zero value does not keep it.
+// Keep says how long an answer may be kept. The zero value does not keep it.
 type Keep struct {
-	For   time.Duration // at most so long
-	Until time.Time     // and not from this moment on; zero for no such bound
-	Bytes int           // what it weighs beside its key
+	For   time.Duration // at most, from the moment at which its work began
+	Until time.Time     // the moment from which it counts no more; zero for no such moment
+	Bytes int           // its size in memory, without its key
 }
 
-// maxWeight bounds what is kept by its weight in bytes, and maxOutcome a single outcome, so that one does not drive out
-// all others.
+// Bounds on what is kept; bytes. A larger answer is not kept, since it would evict many others.
 const (
-	maxWeight  = 64 << 20
-	maxOutcome = 4 << 20
+	maxBytes  = 64 << 20
+	maxAnswer = 4 << 20
 )
 
-// Options of a Cache. The zero value keeps nothing, and lets concurrent work be shared all the same.
+// Options of a Cache. The zero value keeps nothing; concurrent work is shared all the same.
 type Options struct {
-	Size    int              // outcomes that are kept at most; 0 keeps none
-	Timeout time.Duration    // for work, whoever waits for it; 0 for none but the caller's
+	Size    int              // of answers that are kept at most; 0 keeps none
+	Timeout time.Duration    // of work, whoever waits for it; 0 for none
 	Now     func() time.Time // nil is time.Now
 }
 
-// Cache keeps outcomes. Close it in the end.
+// Cache keeps answers. Close it in the end.
 type Cache struct {
 	options  Options
-	kept     *ttlcache.Cache[Key, outcome] // nil keeps nothing
+	cached   *ttlcache.Cache[Key, answer] // nil keeps nothing
+	flights  flight.Group[Key, any]
 	closed   chan struct{}
 	sweeping sync.WaitGroup
 
 	mu      sync.Mutex
-	flights map[Key]*flight
-	flushes uint64 // work that was begun before a flush is not kept after it
+	flushes uint64 // an answer whose work began before a flush is not kept after it
 
 	counts [verification.Kinds]counts
 }
 
-// outcome is what is kept. Its times are read from the wall clock, which may jump: outside of them it does not count.
-type outcome struct {
+// answer is what is kept. It counts only while the wall clock, which may jump, is between its two times.
+type answer struct {
 	value       any
 	from, until time.Time
 	bytes       int
 }
 
-// counts are of one kind.
+// counts are those of one kind.
 type counts struct{ hits, misses, shared atomic.Int64 }
 
-// Stats are counts since the start, by kind, and what is kept now.
+// Stats are counts since the start, by kind, and the number of answers now.
 type Stats struct {
-	Hits, Misses, Shared map[verification.Kind]int64 // answered from the cache; by work; by work that was under way already
-	Size                 int                         // outcomes that are kept
-	Evicted              int64                       // outcomes that are kept no more: for want of room, or because they expired
+	Hits, Misses, Shared map[verification.Kind]int64 // answered from the cache; by new work; by work that was under way
+	Size                 int                         // answers that are kept now
+	Evicted              int64                       // answers that expired or made room for others
 }
+
+// grace is how long the caller that started work waits past its own deadline: the work ran out of the same time, and its
+// answer says where.
+const grace = 80 * time.Millisecond
 
 // New makes a cache.
 func New(options Options) *Cache {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	c := &Cache{options: options, flights: map[Key]*flight{}, closed: make(chan struct{})}
+	c := &Cache{options: options, closed: make(chan struct{})}
+	c.flights = flight.Group[Key, any]{Timeout: options.Timeout, Grace: grace, Joined: func(key Key) { c.counts[key.Kind].shared.Add(1) }}
 	if options.Size > 0 {
-		c.kept = ttlcache.New(
-			ttlcache.WithCapacity[Key, outcome](uint64(options.Size)),
-			ttlcache.WithMaxCost(maxWeight, func(item ttlcache.CostItem[Key, outcome]) uint64 { return uint64(item.Value.bytes) }),
-			ttlcache.WithDisableTouchOnHit[Key, outcome](),
+		c.cached = ttlcache.New(
+			ttlcache.WithCapacity[Key, answer](uint64(options.Size)),
+			ttlcache.WithMaxCost(maxBytes, func(item ttlcache.CostItem[Key, answer]) uint64 { return uint64(item.Value.bytes) }),
+			ttlcache.WithDisableTouchOnHit[Key, answer](),
 		)
 		c.sweeping.Go(c.sweep)
 	}
 	return c
 }
 
-// Close ends what New began, and waits for it. Close it once.
+// Close ends the goroutine that New started. Call it once.
 func (c *Cache) Close() {
 	close(c.closed)
 	c.sweeping.Wait()
 }
 
-// sweepEvery is how long what has expired may take room that nobody else wants.
+// sweepEvery is how often expired answers are removed. Full caches evict them sooner.
 const sweepEvery = time.Minute
 
-// sweep drops what has expired. ttlcache's own Start would do so too, but a Stop that comes before it is lost.
+// sweep removes expired answers until Close. It stands in for ttlcache's Start, whose Stop is lost when it comes first.
 func (c *Cache) sweep() {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -109,41 +118,37 @@ func (c *Cache) sweep() {
 		case <-c.closed:
 			return
 		case <-ticker.C:
-			c.kept.DeleteExpired()
+			c.cached.DeleteExpired()
 		}
 	}
 }
 
-// Drop forgets the outcomes whose keys are chosen. Work that is under way for them is not shared with those who come
-// later; none that is under way is kept, for other keys neither, which costs them little.
+// Drop forgets the answers whose keys are chosen. Work under way for them is not shared with callers that come later. No
+// answer of work under way is kept, whatever its key.
 func (c *Cache) Drop(chosen func(Key) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flushes++
-	for key := range c.flights {
-		if chosen(key) {
-			delete(c.flights, key)
-		}
-	}
-	if c.kept == nil {
+	c.flights.Forget(chosen)
+	if c.cached == nil {
 		return
 	}
-	for _, key := range c.kept.Keys() {
+	for _, key := range c.cached.Keys() {
 		if chosen(key) {
-			c.kept.Delete(key)
+			c.cached.Delete(key)
 		}
 	}
 }
 
-// Forget forgets one outcome that has turned out wrong.
+// Forget forgets one answer.
 func (c *Cache) Forget(key Key) {
-	if c.kept != nil {
-		c.kept.Delete(key)
+	if c.cached != nil {
+		c.cached.Delete(key)
 	}
 }
 
-// Flush forgets everything. What is under way is finished for those who wait for it, but not kept, and not shared with
-// those who come later.
+// Flush forgets everything. Work under way is finished for the callers that wait for it, but its answer is not kept and
+// not shared with callers that come later.
 func (c *Cache) Flush() { c.Drop(func(Key) bool { return true }) }
 
 // Stats gives counts.
@@ -153,37 +158,54 @@ func (c *Cache) Stats() Stats {
 		n := &c.counts[kind]
 		stats.Hits[kind], stats.Misses[kind], stats.Shared[kind] = n.hits.Load(), n.misses.Load(), n.shared.Load()
 	}
-	if c.kept != nil {
-		stats.Size, stats.Evicted = c.kept.Len(), int64(c.kept.Metrics().Evictions)
+	if c.cached != nil {
+		stats.Size, stats.Evicted = c.cached.Len(), int64(c.cached.Metrics().Evictions)
 	}
 	return stats
 }
 
-// Do gives the outcome for a key: kept, or from work that someone is doing, or by doing it. The work goes on when its
-// caller gives up, for as long as anyone waits for it; ok is false when ctx ended first. None begins for a caller whose
-// ctx has ended. A panic of the work is one of every caller.
-func Do[T any](ctx context.Context, c *Cache, key Key, work func(context.Context) (T, Keep)) (value T, ok bool) {
+// GetOrDo gives the answer for a key: from the cache, from work under way, or by doing the work. The work goes on when
+// its caller gives up, for as long as anyone waits for it; not ok means that ctx ended first. A caller whose ctx has ended
+// starts no work. A panic of the work is raised in every caller.
+func GetOrDo[T any](ctx context.Context, c *Cache, key Key, work func(context.Context) (T, Keep)) (value T, ok bool) {
 	if found, hit := c.lookup(key); hit {
 		return found.(T), true
 	}
 	if ctx.Err() != nil {
 		return value, false
 	}
-	for {
-		f, started := c.join(ctx, key, func(ctx context.Context) (any, Keep) { return work(ctx) })
-		found, ok := c.wait(ctx, key, f, started)
-		if !ok {
-			return value, false
-		}
-		if f.late && !started && ctx.Err() == nil {
-			continue // it ran out of the time of another, who began it; this caller has some left
-		}
-		return found.(T), true
+	found, ok := c.flights.Do(ctx, key, func(ctx context.Context) any {
+		return c.fill(ctx, key, func(ctx context.Context) (any, Keep) { return work(ctx) })
+	})
+	if !ok {
+		return value, false
 	}
+	return found.(T), true
 }
 
-// Peek gives a kept outcome.
-func Peek[T any](c *Cache, key Key) (value T, ok bool) {
+// fill does the work for a key and keeps its answer, unless the work was cut short or there was a flush meanwhile.
+func (c *Cache) fill(ctx context.Context, key Key, work func(context.Context) (any, Keep)) any {
+	if found, hit := c.lookup(key); hit { // other work kept it after the caller had looked
+		return found
+	}
+	c.counts[key.Kind].misses.Add(1)
+	c.mu.Lock()
+	flushes, began := c.flushes, c.options.Now()
+	c.mu.Unlock()
+	value, keep := work(ctx)
+	if ctx.Err() != nil {
+		return value
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if flushes == c.flushes {
+		c.put(key, value, keep, began)
+	}
+	return value
+}
+
+// Get gives the answer for a key from the cache.
+func Get[T any](c *Cache, key Key) (value T, ok bool) {
 	found, ok := c.lookup(key)
 	if !ok {
 		return value, false
@@ -192,40 +214,39 @@ func Peek[T any](c *Cache, key Key) (value T, ok bool) {
 }
 
 func (c *Cache) lookup(key Key) (any, bool) {
-	if c.kept == nil {
+	if c.cached == nil {
 		return nil, false
 	}
-	item := c.kept.Get(key)
+	item := c.cached.Get(key)
 	if item == nil {
 		return nil, false
 	}
-	o, now := item.Value(), c.options.Now()
-	if now.Before(o.from) || !now.Before(o.until) {
+	a, now := item.Value(), c.options.Now()
+	if now.Before(a.from) || !now.Before(a.until) {
 		return nil, false
 	}
 	c.counts[key.Kind].hits.Add(1)
-	return o.value, true
+	return a.value, true
 }
 
-// Put keeps an outcome that nobody waits for.
+// Put keeps an answer that was worked out elsewhere.
 func Put[T any](c *Cache, key Key, value T, keep Keep) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.put(key, value, keep, c.options.Now())
 }
 
-// put keeps an outcome as of the moment at which work on it began: that is when its times were looked at.
+// put keeps an answer. Its time runs from when its work began, since that is when the facts were as it says.
 func (c *Cache) put(key Key, value any, keep Keep, began time.Time) {
-	if c.kept == nil || keep.For <= 0 || keep.Bytes > maxOutcome {
+	if c.cached == nil || keep.For <= 0 || keep.Bytes > maxAnswer {
 		return
 	}
-	// Without the monotonic clock, which stands still while a machine sleeps.
-	began = began.Round(0)
+	began = began.Round(0) // without the monotonic clock, which stands still while a machine sleeps
 	until := began.Add(keep.For)
 	if !keep.Until.IsZero() && keep.Until.Before(until) {
 		until = keep.Until
 	}
 	if left := until.Sub(c.options.Now().Round(0)); left > 0 {
-		c.kept.Set(key, outcome{value, began, until, keep.Bytes}, left)
+		c.cached.Set(key, answer{value, began, until, keep.Bytes}, left)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -39,27 +40,27 @@ func open(t *testing.T, options cache.Options) *cache.Cache {
 
 func key(subject string) cache.Key { return cache.Key{Kind: verification.Signature, Subject: subject} }
 
-// ask gives whether the outcome was worked out anew, which it is to be kept as told.
+// ask asks for an answer that may be kept, and tells whether the work was done.
 func ask(t *testing.T, c *cache.Cache, subject string, keep cache.Keep) (worked bool) {
 	t.Helper()
-	value, ok := cache.Do(t.Context(), c, key(subject), func(context.Context) (string, cache.Keep) {
+	value, ok := cache.GetOrDo(t.Context(), c, key(subject), func(context.Context) (string, cache.Keep) {
 		worked = true
-		return "outcome of " + subject, keep
+		return "answer to " + subject, keep
 	})
-	if !ok || value != "outcome of "+subject {
+	if !ok || value != "answer to "+subject {
 		t.Fatalf("%s: %q, %t", subject, value, ok)
 	}
 	return worked
 }
 
-func TestHowLongAnOutcomeIsKept(t *testing.T) {
+func TestGetOrDoHonoursKeep(t *testing.T) {
 	clock := newClock()
 	hour, start := cache.Keep{For: time.Hour}, clock.time()
 	tests := map[string]struct {
 		options cache.Options
 		keep    cache.Keep
 		jump    time.Duration
-		again   bool // it is worked out again
+		again   bool // the work is done again
 	}{
 		"within its time":                        {cache.Options{Size: 9}, hour, 59 * time.Minute, false},
 		"past its time":                          {cache.Options{Size: 9}, hour, time.Hour, true},
@@ -88,15 +89,15 @@ func TestHowLongAnOutcomeIsKept(t *testing.T) {
 	}
 }
 
-// TestSize is kept whatever passes through, in outcomes and in bytes, and the one used last stays.
-func TestSize(t *testing.T) {
+// TestCacheIsBounded in answers and in bytes, and evicts those that were not used for longest.
+func TestCacheIsBounded(t *testing.T) {
 	c := open(t, cache.Options{Size: 10})
 	keep := cache.Keep{For: time.Hour}
 	for i := range 1000 {
 		ask(t, c, "often", keep)
 		ask(t, c, fmt.Sprint(i), keep)
 		if size := c.Stats().Size; size > 10 {
-			t.Fatalf("%d outcomes", size)
+			t.Fatalf("%d answers", size)
 		}
 	}
 	if ask(t, c, "often", keep) {
@@ -107,12 +108,12 @@ func TestSize(t *testing.T) {
 		ask(t, heavy, fmt.Sprint(i), cache.Keep{For: time.Hour, Bytes: 4 << 20})
 	}
 	if size := heavy.Stats().Size; size != 16 {
-		t.Errorf("%d outcomes of 4 MiB; want 64 MiB of them", size)
+		t.Errorf("%d answers of 4 MiB; want 64 MiB of them", size)
 	}
 }
 
-// TestAMillionImagesLeaveMemoryFlat sends many keys through a small cache.
-func TestAMillionImagesLeaveMemoryFlat(t *testing.T) {
+// TestCacheMemoryStaysFlat sends many keys through a small cache.
+func TestCacheMemoryStaysFlat(t *testing.T) {
 	n := 1_000_000
 	if testing.Short() {
 		n = 100_000
@@ -130,7 +131,7 @@ func TestAMillionImagesLeaveMemoryFlat(t *testing.T) {
 		t.Errorf("the heap grew by %d bytes", grown)
 	}
 	if size := c.Stats().Size; size != 1000 {
-		t.Errorf("%d outcomes", size)
+		t.Errorf("%d answers", size)
 	}
 }
 
@@ -141,14 +142,13 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// TestFlush forgets, and does not let work that began before count after it.
-func TestFlush(t *testing.T) {
+func TestCacheKeepsNoAnswerFromBeforeAFlush(t *testing.T) {
 	c := open(t, cache.Options{Size: 10})
 	keep := cache.Keep{For: time.Hour}
 	ask(t, c, "kept", keep)
 	begun, flushed, answered := make(chan struct{}), make(chan struct{}), make(chan string)
 	go func() {
-		value, _ := cache.Do(context.Background(), c, key("under way"), func(context.Context) (string, cache.Keep) {
+		value, _ := cache.GetOrDo(context.Background(), c, key("under way"), func(context.Context) (string, cache.Keep) {
 			close(begun)
 			<-flushed
 			return "stale", keep
@@ -167,102 +167,43 @@ func TestFlush(t *testing.T) {
 	if value := <-answered; value != "stale" {
 		t.Errorf("the one who began it got %q", value)
 	}
-	if value, _ := cache.Peek[string](c, key("under way")); value != "outcome of under way" {
+	if value, _ := cache.Get[string](c, key("under way")); value != "answer to under way" {
 		t.Errorf("kept is %q", value)
 	}
 }
 
-// TestSharing does the work once for all who ask at once.
-func TestSharing(t *testing.T) {
-	c := open(t, cache.Options{})
-	var worked atomic.Int32
-	release := make(chan struct{})
-	var callers sync.WaitGroup
-	for range 100 {
-		callers.Go(func() {
-			value, ok := cache.Do(t.Context(), c, key("x"), func(context.Context) (int32, cache.Keep) {
-				<-release
-				return worked.Add(1), cache.Keep{}
+func TestGetOrDoSharesConcurrentWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := open(t, cache.Options{})
+		var worked atomic.Int32
+		release := make(chan struct{})
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				value, ok := cache.GetOrDo(t.Context(), c, key("x"), func(context.Context) (int32, cache.Keep) {
+					<-release
+					return worked.Add(1), cache.Keep{}
+				})
+				if !ok || value != 1 {
+					t.Errorf("got %d, %t", value, ok)
+				}
 			})
-			if !ok || value != 1 {
-				t.Errorf("got %d, %t", value, ok)
-			}
-		})
-	}
-	eventually(t, func() bool {
+		}
+		synctest.Wait()
 		s := c.Stats()
-		return s.Misses[verification.Signature]+s.Shared[verification.Signature] == 100
+		if misses, shared := s.Misses[verification.Signature], s.Shared[verification.Signature]; misses != 1 || shared != 99 {
+			t.Errorf("%d misses, %d shared", misses, shared)
+		}
+		close(release)
+		callers.Wait()
+		if worked.Load() != 1 {
+			t.Errorf("the work was done %d times", worked.Load())
+		}
 	})
-	close(release)
-	callers.Wait()
-	if worked.Load() != 1 {
-		t.Errorf("the work was done %d times", worked.Load())
-	}
 }
 
-func eventually(t *testing.T, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not come to pass")
-		}
-	}
-}
-
-// TestGivingUp leaves the work to the others, and ends it when nobody is left.
-func TestGivingUp(t *testing.T) {
-	c := open(t, cache.Options{})
-	begun, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	work := func(ctx context.Context) (string, cache.Keep) {
-		close(begun)
-		select {
-		case <-release:
-			return "done", cache.Keep{}
-		case <-ctx.Done():
-			ended <- ctx.Err()
-			return "", cache.Keep{}
-		}
-	}
-	first, giveUp := context.WithCancel(t.Context())
-	gone := make(chan bool)
-	go func() {
-		_, ok := cache.Do(first, c, key("x"), work)
-		gone <- ok
-	}()
-	<-begun
-	other := make(chan string)
-	go func() {
-		value, _ := cache.Do(t.Context(), c, key("x"), work)
-		other <- value
-	}()
-	eventually(t, func() bool { return c.Stats().Shared[verification.Signature] == 1 })
-	giveUp()
-	if <-gone {
-		t.Error("a caller that gave up got an outcome")
-	}
-	close(release)
-	if value := <-other; value != "done" {
-		t.Errorf("the other got %q", value)
-	}
-
-	begun, release = make(chan struct{}), make(chan struct{})
-	alone, giveUp := context.WithCancel(t.Context())
-	go func() {
-		_, ok := cache.Do(alone, c, key("x"), work)
-		gone <- ok
-	}()
-	<-begun
-	giveUp()
-	if <-gone {
-		t.Error("a caller that gave up got an outcome")
-	}
-	if err := <-ended; err != context.Canceled {
-		t.Errorf("the work ended with %v", err)
-	}
-}
-
-// TestNothingBeginsPastTheEnd of a caller: it is told that its time ran out, unless the outcome is there.
-func TestNothingBeginsPastTheEnd(t *testing.T) {
+// TestGetOrDoStartsNoWorkForAnEndedCaller, but gives it what the cache has.
+func TestGetOrDoStartsNoWorkForAnEndedCaller(t *testing.T) {
 	past, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	gone, giveUp := context.WithCancel(t.Context())
@@ -272,50 +213,22 @@ func TestNothingBeginsPastTheEnd(t *testing.T) {
 			c := open(t, cache.Options{Size: 10})
 			ask(t, c, "kept", cache.Keep{For: time.Hour})
 			for i := range 10 {
-				_, ok := cache.Do(ctx, c, key(fmt.Sprint(i)), func(context.Context) (string, cache.Keep) { return "worked", cache.Keep{} })
+				_, ok := cache.GetOrDo(ctx, c, key(fmt.Sprint(i)), func(context.Context) (string, cache.Keep) { return "worked", cache.Keep{} })
 				if ok {
-					t.Error("it got an outcome")
+					t.Error("it got an answer")
 				}
 			}
-			if misses := c.Stats().Misses[verification.Signature]; misses != 1 { // that of the one who asked in time
+			if misses := c.Stats().Misses[verification.Signature]; misses != 1 { // that of the caller in time
 				t.Errorf("work began %d times", misses)
 			}
-			if value, ok := cache.Do(ctx, c, key("kept"), func(context.Context) (string, cache.Keep) { return "anew", cache.Keep{} }); !ok || value != "outcome of kept" {
-				t.Errorf("of what is kept it got %q, %t", value, ok)
+			if value, ok := cache.GetOrDo(ctx, c, key("kept"), func(context.Context) (string, cache.Keep) { return "anew", cache.Keep{} }); !ok || value != "answer to kept" {
+				t.Errorf("of the kept answer it got %q, %t", value, ok)
 			}
 		})
 	}
 }
 
-// TestALateJoiner does not run out of the time of the one who began.
-func TestALateJoiner(t *testing.T) {
-	c := open(t, cache.Options{Timeout: 50 * time.Millisecond})
-	begun := make(chan struct{})
-	var times atomic.Int32
-	work := func(ctx context.Context) (string, cache.Keep) {
-		if times.Add(1) == 1 {
-			close(begun)
-			<-ctx.Done()
-			return "late", cache.Keep{}
-		}
-		return "in time", cache.Keep{}
-	}
-	first := make(chan string)
-	go func() {
-		value, _ := cache.Do(t.Context(), c, key("x"), work)
-		first <- value
-	}()
-	<-begun
-	if value, ok := cache.Do(t.Context(), c, key("x"), work); !ok || value != "in time" {
-		t.Errorf("the one who joined got %q, %t", value, ok)
-	}
-	if value := <-first; value != "late" {
-		t.Errorf("the one who began got %q", value)
-	}
-}
-
-// TestAPanic is one of every caller, and leaves nothing behind.
-func TestAPanic(t *testing.T) {
+func TestGetOrDoRaisesAPanicAndKeepsNothing(t *testing.T) {
 	c := open(t, cache.Options{Size: 10})
 	func() {
 		defer func() {
@@ -323,21 +236,20 @@ func TestAPanic(t *testing.T) {
 				t.Errorf("recovered %v", r)
 			}
 		}()
-		cache.Do(t.Context(), c, key("x"), func(context.Context) (string, cache.Keep) { panic("out of order") })
+		cache.GetOrDo(t.Context(), c, key("x"), func(context.Context) (string, cache.Keep) { panic("out of order") })
 	}()
 	if !ask(t, c, "x", cache.Keep{For: time.Hour}) {
-		t.Error("an outcome was kept")
+		t.Error("an answer was kept")
 	}
 }
 
-// TestWorkCutShortIsNotKept even where it calls its outcome good.
-func TestWorkCutShortIsNotKept(t *testing.T) {
+func TestGetOrDoKeepsNoAnswerOfWorkCutShort(t *testing.T) {
 	c := open(t, cache.Options{Size: 10, Timeout: time.Millisecond})
-	cache.Do(t.Context(), c, key("x"), func(ctx context.Context) (string, cache.Keep) {
+	cache.GetOrDo(t.Context(), c, key("x"), func(ctx context.Context) (string, cache.Keep) {
 		<-ctx.Done()
 		return "half", cache.Keep{For: time.Hour}
 	})
-	if value, ok := cache.Peek[string](c, key("x")); ok {
+	if value, ok := cache.Get[string](c, key("x")); ok {
 		t.Errorf("kept %q", value)
 	}
 }

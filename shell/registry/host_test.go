@@ -20,12 +20,18 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest/distribution"
 )
 
-// TestReadsAreBounded at one registry, and those who wait in vain are told why; another registry is not held up.
-func TestReadsAreBounded(t *testing.T) {
+// TestReadsAreBoundedByRegistry checks the bound, what a read that waits in vain says, and that another registry is not
+// held up.
+func TestReadsAreBoundedByRegistry(t *testing.T) {
 	slow := stocked(t, registrytest.Options{}, func(o *Options) { o.MaxRequests = 2 })
 	var now, most atomic.Int32
+	arrived := make(chan struct{}, 2)
 	slow.registry.SetFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		most.Store(max(most.Load(), now.Add(1)))
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
 		defer now.Add(-1)
 		registrytest.Delay(time.Hour)(w, r, next)
 	})
@@ -34,8 +40,8 @@ func TestReadsAreBounded(t *testing.T) {
 	for range 2 {
 		readers.Go(func() { _ = slow.read(ctx, "app") })
 	}
-	for slow.client.Stats().Reading < 2 {
-		time.Sleep(time.Millisecond)
+	for range 2 {
+		<-arrived
 	}
 	for range 5 {
 		short, end := context.WithTimeout(ctx, 10*time.Millisecond)
@@ -203,10 +209,10 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestTokens are fetched once for many, and again when the registry does not take one any more.
-func TestTokens(t *testing.T) {
+// TestTokensAreFetchedOnceForManyReaders, and again when the registry refuses the kept one.
+func TestTokensAreFetchedOnceForManyReaders(t *testing.T) {
 	s := stocked(t, registrytest.Options{}, nil)
-	gate := &tokenGate{}
+	gate := &tokenGate{asked: make(chan struct{}, 10)}
 	s.registry.SetFault(gate.stand)
 	tokensAsked := func() (n int) {
 		for _, r := range s.registry.Requests() {
@@ -218,12 +224,14 @@ func TestTokens(t *testing.T) {
 	}
 	hold := make(chan struct{})
 	gate.hold.Store(&hold)
+	waiting := make(chan string, 20)
+	h := s.client.hosts.use(s.registry.Host(), s.client.open)
+	defer s.client.hosts.done(h)
+	h.tokens.fetches.Joined = func(key string) { waiting <- key }
 	impatient, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() { left <- s.read(impatient, "app") }()
-	for tokensAsked() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	<-gate.asked
 	var readers sync.WaitGroup
 	for range 20 {
 		readers.Go(func() {
@@ -232,8 +240,8 @@ func TestTokens(t *testing.T) {
 			}
 		})
 	}
-	for waitingForToken(s) < 21 {
-		time.Sleep(time.Millisecond)
+	for range 20 {
+		<-waiting
 	}
 	leave()
 	faultCase{want: reason.Timeout}.check(t, <-left)
@@ -260,10 +268,12 @@ func TestTokens(t *testing.T) {
 type tokenGate struct {
 	made, revoked atomic.Int64
 	hold          atomic.Pointer[chan struct{}] // tokens are made when it is closed
+	asked         chan struct{}                 // gets an element for each request for a token
 }
 
 func (g *tokenGate) stand(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if r.URL.Path == registrytest.TokenPath {
+		g.asked <- struct{}{}
 		select {
 		case <-*g.hold.Load():
 		case <-r.Context().Done():
@@ -280,20 +290,7 @@ func (g *tokenGate) stand(w http.ResponseWriter, r *http.Request, next http.Hand
 	w.WriteHeader(http.StatusUnauthorized)
 }
 
-// waitingForToken counts who waits for a token of the shelf's registry.
-func waitingForToken(s *shelf) (n int) {
-	h := s.client.hosts.use(s.registry.Host(), s.client.open)
-	defer s.client.hosts.done(h)
-	kept := h.tokens
-	kept.mu.Lock()
-	defer kept.mu.Unlock()
-	for _, f := range kept.fetches {
-		n += f.waiting
-	}
-	return n
-}
-
-// TestTokensAreBounded in number and bytes, end when nobody waits for them, and survive a panic of who makes them.
+// TestTokensAreBounded also checks that a fetch ends when nobody waits for it, and that its panic becomes an error.
 func TestTokensAreBounded(t *testing.T) {
 	leftBehind(t)
 	kept := newTokens()

@@ -29,8 +29,8 @@ const (
 
 // documentRoom is the memory for documents, which all requests share.
 type documentRoom struct {
-	reading    *fair.ByteBudget          // documents from when they are asked for until they are evaluated
-	evaluating *fair.ByteBudget          // documents that are decoded
+	reading    *fair.ByteBudget    // documents from when they are asked for until they are evaluated
+	evaluating *fair.ByteBudget    // documents that are decoded
 	retained   *semaphore.Weighted // bytes that stay until their course ends, to be evaluated anew later
 }
 

@@ -39,7 +39,7 @@ type Gatherer struct {
 	plugins    *plugin.Manager
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
-	gate       *fair.Queue          // shares verifications between trust policies
+	gate       *fair.Queue         // shares verifications between trust policies
 	beside     *semaphore.Weighted // lookups that are made beside the first of each verification, of all together
 	documents  documentRoom
 	revocation revocationCheck
