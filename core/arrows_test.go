@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	"core/wildcard":     nil,
 	"core/image":        {"core/reason", "core/wildcard"},
 	"core/trust":        {"core/reason", "core/image"},
-	"core/condition":    {"core/wildcard"},
+	"core/condition":    {"core/reason", "core/wildcard"},
 	"core/verification": {"core/reason", "core/image", "core/trust", "core/condition"},
 	"core/certificates": nil,
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // maxDepth bounds how deep lists and objects of a document may stand in each other.
@@ -166,7 +168,7 @@ func (d *decoder) made(object bool, names []string, values []any) (any, error) {
 		d.budget.step(10)
 		made[name] = values[i]
 		if len(made) <= i {
-			return nil, fmt.Errorf("an object names %q twice; attach a document that names it once", clip(name, maxShown))
+			return nil, fmt.Errorf("an object names %q twice; attach a document that names it once", reason.Clip(name, maxShown))
 		}
 	}
 	return made, nil
@@ -287,7 +289,7 @@ func (d *decoder) number() (any, error) {
 	}
 	number, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || math.IsInf(number, 0) {
-		return nil, fmt.Errorf("its number %s is out of range", clip(string(text), maxShown))
+		return nil, fmt.Errorf("its number %s is out of range", reason.Clip(string(text), maxShown))
 	}
 	return number, nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Evaluate holds conditions against a JSON document. Every call has its own data, so that nothing is shared between
@@ -22,7 +24,7 @@ func (b *budget) evaluate(conditions Conditions, document []byte, now time.Time)
 	found := e.evaluate(conditions, document)
 	result := Result{Outcome: Met, TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
 	if found != nil {
-		result.Outcome, result.Reason = found.outcome, clip(found.reason, maxReason)
+		result.Outcome, result.Reason = found.outcome, reason.Clip(found.reason, maxReason)
 	}
 	return result
 }
@@ -157,14 +159,14 @@ func (e *evaluation) each(conditions []Condition) *finding {
 // reasons joins what is told of several conditions, as far as it is told.
 type reasons struct{ strings.Builder }
 
-func (r *reasons) add(reason string) {
+func (r *reasons) add(text string) {
 	if r.Len() > maxReason {
 		return
 	}
 	if r.Len() > 0 {
 		r.WriteString("; ")
 	}
-	r.WriteString(clip(reason, maxReason))
+	r.WriteString(reason.Clip(text, maxReason))
 }
 
 func (e *evaluation) condition(c Condition) (found *finding) {
@@ -179,7 +181,7 @@ func (e *evaluation) condition(c Condition) (found *finding) {
 	e.step(1000)
 	operator, ok := spelled(c.Operator)
 	if !ok {
-		return &finding{Invalid, fmt.Sprintf("the condition on %s has the unknown operator %q", written(c.Key), clip(c.Operator, maxShown))}
+		return &finding{Invalid, fmt.Sprintf("the condition on %s has the unknown operator %q", written(c.Key), reason.Clip(c.Operator, maxShown))}
 	}
 	key := e.side(c.Key)
 	side = ", because of its value " + written(c.Value)
@@ -239,11 +241,11 @@ func hasExpression(written any) bool {
 }
 
 func (b *budget) unmet(c Condition, found string, wanted any) *finding {
-	reason := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, b.shown(wanted))
+	text := fmt.Sprintf("the condition on %s is not met: found %s, wanted %s %s", written(c.Key), found, c.Operator, b.shown(wanted))
 	if c.Message != "" {
-		reason += ": " + clip(c.Message, maxReason)
+		text += ": " + reason.Clip(c.Message, maxReason)
 	}
-	return &finding{Unmet, reason}
+	return &finding{Unmet, text}
 }
 
 // maxDistinct bounds how many different elements are looked for to be shown.

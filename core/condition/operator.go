@@ -12,6 +12,8 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/samber/lo"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // comparison holds a key against a value.
@@ -228,7 +230,7 @@ func (b *budget) quantity(text string) (resource.Quantity, bool) {
 	}
 	if match[1] != "" {
 		if exponent, err := strconv.Atoi(match[1]); err != nil || exponent > maxExponent || exponent < -maxExponent {
-			refuse("the quantity %s is out of range", clip(text, maxShown))
+			refuse("the quantity %s is out of range", reason.Clip(text, maxShown))
 		}
 	}
 	quantity, err := resource.ParseQuantity(text)

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Bounds on what one key or value may ask for.
@@ -134,7 +136,7 @@ func (e *evaluation) inText(expression string, value any, asText bool) string {
 }
 
 // told is an expression as errors tell it.
-func told(expression string) string { return clip(expression, maxWords) }
+func told(expression string) string { return reason.Clip(expression, maxWords) }
 
 // query evaluates a JMESPath expression.
 func (e *evaluation) query(expression string) any {

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Bounds on what a reason tells.
@@ -18,14 +20,6 @@ const (
 	maxWords  = 1000   // bytes, of an expression
 	maxShown  = 200    // characters, of a value
 )
-
-// clip keeps the first bytes of a text that is over a bound.
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "..."
-}
 
 // cut keeps the first characters of a text that is too long to be shown.
 func cut(s string) string {
@@ -42,9 +36,9 @@ func cut(s string) string {
 func written(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
-		return clip(text, maxWords)
+		return reason.Clip(text, maxWords)
 	}
-	return cut(clip(string(raw), 4*maxShown+4))
+	return cut(reason.Clip(string(raw), 4*maxShown+4))
 }
 
 // shown shows a value, of which no more is looked at than is shown.

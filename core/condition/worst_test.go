@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // worst is a condition, or a document, that was made to take long or to take much.
@@ -120,7 +122,7 @@ func TestWorstInputsStayWithinTheBudget(t *testing.T) {
 			asked := 0
 			result := w.evaluate(func() bool { asked++; return false })
 			if result.Outcome != w.outcome || !strings.Contains(result.Reason, w.says) {
-				t.Errorf("outcome %d, want %d: %s", result.Outcome, w.outcome, clip(result.Reason, 500))
+				t.Errorf("outcome %d, want %d: %s", result.Outcome, w.outcome, reason.Clip(result.Reason, 500))
 			}
 			given := newBudget(len(w.document), nil)
 			if result.Steps > given.steps || result.Bytes > given.bytes || len(result.Reason) > maxReason+3 {
@@ -134,7 +136,7 @@ func TestWorstInputsStayWithinTheBudget(t *testing.T) {
 			}
 			ended := w.evaluate(func() bool { return true })
 			if ended.Outcome != Ended || !strings.Contains(ended.Reason, "time ran out") || ended.Steps > lookAt+maxCall+maxCall/8 {
-				t.Errorf("outcome %d after %d steps: %s", ended.Outcome, ended.Steps, clip(ended.Reason, 200))
+				t.Errorf("outcome %d after %d steps: %s", ended.Outcome, ended.Steps, reason.Clip(ended.Reason, 200))
 			}
 		})
 	}

@@ -51,6 +51,14 @@ func TestClip(t *testing.T) {
 	}
 }
 
+func TestWithoutTokens(t *testing.T) {
+	const token = "abcdefghijklmnopqrst.uvw"
+	got := WithoutTokens("Authorization: Bearer " + token + ", basic " + token + "; the bearer of bad news")
+	if want := "Authorization: Bearer ***, basic ***; the bearer of bad news"; got != want {
+		t.Errorf("%q; want %q", got, want)
+	}
+}
+
 // TestOneLine holds that no text of a stranger looks like another line, or steers a terminal.
 func TestOneLine(t *testing.T) {
 	if got := OneLine("a\r\nb\x1b[2Jc\u2028d\u202ee é"); got != "a  b [2Jc d e é" || strings.ContainsAny(got, "\r\n\x1b") {

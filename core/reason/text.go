@@ -1,6 +1,7 @@
 package reason
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -18,6 +19,12 @@ func Clip(text string, most int) string {
 	}
 	return strings.ToValidUTF8(text[:most], "") + "..."
 }
+
+// credential matches what HTTP's Basic and Bearer schemes send (RFC 7617, RFC 6750).
+var credential = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
+
+// WithoutTokens hides the credentials of Basic and Bearer authentication in a text, since servers repeat them in errors.
+func WithoutTokens(text string) string { return credential.ReplaceAllString(text, "$1 ***") }
 
 // OneLine keeps what a registry, a plugin, a payload or the request wrote from looking like another line, and from
 // steering the reader's terminal.

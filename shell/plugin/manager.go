@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // Options of a Manager.
@@ -39,16 +41,18 @@ type Config func() map[string]string
 
 // Manager finds and runs plugins. It is notation-go's plugin.Manager.
 type Manager struct {
-	options  Options
-	env      []string
-	pool     *pool
-	circuits *circuits
-	lookups  singleflight.Group
-	mu       sync.Mutex
-	metadata map[string]remembered // by plugin name
+	options   Options
+	env       []string
+	processes *fair.Limiter
+	counts    counts
+	circuits  *circuits
+	lookups   singleflight.Group // a metadata process goes on when its callers give up: its answer is of use to the next
+	mu        sync.Mutex
+	metadata  map[string]cachedMetadata // by plugin name
 }
 
-type remembered struct {
+// cachedMetadata is what a plugin's file said of itself.
+type cachedMetadata struct {
 	file     identity
 	metadata plugin.GetMetadataResponse
 }
@@ -76,10 +80,13 @@ func NewManager(options Options) *Manager {
 	if options.Pause <= 0 {
 		options.Pause = defaultPause
 	}
+	if options.MaxProcesses < 1 {
+		options.MaxProcesses = max(2, 2*runtime.GOMAXPROCS(0))
+	}
 	return &Manager{
 		options: options, env: environment(options.Env),
-		pool: newPool(options.MaxProcesses), circuits: newCircuits(options.Pause),
-		metadata: map[string]remembered{},
+		processes: fair.NewLimiter(options.MaxProcesses), circuits: newCircuits(options.Pause),
+		metadata: map[string]cachedMetadata{},
 	}
 }
 
@@ -132,20 +139,18 @@ func (m *Manager) Config() map[string]string {
 	return m.options.Config()
 }
 
-// What is not told of a plugin, though it says it: tokens, and values of the configuration whose keys look secret.
-var (
-	bearer    = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
-	secretKey = regexp.MustCompile(`(?i)token|secret|passw|credential|key`)
-)
+// secretKey matches the keys of the plugin configuration whose values look secret.
+var secretKey = regexp.MustCompile(`(?i)token|secret|passw|credential|key`)
 
+// redacted is what a plugin said without tokens and without the secrets of its configuration.
 func (m *Manager) redacted(text string) string {
-	const shortest = 4 // bytes; what is shorter is found everywhere
+	const shortest = 4 // bytes; a shorter value stands in many other words
 	for key, value := range m.Config() {
 		if len(value) >= shortest && secretKey.MatchString(key) {
 			text = strings.ReplaceAll(text, value, "***")
 		}
 	}
-	return bearer.ReplaceAllString(text, "$1 ***")
+	return reason.WithoutTokens(text)
 }
 
 // List gives the names of the installed plugins, sorted.
@@ -208,5 +213,5 @@ func (m *Manager) recall(name string, file identity) (plugin.GetMetadataResponse
 func (m *Manager) remember(name string, file identity, metadata plugin.GetMetadataResponse) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.metadata[name] = remembered{file, metadata}
+	m.metadata[name] = cachedMetadata{file, metadata}
 }

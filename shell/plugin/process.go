@@ -137,19 +137,19 @@ func (p *process) failed(cause error, format string, args ...any) *Error {
 // run sends a request to a new process and reads its answer, unless the plugin is found broken. The wait for a slot
 // counts against the caller's time. source keeps apart whose signatures broke it.
 func (p *process) run(ctx context.Context, source string, request plugin.Request, response any) (err error) {
-	defer func() { p.manager.pool.count(err) }()
+	defer func() { p.manager.counts.count(err) }()
 	circuit := p.manager.circuits.of(digestOf(p.name, p.file.String(), source))
 	if circuit.isOpen() { // then nobody needs to wait
 		return circuit.refusal()
 	}
-	pool := p.manager.pool
-	if err := pool.enter(ctx); err != nil {
+	processes := p.manager.processes
+	if err := processes.Acquire(ctx); err != nil {
 		return &Error{
 			Code: reason.PluginTimeout, cause: err, blame: blameCaller,
-			Text: p.says("was not asked %s: time ran out waiting, since %d plugin processes were running; raise --maxPluginProcesses if that lasts", request.Command(), cap(pool.slots)),
+			Text: p.says("was not asked %s: time ran out waiting, since %d plugin processes were running; raise --maxPluginProcesses if that lasts", request.Command(), processes.Seats()),
 		}
 	}
-	defer pool.leave()
+	defer processes.Release()
 	return circuit.do(func() error { return p.call(ctx, request, response) })
 }
 
@@ -172,7 +172,7 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 	if err := command.Start(); err != nil {
 		return p.notStarted(ctx, began, request.Command(), err)
 	}
-	p.manager.pool.started.Add(1)
+	p.manager.counts.started.Add(1)
 	err = command.Wait()
 	endGroup(command.Process.Pid)
 	switch {

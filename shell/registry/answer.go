@@ -103,38 +103,15 @@ func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept str
 	}
 	response, err := r.client.Do(request)
 	if err == nil && accept != "" {
-		response.Body = &document{ReadCloser: response.Body, take: func() (func(), error) { return r.documents.Acquire(ctx, r.root.Host, maxManifest) }}
+		response.Body = r.longDocument(ctx, response.Body)
 	}
 	return response, err
 }
 
-// document is one that is read. When it turns out long it waits for room, which it has until it is closed.
-type document struct {
-	io.ReadCloser
-	take func() (give func(), err error)
-	n    int    // bytes so far
-	give func() // nil while it is short
-}
-
-// Read waits where the document turns out long.
-func (d *document) Read(into []byte) (n int, err error) {
-	if d.n > longDocument && d.give == nil {
-		if d.give, err = d.take(); err != nil {
-			return 0, fmt.Errorf("other long documents were read all the time: %w", err)
-		}
-	}
-	n, err = d.ReadCloser.Read(into)
-	d.n += n
-	return n, err
-}
-
-// Close gives the room back.
-func (d *document) Close() error {
-	if d.give != nil {
-		d.give()
-		d.give = nil
-	}
-	return d.ReadCloser.Close()
+// longDocument bounds the memory of documents that turn out long, by registry.
+func (r *reader) longDocument(ctx context.Context, body io.ReadCloser) *fair.LongBody {
+	acquire := func() (func(), error) { return r.documents.Acquire(ctx, r.root.Host, maxManifest) }
+	return &fair.LongBody{ReadCloser: body, After: longDocument, Acquire: acquire, What: "long documents"}
 }
 
 // fetch asks for what a digest names. That it is not there is believed only if it is said twice: it may be a signature

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
@@ -227,18 +229,18 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-// TestLongDocumentsTakeTurns, those of one registry so that others have theirs, and short ones have none.
+// TestLongDocumentsTakeTurns by registry, while short ones do not wait.
 func TestLongDocumentsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, err := New(Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		open := func(registry string) *document {
-			take := func() (func(), error) { return client.documents.Acquire(t.Context(), registry, maxManifest) }
-			return &document{ReadCloser: io.NopCloser(strings.NewReader(strings.Repeat(" ", 3*longDocument))), take: take}
+		open := func(registry string) *fair.LongBody {
+			r := &reader{root: &url.URL{Host: registry}, documents: client.documents}
+			return r.longDocument(t.Context(), io.NopCloser(strings.NewReader(strings.Repeat(" ", 3*longDocument))))
 		}
-		read := func(d *document) <-chan error {
+		read := func(d *fair.LongBody) <-chan error {
 			done := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(io.Discard, d)
@@ -247,7 +249,7 @@ func TestLongDocumentsTakeTurns(t *testing.T) {
 			synctest.Wait()
 			return done
 		}
-		documents := []*document{open("a"), open("a"), open("a"), open("b")}
+		documents := []*fair.LongBody{open("a"), open("a"), open("a"), open("b")}
 		var done []<-chan error
 		for _, d := range documents {
 			done = append(done, read(d))
@@ -258,7 +260,7 @@ func TestLongDocumentsTakeTurns(t *testing.T) {
 			}
 		}
 		short := open("a")
-		if _, err := io.CopyN(io.Discard, short, longDocument); err != nil || short.give != nil {
+		if _, err := io.CopyN(io.Discard, short, longDocument); err != nil {
 			t.Errorf("a short document: %v", err)
 		}
 		documents[0].Close()

@@ -117,12 +117,11 @@ func codeOfStatus(status int) reason.Code {
 	return reason.RegistryUnavailable
 }
 
-// Parts of an error's text that are not for the one who was denied: names and passwords in URLs, their queries, in
-// which registries sign redirects to their storage, and tokens that a server repeats.
+// Parts of an error's text that hold secrets: user names and passwords in URLs, and the queries of URLs, with which
+// registries sign redirects to their storage.
 var (
 	userInfo = regexp.MustCompile(`://[^/\s"@]*@`)
 	query    = regexp.MustCompile(`((?:https?://|/)[^\s"?]*)\?[^\s"]*`)
-	token    = regexp.MustCompile(`(?i)\b(basic|bearer) [a-z0-9+/=._~-]{20,}`)
 )
 
 // described is the text of an error without secrets, and without the details that registries add to their errors:
@@ -139,5 +138,5 @@ func described(err error) string {
 	}
 	text = userInfo.ReplaceAllString(text, "://")
 	text = query.ReplaceAllString(text, "$1")
-	return reason.Clip(token.ReplaceAllString(text, "$1 ***"), reason.MaxWords)
+	return reason.Clip(reason.WithoutTokens(text), reason.MaxWords)
 }

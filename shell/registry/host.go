@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
@@ -17,6 +16,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // Bounds on what is kept of registries, since whoever names an image names a host.
@@ -37,8 +37,7 @@ type host struct {
 	web       *http.Client
 	userAgent string
 	tokens    *tokens
-	room      chan struct{} // one element for each read that is under way
-	waiting   *atomic.Int64 // reads that wait for room, of all hosts
+	reads     *fair.Limiter
 
 	// withoutAPI are the repositories that were found twice in a row to have no referrers API.
 	withoutAPI *ttlcache.Cache[string, struct{}]
@@ -101,14 +100,15 @@ func (h *hosts) count() int {
 	return len(h.known)
 }
 
-// reading counts the reads that are under way.
-func (h *hosts) reading() (n int) {
+// reads counts the reads of all hosts that are under way, and those that wait for their turn.
+func (h *hosts) reads() (reading, waiting int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, known := range h.known {
-		n += len(known.room)
+		reading += known.reads.InUse()
+		waiting += known.reads.Waiting()
 	}
-	return n
+	return reading, waiting
 }
 
 func (h *hosts) close() {
@@ -145,7 +145,7 @@ func (c *Client) open(name string) *host {
 	base = &challenged{next: &retrying{next: base, budget: newBudget(), counts: c.counts}}
 	return &host{
 		name: name, transport: transport,
-		room: make(chan struct{}, c.options.MaxRequests), waiting: &c.counts.waiting,
+		reads: fair.NewLimiter(c.options.MaxRequests),
 		withoutAPI: ttlcache.New(ttlcache.WithTTL[string, struct{}](withoutAPIFor), ttlcache.WithCapacity[string, struct{}](maxRepositories),
 			ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 		web:       &http.Client{Transport: base, CheckRedirect: c.options.followRedirect},
@@ -176,21 +176,13 @@ func (h *host) authFor(apiHost string, repository image.Reference, credential Cr
 // one request may need another to end.
 func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) {
 	h := c.hosts.use(name, c.open)
-	select {
-	case h.room <- struct{}{}:
-	default:
-		h.waiting.Add(1)
-		defer h.waiting.Add(-1)
-		select {
-		case h.room <- struct{}{}:
-		case <-ctx.Done():
-			c.hosts.done(h)
-			return nil, nil, &Error{Code: reason.Timeout, cause: ctx.Err(), Text: fmt.Sprintf(
-				"time ran out waiting, since %d reads from this registry were under way; if the registry is not slow and it lasts, raise --maxRegistryRequests", cap(h.room))}
-		}
+	if err := h.reads.Acquire(ctx); err != nil {
+		c.hosts.done(h)
+		return nil, nil, &Error{Code: reason.Timeout, cause: err, Text: fmt.Sprintf(
+			"time ran out waiting, since %d reads from this registry were under way; if the registry is not slow and it lasts, raise --maxRegistryRequests", h.reads.Seats())}
 	}
 	return h, func() {
-		<-h.room
+		h.reads.Release()
 		c.hosts.done(h)
 	}, nil
 }

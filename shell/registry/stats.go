@@ -30,7 +30,6 @@ var outcomeNames = [outcomes]string{"ok", "missing", "unauthorized", "limited", 
 
 // counts of a client, of all hosts.
 type counts struct {
-	waiting  atomic.Int64
 	retries  atomic.Uint64
 	requests [outcomes]atomic.Uint64
 }
@@ -67,9 +66,9 @@ func outcomeOf(response *http.Response, err error) int {
 
 // Stats gives the counts of this moment.
 func (c *Client) Stats() Stats {
+	reading, waiting := c.hosts.reads()
 	s := Stats{
-		Hosts: c.hosts.count(), Reading: c.hosts.reading(),
-		Waiting: int(c.counts.waiting.Load()), Retries: c.counts.retries.Load(),
+		Hosts: c.hosts.count(), Reading: reading, Waiting: waiting, Retries: c.counts.retries.Load(),
 		Requests: make(map[string]uint64, outcomes),
 	}
 	for i := range c.counts.requests {
