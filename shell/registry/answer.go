@@ -26,24 +26,24 @@ import (
 const (
 	maxManifest    = 4 << 20 // bytes, as the distribution specification recommends
 	maxExplanation = 8 << 10 // bytes of an error that are read
-	maxPacked      = 1 << 16 // bytes by which a packed answer may be longer than what is in it
+	maxPacked      = 1 << 16 // bytes by which a compressed answer may be longer than its content
 
-	// maxElements bounds the lists, objects and commas of a JSON document, and with them its elements: in four megabytes
-	// there is room for a million empty descriptors, each of which costs a hundred bytes of memory, and time that nothing
-	// ends. Real ones are longer than that. Manifests have fewer than lists: of layers, a hundred or two.
+	// maxElements bounds the lists, objects and commas of a JSON document, and so its elements. Four megabytes hold a
+	// million empty descriptors, each of which takes a hundred bytes to decode, and decoding cannot be interrupted.
+	// maxParts is the same for a manifest, which has a hundred or two layers.
 	maxElements = 100_000
 	maxParts    = 20_000
 
-	// Documents over longDocument may be in memory two at once of one registry, and four of all. Those of real artifacts are
-	// shorter.
+	// Documents longer than longDocument may be in memory two at once for one registry, and four for all. Those of real
+	// artifacts are shorter.
 	longDocument    = 64 << 10 // bytes
 	documentsAtOnce = 4 * maxManifest
 	documentsOfOne  = 2 * maxManifest
 )
 
-// Media types of manifests, and of Docker's config, that the OCI image specification does not have.
+// Media types that the OCI image specification does not define.
 const (
-	mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json" // what early signers wrote; notation still verifies it
+	mediaTypeArtifactManifest = "application/vnd.oci.artifact.manifest.v1+json" // written by early signers; notation still verifies it
 	mediaTypeDockerManifest   = "application/vnd.docker.distribution.manifest.v2+json"
 	mediaTypeDockerConfig     = "application/vnd.docker.container.image.v1+json"
 	mediaTypeDockerList       = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -57,12 +57,12 @@ func isManifestType(mediaType string) bool {
 	return false
 }
 
-// acceptManifests asks for a manifest as it was pushed.
+// acceptManifests is the Accept header that asks for a manifest as it was pushed.
 var acceptManifests = strings.Join([]string{
 	ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, mediaTypeDockerManifest, mediaTypeDockerList, mediaTypeArtifactManifest,
 }, ", ")
 
-// brokenOff is an answer that came to an end before its end, whatever protocol broke it.
+// brokenOff wraps the error of an answer that the connection cut short.
 type brokenOff struct{ cause error }
 
 // Error is the cause's text.
@@ -71,10 +71,10 @@ func (b *brokenOff) Error() string { return b.cause.Error() }
 // Unwrap gives the cause.
 func (b *brokenOff) Unwrap() error { return b.cause }
 
-// errTooLong is an answer of which there is more than is read.
+// errTooLong is an answer that is longer than what is read.
 var errTooLong = errors.New("it is longer than what is read")
 
-// reader reads from one repository, with room at its registry.
+// reader reads from one repository, during one turn at its registry.
 type reader struct {
 	client     *auth.Client
 	host       *host
@@ -83,21 +83,21 @@ type reader struct {
 	documents  *fair.ByteBudget
 }
 
-// url is the address of something in the repository.
+// url is the address of a manifest, blob or list of the repository.
 func (r *reader) url(kind, name string, query url.Values) *url.URL {
 	at := r.root.JoinPath("v2", r.repository, kind, name)
 	at.RawQuery = query.Encode()
 	return at
 }
 
-// ask sends a request with what the repository's registry wants to see of credentials. The caller closes the body.
+// ask sends a request with the credentials that the registry demands for the repository. The caller closes the body.
 func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept string) (*http.Response, error) {
 	ctx = auth.AppendRepositoryScope(ctx, registry.Reference{Registry: r.root.Host, Repository: r.repository}, auth.ActionPull)
 	request, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Accept-Encoding", "identity") // digests and lengths are of what is not packed
+	request.Header.Set("Accept-Encoding", "identity") // digests and lengths are those of the uncompressed content
 	if accept != "" {
 		request.Header.Set("Accept", accept)
 	}
@@ -114,8 +114,8 @@ func (r *reader) longDocument(ctx context.Context, body io.ReadCloser) *fair.Lon
 	return &fair.LongBody{ReadCloser: body, After: longDocument, Acquire: acquire, What: "long documents"}
 }
 
-// fetch asks for what a digest names. That it is not there is believed only if it is said twice: it may be a signature
-// without which a bad attestation would look unsigned, and one answer that goes wrong must not take that away.
+// fetch asks for the content of a digest. It believes a 404 only when it gets it twice: one wrong answer must not hide a
+// signature.
 func (r *reader) fetch(ctx context.Context, at *url.URL, accept string) (*http.Response, error) {
 	response, err := r.ask(ctx, http.MethodGet, at, accept)
 	if err != nil || response.StatusCode != http.StatusNotFound {
@@ -125,7 +125,7 @@ func (r *reader) fetch(ctx context.Context, at *url.URL, accept string) (*http.R
 	return r.ask(ctx, http.MethodGet, at, accept)
 }
 
-// refused is the error of an answer that is not what was asked for, with what the registry says of it.
+// refused is the error of an answer with an error status, with the explanation of the registry.
 func refused(response *http.Response) error {
 	var explained struct {
 		Errors errcode.Errors `json:"errors"`
@@ -139,7 +139,7 @@ func refused(response *http.Response) error {
 	}
 }
 
-// body is an answer's content, unpacked where a proxy packed it although it was asked not to.
+// body is an answer's content, decompressed where a proxy compressed it although the request forbids that.
 func body(response *http.Response, limit int64) (io.Reader, error) {
 	arriving := &arriving{response.Body}
 	switch encoding := strings.ToLower(strings.TrimSpace(strings.Join(response.Header.Values("Content-Encoding"), ","))); encoding {
@@ -156,7 +156,7 @@ func body(response *http.Response, limit int64) (io.Reader, error) {
 	}
 }
 
-// arriving marks what goes wrong while an answer comes as the connection's fault.
+// arriving marks errors while an answer is read as the connection's fault.
 type arriving struct{ next io.Reader }
 
 // Read is part of io.Reader.
@@ -168,9 +168,9 @@ func (a *arriving) Read(data []byte) (int, error) {
 	return n, err
 }
 
-// readDocument reads a JSON document, if it is not too long and has no more elements than given, so that it costs neither
-// much time nor much more memory than it has bytes; else it gives errTooLong.
-func readDocument(response *http.Response, most int) ([]byte, error) {
+// readDocument reads a JSON document. It gives errTooLong for one of more than maxManifest bytes or maxElements elements,
+// which would take much time or memory to decode.
+func readDocument(response *http.Response, maxElements int) ([]byte, error) {
 	from, err := body(response, maxManifest)
 	if err != nil {
 		return nil, err
@@ -181,13 +181,13 @@ func readDocument(response *http.Response, most int) ([]byte, error) {
 		return nil, err
 	case len(text) > maxManifest:
 		return nil, fmt.Errorf("%w: more than %d bytes", errTooLong, maxManifest)
-	case bytes.Count(text, []byte(","))+bytes.Count(text, []byte("{"))+bytes.Count(text, []byte("[")) > most:
-		return nil, fmt.Errorf("%w: more than %d elements", errTooLong, most)
+	case bytes.Count(text, []byte(","))+bytes.Count(text, []byte("{"))+bytes.Count(text, []byte("[")) > maxElements:
+		return nil, fmt.Errorf("%w: more than %d elements", errTooLong, maxElements)
 	}
 	return text, nil
 }
 
-// mediaTypeOf reads Content-Type as RFC 9110 has it, without parameters; "" for none or nonsense.
+// mediaTypeOf gives the media type of Content-Type without parameters (RFC 9110); "" for none or an invalid one.
 func mediaTypeOf(response *http.Response) string {
 	mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
@@ -196,7 +196,7 @@ func mediaTypeOf(response *http.Response) string {
 	return mediaType
 }
 
-// validate refuses digests that cannot be part of a path or are of an algorithm that nobody should rely on.
+// validate refuses a digest that is malformed, and so must not become part of a path, or of an unsafe algorithm.
 func validate(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
 		return err
@@ -207,14 +207,14 @@ func validate(d digest.Digest) error {
 	return nil
 }
 
-// headerDigest is the digest that a registry says its answer has; "" where it says none.
+// headerDigest is the digest that the registry states for its answer; "" for none.
 func headerDigest(response *http.Response) (digest.Digest, error) {
 	said := digest.Digest(response.Header.Get("Docker-Content-Digest"))
 	if said == "" {
 		return "", nil
 	}
 	if err := validate(said); err != nil {
-		return "", lie("it gave the digest %q: %v", said, err)
+		return "", invalidResponse("it gave the digest %q: %v", said, err)
 	}
 	return said, nil
 }

@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// challenged leaves of a registry's challenges the one that is answered. There may be several, in several fields or in
-// one, and the client beneath which it stands reads the first: a registry that offers Negotiate before what everybody
-// speaks would not be answered at all.
-type challenged struct{ next http.RoundTripper }
+// challengeFilter reduces the WWW-Authenticate fields of an answer to the one challenge that is answered. oras's client
+// reads only the first, which fails for a registry that offers Negotiate before Bearer or Basic.
+type challengeFilter struct{ next http.RoundTripper }
 
 // RoundTrip is part of http.RoundTripper.
-func (c *challenged) RoundTrip(request *http.Request) (*http.Response, error) {
+func (c *challengeFilter) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := c.next.RoundTrip(request)
 	if err != nil || response.StatusCode != http.StatusUnauthorized {
 		return response, err
@@ -24,7 +23,7 @@ func (c *challenged) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// chooseChallenge prefers Bearer, which there may be for anonymous callers too, to Basic; "" where there is neither.
+// chooseChallenge prefers Bearer, which works for anonymous callers too, to Basic; "" where there is neither.
 func chooseChallenge(fields []string) string {
 	challenges := splitChallenges(fields)
 	for _, scheme := range []string{"bearer", "basic"} {
@@ -37,11 +36,11 @@ func chooseChallenge(fields []string) string {
 	return ""
 }
 
-// newChallenge matches what begins a challenge, a scheme; a parameter's name has an equals sign behind it.
+// newChallenge matches the start of a challenge, its scheme. The name of a parameter has an equals sign after it.
 var newChallenge = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+(\\s+[^\\s=]|\\s*$)")
 
-// splitChallenges takes the challenges apart, which are listed with commas, as their parameters are (RFC 9110, section
-// 11.6.1). It takes time in proportion to their length: a registry may send a quarter of a megabyte of commas.
+// splitChallenges separates the challenges in header fields. Both challenges and their parameters are separated by commas
+// (RFC 9110, section 11.6.1). It takes linear time, since a registry may send 256 KiB of commas.
 func splitChallenges(fields []string) (challenges []string) {
 	for _, field := range fields {
 		items, begun := splitList(field), -1
@@ -61,7 +60,7 @@ func splitChallenges(fields []string) (challenges []string) {
 	return challenges
 }
 
-// splitList parts a list at the commas that are not in quotes.
+// splitList splits a list at the commas outside of quotes.
 func splitList(field string) (items []string) {
 	start, quoted := 0, false
 	for i := 0; i < len(field); i++ {
@@ -78,21 +77,21 @@ func splitList(field string) (items []string) {
 	return append(items, strings.TrimSpace(field[start:]))
 }
 
-// secretive sends no credentials over plain HTTP, where who sits on the network reads them, except to hosts that are
-// configured for that. The only requests with a body are those for tokens, which have credentials in it.
-type secretive struct {
+// credentialGuard refuses to send credentials over plain HTTP, except to hosts that are configured for it. Requests with a
+// body count as well: only those for tokens have one, and it holds credentials.
+type credentialGuard struct {
 	next        http.RoundTripper
 	speaksPlain func(host string) bool
 }
 
 // RoundTrip is part of http.RoundTripper.
-func (s *secretive) RoundTrip(request *http.Request) (*http.Response, error) {
+func (s *credentialGuard) RoundTrip(request *http.Request) (*http.Response, error) {
 	secret := request.Header.Get("Authorization") != "" || request.Body != nil && request.Body != http.NoBody
 	if !secret || request.URL.Scheme == "https" || s.speaksPlain(request.URL.Host) {
 		return s.next.RoundTrip(request)
 	}
 	if request.Body != nil {
-		_ = request.Body.Close() // a RoundTripper does, also when it fails
+		_ = request.Body.Close() // http.RoundTripper demands it, on errors too
 	}
 	return nil, &credentialError{fmt.Errorf("no credentials are sent over plain HTTP to %s; name it in --insecureRegistries if that is wanted", request.URL.Host)}
 }

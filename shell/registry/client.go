@@ -1,12 +1,16 @@
-// Package registry reads images, signatures and attestations from OCI registries, with bounds on everything that
-// a registry may answer. It classifies failures, because a denial and a registry that is down are two things to
-// the one who waits.
+// Package registry reads images, signatures and attestations from OCI registries, with bounds on everything that a registry
+// may answer.
 //
-// A [Client] keeps what is shared between requests: connections, tokens and room for reads, by registry. A [Repository]
-// resolves an image ([Repository.Resolve]: HEAD, or GET where that does not tell all), lists what refers to it
-// ([Repository.Referrers]: each page of the referrers API, or the fallback tag) and fetches manifests and blobs by the
-// digests that vouch for them. What a digest vouches for and is of no use is an [ErrUnusable], the artifact's fault; what
-// a registry answers against the specification is the registry's.
+// A [Client] holds what requests share for each registry: connections, tokens, and turns for reads. A [Repository] waits
+// for its turn and then reads:
+//
+//  1. [Repository.Resolve] asks for a tag's descriptor with HEAD, or with GET where the answer to HEAD is incomplete.
+//  2. [Repository.Referrers] lists what refers to a digest, page by page of the referrers API, or by the fallback tag.
+//  3. [Repository.Manifest] and [Repository.Blob] fetch content and verify its digest.
+//
+// Requests are retried within a budget. Failures are an [Error] with a code. Content whose digest holds and that cannot be
+// used is [ErrUnusable], the artifact's fault and a reason to deny; an answer that violates the specification is the
+// registry's fault, and may be gone with the next try.
 package registry
 
 import (
@@ -29,14 +33,14 @@ type Options struct {
 	CAFile        string         // PEM with further roots beside the system's; "" for none
 	InsecureHosts []string       // hosts spoken to over plain HTTP
 	AllowInsecure bool           // any registry that does not speak TLS is spoken to over plain HTTP
-	AllowLoopback bool           // registries that are named as this machine itself are connected to
-	MaxReferrers  int            // of one artifact and type that are looked at
-	MaxRequests   int            // reads from one registry that are under way at once; 0 is 64
+	AllowLoopback bool           // registries at loopback addresses are connected to
+	MaxReferrers  int            // of one artifact and artifact type that are listed
+	MaxRequests   int            // reads from one registry at once; 0 is 64
 	UserAgent     string
 }
 
-// Client opens repositories. It shares connections and tokens between those of one registry, and bounds what any
-// one registry can take.
+// Client opens repositories. It shares connections and tokens between those of one registry, and bounds the resources that
+// each registry uses.
 type Client struct {
 	options Options
 	roots   *x509.CertPool // nil is the system's
@@ -46,7 +50,7 @@ type Client struct {
 	documents *fair.ByteBudget // bytes of long documents, by registry
 }
 
-// defaultRequests is room enough for several large pods, and little enough for any registry.
+// defaultRequests is enough for several large pods, and few enough for any registry.
 const defaultRequests = 64
 
 // New makes a client. It fails when CAFile cannot be used.
@@ -59,7 +63,7 @@ func New(options Options) (*Client, error) {
 		return nil, err
 	}
 	options.InsecureHosts = slices.Clone(options.InsecureHosts)
-	for i, host := range options.InsecureHosts { // as references name them
+	for i, host := range options.InsecureHosts { // in the canonical form that references have
 		if options.InsecureHosts[i], err = image.CanonicalRegistry(host); err != nil {
 			return nil, fmt.Errorf("insecure registry: %w", err)
 		}
@@ -67,10 +71,10 @@ func New(options Options) (*Client, error) {
 	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}, documents: fair.NewByteBudget(documentsAtOnce, documentsOfOne)}, nil
 }
 
-// maxRedirects is how often a request follows, as net/http has it.
+// maxRedirects of one request, as in net/http.
 const maxRedirects = 10
 
-// Close ends idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.hosts.close() }
 
 func rootsWith(file string) (*x509.CertPool, error) {
@@ -91,7 +95,7 @@ func rootsWith(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// plainFallback speaks plain HTTP to hosts that turn out not to speak TLS. Its use is the user's decision.
+// plainFallback speaks plain HTTP to hosts that answer TLS with plain HTTP, where the operator allowed it.
 type plainFallback struct {
 	next  http.RoundTripper
 	plain sync.Map // host -> struct{}{}
@@ -116,12 +120,12 @@ func (t *plainFallback) RoundTrip(request *http.Request) (*http.Response, error)
 	return response, err
 }
 
-// Repository opens the repository of a reference. It asks nothing of the registry yet.
+// Repository opens the repository of a reference, without a request to the registry.
 func (c *Client) Repository(ref image.Reference) *Repository {
 	return &Repository{client: c, ref: image.Reference{Registry: ref.Registry, Repository: ref.Repository}}
 }
 
-// speaksPlain tells whether a registry is one that may be spoken to over plain HTTP, and trusted so with credentials.
+// speaksPlain tells whether a registry is configured for plain HTTP, with credentials too.
 func (o Options) speaksPlain(name string) bool {
 	return slices.ContainsFunc(o.InsecureHosts, func(h string) bool { return canonicalHost(h) == canonicalHost(name) })
 }

@@ -15,12 +15,12 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// CredentialFunc answers with the credentials for a repository of a registry, whose host is as canonicalHost writes it;
-// an empty one is anonymous.
+// CredentialFunc gives the credentials for a repository of a registry; the empty ones are anonymous. host is canonical, as
+// canonicalHost gives it.
 type CredentialFunc = func(ctx context.Context, host, repository string) (auth.Credential, error)
 
 // DockerConfig gives the credentials of a Docker configuration file, its credential helpers included. The file
-// is read anew whenever a registry asks for credentials, so that a rotated one works. "" means the file that
+// is read again whenever a registry asks for credentials, so that rotated ones work. "" means the file that
 // Docker itself uses; where that does not exist, access is anonymous.
 func DockerConfig(path string) CredentialFunc {
 	return func(ctx context.Context, host, repository string) (auth.Credential, error) {
@@ -49,7 +49,7 @@ func DockerConfig(path string) CredentialFunc {
 	}
 }
 
-// helped gives the name by which a credential helper of a Docker configuration knows a host; false where there is none.
+// helped gives the name under which a credential helper of a Docker configuration knows a host; not ok without a helper.
 func helped(config []byte, host string) (server string, ok bool) {
 	var helpers struct {
 		CredHelpers map[string]string `json:"credHelpers"`
@@ -66,7 +66,7 @@ func helped(config []byte, host string) (server string, ok bool) {
 	return credentials.ServerAddressFromHostname(host), helpers.CredsStore != ""
 }
 
-// credentialError is a failure of finding credentials, before the registry was asked again.
+// credentialError is a failure to find credentials, before the registry was asked with them.
 type credentialError struct{ cause error }
 
 // Error is the cause's text.
@@ -75,8 +75,8 @@ func (e *credentialError) Error() string { return e.cause.Error() }
 // Unwrap gives the cause.
 func (e *credentialError) Unwrap() error { return e.cause }
 
-// unreadable tells why a Docker configuration or its helper gave no credentials. The errors of the library repeat what
-// they could not read, which may be a password, so only those of the system are told.
+// unreadable is the error of a Docker configuration or helper that gave no credentials. The library's errors repeat what it
+// could not read, which may be a password, so only errors of the system are repeated.
 func unreadable(err error) error {
 	var path *fs.PathError
 	var start *exec.Error
@@ -93,8 +93,8 @@ func unreadable(err error) error {
 	return &credentialError{fmt.Errorf("docker config: %w", reason)}
 }
 
-// inTime gives up asking for credentials when ctx ends. A helper's child that holds its pipe cannot be waited for, so
-// that who asks it is left behind.
+// inTime gives up asking for credentials when ctx ends. The goroutine that asks may stay behind, since a helper's child
+// that holds its pipe open cannot be interrupted.
 func inTime(ask CredentialFunc) CredentialFunc {
 	if ask == nil {
 		return nil

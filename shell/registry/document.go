@@ -13,25 +13,24 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxDepth of a document: real ones have four levels.
+// maxDepth bounds the nesting of a document; real ones have four levels.
 const maxDepth = 32
 
-// fields are the names that mean something in manifests and indexes.
+// fields are the field names of manifests and indexes.
 var fields = []string{
 	"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations",
 	"digest", "size", "urls", "data", "platform",
 }
 
-// unambiguous refuses a JSON document that another reader could understand differently: one with a field twice, of
-// which one reader takes the first and another the last, or with a field in other letters, which only some readers take
-// for it.
+// unambiguous refuses a JSON document that another parser could read differently: one that has a field twice, of which
+// parsers take the first or the last, or a field in other case, which only some parsers accept.
 func unambiguous(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	return unambiguousValue(decoder, 0, false)
 }
 
-// unambiguousValue reads one value. free is inside of annotations, whose keys are anybody's.
+// unambiguousValue reads one value. free is set inside of annotations, whose keys are not fields.
 func unambiguousValue(decoder *json.Decoder, depth int, free bool) error {
 	if depth > maxDepth {
 		return fmt.Errorf("it has more than %d levels", maxDepth)
@@ -69,7 +68,7 @@ func unambiguousValue(decoder *json.Decoder, depth int, free bool) error {
 	return err
 }
 
-// shape is what tells one kind of document from another.
+// shape has the fields that tell kinds of documents apart.
 type shape struct {
 	MediaType string          `json:"mediaType"`
 	Manifests json.RawMessage `json:"manifests"`
@@ -78,7 +77,7 @@ type shape struct {
 	Blobs     json.RawMessage `json:"blobs"`
 }
 
-// shapeOf reads a document's shape. It fails where the document could be taken for two things.
+// shapeOf reads a document's shape. It fails where the document could be taken for two kinds.
 func shapeOf(text []byte) (shape, error) {
 	var s shape
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -96,8 +95,8 @@ func shapeOf(text []byte) (shape, error) {
 	return s, nil
 }
 
-// typed finds a document's media type from what the answer's header says, which may be nothing of use, and what the
-// document says itself. The two may not contradict each other.
+// typed gives a document's media type by the answer's header, or by the document itself where the header has no media type
+// of manifests. It fails where the two contradict each other.
 func typed(header string, s shape) (string, error) {
 	mediaType := header
 	if !isManifestType(header) {
@@ -116,9 +115,9 @@ func typed(header string, s shape) (string, error) {
 	return mediaType, nil
 }
 
-// decodeManifest reads an image manifest or an artifact manifest, whose blobs become layers. What it is, it says itself: its
-// digest vouches for that, and not for the type that a registry gives it in a header, which may be what was pushed last. A
-// manifest that names no media type is OCI's, where alone the field is optional.
+// decodeManifest reads an image manifest, or an artifact manifest, whose blobs become layers. The media type is the one
+// inside the manifest, since the digest covers it, and not that of a header, which a registry may take from the last push.
+// A manifest without one is OCI's, where alone the field is optional.
 func decodeManifest(text []byte) (ocispec.Manifest, string, error) {
 	s, err := shapeOf(text)
 	if err != nil {
@@ -149,7 +148,7 @@ func decodeManifest(text []byte) (ocispec.Manifest, string, error) {
 	return manifest.Manifest, mediaType, nil
 }
 
-// entry is what is read of a descriptor in a list. Annotations may be large, and nothing depends on them.
+// entry is the part of a listed descriptor that is used. Annotations, which may be large, are not.
 type entry struct {
 	MediaType    string        `json:"mediaType"`
 	Digest       digest.Digest `json:"digest"`
@@ -157,7 +156,7 @@ type entry struct {
 	ArtifactType string        `json:"artifactType"`
 }
 
-// decodeList reads an image index as a list of referrers. Its entries may be null, as some registries write none.
+// decodeList reads an image index as a list of referrers. The list may be null, as some registries write an empty one.
 func decodeList(text []byte) ([]entry, error) {
 	s, err := shapeOf(text)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Error is a failure of a registry with the code that it means.
+// Error is a failure to read from a registry, with its code.
 type Error struct {
 	Code  reason.Code
 	Text  string
@@ -27,43 +27,43 @@ type Error struct {
 // Error is one sentence for a person.
 func (e *Error) Error() string { return e.Text }
 
-// Unwrap gives the cause; nil for an answer that was refused for what it says.
+// Unwrap gives the cause; nil for an answer that is refused for its content.
 func (e *Error) Unwrap() error { return e.cause }
 
-// lie reports an answer that no honest registry gives, or one over its bound.
-func lie(format string, args ...any) error {
+// invalidResponse reports an answer that violates the specification, or that is over a bound.
+func invalidResponse(format string, args ...any) error {
 	return &Error{Code: reason.RegistryInvalid, Text: "the registry's answer cannot be used: " + reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords)}
 }
 
-// ErrUnusable is an artifact whose content, for which its digest vouches, is not what the specifications want. An
-// [Error] that unwraps to it is no failure of the registry, and will not pass.
+// ErrUnusable is an artifact whose digest holds and whose content violates the specifications. An [Error] that unwraps to
+// it is not the registry's fault, and a retry would not help.
 var ErrUnusable = errors.New("the artifact cannot be used")
 
-// unusable reports an artifact that is at fault itself.
+// unusable reports an artifact that is ErrUnusable.
 func unusable(format string, args ...any) error {
 	return &Error{Code: reason.RegistryInvalid, Text: reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords), cause: ErrUnusable}
 }
 
-// ErrAbsent is an artifact that is named and that the registry does not have, or one too large to be read. It is an
-// [ErrUnusable], but its content is not known.
+// ErrAbsent is an [ErrUnusable] whose content is unknown: another artifact names it, and the registry does not have it, or
+// it is too large to be read.
 var ErrAbsent = fmt.Errorf("%w: it is not there", ErrUnusable)
 
-// absent reports an artifact that cannot be had.
+// absent reports an artifact that is ErrAbsent.
 func absent(format string, args ...any) error {
 	return &Error{Code: reason.RegistryInvalid, Text: reason.Clip(fmt.Sprintf(format, args...), reason.MaxWords), cause: ErrAbsent}
 }
 
-// errNotFound is the answer that there is no such tag or digest.
+// errNotFound is the registry's answer that it has no such tag or digest.
 var errNotFound = errors.New("not found")
 
-// What was under way when something failed.
+// What was being done when a request failed, as the error says it.
 const (
 	resolving = "looking it up"
 	listing   = "listing its referrers"
 	fetching  = "fetching"
 )
 
-// classify finds the code of a failure.
+// classify makes an [Error] of a failure.
 func classify(ctx context.Context, doing string, err error) error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -106,10 +106,10 @@ func codeOf(ctx context.Context, doing string, err error) reason.Code {
 	case errors.As(err, &transport), errors.As(err, &broken):
 		return reason.RegistryUnavailable
 	}
-	return reason.RegistryInvalid // what remains is an answer that contradicts itself or its bounds
+	return reason.RegistryInvalid // all that is left is an answer that contradicts itself or exceeds a bound
 }
 
-// codeOfStatus never finds the image missing: that is errNotFound, and another 404 is a token endpoint's.
+// codeOfStatus never gives ImageNotFound: a missing image is errNotFound, and any other 404 comes from a token endpoint.
 func codeOfStatus(status int) reason.Code {
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
 		return reason.RegistryUnauthorized
@@ -124,8 +124,7 @@ var (
 	query    = regexp.MustCompile(`((?:https?://|/)[^\s"?]*)\?[^\s"]*`)
 )
 
-// described is the text of an error without secrets, and without the details that registries add to their errors:
-// they are for programs.
+// described is the text of an error without secrets, and without the details that registries add for programs.
 func described(err error) string {
 	text := err.Error()
 	var answered *errcode.ErrorResponse

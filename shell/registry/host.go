@@ -19,18 +19,18 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
-// Bounds on what is kept of registries, since whoever names an image names a host.
+// Bounds on what is kept for each registry. Whoever names an image chooses the registry.
 const (
-	maxHosts        = 128              // of which connections are kept
-	connecting      = 5 * time.Second  // for a connection's start, also one that nobody waits for any more
+	maxHosts        = 128              // whose connections are kept
+	connecting      = 5 * time.Second  // to establish a connection, even one that nobody waits for any more
 	idleConnection  = 60 * time.Second // before it is closed
-	maxRepositories = 1000             // of a host that are known to have no referrers API
-	withoutAPIFor   = 5 * time.Minute  // that this counts
+	maxRepositories = 1000             // of a host that are remembered to have no referrers API
+	withoutAPIFor   = 5 * time.Minute  // for which this is remembered
 	maxHeader       = 256 << 10        // bytes of an answer's header
 )
 
-// host is what is kept of one registry, so that a slow one holds up nobody who asks another: connections, tokens,
-// room for requests, retries. Where it redirects to and where it has its tokens made is reached by the same.
+// host is what is kept for one registry: connections, tokens, turns for reads, and a budget of retries. Registries share
+// none of it, so that a slow one does not hold up another. Its redirects and its token endpoint use the same.
 type host struct {
 	name      string
 	transport *http.Transport
@@ -39,21 +39,21 @@ type host struct {
 	tokens    *tokens
 	reads     *fair.Limiter
 
-	// withoutAPI are the repositories that were found twice in a row to have no referrers API.
+	// withoutAPI holds the repositories that were found twice in a row to have no referrers API.
 	withoutAPI *ttlcache.Cache[string, struct{}]
 
-	users int    // guarded by hosts.mu, as is
-	used  uint64 // when it was used last, in uses of any host
+	users int    // guarded by hosts.mu
+	used  uint64 // value of hosts.uses at its last use; guarded by hosts.mu
 }
 
-// hosts keeps the registries that were used last.
+// hosts keeps the most recently used registries.
 type hosts struct {
 	mu    sync.Mutex
 	known map[string]*host
 	uses  uint64
 }
 
-// use gives a host, made by open if it is not known. The caller lets go of it with done.
+// use gives a host, made by open if it is new. The caller calls done when it has finished.
 func (h *hosts) use(name string, open func(string) *host) *host {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -76,8 +76,8 @@ func (h *hosts) done(used *host) {
 	h.forget()
 }
 
-// forget closes the connections of those that were used longest ago. One in use is never forgotten, so there may be
-// more for as long as there are more in use.
+// forget removes the least recently used hosts over the bound and closes their connections. Hosts in use stay, even over
+// the bound.
 func (h *hosts) forget() {
 	for len(h.known) > maxHosts {
 		var oldest *host
@@ -119,11 +119,11 @@ func (h *hosts) close() {
 	}
 }
 
-// open makes a host of which nothing is known.
+// open makes a new host.
 func (c *Client) open(name string) *host {
 	transport := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		ForceAttemptHTTP2:      true, // a TLS configuration of one's own would switch it off
+		ForceAttemptHTTP2:      true, // a custom TLS configuration would switch it off
 		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    connecting,
 		ResponseHeaderTimeout:  15 * time.Second,
@@ -131,18 +131,18 @@ func (c *Client) open(name string) *host {
 		IdleConnTimeout:        idleConnection,
 		MaxIdleConnsPerHost:    c.options.MaxRequests,
 		MaxResponseHeaderBytes: maxHeader,
-		DisableCompression:     true, // what arrives is what is read, and what bounds and digests are held against
+		DisableCompression:     true, // bounds and digests are checked on the bytes that arrive
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: connecting},
 	}
-	// Whoever names an image chooses the registry, and the registry chooses where it leads: only one that is itself named
-	// as this machine may lead to it.
+	// The registry chooses where it redirects to. Only a registry that itself has a loopback name may redirect to a
+	// loopback address.
 	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
 	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
-	base = &secretive{next: &counting{next: base, counts: c.counts}, speaksPlain: c.options.speaksPlain}
+	base = &credentialGuard{next: &counting{next: base, counts: c.counts}, speaksPlain: c.options.speaksPlain}
 	if c.options.AllowInsecure {
 		base = &plainFallback{next: base}
 	}
-	base = &challenged{next: &retrying{next: base, budget: newBudget(), counts: c.counts}}
+	base = &challengeFilter{next: &retrying{next: base, budget: newRetryBudget(), counts: c.counts}}
 	return &host{
 		name: name, transport: transport,
 		reads: fair.NewLimiter(c.options.MaxRequests),
@@ -154,8 +154,8 @@ func (c *Client) open(name string) *host {
 	}
 }
 
-// authFor gives a client that proves to a registry who asks, with the credentials and tokens of one repository. They are
-// given to no other host, to wherever the registry leads.
+// authFor gives a client that authenticates with the credentials and tokens of one repository, and sends them to no other
+// host, wherever the registry redirects to.
 func (h *host) authFor(apiHost string, repository image.Reference, credential CredentialFunc) *auth.Client {
 	ask := inTime(credential)
 	return &auth.Client{
@@ -168,13 +168,13 @@ func (h *host) authFor(apiHost string, repository image.Reference, credential Cr
 			}
 			return ask(ctx, canonicalHost(repository.Registry), repository.Repository)
 		},
-		BlockedRealmPrefixes: []netip.Prefix{}, // the rule is that of open, for all requests
+		BlockedRealmPrefixes: []netip.Prefix{}, // the egress rule of open applies to all requests
 	}
 }
 
-// enter waits for room at a host, for as long as ctx lasts. A read has room from its first request to its last, as
-// one request may need another to end.
-func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) {
+// acquire waits for a turn to read from a host until ctx ends. A read keeps its turn from its first request to its last,
+// since one request may need another one, for a token, to end.
+func (c *Client) acquire(ctx context.Context, name string) (*host, func(), error) {
 	h := c.hosts.use(name, c.open)
 	if err := h.reads.Acquire(ctx); err != nil {
 		c.hosts.done(h)
@@ -187,8 +187,7 @@ func (c *Client) enter(ctx context.Context, name string) (*host, func(), error) 
 	}, nil
 }
 
-// followRedirect keeps a registry from sending a request on over plain HTTP if it was spoken to over TLS, where who sits
-// on the network can answer, unless the host is one that may be spoken to so.
+// followRedirect refuses redirects from TLS to plain HTTP, except to hosts that are configured for it.
 func (o Options) followRedirect(next *http.Request, via []*http.Request) error {
 	switch secure := via[len(via)-1].URL.Scheme == "https"; {
 	case len(via) >= maxRedirects:

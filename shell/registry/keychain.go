@@ -15,8 +15,8 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// keychain gets a cloud's credentials from where the pod runs. It is asked for the cloud's own registries only: the
-// helpers' own patterns also match hosts that merely contain a cloud's name, and would hand them a token.
+// keychain gets a cloud's credentials from the pod's environment. It serves the cloud's own registries only: the patterns
+// of the helpers also match hosts that merely contain a cloud's name, which would get a token.
 type keychain struct {
 	name     string
 	suffixes []string // of hosts
@@ -58,7 +58,7 @@ func (k keychain) serves(host string) bool {
 	})
 }
 
-// credential asks the cloud. The helpers take no context, so one that hangs is left behind when time is out.
+// credential asks the cloud. The helpers take no context, so the goroutine of one that hangs stays behind when ctx ends.
 func (k keychain) credential(ctx context.Context, host string) (auth.Credential, error) {
 	type answer struct {
 		credential auth.Credential

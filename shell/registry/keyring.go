@@ -15,7 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 )
 
-// Keyring is what a Docker configuration or a pull secret holds: credentials for registries and for parts of them.
+// Keyring holds the credentials of a Docker configuration or a pull secret, for registries and for paths in them.
 type Keyring struct {
 	entries  []KeyringEntry
 	problems []string
@@ -25,12 +25,12 @@ type Keyring struct {
 type KeyringEntry struct {
 	Credential auth.Credential
 	host       string // canonical; may be a pattern such as *.azurecr.io
-	path       string // of the repositories it was meant for; "" for all
+	path       string // prefix of the repositories that it is for; "" for all
 	problem    error  // why there is no credential; nil when there is
 }
 
-// dockerEntry is an entry of Docker's configuration file. RegistryToken is for the registry itself,
-// IdentityToken for its authorization service.
+// dockerEntry is an entry of Docker's configuration file. RegistryToken is sent to the registry itself, IdentityToken to
+// its authorization service.
 type dockerEntry struct {
 	Username      string `json:"username"`
 	Password      string `json:"password"`
@@ -39,8 +39,7 @@ type dockerEntry struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// ParseDockerConfig reads a Docker configuration file, which is the content of a secret of type
-// kubernetes.io/dockerconfigjson, too.
+// ParseDockerConfig reads a Docker configuration file, or the content of a secret of type kubernetes.io/dockerconfigjson.
 func ParseDockerConfig(text []byte) Keyring {
 	var config struct {
 		Auths map[string]json.RawMessage `json:"auths"`
@@ -60,10 +59,10 @@ func ParseDockerCfg(text []byte) Keyring {
 	return newKeyring(auths)
 }
 
-// InvalidKeyring is empty, with the reason.
+// InvalidKeyring is an empty keyring with a problem.
 func InvalidKeyring(problem string) Keyring { return Keyring{problems: []string{problem}} }
 
-// Problems tells why some or all of it cannot be used. It never has a part of a credential.
+// Problems says which entries cannot be used, and why. The texts never hold a part of a credential.
 func (k Keyring) Problems() []string { return k.problems }
 
 // Len is the number of credentials that can be used.
@@ -76,9 +75,9 @@ func (k Keyring) Len() (n int) {
 	return n
 }
 
-// newKeyring orders the entries from the most specific one to the least: the longest path, then the plainest host. One
-// that cannot be read breaks itself only, and an empty one, which Docker leaves where a helper has the credentials, is
-// none.
+// newKeyring orders the entries from the most specific to the least: by the longest path, then by the fewest wildcards of
+// the host. An entry that cannot be read does not affect the others. Empty entries, which Docker leaves where a helper has
+// the credentials, are dropped.
 func newKeyring(auths map[string]json.RawMessage) Keyring {
 	var ring Keyring
 	for key, text := range auths {
@@ -99,7 +98,7 @@ func newKeyring(auths map[string]json.RawMessage) Keyring {
 	return ring
 }
 
-// compare is more than 0 where an entry is more specific than another.
+// compare is greater than 0 when e is more specific than other.
 func (e KeyringEntry) compare(other KeyringEntry) int {
 	return cmp.Or(cmp.Compare(depth(e.path), depth(other.path)), cmp.Compare(strings.Count(other.host, "*"), strings.Count(e.host, "*")))
 }
@@ -133,14 +132,14 @@ func parseEntry(text json.RawMessage) (auth.Credential, error) {
 	}, nil
 }
 
-// decodeBase64 reads both alphabets, with padding and without: tools differ in what they write.
+// decodeBase64 reads both alphabets, with and without padding, since tools differ in what they write.
 func decodeBase64(text string) ([]byte, error) {
 	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(strings.TrimSpace(text), "="))
 	return base64.RawStdEncoding.DecodeString(text)
 }
 
-// splitServer takes a key of auths apart: https://index.docker.io/v1/, registry.example.com:5000 and
-// registry.example.com/team are all in use. The versions of registry APIs are no paths of repositories.
+// splitServer splits a key of auths into host and path: https://index.docker.io/v1/, registry.example.com:5000 and
+// registry.example.com/team are all in use. The API versions v1 and v2 are not repository paths.
 func splitServer(key string) (host, path string) {
 	for _, scheme := range []string{"https://", "http://"} {
 		if len(key) >= len(scheme) && strings.EqualFold(key[:len(scheme)], scheme) {
@@ -155,10 +154,10 @@ func splitServer(key string) (host, path string) {
 	return canonicalHost(host), path
 }
 
-// dockerHub is the host at which Docker Hub's API is.
+// dockerHub is the host of Docker Hub's API.
 const dockerHub = "registry-1.docker.io"
 
-// canonicalHost gives a registry's host its one name, and leaves what is a pattern for some.
+// canonicalHost is the canonical name of a registry's host; a pattern of hosts stays, in lower case.
 func canonicalHost(host string) string {
 	if name, err := image.CanonicalRegistry(host); err == nil {
 		return name
@@ -166,7 +165,7 @@ func canonicalHost(host string) string {
 	return strings.ToLower(host)
 }
 
-// hostOf is where a registry's API is.
+// hostOf is the host of a registry's API.
 func hostOf(registry string) string {
 	if canonicalHost(registry) == "docker.io" {
 		return dockerHub
@@ -174,7 +173,7 @@ func hostOf(registry string) string {
 	return registry
 }
 
-// Find gives the most specific entry for a repository of a host, as canonicalHost writes it.
+// Find gives the most specific entry for a repository of a canonical host.
 func (k Keyring) Find(host, repository string) (KeyringEntry, bool) {
 	i := slices.IndexFunc(k.entries, func(e KeyringEntry) bool { return e.matches(host, repository) })
 	if i < 0 {
@@ -183,8 +182,8 @@ func (k Keyring) Find(host, repository string) (KeyringEntry, bool) {
 	return k.entries[i], true
 }
 
-// FindIn gives the most specific entry that several keyrings have, of the first where some are alike. Entries that
-// cannot be read are passed over.
+// FindIn gives the most specific entry of several keyrings, and of equally specific ones the first keyring's. Entries that
+// cannot be read are skipped.
 func FindIn(rings []Keyring, host, repository string) (best KeyringEntry, found bool) {
 	for _, ring := range rings {
 		ring.entries = slices.DeleteFunc(slices.Clone(ring.entries), func(e KeyringEntry) bool { return e.problem != nil })
@@ -195,8 +194,8 @@ func FindIn(rings []Keyring, host, repository string) (best KeyringEntry, found 
 	return best, found
 }
 
-// matches compares hosts label by label, so that a * does not reach over a dot, and paths by their elements (Kubernetes,
-// "Images", section "Interpretation of config.json").
+// matches compares hosts label by label, so that * does not match a dot, and paths by their elements (Kubernetes
+// documentation, "Images", section "Interpretation of config.json").
 func (e KeyringEntry) matches(host, repository string) bool {
 	if e.path != "" && repository != e.path && !strings.HasPrefix(repository, e.path+"/") {
 		return false

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// maxLink bounds the address of a page, bytes: those that were asked for are remembered.
+// maxLink bounds the URL of a page, bytes, since the URLs that were fetched are remembered.
 const maxLink = 8 << 10
 
 // nextLinks finds the targets of the links with the relation "next" in the Link fields of an answer (RFC 8288,
-// section 3). It fails where they cannot be read, since a link that is overlooked cuts a list short.
+// section 3). It fails where they cannot be read, since an overlooked link would cut a list short.
 func nextLinks(fields []string) (targets []string, err error) {
 	for _, field := range fields {
 		rest := field
@@ -31,7 +31,7 @@ func nextLinks(fields []string) (targets []string, err error) {
 	return targets, nil
 }
 
-// cutLink reads a link-value, "<target>" and its parameters, up to the comma behind it.
+// cutLink reads one link-value, "<target>" and its parameters, up to the comma after it.
 func cutLink(text string) (target string, isNext bool, rest string, err error) {
 	inside, found := strings.CutPrefix(text, "<")
 	target, rest, closed := strings.Cut(inside, ">")
@@ -66,7 +66,7 @@ func hasToken(list, wanted string) bool {
 	return false
 }
 
-// cutParameter reads name, name=token or name="quoted", with the white space that old senders put around the sign.
+// cutParameter reads name, name=token or name="quoted", with the white space that old clients put around the equals sign.
 func cutParameter(text string) (name, value, rest string, err error) {
 	end := strings.IndexAny(text, "=;,")
 	if end < 0 {
@@ -87,7 +87,7 @@ func cutParameter(text string) (name, value, rest string, err error) {
 	return name, value, rest, err
 }
 
-// unquote reads a quoted string behind its first quote (RFC 9110, section 5.6.4).
+// unquote reads a quoted string after its first quote (RFC 9110, section 5.6.4).
 func unquote(text string) (value, rest string, err error) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -104,7 +104,7 @@ func unquote(text string) (value, rest string, err error) {
 	return "", "", fmt.Errorf("a quote is not closed")
 }
 
-// nextPage finds the address of the page after one, which must be at the registry itself: nil where it is the last one.
+// nextPage finds the URL of the page after page, which must be at the registry itself; nil after the last page.
 func nextPage(root, page *url.URL, fields []string) (*url.URL, error) {
 	targets, err := nextLinks(fields)
 	if err != nil {

@@ -14,26 +14,26 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Bounds on the pages of a list, which may be as many as there are referrers that are looked at.
+// Bounds on the pages of a list. There may be as many pages as referrers that are listed, and at least minPages.
 const (
 	minPages  = 50
-	maxBarren = 10 // that bring nothing new
+	maxBarren = 10 // pages without a new entry
 
 	// maxAllTypes bounds the entries of a list of all types, which stay in memory until an image is verified.
 	maxAllTypes = 1000
 )
 
-// referrerList is what was found of the referrers of an artifact type.
+// referrerList collects the referrers of an artifact type.
 type referrerList struct {
-	artifactType string // "" for all types, and then only of the first page
-	most         int    // of the type that are looked at
+	artifactType string // "" for all types, of which only the first page is read
+	most         int    // of the type that are collected
 	found        []ocispec.Descriptor
 	seen         map[digest.Digest]bool // of any type; at most maxElements
-	truncated    bool                   // there are more, or more than can be read
+	truncated    bool                   // there are more than are collected or can be read
 }
 
-// add takes a page's entries. Registries need not filter, so they are filtered here whatever the registry says. One that
-// is listed twice counts if it is of the type once.
+// add collects the entries of a page, and tells whether one was new. It filters by type whatever the registry says, since
+// registries need not filter. An entry that is listed twice counts when one of the two is of the type.
 func (l *referrerList) add(page []entry) (fresh bool) {
 	for _, e := range page {
 		if len(l.seen) == maxElements && !l.seen[e.Digest] { // registries that do not filter list artifacts of all types
@@ -57,8 +57,8 @@ func (l *referrerList) add(page []entry) (fresh bool) {
 	return fresh
 }
 
-// Unspecific tells that the artifact type that a list has for an entry says nothing of the artifact: there is none, or the
-// registry took it from a config that artifacts of all types have. Only its manifest will tell.
+// Unspecific tells whether a listed artifact type says nothing about the artifact: it is empty, or the registry took it
+// from a config media type that artifacts of all types have. Then only the manifest tells the type.
 func Unspecific(artifactType string) bool {
 	switch artifactType {
 	case "", ocispec.MediaTypeEmptyJSON, ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
@@ -67,29 +67,29 @@ func Unspecific(artifactType string) bool {
 	return false
 }
 
-// ArtifactType is a manifest's artifact type, or in the absence of that the media type of its config (OCI image
+// ArtifactType is a manifest's artifact type, or without one the media type of its config (OCI image
 // specification, section "Guidelines for Artifact Usage").
 func ArtifactType(manifest ocispec.Manifest) string {
 	return cmp.Or(manifest.ArtifactType, manifest.Config.MediaType)
 }
 
-// Referrers lists the manifests of an artifact type that refer to a subject, or of all types where that is "", by the referrers API or, where a registry
-// has none, by the fallback tag (OCI distribution specification, sections "Listing Referrers" and "Referrers Tag
-// Schema"). The list is complete or it is an error; truncated tells that there are more than are looked at. Of a list of
-// all types that is the first page.
+// Referrers lists the manifests that refer to a subject, of an artifact type or, for "", of all types. It uses the referrers
+// API or, where a registry has none, the fallback tag (OCI distribution specification, sections "Listing Referrers" and
+// "Referrers Tag Schema"). The list is complete, or truncated where there are more than are collected, or it is an error. A
+// list of all types is truncated after its first page.
 //
-// The tag is kept by those who push, and may be left over from a time at which the registry had no such API. So it, or that
-// there is none, counts only where the API is found missing before and after it was read, unless that was found out lately:
-// one answer that goes wrong makes no old list the current one, and nothing that is signed look unsigned.
+// Pushing clients maintain the fallback tag, so it may be stale on a registry that has gained the API. It counts, or its
+// absence does, only when the API is found missing both before and after the tag was read, or was lately. So one wrong
+// answer neither brings back an old list nor makes a signed image look unsigned.
 func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artifactType string) (found []ocispec.Descriptor, truncated bool, err error) {
 	if err := validate(subject); err != nil {
-		return nil, false, lie("its digest is %q: %v", subject, err)
+		return nil, false, invalidResponse("its digest is %q: %v", subject, err)
 	}
-	reader, leave, err := r.enter(ctx)
+	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	defer leave()
+	defer release()
 	most := r.client.options.MaxReferrers
 	if artifactType == "" {
 		most = maxAllTypes
@@ -121,7 +121,7 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artif
 	return list.found, list.truncated, nil
 }
 
-// listPages reads the referrers API to its last page. It tells whether there is such an API.
+// listPages reads the referrers API to its last page. It tells whether the registry has that API.
 func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *referrerList) (hasAPI bool, err error) {
 	query := url.Values{}
 	if list.artifactType != "" {
@@ -131,7 +131,7 @@ func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *ref
 	asked, barren := map[string]bool{}, 0
 	for first := true; page != nil && !list.truncated; first = false {
 		if asked[page.String()] {
-			return true, lie("its list goes in circles: page %s comes again", page.Redacted())
+			return true, invalidResponse("its list goes in circles: page %s comes again", page.Redacted())
 		}
 		if len(asked) >= max(minPages, list.most) {
 			list.truncated = true
@@ -142,7 +142,7 @@ func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *ref
 		switch {
 		case first && errors.Is(err, errNoAPI):
 			return false, nil
-		case errors.Is(err, errTooLong): // which is as long as those who may push make it
+		case errors.Is(err, errTooLong): // the length is the choice of those who may push
 			list.truncated = true
 			return true, nil
 		case err != nil:
@@ -152,7 +152,7 @@ func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *ref
 			barren++
 		}
 		if barren > maxBarren {
-			return true, lie("its list has more than %d pages that bring nothing new", maxBarren)
+			return true, invalidResponse("its list has more than %d pages that bring nothing new", maxBarren)
 		}
 		list.truncated = list.truncated || list.artifactType == "" && next != nil
 		page = next
@@ -160,10 +160,10 @@ func (r *reader) listPages(ctx context.Context, subject digest.Digest, list *ref
 	return true, nil
 }
 
-// errNoAPI is an answer by which a registry says that it has no referrers API.
+// errNoAPI is an answer that says that a registry has no referrers API.
 var errNoAPI = errors.New("the registry's list has a page that is not there")
 
-// listPage reads one page, and finds the next one.
+// listPage reads one page, and finds the URL of the next one.
 func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL, error) {
 	response, err := r.ask(ctx, http.MethodGet, page, ocispec.MediaTypeImageIndex)
 	if err != nil {
@@ -178,7 +178,7 @@ func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL
 		return nil, nil, refused(response)
 	}
 	if mediaType := mediaTypeOf(response); mediaType != ocispec.MediaTypeImageIndex {
-		return nil, nil, lie("its list has the media type %q; want %q", mediaType, ocispec.MediaTypeImageIndex)
+		return nil, nil, invalidResponse("its list has the media type %q; want %q", mediaType, ocispec.MediaTypeImageIndex)
 	}
 	text, err := readDocument(response, maxElements)
 	if err != nil {
@@ -186,19 +186,19 @@ func (r *reader) listPage(ctx context.Context, page *url.URL) ([]entry, *url.URL
 	}
 	entries, err := decodeList(text)
 	if err != nil {
-		return nil, nil, lie("its list cannot be read: %v", err)
+		return nil, nil, invalidResponse("its list cannot be read: %v", err)
 	}
 	next, err := nextPage(r.root, response.Request.URL, response.Header.Values("Link"))
 	if err != nil {
-		return nil, nil, lie("%v", err)
+		return nil, nil, invalidResponse("%v", err)
 	}
 	return entries, next, nil
 }
 
-// listTag reads the index under the fallback tag, if there is one. What is wrong with an index that was pushed is the
-// fault of who pushed it, not the registry's.
+// listTag reads the index under the fallback tag, if there is one. An invalid index is the fault of the client that pushed
+// it, not the registry's.
 func (r *reader) listTag(ctx context.Context, subject digest.Digest, list *referrerList) error {
-	tag := fmt.Sprintf("%s-%.64s", subject.Algorithm(), subject.Encoded()) // that of a long digest is cut
+	tag := fmt.Sprintf("%s-%.64s", subject.Algorithm(), subject.Encoded()) // a long digest is cut
 	response, err := r.ask(ctx, http.MethodGet, r.url("manifests", tag, nil), ocispec.MediaTypeImageIndex)
 	if err != nil {
 		return err
@@ -223,10 +223,10 @@ func (r *reader) listTag(ctx context.Context, subject digest.Digest, list *refer
 	if err != nil {
 		return err
 	}
-	wrong := lie // what is not vouched for by a digest may be no index that anyone pushed
+	wrong := invalidResponse // without a digest to check it by, the index may not be what was pushed
 	if said != "" {
 		if have := said.Algorithm().FromBytes(text); have != said {
-			return lie("it gave %s for its fallback tag, and content of %s", said, have)
+			return invalidResponse("it gave %s for its fallback tag, and content of %s", said, have)
 		}
 		wrong = unusable
 	}

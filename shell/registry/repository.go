@@ -22,24 +22,24 @@ type Repository struct {
 	ref    image.Reference // without tag or digest
 }
 
-// enter waits for room at the repository's registry. The caller leaves when it has read all.
-func (r *Repository) enter(ctx context.Context) (*reader, func(), error) {
-	host, leave, err := r.client.enter(ctx, r.ref.Registry)
+// acquire waits for a turn to read from the registry. The caller calls release when it has read everything.
+func (r *Repository) acquire(ctx context.Context) (*reader, func(), error) {
+	host, release, err := r.client.acquire(ctx, r.ref.Registry)
 	if err != nil {
 		return nil, nil, err
 	}
 	root := &url.URL{Scheme: lo.Ternary(r.client.options.speaksPlain(r.ref.Registry), "http", "https"), Host: hostOf(r.ref.Registry)}
-	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root, documents: r.client.documents}, leave, nil
+	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root, documents: r.client.documents}, release, nil
 }
 
-// Resolve gives the descriptor of a tag or digest. The registry is asked for digests too, since a signature is
-// held against media type and size as well.
+// Resolve gives the descriptor of a tag or digest. It asks the registry for a digest too, since a signature covers media
+// type and size as well.
 func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
-	reader, leave, err := r.enter(ctx)
+	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer leave()
+	defer release()
 	at := reader.url("manifests", lo.CoalesceOrEmpty(ref.Digest, ref.Tag), nil)
 	descriptor, complete, err := reader.head(ctx, at, digest.Digest(ref.Digest))
 	if err == nil && !complete {
@@ -51,16 +51,16 @@ func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (ocispec.
 	return descriptor, nil
 }
 
-// Describe gives the descriptor of a manifest as its content has it, whatever the registry says of it.
+// Describe gives the descriptor of a manifest, worked out from its content.
 func (r *Repository) Describe(ctx context.Context, named digest.Digest) (ocispec.Descriptor, error) {
 	if err := validate(named); err != nil { // it becomes part of a path
-		return ocispec.Descriptor{}, lie("its digest is %q: %v", named, err)
+		return ocispec.Descriptor{}, invalidResponse("its digest is %q: %v", named, err)
 	}
-	reader, leave, err := r.enter(ctx)
+	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer leave()
+	defer release()
 	descriptor, err := reader.describe(ctx, reader.url("manifests", named.String(), nil), named)
 	if err != nil {
 		return ocispec.Descriptor{}, classify(ctx, resolving, err)
@@ -68,8 +68,8 @@ func (r *Repository) Describe(ctx context.Context, named digest.Digest) (ocispec
 	return descriptor, nil
 }
 
-// head asks for a manifest's descriptor without the manifest. It tells whether the answer has all of it: proxies pack
-// answers and leave lengths out, and some registries answer HEAD with less than GET, or not at all.
+// head asks for a manifest's descriptor by HEAD. It tells whether the answer is complete: proxies compress answers and
+// omit lengths, and some registries answer HEAD with less than GET, or not at all.
 func (r *reader) head(ctx context.Context, at *url.URL, wanted digest.Digest) (descriptor ocispec.Descriptor, complete bool, err error) {
 	response, err := r.ask(ctx, http.MethodHead, at, acceptManifests)
 	if err != nil {
@@ -89,14 +89,14 @@ func (r *reader) head(ctx context.Context, at *url.URL, wanted digest.Digest) (d
 		return descriptor, false, err
 	}
 	if said != "" && wanted != "" && said != wanted {
-		return descriptor, false, lie("it gave %s for %s", said, wanted)
+		return descriptor, false, invalidResponse("it gave %s for %s", said, wanted)
 	}
 	descriptor = ocispec.Descriptor{MediaType: mediaTypeOf(response), Digest: lo.CoalesceOrEmpty(said, wanted), Size: response.ContentLength}
 	complete = descriptor.Digest != "" && descriptor.Size > 0 && isManifestType(descriptor.MediaType) && response.Header.Get("Content-Encoding") == ""
 	return descriptor, complete, nil
 }
 
-// describe reads a manifest and makes its descriptor. One that cannot be read is at fault itself if its digest is wanted.
+// describe reads a manifest and works out its descriptor. One that cannot be read is at fault itself if its digest is wanted.
 func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest) (ocispec.Descriptor, error) {
 	response, err := r.ask(ctx, http.MethodGet, at, acceptManifests)
 	if err != nil {
@@ -123,14 +123,14 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 	}
 	found := lo.CoalesceOrEmpty(wanted, said, digest.FromBytes(text))
 	if err := validate(found); err != nil {
-		return ocispec.Descriptor{}, lie("its digest is %q: %v", found, err)
+		return ocispec.Descriptor{}, invalidResponse("its digest is %q: %v", found, err)
 	}
 	for _, claimed := range []digest.Digest{wanted, said} {
 		if claimed != "" && claimed.Algorithm().FromBytes(text) != claimed {
-			return ocispec.Descriptor{}, lie("it gave content of %s for %s", digest.FromBytes(text), claimed)
+			return ocispec.Descriptor{}, invalidResponse("it gave content of %s for %s", digest.FromBytes(text), claimed)
 		}
 	}
-	wrong := lie
+	wrong := invalidResponse
 	if wanted != "" { // the digest vouches for what was pushed
 		wrong = unusable
 	}
@@ -150,13 +150,13 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 // must not hide a manifest by that.
 func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error) {
 	if err := validate(named); err != nil { // it becomes part of a path
-		return ocispec.Manifest{}, ocispec.Descriptor{}, lie("it lists a manifest with the digest %q: %v", named, err)
+		return ocispec.Manifest{}, ocispec.Descriptor{}, invalidResponse("it lists a manifest with the digest %q: %v", named, err)
 	}
-	reader, leave, err := r.enter(ctx)
+	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, err
 	}
-	defer leave()
+	defer release()
 	response, err := reader.fetch(ctx, reader.url("manifests", named.String(), nil), acceptManifests)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
@@ -176,7 +176,7 @@ func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec
 	case err != nil:
 		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
 	case named.Algorithm().FromBytes(text) != named:
-		return ocispec.Manifest{}, ocispec.Descriptor{}, lie("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
+		return ocispec.Manifest{}, ocispec.Descriptor{}, invalidResponse("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
 	}
 	manifest, mediaType, err := decodeManifest(text)
 	if err != nil {
@@ -185,7 +185,7 @@ func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec
 	return manifest, ocispec.Descriptor{MediaType: mediaType, Digest: named, Size: int64(len(text))}, nil
 }
 
-// Blob fetches a blob of at most limit bytes and holds it against its digest and size.
+// Blob fetches a blob of at most limit bytes, and verifies its digest and size.
 func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
 	if descriptor.Size > limit || descriptor.Size < 0 {
 		return nil, unusable("blob %s is %d bytes; at most %d are read", descriptor.Digest, descriptor.Size, limit)
@@ -193,11 +193,11 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 	if err := validate(descriptor.Digest); err != nil { // it becomes part of a path
 		return nil, unusable("it names a blob with the digest %q: %v", descriptor.Digest, err)
 	}
-	reader, leave, err := r.enter(ctx)
+	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer release()
 	response, err := reader.fetch(ctx, reader.url("blobs", descriptor.Digest.String(), nil), "")
 	if err != nil {
 		return nil, classify(ctx, fetching, fmt.Errorf("blob %s: %w", descriptor.Digest, err))
@@ -217,9 +217,9 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 	return data, nil
 }
 
-// readBlob reads as many bytes as a blob should have. Where it has another number of them, its digest tells whose fault
-// that is: what was pushed with a wrong size, or a registry that gives something else. The rest is read for that, up to
-// the limit, and not kept.
+// readBlob reads as many bytes as the blob's descriptor says. Where the size is wrong, the digest tells whose fault that is:
+// the artifact's, whose descriptor is wrong, or the registry's, which served something else. The bytes past the stated size
+// are read for that, up to the limit, and not kept.
 func readBlob(response *http.Response, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
 	from, err := body(response, limit)
 	if err != nil {
@@ -241,7 +241,7 @@ func readBlob(response *http.Response, descriptor ocispec.Descriptor, limit int6
 	case have > limit:
 		return nil, unusable("blob %s is said to have %d bytes, and has more than the %d that are read", descriptor.Digest, descriptor.Size, limit)
 	case !verifier.Verified():
-		return nil, lie("it gave other content for blob %s", descriptor.Digest)
+		return nil, invalidResponse("it gave other content for blob %s", descriptor.Digest)
 	case have != descriptor.Size:
 		return nil, unusable("blob %s has %d bytes, and its manifest says %d", descriptor.Digest, have, descriptor.Size)
 	}

@@ -15,45 +15,44 @@ import (
 const (
 	maxRetries  = 4
 	firstDelay  = 100 * time.Millisecond // and twice as long each time
-	leastTime   = 500 * time.Millisecond // that must be left of the deadline after a delay
-	longestWait = time.Hour              // which Retry-After is cut to
+	leastTime   = 500 * time.Millisecond // that must be left before the deadline after a delay
+	longestWait = time.Hour              // bound on Retry-After
 
-	// retryShare is how many retries a request earns, and retryBurst how many are in stock at first and at most: a
-	// registry that is down is asked hardly more often than one that is up.
+	// retryShare is how many retries a request adds to the budget, and retryBurst how many it holds at first and at most.
+	// So a registry that is down gets hardly more requests than one that is up.
 	retryShare = 0.1
 	retryBurst = 10
 )
 
-// budget bounds the retries of one registry.
-type budget struct {
-	mu    sync.Mutex
-	stock float64
+// retryBudget bounds the retries of one registry.
+type retryBudget struct {
+	mu   sync.Mutex
+	left float64
 }
 
-func newBudget() *budget { return &budget{stock: retryBurst} }
+func newRetryBudget() *retryBudget { return &retryBudget{left: retryBurst} }
 
-func (b *budget) earn() {
+func (b *retryBudget) earn() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stock = min(retryBurst, b.stock+retryShare)
+	b.left = min(retryBurst, b.left+retryShare)
 }
 
-func (b *budget) spend() bool {
+func (b *retryBudget) spend() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stock < 1 {
+	if b.left < 1 {
 		return false
 	}
-	b.stock--
+	b.left--
 	return true
 }
 
-// retrying asks again on 408, 429 and 5xx and when a connection broke, as far as the budget reaches. It waits as long
-// as Retry-After says (RFC 9110, section 10.2.3). When the deadline would pass in the meantime, the registry's own
-// answer is what is reported.
+// retrying sends a request again after a transient failure, as far as the budget reaches. It waits as long as Retry-After
+// says (RFC 9110, section 10.2.3). When the deadline would pass meanwhile, it reports the registry's own answer instead.
 type retrying struct {
 	next   http.RoundTripper
-	budget *budget
+	budget *retryBudget
 	counts *counts
 }
 
@@ -62,7 +61,7 @@ func (t *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
 	t.budget.earn()
 	for attempt := 0; ; attempt++ {
 		response, err := t.next.RoundTrip(request)
-		if attempt == maxRetries || !passing(response, err) || request.Context().Err() != nil {
+		if attempt == maxRetries || !transient(response, err) || request.Context().Err() != nil {
 			return response, err
 		}
 		delay := delayOf(attempt, response, time.Now())
@@ -88,8 +87,9 @@ func (t *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 }
 
-// passing tells a failure that may be gone the next time. net/http itself asks again where an idle connection broke.
-func passing(response *http.Response, err error) bool {
+// transient tells whether a retry may help: after 408, 429, 5xx, a timeout or a broken connection. net/http itself retries
+// where an idle connection broke.
+func transient(response *http.Response, err error) bool {
 	if err != nil {
 		var network net.Error
 		return errors.As(err, &network) && network.Timeout() || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -97,7 +97,8 @@ func passing(response *http.Response, err error) bool {
 	return response.StatusCode == http.StatusRequestTimeout || response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= 500
 }
 
-// delayOf is how long to wait: a fifth more or less, so that not all who failed together come back together.
+// delayOf is how long to wait before a retry. It varies by a fifth, so that requests that failed together are not sent
+// again together.
 func delayOf(attempt int, response *http.Response, now time.Time) time.Duration {
 	if response != nil {
 		if wait, ok := retryAfter(response.Header.Get("Retry-After"), now); ok {
@@ -108,7 +109,7 @@ func delayOf(attempt int, response *http.Response, now time.Time) time.Duration 
 	return delay*4/5 + rand.N(delay*2/5)
 }
 
-// retryAfter reads seconds or a date.
+// retryAfter reads the header as seconds or as a date.
 func retryAfter(header string, now time.Time) (time.Duration, bool) {
 	if seconds, err := strconv.ParseUint(header, 10, 32); err == nil {
 		return min(time.Duration(seconds)*time.Second, longestWait), true
@@ -120,7 +121,7 @@ func retryAfter(header string, now time.Time) (time.Duration, bool) {
 	return min(max(0, date.Sub(now)), longestWait), true
 }
 
-// rewound gives a request that can be sent again.
+// rewound gives the request with its body at the start; not ok where the body cannot be read again.
 func rewound(request *http.Request) (*http.Request, bool) {
 	if request.Body == nil || request.Body == http.NoBody {
 		return request, true

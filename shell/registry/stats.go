@@ -5,12 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// Stats is what was asked of registries since the client was made, and what is asked now. It tells no hosts: there
-// are as many as there are names.
+// Stats counts the requests to registries since the client was made, and the reads of now. It names no hosts, since there
+// may be any number.
 type Stats struct {
-	Hosts    int               // of which connections may be kept
-	Reading  int               // reads that are under way
-	Waiting  int               // reads that wait for room at their registry
+	Hosts    int               // whose connections may be kept
+	Reading  int               // reads under way
+	Waiting  int               // reads that wait for their turn at a registry
 	Retries  uint64            // requests that were sent again
 	Requests map[string]uint64 // by outcome: ok, missing, unauthorized, limited, failed, unreachable
 }
@@ -28,7 +28,7 @@ const (
 
 var outcomeNames = [outcomes]string{"ok", "missing", "unauthorized", "limited", "failed", "unreachable"}
 
-// counts of a client, of all hosts.
+// counts are those of all hosts of a client.
 type counts struct {
 	retries  atomic.Uint64
 	requests [outcomes]atomic.Uint64
