@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// forbidden are the addresses that are never connected to, with the reason. What is not on the list, private networks
-// above all, may hold a registry.
+// forbidden are the addresses that are never connected to, with the reason. Others are allowed; private networks in
+// particular may hold a registry.
 var forbidden = []struct {
 	prefix netip.Prefix
 	reason string
@@ -28,7 +28,7 @@ var forbidden = []struct {
 	{netip.MustParsePrefix("255.255.255.255/32"), "it is broadcast"},
 }
 
-// metadataNames are the names by which clouds publish the addresses above: a proxy would resolve them.
+// metadataNames are the host names of the addresses above in clouds, which a proxy would resolve.
 var metadataNames = map[string]string{
 	"metadata.google.internal":   "it is a metadata service (Google Cloud)",
 	"metadata.goog":              "it is a metadata service (Google Cloud)",
@@ -38,14 +38,14 @@ var metadataNames = map[string]string{
 	"metadata.tencentyun.com":    "it is a metadata service (Tencent Cloud)",
 }
 
-// embedding is a range of IPv6 addresses that stand for IPv4 ones, and where in its 16 bytes the four are.
+// embedding is a range of IPv6 addresses that embed an IPv4 address, and which of the 16 bytes hold it.
 type embedding struct {
 	prefix netip.Prefix
 	at     [4]int
-	mask   byte // which the bytes are combined with by XOR
+	mask   byte // combined with the bytes by XOR
 }
 
-// embeddings are those that a host or its network may translate: RFC 4291 (compatible, mapped), RFC 2765 (translated),
+// embeddings are the ranges that a host or its network may translate to IPv4: RFC 4291 (compatible, mapped), RFC 2765 (translated),
 // RFC 6052 and RFC 8215 (NAT64, whose operator chooses the place), RFC 3056 (6to4), RFC 4380 (Teredo).
 var embeddings = []embedding{
 	{netip.MustParsePrefix("::/96"), [4]int{12, 13, 14, 15}, 0},
@@ -60,7 +60,7 @@ var embeddings = []embedding{
 	{netip.MustParsePrefix("2001::/32"), [4]int{12, 13, 14, 15}, 0xff},
 }
 
-// checkAddr refuses an address for itself and for every IPv4 address that it stands for.
+// checkAddr refuses an address that is forbidden, or that embeds a forbidden IPv4 address.
 func (r Rule) checkAddr(written string, addr netip.Addr) error {
 	addr = addr.WithZone("")
 	for _, meant := range append([]netip.Addr{addr}, embedded(addr)...) {
@@ -79,7 +79,7 @@ func (r Rule) checkAddr(written string, addr netip.Addr) error {
 	return nil
 }
 
-// embedded gives the IPv4 addresses that an IPv6 address may stand for.
+// embedded gives the IPv4 addresses that an IPv6 address may embed.
 func embedded(addr netip.Addr) (meant []netip.Addr) {
 	if !addr.Is6() || addr.IsLoopback() {
 		return nil
@@ -93,7 +93,7 @@ func embedded(addr netip.Addr) (meant []netip.Addr) {
 		for i, at := range e.at {
 			four[i] = bytes[at] ^ e.mask
 		}
-		if e.prefix.Bits() == 48 && four[0] == 0 { // the bytes of another place, which are zero
+		if e.prefix.Bits() == 48 && four[0] == 0 { // zero bytes: the address is in another place
 			continue
 		}
 		meant = append(meant, netip.AddrFrom4(four))
@@ -101,7 +101,7 @@ func embedded(addr netip.Addr) (meant []netip.Addr) {
 	return meant
 }
 
-// hostname is a URL's host without port, brackets and the dots that end it, in lower case.
+// hostname is a URL's host in lower case, without port, brackets and trailing dots.
 func hostname(host string) string {
 	name := host
 	if split, _, err := net.SplitHostPort(host); err == nil {
@@ -117,8 +117,8 @@ func isLocalhost(name string) bool {
 		name == "ip6-localhost" || name == "ip6-loopback"
 }
 
-// literals gives the addresses that a host stands for if it is written as one, be it in a form that only some resolvers
-// understand: a number with a leading zero is octal to one and decimal to another. None for a name.
+// literals gives the addresses that a host may be parsed to, in every notation that some resolver accepts: a number with a
+// leading zero is octal to one and decimal to another. It gives none for a name.
 func literals(name string) (found []netip.Addr) {
 	name, _, _ = strings.Cut(strings.ReplaceAll(name, "%25", "%"), "%")
 	if addr, err := netip.ParseAddr(name); err == nil {
@@ -132,8 +132,8 @@ func literals(name string) (found []netip.Addr) {
 	return found
 }
 
-// parseNumbers reads one to four numbers as inet_aton does: each is a byte, but the last one fills what is left.
-// Numbers with a leading zero have the base given.
+// parseNumbers reads one to four numbers as inet_aton does: each is one byte, except that the last fills the remaining
+// bytes. Numbers with a leading zero have the base zeroBase.
 func parseNumbers(name string, zeroBase int) (netip.Addr, bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) > 4 {

@@ -1,10 +1,12 @@
-// Package egress holds the one rule for connections out of the process: to registries, to where they redirect and
-// have their tokens made, and to the revocation and timestamping services that certificates name. Strangers choose
+// Package egress holds the rule for connections out of the process: to registries, to their redirects and token endpoints,
+// and to the revocation and timestamping services that certificates name. Whoever pushes images or signatures chooses
 // these addresses. None may lead to the machine itself or to the metadata service of its cloud.
 //
-// A request passes two checks. Its URL's host is checked before it is sent, since behind a proxy nobody else would
-// look at it. The address that the host resolved to is checked when it is connected to, so that a name which resolves
-// to another address the second time gains nothing. [Rule.Guard] puts both into an HTTP transport.
+// A request passes two checks, which [Rule.Guard] adds to an HTTP transport:
+//
+//  1. The host of its URL is checked before it is sent, since behind a proxy it is not resolved here.
+//  2. The address that the host resolved to is checked on connecting, so that a name that resolves to a forbidden address
+//     only the second time is refused too.
 package egress
 
 import (
@@ -19,12 +21,12 @@ import (
 	"syscall"
 )
 
-// Rule says where connections may lead. The zero value is the secure one.
+// Rule says which addresses may be connected to. The zero value is the secure one.
 type Rule struct {
-	AllowLoopback bool // this machine's own addresses: for development, tests and registries beside the service
+	AllowLoopback bool // allow loopback addresses: for development, tests and registries on the same machine
 }
 
-// Error is a host or an address to which no connection is made.
+// Error is a refused host or address.
 type Error struct {
 	Host   string // as it was written, or the address that it resolved to
 	Reason string // why not
@@ -44,8 +46,8 @@ func (r Rule) Control(_ context.Context, network, address string, _ syscall.RawC
 	return r.checkAddr(to.Addr().String(), to.Addr())
 }
 
-// CheckHost refuses a URL's host, "host" or "host:port", if it is a forbidden address in any spelling that a resolver
-// or a proxy may understand, or a name that always stands for one. Other names pass: Control sees what they resolve to.
+// CheckHost refuses a URL's host, "host" or "host:port", that is a forbidden address in any notation that a resolver or a
+// proxy may accept, or a name that always resolves to one. Other names pass, and Control checks what they resolve to.
 func (r Rule) CheckHost(host string) error {
 	name := hostname(host)
 	if strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) {
@@ -65,14 +67,13 @@ func (r Rule) CheckHost(host string) error {
 	return nil
 }
 
-// IsLoopback tells whether a URL's host, "host" or "host:port", is written as an address of this machine itself.
+// IsLoopback tells whether a URL's host, "host" or "host:port", is a loopback address or name.
 func IsLoopback(host string) bool {
 	return Rule{}.CheckHost(host) != nil && Rule{AllowLoopback: true}.CheckHost(host) == nil
 }
 
-// Guard has every connection and request of a transport follow the rule. Requests go to what it gives back, not to the
-// transport. The proxies that transport.Proxy names are exempt: the operator chose them, and what they connect to is
-// their decision.
+// Guard applies the rule to every connection and request of a transport. The caller sends requests through the result, not
+// through the transport. The proxies that transport.Proxy names are exempt, since the operator chose them.
 func (r Rule) Guard(transport *http.Transport, dialer net.Dialer) http.RoundTripper {
 	var proxies sync.Map // "host:port" of the proxies in use -> struct{}
 	if choose := transport.Proxy; choose != nil {
@@ -103,7 +104,7 @@ func addressOf(proxy *url.URL) string {
 	return net.JoinHostPort(proxy.Hostname(), port)
 }
 
-// guarded checks the host of every request, and so of every redirect.
+// guarded checks the host of every request, redirects included.
 type guarded struct {
 	rule Rule
 	next http.RoundTripper
@@ -113,7 +114,7 @@ type guarded struct {
 func (g *guarded) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err := g.rule.CheckHost(request.URL.Host); err != nil {
 		if request.Body != nil {
-			_ = request.Body.Close() // a RoundTripper does, also when it fails
+			_ = request.Body.Close() // http.RoundTripper demands it, on errors too
 		}
 		return nil, err
 	}

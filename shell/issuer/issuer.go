@@ -1,4 +1,5 @@
-// Package issuer makes keys and certificates: the randomness that package certificates of the core does not have.
+// Package issuer makes the keys and certificates that core/certificates decides on. It is apart from it because it needs
+// randomness.
 package issuer
 
 import (
@@ -24,7 +25,8 @@ func Serving(policy certificates.Policy, authority *certificates.Pair, now time.
 	return sign(policy.ServingTemplate(authority.Certificate, now), authority)
 }
 
-// sign makes an ECDSA P-256 key, a serial number of 127 bits, and the certificate; a nil authority stands for itself.
+// sign makes an ECDSA P-256 key, a serial number of 127 bits, and the certificate. Without an authority the certificate is
+// self-signed.
 func sign(template *x509.Certificate, authority *certificates.Pair) (*certificates.Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

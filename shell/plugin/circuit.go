@@ -12,13 +12,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// blame is whom a failure speaks against. The zero value is the signature: the plugin did its work and refused.
+// blame says whose fault a failure is. The zero value is the signature's: the plugin did its work and refused.
 type blame int
 
 const (
 	blameSignature blame = iota
-	blamePlugin          // it hung, crashed, flooded, spoke nonsense or could not be started
-	blameCaller          // it left, or gave too little time; the plugin may be fine
+	blamePlugin          // it hung, crashed, wrote too much, violated the protocol or could not be started
+	blameCaller          // it gave up, or gave too little time; the plugin may be fine
 )
 
 func blamed(err error) blame {
@@ -30,29 +30,29 @@ func blamed(err error) blame {
 }
 
 const (
-	// patience is how many failures in a row, each the plugin's own, open its circuit.
-	patience = 5
-	// maxCircuits bounds those that are remembered, since signatures choose them; idleCircuit is for how long.
+	// failuresToOpen is how many failures in a row, each the plugin's own fault, open its circuit.
+	failuresToOpen = 5
+	// maxCircuits bounds the circuits that are remembered, since signatures choose their keys; idleCircuit is for how long.
 	maxCircuits = 256
 	idleCircuit = 10 * time.Minute
 )
 
-// circuits keep callers from waiting for a plugin that is broken. There is one for each plugin file, each root
-// certificate of the signatures that it verifies, and each address from which they have it fetch a certificate: what one
-// signer makes a plugin do, such as fetching what crashes it, does not take it away from others.
+// circuits are circuit breakers: they keep callers from waiting for a broken plugin. There is one per plugin file, root
+// certificate of the signature, and address from which the signature has the plugin fetch a certificate. So a signer whose
+// signatures crash the plugin does not take it away from other signers.
 type circuits struct {
 	pause time.Duration
 	known *ttlcache.Cache[string, *circuit]
 }
 
-// circuit lets one process try after each pause for as long as the plugin fails.
+// circuit is a circuit breaker. While it is open, one process may try after each pause.
 type circuit struct {
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	pause   time.Duration
 
 	mu     sync.Mutex
 	opened time.Time
-	last   *Error // that was the plugin's fault; nil before the first
+	last   *Error // the last failure that was the plugin's fault; nil before the first
 }
 
 func newCircuits(pause time.Duration) *circuits {
@@ -62,13 +62,13 @@ func newCircuits(pause time.Duration) *circuits {
 	)}
 }
 
-// of gives the circuit of a key.
+// of gives the circuit of a key, and makes it where there is none.
 func (c *circuits) of(key string) *circuit {
 	item, _ := c.known.GetOrSetFunc(key, func() *circuit { return newCircuit(c.pause) })
 	return item.Value()
 }
 
-// open counts the circuits that let nobody through.
+// open counts the open circuits.
 func (c *circuits) open() (n int) {
 	c.known.Range(func(item *ttlcache.Item[string, *circuit]) bool {
 		if item.Value().isOpen() {
@@ -84,7 +84,7 @@ func newCircuit(pause time.Duration) *circuit {
 	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  1,
 		Timeout:      pause,
-		ReadyToTrip:  func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= patience },
+		ReadyToTrip:  func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failuresToOpen },
 		IsSuccessful: func(err error) bool { return blamed(err) != blamePlugin },
 		IsExcluded:   func(err error) bool { return blamed(err) == blameCaller },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
@@ -100,7 +100,7 @@ func newCircuit(pause time.Duration) *circuit {
 
 func (c *circuit) isOpen() bool { return c.breaker.State() == gobreaker.StateOpen }
 
-// do calls the plugin unless the circuit is open; the error is then the refusal.
+// do calls the plugin, unless the circuit is open: then the error is its refusal.
 func (c *circuit) do(call func() error) error {
 	_, err := c.breaker.Execute(func() (struct{}, error) {
 		err := call()
@@ -118,7 +118,7 @@ func (c *circuit) do(call func() error) error {
 	return err
 }
 
-// refusal has the code of the failure that was seen last, since its remedy is the one that helps.
+// refusal has the code of the last failure, since the remedy is the same.
 func (c *circuit) refusal() *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// identity changes when a plugin's file does.
+// identity tells a plugin's file from another one, and from a changed one.
 type identity struct {
 	inode, size  int64
 	device       uint64
@@ -28,8 +28,8 @@ func identify(info fs.FileInfo) identity {
 	return id
 }
 
-// Identity names the file that a plugin is at this moment: another file, or another content, has another identity.
-// It is "" where no such plugin is installed.
+// Identity identifies the plugin's file of this moment: it changes when the file is replaced or written. It is "" where
+// no such plugin is installed.
 func (m *Manager) Identity(name string) string {
 	path, file, err := m.locate(name)
 	if err != nil {
@@ -38,13 +38,13 @@ func (m *Manager) Identity(name string) string {
 	return digestOf(path, file.String())
 }
 
-// Revision is a value that changes when a plugin is installed, replaced or removed, and when the configuration of
-// plugins changes: with it, what a plugin has answered is as good as new. It costs one look at each installed
-// plugin's file and is never remembered.
+// Revision changes when a plugin is installed, replaced or removed, and when the plugin configuration changes. An answer
+// of a plugin stays valid for as long as the revision is the same. It is worked out at every call, from the state of each
+// installed plugin's file.
 func (m *Manager) Revision() string {
 	var parts []string
 	entries, err := os.ReadDir(m.options.Dir)
-	if err != nil { // no plugins, and a difference between none and not to be seen
+	if err != nil { // a directory that cannot be read differs from an empty one
 		parts = append(parts, "unread", err.Error())
 	}
 	for _, entry := range entries {
@@ -62,13 +62,13 @@ func (m *Manager) Revision() string {
 	return digestOf(parts...)
 }
 
-// String has all that tells two files apart.
+// String holds all fields.
 func (id identity) String() string {
 	return fmt.Sprintf("%d/%d/%d/%d/%d.%d", id.device, id.inode, id.size, id.modified.UnixNano(), id.statusChange.Sec, id.statusChange.Nsec)
 }
 
-// digestOf is one short value for many, of which no two lists share one. It also hides them: plugin configuration
-// holds secrets.
+// digestOf is a short value that differs for every list of parts. It also hides them, since plugin configuration holds
+// secrets.
 func digestOf(parts ...string) string {
 	hash := sha256.New()
 	for _, part := range parts {

@@ -1,6 +1,13 @@
-// Package plugin runs Notation verification plugins as processes (Notary Project, plugin extensibility
-// specification), with a deadline and bounds on all they say. It remembers a plugin's metadata for as long as
-// the file stays the same, so that a verification costs one process.
+// Package plugin runs Notation verification plugins as processes (Notary Project, plugin extensibility specification).
+//
+// A call goes through these steps:
+//
+//  1. [Manager.Get] locates the plugin's file by the name that the signature gives.
+//  2. GetMetadata asks what the plugin is, once for as long as its file stays the same.
+//  3. VerifySignature runs one process: unless the plugin's circuit is open, it waits for a seat, starts the process in a
+//     process group, and reads its answer within a deadline and bounds on its output. Then the whole group is killed.
+//
+// A failure is an [Error], which says whether the signature, the plugin or the caller is to blame.
 package plugin
 
 import (
@@ -31,15 +38,15 @@ type Options struct {
 	Timeout      time.Duration // of one process
 	Env          []string      // environment of the processes, "NAME=value"
 	MaxProcesses int           // that run at once; 0 is two for each CPU
-	Pause        time.Duration // for which a plugin that keeps failing is left alone; 0 is 5 seconds
-	Verifiers    []Verifier    // versions that verify without saying so, beside those that are known
+	Pause        time.Duration // for which an open circuit starts no process; 0 is 5 seconds
+	Verifiers    []Verifier    // versions that verify without declaring it, beside the known ones
 	X5UHosts     []string      // hosts of signing platforms beside that of the configuration, as trust.PlatformHost gives them
 }
 
-// Config gives the plugin configuration of this moment. The map is not changed after it was given.
+// Config gives the plugin configuration of this moment. Nobody changes the map.
 type Config func() map[string]string
 
-// Manager finds and runs plugins. It is notation-go's plugin.Manager.
+// Manager finds and runs plugins. It implements notation-go's plugin.Manager.
 type Manager struct {
 	options   Options
 	env       []string
@@ -57,13 +64,13 @@ type cachedMetadata struct {
 	metadata plugin.GetMetadataResponse
 }
 
-// Error is a plugin's failure with the code that it means.
+// Error is a failure to have a plugin verify a signature, with its code.
 type Error struct {
 	Code  reason.Code
 	Text  string
 	cause error
 	blame blame
-	open  bool // no process was started, because the circuit is open
+	open  bool // the circuit was open, so no process was started
 }
 
 // Error is one sentence for a person.
@@ -72,10 +79,10 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap gives the cause, if there is one.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Refusal tells that the plugin did its work and said no, in the protocol's own words.
+// Refusal tells whether the plugin did its work and refused the signature by an error of the protocol.
 func (e *Error) Refusal() bool { return e.blame == blameSignature && e.Code != reason.PluginMissing }
 
-// NewManager makes a manager. The directory need not exist: then no plugin is installed.
+// NewManager makes a manager. Where the directory does not exist, no plugin is installed.
 func NewManager(options Options) *Manager {
 	if options.Pause <= 0 {
 		options.Pause = defaultPause
@@ -90,12 +97,12 @@ func NewManager(options Options) *Manager {
 	}
 }
 
-// defaultPause is long enough to spare a plugin that hangs most of its processes, and short enough to hardly be
-// noticed when it has recovered.
+// defaultPause is long enough to avoid most processes of a plugin that hangs, and short enough to go unnoticed when it has
+// recovered.
 const defaultPause = 5 * time.Second
 
-// environment is never nil, with which a process would inherit the service's. A plugin written in Go, of which each
-// process does one thing, is measurably cheaper on one CPU.
+// environment is the environment of the processes. It is never nil, since a nil one would inherit the service's. A plugin
+// written in Go, whose processes each do one thing, measurably costs less on one CPU.
 func environment(given []string) []string {
 	env := append([]string{}, given...)
 	if !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "GOMAXPROCS=") }) {
@@ -104,10 +111,10 @@ func environment(given []string) []string {
 	return env
 }
 
-// pluginName is what a plugin may be called: a signature chooses the name, and it becomes part of a path.
+// pluginName matches allowed names. A signature chooses the name, and it becomes part of a path.
 var pluginName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]*$`)
 
-// Get finds an installed plugin; an [Error] with core.PluginMissing where there is none.
+// Get finds an installed plugin. The error is an [Error] with reason.PluginMissing where there is none.
 func (m *Manager) Get(_ context.Context, name string) (plugin.Plugin, error) {
 	path, file, err := m.locate(name)
 	if err != nil {
@@ -171,11 +178,11 @@ func (m *Manager) List(context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Inspection is what a plugin says of itself.
+// Inspection is the metadata that a plugin declares.
 type Inspection struct {
 	Name, Version string
-	Capable       bool  // it declares a capability to verify signatures
-	Err           error // why it could not be asked
+	Capable       bool  // the plugin declares a capability to verify signatures
+	Err           error // why the metadata could not be had; nil when it could
 }
 
 // Inspect asks every installed plugin for its metadata, so that the first request does not have to.

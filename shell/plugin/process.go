@@ -22,7 +22,7 @@ import (
 // maxOutput bounds what a plugin may write to stdout, and to stderr; bytes.
 const maxOutput = 4 << 20
 
-// process is an installed plugin. It is notation-go's plugin.Plugin, as far as verification goes.
+// process runs an installed plugin. It implements the verifying part of notation-go's plugin.Plugin.
 type process struct {
 	manager *Manager
 	name    string
@@ -30,7 +30,7 @@ type process struct {
 	file    identity
 }
 
-// errSigns refuses what the plugin is never asked here.
+// errSigns refuses to sign.
 var errSigns = errors.New("signing is not this service's business")
 
 // DescribeKey is part of the interface, for signing.
@@ -48,8 +48,8 @@ func (p *process) GenerateEnvelope(context.Context, *plugin.GenerateEnvelopeRequ
 	return nil, errSigns
 }
 
-// GetMetadata asks the plugin what it is, once for as long as its file stays the same. Requests that ask at the
-// same time share one process, which none of them can cancel for the others.
+// GetMetadata asks for the plugin's metadata, once for as long as its file stays the same. Concurrent calls share one
+// process, which no caller can cancel.
 func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest) (*plugin.GetMetadataResponse, error) {
 	path, file, err := p.manager.locate(p.name)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *process) askMetadata(ctx context.Context) (*plugin.GetMetadataResponse,
 	return &metadata, nil
 }
 
-// VerifySignature asks the plugin for its part of a verification.
+// VerifySignature has the plugin verify its part of a signature.
 func (p *process) VerifySignature(ctx context.Context, request *plugin.VerifySignatureRequest) (*plugin.VerifySignatureResponse, error) {
 	var response plugin.VerifySignatureResponse
 	if err := p.run(ctx, sourceOf(request), request, &response); err != nil {
@@ -106,12 +106,12 @@ func (p *process) VerifySignature(ctx context.Context, request *plugin.VerifySig
 	return &response, nil
 }
 
-// attributeX5U names the address from which venafi-csp fetches the signer's certificate.
+// attributeX5U is the attribute with the address from which venafi-csp fetches the signer's certificate.
 const attributeX5U = "com.venafi.notation.plugin.x5u"
 
-// sourceOf names whose signature this is and what it makes the plugin fetch: the signature's last certificate, with
-// which its chain was found to be trusted, and the address. One address that breaks the plugin, which an answer without
-// a certificate does, breaks it for those signatures only that name the same.
+// sourceOf identifies the source of a signature, for its circuit: the root certificate of its chain, and the address from
+// which it has the plugin fetch a certificate. An address whose answer crashes the plugin opens the circuit of the
+// signatures with the same address only.
 func sourceOf(request *plugin.VerifySignatureRequest) string {
 	root, address := "", request.Signature.CriticalAttributes.ExtendedAttributes[attributeX5U]
 	if chain := request.Signature.CertificateChain; len(chain) > 0 {
@@ -120,7 +120,7 @@ func sourceOf(request *plugin.VerifySignatureRequest) string {
 	return digestOf(root, fmt.Sprint(address))
 }
 
-// says makes one line of text, since a plugin may say anything.
+// says makes one bounded line of text without secrets, since a plugin may write anything.
 func (p *process) says(format string, args ...any) string {
 	text := strings.Join(strings.FieldsFunc(fmt.Sprintf(format, args...), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
@@ -129,17 +129,17 @@ func (p *process) says(format string, args ...any) string {
 	return fmt.Sprintf("the plugin %q ", p.name) + strings.ToValidUTF8(text, "")
 }
 
-// failed is a failure of the plugin itself.
+// failed is a failure that is the plugin's own fault.
 func (p *process) failed(cause error, format string, args ...any) *Error {
 	return &Error{Code: reason.PluginFailed, Text: p.says(format, args...), cause: cause, blame: blamePlugin}
 }
 
-// run sends a request to a new process and reads its answer, unless the plugin is found broken. The wait for a slot
-// counts against the caller's time. source keeps apart whose signatures broke it.
+// run sends a request to a new process and reads its answer, unless the circuit of the plugin and source is open. Waiting
+// for a seat counts against the caller's deadline.
 func (p *process) run(ctx context.Context, source string, request plugin.Request, response any) (err error) {
 	defer func() { p.manager.counts.count(err) }()
 	circuit := p.manager.circuits.of(digestOf(p.name, p.file.String(), source))
-	if circuit.isOpen() { // then nobody needs to wait
+	if circuit.isOpen() { // no need to wait for a seat
 		return circuit.refusal()
 	}
 	processes := p.manager.processes
@@ -153,7 +153,7 @@ func (p *process) run(ctx context.Context, source string, request plugin.Request
 	return circuit.do(func() error { return p.call(ctx, request, response) })
 }
 
-// call is one process. It and its children are killed when time is out or the request is cancelled.
+// call runs one process. It and its children are killed at the deadline or when the request is canceled.
 func (p *process) call(caller context.Context, request plugin.Request, response any) error {
 	ctx, cancel := context.WithTimeout(caller, p.manager.options.Timeout)
 	defer cancel()
@@ -162,7 +162,7 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 		return &Error{Code: reason.PluginFailed, Text: p.says("cannot be asked: %v", err), cause: err, blame: blameCaller}
 	}
 	began := time.Now()
-	stdout, stderr := &bounded{stop: cancel}, &bounded{stop: cancel}
+	stdout, stderr := &boundedOutput{stop: cancel}, &boundedOutput{stop: cancel}
 	command := exec.CommandContext(ctx, p.path, string(request.Command()))
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), stdout, stderr
 	command.Env = p.manager.env
@@ -191,8 +191,8 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 	return nil
 }
 
-// outOfTime blames the plugin only if it had at least half of its time: a caller that spent its own elsewhere, or
-// that went away, does not open the circuit.
+// outOfTime blames the plugin only if it had at least half of its timeout. Callers that came with little time left, or gave
+// up, do not open the circuit.
 func (p *process) outOfTime(ctx context.Context, began time.Time, command plugin.Command) *Error {
 	e := &Error{Code: reason.PluginTimeout, Text: p.says("did not answer %s in time", command), cause: ctx.Err(), blame: blamePlugin}
 	if errors.Is(ctx.Err(), context.Canceled) || time.Since(began) < p.manager.options.Timeout/2 {
@@ -201,7 +201,7 @@ func (p *process) outOfTime(ctx context.Context, began time.Time, command plugin
 	return e
 }
 
-// notStarted tells a plugin that was removed meanwhile from one that cannot be started.
+// notStarted tells a plugin that was removed meanwhile from one that fails to start.
 func (p *process) notStarted(ctx context.Context, began time.Time, command plugin.Command, err error) error {
 	if ctx.Err() != nil {
 		return p.outOfTime(ctx, began, command)
@@ -209,18 +209,18 @@ func (p *process) notStarted(ctx context.Context, began time.Time, command plugi
 	if _, _, missing := p.manager.locate(p.name); missing != nil {
 		return missing
 	}
-	var path *fs.PathError // its path is of no use to the one who was denied
+	var path *fs.PathError // its path does not help the reader of the denial
 	if errors.As(err, &path) {
 		err = path.Err
 	}
 	return p.failed(err, "cannot be started: %v", err)
 }
 
-// endGroup kills the children that a process has left behind, and takes leave of those that became this process's
-// own: the first process of a container inherits all orphans, and they would stay as zombies.
+// endGroup kills the children that a process has left behind, and reaps them: as the first process of a container, this
+// process inherits orphans, which would stay as zombies.
 func endGroup(group int) {
 	const tries = 20
-	if syscall.Kill(-group, syscall.SIGKILL) != nil { // as a rule: there is nobody left
+	if syscall.Kill(-group, syscall.SIGKILL) != nil { // usually: there are none
 		return
 	}
 	for range tries {
@@ -229,12 +229,12 @@ func endGroup(group int) {
 			return
 		}
 		if err == nil && reaped == 0 {
-			time.Sleep(time.Millisecond) // they are killed, and not yet gone
+			time.Sleep(time.Millisecond) // they were killed and have not ended yet
 		}
 	}
 }
 
-// refusal reads the error that a plugin writes to stderr when it fails (specification, section "Plugin contract").
+// refusal is the error that a plugin writes to stderr when it fails (specification, section "Plugin contract").
 func (p *process) refusal(command plugin.Command, stderr []byte, err error) error {
 	var said struct {
 		Code    plugin.ErrorCode `json:"errorCode"`
@@ -255,16 +255,16 @@ func (p *process) refusal(command plugin.Command, stderr []byte, err error) erro
 	return &Error{Code: code, Text: p.says("refused %s: %s", command, said.Message), cause: err}
 }
 
-// bounded keeps output up to its bound. Past it, it stops the process. The buffer is not embedded, because its
-// ReadFrom would go round the bound.
-type bounded struct {
+// boundedOutput keeps output up to maxOutput, and stops the process past it. The buffer is not embedded, because its
+// ReadFrom would bypass the bound.
+type boundedOutput struct {
 	kept    bytes.Buffer
 	stop    func()
 	flooded bool
 }
 
 // Write fails past the bound.
-func (b *bounded) Write(data []byte) (int, error) {
+func (b *boundedOutput) Write(data []byte) (int, error) {
 	if b.kept.Len()+len(data) > maxOutput {
 		b.flooded = true
 		b.stop()

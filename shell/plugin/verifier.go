@@ -14,15 +14,15 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Verifier is a version of a plugin that verifies signatures although its metadata does not declare so. notation-go
-// refuses what names such a plugin, and with it what that plugin itself signs.
+// Verifier is a version of a plugin that verifies signatures without declaring the capability in its metadata. notation-go
+// refuses signatures that demand such a plugin, although the plugin itself made them.
 type Verifier struct {
 	Name, Version string
 	Capability    plugin.Capability
-	Reason        string // why it is known to verify
+	Reason        string // how it is known to verify
 }
 
-// knownVerifiers are the versions that were tried.
+// knownVerifiers are the versions that were tested.
 func knownVerifiers() []Verifier {
 	return []Verifier{
 		{"venafi-csp", "0.3.3", plugin.CapabilityTrustedIdentityVerifier, "its verify-signature command holds the certificate at x5u against the signer's key; only the declaration was dropped"},
@@ -62,12 +62,12 @@ const configKey = "config"
 // maxConfigFile bounds that file; bytes.
 const maxConfigFile = 1 << 20
 
-// errNoPlatform is a configuration that is silent on the signing platform.
+// errNoPlatform is a configuration that does not name the signing platform.
 var errNoPlatform = errors.New("the plugin's configuration has no key config with the path of its file, in which tpp_url names the signing platform; add it, or name the platform's host in --pluginX5UHosts")
 
-// Platforms gives the hosts of the signing platform, from which a plugin may fetch a signer's certificate: that of the
-// platform's URL in the configuration of this moment, and those of the options. The error says why it is not known which
-// they are: the hosts of the options come with it. A configuration may be silent where the options name hosts.
+// Platforms gives the hosts from which a plugin may fetch a signer's certificate: the host of the signing platform's URL in
+// the current configuration, and those of the options. Where the configuration cannot be read, it gives the hosts of the
+// options and an error. A configuration without a URL is no error when the options name hosts.
 func (m *Manager) Platforms() ([]string, error) {
 	hosts := slices.Clone(m.options.X5UHosts)
 	address, err := platformURL(m.Config())
@@ -84,8 +84,8 @@ func (m *Manager) Platforms() ([]string, error) {
 	return append(hosts, host), nil
 }
 
-// platformURL reads the platform's URL as venafi-csp does: from the file, whose keys before the first section count.
-// Without a file it is the key of the configuration itself.
+// platformURL reads the platform's URL as venafi-csp does: from the keys before the first section of its configuration
+// file, or without a file from the configuration itself.
 func platformURL(config map[string]string) (string, error) {
 	path, ok := config[configKey]
 	if !ok {

@@ -23,10 +23,10 @@ type Problem struct {
 	Kind   string // TrustPolicy or TrustStore
 	Name   string // the resource's own name, for a file with its path
 	Reason string
-	Usable bool // the resource is used all the same, but for a part of it
+	Usable bool // the rest of the resource is used
 }
 
-// Log tells of the problem.
+// Log writes one line about the problem.
 func (p Problem) Log(log *slog.Logger) {
 	if p.Usable {
 		log.Warn("trust resource is used but for a part of it", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
@@ -35,9 +35,9 @@ func (p Problem) Log(log *slog.Logger) {
 	log.Error("trust resource cannot be used", "kind", p.Kind, "resource", p.Name, "reason", p.Reason)
 }
 
-// Compile builds a snapshot. A resource that cannot be used stays in it under its name with its Problem, so that
-// its users are told; names that several resources claim are unusable for all of them. The problems are
-// returned as well, for the log, with those of resources that are used but for a part.
+// Compile builds a snapshot. A resource that cannot be used stays in it under its name with its Problem, so that requests
+// that name it get that error. A name that several resources claim is unusable. The problems are also returned for the log,
+// with those of resources of which only a part is used.
 func Compile(policies []PolicyResource, stores []StoreResource) (trust.Snapshot, []Problem) {
 	snapshot := trust.Snapshot{
 		Policies: make(map[string]trust.Policy, len(policies)),
@@ -57,7 +57,7 @@ func Compile(policies []PolicyResource, stores []StoreResource) (trust.Snapshot,
 			problems = append(problems, Problem{Kind: "TrustStore", Name: claimants[0].Name, Reason: unused(store), Usable: true})
 		}
 	}
-	delete(snapshot.Policies, "") // nobody can ask for it
+	delete(snapshot.Policies, "") // no request can name it
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Kind+a.Name, b.Kind+b.Name) })
 	return snapshot.Sealed(), problems
 }
@@ -108,7 +108,7 @@ func (s PolicyStatement) statement() trust.Statement {
 	}
 }
 
-// Document writes statements as the document that notation-go verifies with.
+// Document gives statements as the trust policy document that notation-go verifies with.
 func Document(statements ...trust.Statement) *trustpolicy.Document {
 	return &trustpolicy.Document{Version: "1.0", TrustPolicies: lo.Map(statements, func(s trust.Statement, _ int) trustpolicy.TrustPolicy {
 		return trustpolicy.TrustPolicy{
@@ -129,8 +129,8 @@ func overrides(written map[string]string) map[trustpolicy.ValidationType]trustpo
 	})
 }
 
-// validate applies the rules of the Notary Project's trust policy specification. Scopes are held against how images are
-// named here, and not against the specification's pattern for them: notation-go compiles that for each scope.
+// validate applies the rules of the Notary Project's trust policy specification. Scopes are checked by the core, which
+// knows how images are named, and not by notation-go, which compiles a regular expression for each scope.
 func (r PolicyResource) validate() error {
 	if r.Unreadable != "" {
 		return errors.New(r.Unreadable)
@@ -165,16 +165,16 @@ func compileStore(ref trust.StoreRef, claimants []StoreResource) trust.Store {
 	return store
 }
 
-// unused tells what of a store is not used.
+// unused says which parts of a store are not used.
 func unused(store trust.Store) string {
 	return bounded("not used: " + strings.Join(store.Unused, "; "))
 }
 
-// storeName is what the specification allows in a named store.
+// storeName matches the names that the specification allows for a store.
 var storeName = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 
-// certificates applies the rules of the specification, section "Trust Store", to the resource. What of the bundle cannot be
-// used is left out and told of, since it takes nothing from the trust in the rest; it fails where nothing can.
+// certificates gives the certificates of the bundle, by the rules of the specification, section "Trust Store". Parts of the
+// bundle that cannot be used are left out and reported as unused. It fails where no certificate can be used.
 func (r StoreResource) certificates() (certificates []*x509.Certificate, unused []string, err error) {
 	if r.Unreadable != "" {
 		return nil, nil, errors.New(r.Unreadable)
@@ -207,8 +207,8 @@ func (r StoreResource) certificates() (certificates []*x509.Certificate, unused 
 	return nil, nil, errors.New("spec.caBundle is not PEM: it holds no certificate")
 }
 
-// pemBlocks gives the PEM blocks of a text, in which other text may stand between them (RFC 7468, section 2), and the
-// number of those that are broken. Byte order marks are what editors leave at the start of files that were put together.
+// pemBlocks gives the PEM blocks of a text, which may have other text between them (RFC 7468, section 2), and the number of
+// broken blocks. It removes byte order marks, which editors leave at the start of files that were then concatenated.
 func pemBlocks(text string) (blocks []*pem.Block, broken int) {
 	text = strings.ReplaceAll(text, "\ufeff", "")
 	block, rest := pem.Decode([]byte(text))
@@ -218,7 +218,7 @@ func pemBlocks(text string) (blocks []*pem.Block, broken int) {
 	return blocks, strings.Count(text, "-----BEGIN ") - len(blocks)
 }
 
-// parseCertificate reads a certificate that may stand in a store of a type.
+// parseCertificate reads a certificate and checks that it is allowed in a store of the type.
 func parseCertificate(kind truststore.Type, block *pem.Block) (*x509.Certificate, error) {
 	if block.Type != "CERTIFICATE" {
 		return nil, fmt.Errorf("is a %s; only certificates belong there", reason.Clip(block.Type, reason.MaxName))

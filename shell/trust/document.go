@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// resources are those found in one or many files, with the problems of what could not be read as one.
+// resources are the trust resources of files, with the problems of documents that could not be read.
 type resources struct {
 	policies []PolicyResource
 	stores   []StoreResource
@@ -28,8 +28,8 @@ func (r *resources) add(other resources) {
 	r.problems = append(r.problems, other.problems...)
 }
 
-// parseFile reads the documents of a YAML or JSON file. Other kinds than ours are passed over, and one document
-// that cannot be read does not keep the others from being read.
+// parseFile reads the documents of a YAML or JSON file. It skips other kinds of resources, and goes on after a document that
+// cannot be read.
 func parseFile(name string, data []byte) resources {
 	var found resources
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
@@ -84,8 +84,8 @@ func parseList(where string, text []byte) resources {
 	return found
 }
 
-// parsePolicy keeps a policy that cannot be read to the letter as one that cannot be used, so that its users are
-// told.
+// parsePolicy keeps a policy that has unknown fields or cannot be read as an unusable one, so that requests that name it
+// get that error.
 func parsePolicy(where string, text []byte) resources {
 	var policy PolicyResource
 	if err := strict(text, &policy); err != nil {
@@ -104,7 +104,7 @@ func parseStore(where string, text []byte) resources {
 	return resources{stores: []StoreResource{store}}
 }
 
-// strict decodes JSON and refuses unknown and doubled fields by name.
+// strict decodes JSON, and refuses unknown and repeated fields by name.
 func strict(text []byte, into any) error {
 	unknown, err := kjson.UnmarshalStrict(text, into)
 	if err != nil {

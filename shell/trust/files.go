@@ -23,19 +23,19 @@ const (
 	maxFiles    = 10_000
 )
 
-// Files keeps a snapshot of the trust resources in a directory: its .yaml, .yml and .json files, not those of
-// its subdirectories.
+// Files keeps a snapshot of the trust resources in the .yaml, .yml and .json files of a directory, without
+// subdirectories.
 type Files struct {
 	dir      string
 	log      *slog.Logger
 	changed  func()
 	read     func(path string) ([]byte, error)
 	snapshot atomic.Pointer[trust.Snapshot]
-	seen     string // fingerprint of what snapshot was made from; of the goroutine that runs Watch
+	seen     string // fingerprint of the files of the snapshot; used by the goroutine that runs Watch only
 }
 
-// OpenFiles reads the directory once, and calls changed after every new snapshot. It fails when the directory cannot be read; a broken file in it is logged
-// and breaks itself only.
+// OpenFiles reads the directory, and calls changed after every new snapshot. It fails when the directory cannot be read. A
+// file that cannot be read is logged and does not affect the others.
 func OpenFiles(dir string, log *slog.Logger, changed func()) (*Files, error) {
 	f := &Files{dir: dir, log: log, changed: changed, read: readBounded, seen: "nothing yet"}
 	if err := f.reload(); err != nil {
@@ -47,9 +47,9 @@ func OpenFiles(dir string, log *slog.Logger, changed func()) (*Files, error) {
 // Snapshot gives the trust of this moment.
 func (f *Files) Snapshot() (trust.Snapshot, bool) { return *f.snapshot.Load(), true }
 
-// Watch reloads on change until ctx ends. It looks at names, sizes and times every interval, which needs no
-// notification from the file system and therefore also works on network and projected volumes. While the
-// directory cannot be read the last snapshot stays, unless the directory is gone: then so is the trust.
+// Watch reloads changed files until ctx ends. It compares names, sizes and times every interval, which works on network and
+// projected volumes too, where there are no notifications. While the directory cannot be read, the last snapshot stays; when
+// the directory is deleted, the snapshot becomes empty.
 func (f *Files) Watch(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -88,8 +88,8 @@ func (f *Files) reload() error {
 	return nil
 }
 
-// unread makes the fingerprint of what could not be read, which the same files do not have when they are listed again: so
-// they are read again, and published when that makes a difference. What is too long to be read stays so.
+// unread is added to the fingerprint for a file that could not be read. The next listing lacks it, so the files are read
+// again until they can be read. A file that is too long stays unreadable, and adds nothing.
 func unread(err error) string {
 	var failed *fs.PathError
 	if !errors.As(err, &failed) {

@@ -1,6 +1,7 @@
 // Package trust turns the trust resources of notation.nirmata.io/v1alpha1, TrustPolicy and TrustStore, into
-// immutable snapshots for the core. The resources come from a directory or from a Kubernetes API server; both
-// pass through [Compile], so that they mean the same.
+// immutable snapshots for the core. The resources come from a directory ([Files]) or from a Kubernetes API server, and
+// both go through [Compile]. [Assess] works out the status that the certificate manager writes to them, and [Warnings] which
+// certificates are about to expire.
 package trust
 
 import (
@@ -17,7 +18,7 @@ type PolicyResource struct {
 	Spec              PolicySpec `json:"spec"`
 	Status            Status     `json:"status,omitempty"`
 
-	Unreadable string `json:"-"` // why the resource could not be read to the letter; "" when it could
+	Unreadable string `json:"-"` // why the resource could not be decoded strictly; "" when it could
 }
 
 // PolicySpec follows the Notary Project's trust policy document, version 1.0.
@@ -36,7 +37,7 @@ type PolicyStatement struct {
 	TrustedIdentities     []string              `json:"trustedIdentities,omitempty"`
 }
 
-// SignatureVerification is a statement's level, what differs from it, and when timestamps are verified.
+// SignatureVerification is a statement's level, its overrides, and when timestamps are verified.
 type SignatureVerification struct {
 	Level           string            `json:"level"`
 	Override        map[string]string `json:"override,omitempty"`
@@ -50,7 +51,7 @@ type StoreResource struct {
 	Spec              StoreSpec `json:"spec"`
 	Status            Status    `json:"status,omitempty"`
 
-	Unreadable string `json:"-"` // why the resource could not be read to the letter; "" when it could
+	Unreadable string `json:"-"` // why the resource could not be decoded strictly; "" when it could
 }
 
 // StoreSpec holds the certificates, PEM, one after the other.
@@ -60,7 +61,7 @@ type StoreSpec struct {
 	CABundle       string `json:"caBundle"`
 }
 
-// Status is what the certificate manager found out about a resource.
+// Status is the status that the certificate manager writes to a resource.
 type Status struct {
 	ObservedGeneration int64              `json:"observedGeneration,omitempty"`
 	Conditions         []metav1.Condition `json:"conditions,omitempty"`
