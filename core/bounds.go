@@ -4,12 +4,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Bounds on a request beside the one on its size, since the core repeats some of what a request holds: a name for every
-// image, a pointer for every pod spec.
+// Bounds on a request, beside the one on its size: the core repeats names for every image, and pointers for every pod spec.
 const (
-	maxDepth    = 100     // of lists and objects in each other
+	maxDepth    = 100     // nesting of lists and objects
 	maxKey      = 1024    // bytes, of an object's key
-	maxShape    = 100_000 // lists, objects and commas: what is between them takes time to decode, which nothing ends
+	maxShape    = 100_000 // lists, objects and commas: decoding takes time by their number and cannot be interrupted
 	maxImages   = 1000    // images
 	maxSpecs    = 1000    // pod specs in an object
 	maxPointer  = 512     // bytes, of a pointer to a pod spec or to an image
@@ -17,12 +16,11 @@ const (
 	maxPatterns = 1000    // of imageReferences
 )
 
-// boundShape refuses a body whose lists and objects stand too deep in each other, or with very long keys, or with more
-// values than an object can have that a cluster stores. It looks at the text, before anything is made of it; that it is
-// JSON is for the decoder to say.
+// boundShape refuses a body with lists and objects nested too deep, with very long keys, or with more values than any object
+// that a cluster stores. It scans the text before it is decoded; whether the text is JSON is left to the decoder.
 func boundShape(data []byte) error {
-	depth, start := 0, -1 // start of the text under way; -1 outside of one
-	var text int          // length of the last text, which a colon makes a key
+	depth, start := 0, -1 // start of the current string; -1 outside of strings
+	var text int          // length of the last string, which is a key if a colon follows
 	shape := 0            // lists, objects and commas
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
@@ -53,7 +51,7 @@ func boundShape(data []byte) error {
 	return nil
 }
 
-// boundName refuses a name that is too long to be told for every image.
+// boundName refuses a name that is too long to be repeated for every image.
 func boundName(field, name string) error {
 	if len(name) > reason.MaxName {
 		return invalid(field, "is %d bytes; a name has at most %d", len(name), reason.MaxName)

@@ -9,7 +9,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// Decide decides on every image of a plan by the facts, one per task and in the order of the tasks. now is the request's
+// Decide decides on every image of a plan. facts has one entry per task, in the order of the tasks; now is the request's
 // clock.
 func Decide(plan Plan, facts []verification.Fact, now time.Time) Verdict {
 	results := make([]Result, 0, len(plan.Images))
@@ -29,7 +29,7 @@ func Decide(plan Plan, facts []verification.Fact, now time.Time) Verdict {
 
 func decideImage(image Image, task verification.Task, fact verification.Fact, now time.Time) Result {
 	if finding := verification.Check(task, fact, now); finding != nil {
-		denied := result(image, against(*finding))
+		denied := result(image, denying(*finding))
 		denied.Digest = fact.Digest
 		return denied
 	}
@@ -39,8 +39,8 @@ func decideImage(image Image, task verification.Task, fact verification.Fact, no
 	return verified(image, fact)
 }
 
-// against keeps a finding from admitting: what was found out can stand against an image, never for it.
-func against(finding reason.Finding) reason.Finding {
+// denying is the finding with a code that does not admit: a finding against an image must never admit it.
+func denying(finding reason.Finding) reason.Finding {
 	if finding.Code.Class() == reason.Admitted {
 		finding.Code = reason.NotGathered
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it at whatever depth and
-// under whatever name, which is where Pods, workloads, CronJobs, lists and custom workloads have theirs.
+// imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it, at any depth and under any
+// name. That covers Pods, workloads, CronJobs, lists and custom workloads.
 func imagesOfObject(object map[string]any) ([]Image, error) {
 	found := searched(object)
 	switch {
@@ -38,7 +38,7 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 	return images, nil
 }
 
-// HasPodSpec tells whether images are looked for in an object.
+// HasPodSpec tells whether an object has a pod spec, or something that could be one and is refused.
 func HasPodSpec(object map[string]any) bool {
 	found := searched(object)
 	return found.err != nil || len(found.specs) > 0
@@ -58,12 +58,12 @@ type podSpec struct {
 // search is a walk through an object.
 type search struct {
 	specs []podSpec
-	err   error // of a pod spec that cannot be taken in, so that none is overlooked; nil when all were
+	err   error // why the walk stopped, so that no pod spec is overlooked; nil when it did not
 }
 
-// podSpecs walks a value to its end: a pod spec may stand beside another, or in one, and a custom resource may well run
-// both. It is known by its fields, whatever name it has. path has the keys and indices that lead to the value; a pointer
-// is made of them only where a pod spec is found.
+// podSpecs collects every pod spec in a value. A pod spec is recognised by its fields, whatever its name, and may stand
+// beside another one or inside of it, since a custom resource may run both. path has the keys and indices that lead to the
+// value; a pointer is made of them only where a pod spec is found.
 func (s *search) podSpecs(path []string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -75,7 +75,7 @@ func (s *search) podSpecs(path []string, value any) {
 		}
 		var names []string
 		for name, member := range v {
-			if runs := len(path) > 0 || name != "metadata" && name != "status"; runs && nests(member) { // nothing runs what the object itself has there
+			if runs := len(path) > 0 || name != "metadata" && name != "status"; runs && nests(member) { // nothing runs pods from the object's own metadata and status
 				names = append(names, name)
 			}
 		}
@@ -107,7 +107,7 @@ func (s *search) add(path []string, spec map[string]any) {
 	s.specs = append(s.specs, podSpec{at, spec})
 }
 
-// nests tells a value that may hold a template from the many that cannot.
+// nests tells whether a value may hold others.
 func nests(value any) bool {
 	switch value.(type) {
 	case map[string]any, []any:
@@ -121,8 +121,8 @@ func containerGroups() []string {
 	return []string{"initContainers", "containers", "ephemeralContainers"}
 }
 
-// isPodSpec tells a pod spec by its containers, or by an image volume where it has none. Containers that are an object are
-// no pod spec's, and are refused when they are read.
+// isPodSpec recognises a pod spec by its containers, or by an image volume. A value whose containers are an object counts
+// too, and is refused when it is read.
 func isPodSpec(fields map[string]any) bool {
 	if slices.ContainsFunc(containerGroups(), func(group string) bool { return nests(fields[group]) }) {
 		return true
@@ -134,8 +134,8 @@ func isPodSpec(fields map[string]any) bool {
 	})
 }
 
-// inOtherCase gives a key that is a field of Kubernetes but for its case; "" where there is none. Kubernetes reads such a
-// key as another field, but much that is written in Go does not.
+// inOtherCase gives a key that equals a field of Kubernetes except for its case; "" where there is none. Kubernetes ignores
+// such a key, but many programs in Go read it as the field.
 func inOtherCase(fields map[string]any, names ...string) string {
 	first := ""
 	for key := range fields {

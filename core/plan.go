@@ -12,11 +12,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
+// Plan has, for each image of a request, the task of verifying it, or the finding that decides it without facts.
 type Plan struct {
-	Policy string              // name of the trust policy, which need not exist
+	Policy string              // name of the trust policy, which may not exist
 	Images []PlannedImage      // in the request's order
-	Tasks  []verification.Task // one per distinct reference, so that a tag is resolved once
+	Tasks  []verification.Task // one per distinct reference, so that each tag is resolved once
 }
 
 // PlannedImage is an image and either the index of its Task, or the reason why it has none.
@@ -26,7 +26,7 @@ type PlannedImage struct {
 	Decided *reason.Finding // decided without facts; nil when facts are needed
 }
 
-// MissingPolicyError is what a request gets that names no trust policy where there is no default either.
+// MissingPolicyError is the error of a request that names no trust policy, where there is no default.
 func MissingPolicyError(snapshot trust.Snapshot) error {
 	return invalid("trustPolicy", "is missing and the service has no default; name one of: %s", snapshot.PolicyNames())
 }
@@ -38,7 +38,7 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 		return Plan{}, MissingPolicyError(snapshot)
 	}
 	plan := Plan{Policy: name}
-	planned := map[string]PlannedImage{} // by reference: nothing else of an image matters to its task
+	planned := map[string]PlannedImage{} // by reference, since a task depends on nothing else of an image
 	policy, unusable := snapshot.Usable(name)
 	p := planner{
 		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
@@ -59,7 +59,7 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 	return plan, nil
 }
 
-// add takes in the task for a reference, unless it was decided early.
+// add adds the task for a reference, unless it was decided without facts.
 func (p *Plan) add(task verification.Task, decided *reason.Finding) PlannedImage {
 	if decided != nil {
 		return PlannedImage{Decided: decided}
@@ -68,7 +68,7 @@ func (p *Plan) add(task verification.Task, decided *reason.Finding) PlannedImage
 	return PlannedImage{Task: len(p.Tasks) - 1}
 }
 
-// planner plans the images of one request. What many of them have in common it makes once.
+// planner plans the images of one request. It works out once what several of them share.
 type planner struct {
 	request   Request
 	snapshot  trust.Snapshot
@@ -76,7 +76,7 @@ type planner struct {
 	unusable  *reason.Finding                           // why the policy cannot be used; nil when it can
 	patterns  []string                                  // of imageReferences
 	revisions map[int]string                            // by statement
-	demands   map[string][]verification.AttestationType // by the rules that add up to them
+	demands   map[string][]verification.AttestationType // by the set of rules that match
 	matcher   *image.Matcher
 }
 
@@ -112,7 +112,7 @@ func (p *planner) image(ref image.Reference) (verification.Task, *reason.Finding
 	}, nil
 }
 
-// attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
+// attestations collects the types of every rule whose pattern matches. Images that match the same rules share the list.
 func (p *planner) attestations(ref image.Reference, spellings []string) []verification.AttestationType {
 	if len(p.request.Attestations) == 0 {
 		return nil

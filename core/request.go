@@ -44,15 +44,15 @@ func (i Image) pinned(digest string) string {
 	return i.Ref.PinnedAs(i.Written, digest)
 }
 
-// AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
+// AttestationRule demands attestations of images whose reference matches a wildcard pattern.
 type AttestationRule struct {
 	ImageReference string
 	Types          []verification.AttestationType
 }
 
-// Weight is what stays of a request while it is worked on, bytes: its images and what is demanded of them.
+// Weight is the memory that a request takes while it is verified, bytes: its images and demands.
 func (r Request) Weight() int {
-	const each = 200 // for what has no length of its own
+	const each = 200 // of an element, beside its texts
 	weight := lo.SumBy(r.ImageReferences, func(pattern string) int { return len(pattern) + each })
 	for _, image := range r.Images {
 		weight += each + len(image.Kind) + len(image.Name) + len(image.Pointer) + len(image.Written) + len(image.Ref.String())
@@ -69,7 +69,7 @@ func (r Request) Weight() int {
 
 // RequestError says which field of a request is wrong, and what to do.
 type RequestError struct {
-	Code  reason.Code // RequestInvalid, RequestTooLarge or a code that Plan gives
+	Code  reason.Code // RequestInvalid or RequestTooLarge
 	Field string      // path of the field, "" for the body as a whole
 	Text  string      // what is wrong and what to do, without the field
 }
@@ -86,8 +86,8 @@ func invalid(field, format string, args ...any) error {
 	return &RequestError{Code: reason.RequestInvalid, Field: reason.Clip(field, 2*reason.MaxWords), Text: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
 }
 
-// body is the wire form of a request. Metadata and Insecure come from policies written for older services:
-// they are accepted, and nothing reads them.
+// body is the JSON form of a request. Policies written for older services send Metadata and Insecure, which are accepted and
+// ignored.
 type body struct {
 	Images          *map[string]map[string]imageInfo `json:"images"`
 	Object          map[string]any                   `json:"object"`
@@ -117,8 +117,8 @@ type imageInfo struct {
 	JSONPointer      string `json:"jsonPointer"`
 }
 
-// ParseRequest reads a request's body. It refuses what it does not understand, unknown and doubled fields
-// included, with a [*RequestError]: a typo must not switch a check off.
+// ParseRequest reads a request's body. It refuses unknown, repeated and invalid fields with a [*RequestError], so that a typo
+// does not switch a check off.
 func ParseRequest(data []byte) (Request, error) {
 	if !utf8.Valid(data) {
 		return Request{}, invalid("", "the body is not UTF-8")
@@ -143,8 +143,8 @@ func ParseRequest(data []byte) (Request, error) {
 	return b.request()
 }
 
-// refuseNulls refuses a null for a field of the request, and anywhere in attestations but in a condition's key and
-// value: a list whose entries were left out is null in YAML, and must not switch a check off.
+// refuseNulls refuses null as the value of a field of the request, and anywhere in attestations except in a condition's key
+// and value. In YAML a list without entries is null, which must not switch a check off.
 func refuseNulls(data []byte) error {
 	if !bytes.Contains(data, []byte("null")) {
 		return nil // and no need to decode it again
@@ -257,8 +257,8 @@ func (b body) images() ([]Image, error) {
 	return images, nil
 }
 
-// decodeObject reads an object that is sent as the base64 of its JSON, as strictly as the body. Kyverno evaluates the
-// expressions that it finds in what a ClusterPolicy sends; a stranger's object must not bring its own.
+// decodeObject reads an object that is sent as base64 of its JSON, as strictly as the body. The encoding keeps Kyverno from
+// evaluating {{ expressions }} in the object, which whoever creates the object could have written.
 func decodeObject(encoded string) (map[string]any, error) {
 	data, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !utf8.Valid(data) || singleDocument(data) != nil {
@@ -267,12 +267,12 @@ func decodeObject(encoded string) (map[string]any, error) {
 	if err := boundShape(data); err != nil {
 		return nil, err
 	}
-	var value any // a map by itself is decoded at half the speed
+	var value any // decoding into a map takes twice as long
 	strict, err := kjson.UnmarshalStrict(data, &value)
 	if err != nil || len(strict) > 0 {
 		return nil, invalid("encodedObject", "holds JSON that is not understood: %v", cmp.Or(err, errors.Join(strict...)))
 	}
-	object, _ := value.(map[string]any) // which it is, by its first character
+	object, _ := value.(map[string]any) // singleDocument made sure that it is one
 	return object, nil
 }
 
@@ -305,7 +305,7 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 	return images, nil
 }
 
-// image believes the reference and checks that the other fields do not contradict it.
+// image takes the image from the field reference, and refuses other fields that contradict it.
 func (info imageInfo) image(field string) (Image, error) {
 	written, from := info.Reference, ".reference"
 	if written == "" {
@@ -318,7 +318,7 @@ func (info imageInfo) image(field string) (Image, error) {
 	if err != nil {
 		return Image{}, invalid(field+from, "%v", err)
 	}
-	if _, name, _ := strings.Cut(written, "/"); image.IsID(name) { // Kyverno puts a registry before all that has none
+	if _, name, _ := strings.Cut(written, "/"); image.IsID(name) { // Kyverno puts a registry before names without one
 		return Image{}, invalid(field+from, "%q may be the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", written)
 	}
 	if err := info.contradicts(field, ref); err != nil {
@@ -433,7 +433,7 @@ func parseAttestations(entries []attestation, reader *image.Patterns) ([]Attesta
 	return rules, nil
 }
 
-// normalise checks a demand and writes out what it leaves out.
+// normalise checks an attestation type and fills in defaults.
 func normalise(t *verification.AttestationType, field string) error {
 	if t.Name == "" {
 		return invalid(field+".name", "is empty; name the attestation's artifact type")
@@ -464,7 +464,7 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// syntaxError turns a decoder's error into one that speaks of JSON fields, not of Go types.
+// syntaxError is a decoder's error in terms of JSON fields, not of Go types.
 func syntaxError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
@@ -477,7 +477,7 @@ func syntaxError(err error) error {
 	return invalid("", "the body is not a JSON object: %v", err)
 }
 
-// singleDocument refuses a body that is JSON but no object, such as null.
+// singleDocument refuses a body that is not a JSON object, such as null.
 func singleDocument(data []byte) error {
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return invalid("", "the body is not a JSON object")

@@ -37,8 +37,8 @@ type Result struct {
 	Value     string        `json:"value,omitempty"`    // equals Image where Op is set
 }
 
-// Patch is an RFC 6902 operation on an image field, in the form in which policies use it: by its path and
-// image, or by its op, path and value.
+// Patch is an RFC 6902 operation on an image field. It has the fields that policies use: path and image, or op, path and
+// value.
 type Patch struct {
 	Name  string        `json:"name"`
 	Path  image.Pointer `json:"path"`
@@ -47,8 +47,8 @@ type Patch struct {
 	Value string        `json:"value"`
 }
 
-// Patches gives the operations that pin what was verified, ordered by pointer; none for a denial. An image
-// that is already the verified digest keeps its spelling.
+// Patches gives the operations that pin the verified images, ordered by pointer; none for a denial. An image that is already
+// named by the verified digest stays as it is written.
 func Patches(v Verdict) []Patch {
 	if !v.Verified {
 		return []Patch{}
@@ -58,15 +58,15 @@ func Patches(v Verdict) []Patch {
 	})
 }
 
-// Bounds on what a verdict tells, bytes. What it repeats of the request is bounded by the request.
+// Bounds on the texts of a verdict, bytes. What it repeats of the request is bounded with the request.
 const (
 	maxMessage = 32 << 10  // the message
-	maxTexts   = 512 << 10 // the reasons of all results; as much again the warnings, and the signers
-	maxText    = 4096      // the reason of one result; as much again its warnings
-	maxNames   = 10        // images named of those that share a reason; a number
+	maxTexts   = 512 << 10 // of the reasons of all results; the same for their warnings, and for their signers
+	maxText    = 4096      // of the reason of one result; the same for its warnings
+	maxNames   = 10        // images that are named of those that share a reason; a number
 )
 
-// newVerdict sums up results. Of none of them nothing was verified, and nothing is admitted.
+// newVerdict sums up results. Without any result nothing was verified, so the verdict denies.
 func newVerdict(results []Result) Verdict {
 	if len(results) == 0 {
 		return Verdict{Message: "no image was asked about", Results: []Result{}, Class: reason.Rejected}
@@ -82,7 +82,7 @@ func newVerdict(results []Result) Verdict {
 	return v
 }
 
-// clipped keeps of each kind of text what a bound allows.
+// clipped cuts each kind of text to a bound.
 func (r Result) clipped(most int) Result {
 	r.Reason, r.Signer = reason.Clip(r.Reason, most), reason.Clip(r.Signer, most)
 	var warnings []string
@@ -98,8 +98,7 @@ func (r Result) clipped(most int) Result {
 	return r
 }
 
-// worse orders classes for a request of several images: a denial goes before a failure, since trying again
-// does not help.
+// worse gives the class that decides for several images: a denial is worse than a failure, since a retry does not help.
 func worse(a, b reason.Class) reason.Class {
 	rank := []reason.Class{reason.Admitted, reason.Busy, reason.Failed, reason.TimedOut, reason.Rejected, reason.Denied}
 	return rank[max(slices.Index(rank, a), slices.Index(rank, b))]
@@ -107,7 +106,7 @@ func worse(a, b reason.Class) reason.Class {
 
 func (v Verdict) summary() string {
 	if !v.Verified {
-		failed := telling{separator: "\n"}
+		failed := summary{separator: "\n"}
 		for _, r := range v.Results {
 			if !r.Verified {
 				failed.add(r, r.Reason, r.denial())
@@ -115,30 +114,30 @@ func (v Verdict) summary() string {
 		}
 		return failed.text()
 	}
-	told := telling{separator: "; "}
+	notes := summary{separator: "; "}
 	verified := 0
 	for _, r := range v.Results {
 		if r.Code == reason.Verified {
 			verified++
 		} else {
-			told.add(r, r.Reason, reason.OneLine(fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason)))
+			notes.add(r, r.Reason, reason.OneLine(fmt.Sprintf("%s was not verified: %s", r.Requested, r.Reason)))
 		}
 		for _, warning := range r.Warnings {
-			told.add(r, "only logged: "+warning, reason.OneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
+			notes.add(r, "only logged: "+warning, reason.OneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
 		}
 	}
 	head := fmt.Sprintf("verified %d of %d images", verified, len(v.Results))
 	if verified == 0 {
 		head = fmt.Sprintf("admitted without verification: %d of %d images", len(v.Results), len(v.Results))
 	}
-	if len(told.lines) == 0 {
+	if len(notes.lines) == 0 {
 		return head
 	}
-	return head + "; " + told.text()
+	return head + "; " + notes.text()
 }
 
-// telling is what has to be told of images, each reason once.
-type telling struct {
+// summary is a message about several images, with one line for all that share a reason.
+type summary struct {
 	separator string
 	lines     []line
 	known     map[string]int // index of a reason's line
@@ -149,36 +148,36 @@ type line struct {
 	more []string // names of the others with the same reason
 }
 
-func (t *telling) add(r Result, reason, text string) {
-	if i, ok := t.known[reason]; ok {
-		t.lines[i].more = append(t.lines[i].more, r.Name)
+func (s *summary) add(r Result, reason, text string) {
+	if i, ok := s.known[reason]; ok {
+		s.lines[i].more = append(s.lines[i].more, r.Name)
 		return
 	}
-	if t.known == nil {
-		t.known = map[string]int{}
+	if s.known == nil {
+		s.known = map[string]int{}
 	}
-	t.known[reason] = len(t.lines)
-	t.lines = append(t.lines, line{text: text})
+	s.known[reason] = len(s.lines)
+	s.lines = append(s.lines, line{text: text})
 }
 
-// text joins the lines up to the bound on a message, and then says how many images it does not tell of.
-func (t *telling) text() string {
+// text joins the lines up to maxMessage, and then counts the images that are left out.
+func (s *summary) text() string {
 	var text strings.Builder
-	for i, l := range t.lines {
+	for i, l := range s.lines {
 		next := l.String()
 		if i > 0 {
-			next = t.separator + next
+			next = s.separator + next
 		}
 		if text.Len()+len(next) > maxMessage {
-			untold := lo.SumBy(t.lines[i:], func(l line) int { return 1 + len(l.more) })
-			return text.String() + t.separator + fmt.Sprintf("and %d more images", untold)
+			omitted := lo.SumBy(s.lines[i:], func(l line) int { return 1 + len(l.more) })
+			return text.String() + s.separator + fmt.Sprintf("and %d more images", omitted)
 		}
 		text.WriteString(next)
 	}
 	return text.String()
 }
 
-// String is the line, with the names of the first of the others.
+// String is the line, with the names of the first few other images.
 func (l line) String() string {
 	n := len(l.more)
 	switch {
@@ -192,7 +191,7 @@ func (l line) String() string {
 	return l.text + reason.OneLine(fmt.Sprintf(" (and %d more images: %s)", n, strings.Join(l.more, ", ")))
 }
 
-// denial is the line that Kyverno prints to the person who was denied.
+// denial is the line that Kyverno shows to the user whose request was denied.
 func (r Result) denial() string {
 	return reason.OneLine(fmt.Sprintf("failed to verify %s %s: failed to verify image %s: %s", r.Kind, r.Name, r.Requested, r.Reason))
 }

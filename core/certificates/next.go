@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// State is what exists. The zero value is a cluster in which nothing was made yet.
+// State is what exists in the cluster. The zero value is a new cluster.
 type State struct {
-	Authority *Pair               // that signs; nil where there is none that can be used
-	Successor *Pair               // that waits; nil for none
-	Serving   *Pair               // nil where there is none that can be used
-	Copy      []*x509.Certificate // of the bundle, beside the serving certificate
+	Authority *Pair               // the CA that signs; nil where none can be used
+	Successor *Pair               // the CA that will sign next; nil for none
+	Serving   *Pair               // the serving certificate; nil where none can be used
+	Copy      []*x509.Certificate // copy of the bundle in the Secret of the serving certificate
 	Bundle    Bundle
 }
 
-// Bundle is what clients are told to trust.
+// Bundle is the published CA bundle.
 type Bundle struct {
 	Text   string               // as it is published
 	Listed bool                 // clients can find it
-	Since  map[string]time.Time // fingerprint of a CA -> when it was published; what is missing was not recorded
+	Since  map[string]time.Time // fingerprint of a CA -> when it was published; absent where that was not recorded
 }
 
 // Action is a kind of step.
@@ -28,7 +28,7 @@ type Action string
 // The steps. After each the state is gathered anew.
 const (
 	Rest            Action = "rest"                          // until Step.At, or a change
-	CreateAuthority Action = "create the CA"                 // in place of an unusable one; a successor is dropped
+	CreateAuthority Action = "create the CA"                 // replaces one that cannot be used; a successor is dropped
 	CreateSuccessor Action = "create the next CA"            // beside the one that signs
 	Promote         Action = "let the next CA sign"          // the successor becomes the CA that signs
 	Publish         Action = "publish the CA bundle"         // Step.Bundle
@@ -38,7 +38,7 @@ const (
 const (
 	shortestRest    = 100 * time.Millisecond
 	longestRest     = 24 * time.Hour
-	mostAuthorities = 16 // in a bundle, should someone delete the CA again and again
+	mostAuthorities = 16 // in a bundle, in case that someone deletes the CA again and again
 )
 
 // Step is what to do next, and why.
@@ -46,7 +46,7 @@ type Step struct {
 	Action Action
 	Reason string
 	Bundle Bundle    // to publish
-	At     time.Time // of Rest: when to look again without a change
+	At     time.Time // of Rest: when to look again even without a change
 }
 
 // Next decides the next step.
@@ -61,7 +61,7 @@ func (p Policy) Next(s State, now time.Time) Step {
 	return Step{Action: Rest, At: p.due(s, now)}
 }
 
-// usable tells a CA that can sign now.
+// usable tells whether a CA can sign now.
 func usable(authority *Pair, now time.Time) bool {
 	return authority != nil && !expired(authority.Certificate, now)
 }
@@ -77,7 +77,7 @@ func replaceUnusableAuthority(_ Policy, s State, now time.Time) (Step, bool) {
 	return Step{Action: CreateAuthority, Reason: reason}, true
 }
 
-// promote lets the successor sign when clients know it, or when nothing else can sign.
+// promote makes the successor the CA that signs, when clients know it or when nothing else can sign.
 func promote(p Policy, s State, now time.Time) (Step, bool) {
 	switch {
 	case !usable(s.Successor, now):
@@ -97,13 +97,13 @@ func succeedAuthority(p Policy, s State, now time.Time) (Step, bool) {
 	return Step{Action: CreateSuccessor, Reason: "two thirds of the CA's life are over"}, true
 }
 
-// known tells whether every client has had the time to learn of a CA.
+// known tells whether a CA has been published for the propagation time, so that every client has it.
 func (p Policy) known(s State, authority *x509.Certificate, now time.Time) bool {
 	since, published := s.Bundle.Since[Fingerprint(authority)]
 	return published && !now.Before(since.Add(p.propagation()))
 }
 
-// publish brings the bundle to what it should be.
+// publish brings the bundle up to date.
 func publish(_ Policy, s State, now time.Time) (Step, bool) {
 	want := Bundle{Listed: true, Since: map[string]time.Time{}}
 	authorities := trusted(s, now)
@@ -134,8 +134,8 @@ func sameTimes(a, b map[string]time.Time) bool {
 	return true
 }
 
-// trusted gives the CAs that belong into the bundle: those that sign or will, and all that were in it or its copy and
-// have not expired.
+// trusted gives the CAs that belong in the bundle: the current one, its successor, and all in the bundle or its copy that have
+// not expired.
 func trusted(s State, now time.Time) []*x509.Certificate {
 	own := []*x509.Certificate{s.Authority.Certificate}
 	if s.Successor != nil {
@@ -150,9 +150,9 @@ func trusted(s State, now time.Time) []*x509.Certificate {
 	return ordered(append(own, others...))
 }
 
-// since gives when a CA was published: now, unless it is in the bundle already. Where the record is lost, a serving
-// certificate of the CA shows that clients knew it, as there would be none otherwise. Where nobody can trust anything
-// yet, the CA that signs need not wait either. Both are told by the zero time.
+// since gives when a CA was published: as recorded for a CA in the bundle, else now. It gives the zero time, so that the CA
+// need not wait, in two cases: the record is lost but a serving certificate of the CA shows that clients knew it; or there is
+// neither bundle nor serving certificate, so that no client can trust anything yet.
 func since(s State, authority *x509.Certificate, now time.Time) time.Time {
 	inBundle := ParseBundle([]byte(s.Bundle.Text))
 	published, recorded := s.Bundle.Since[Fingerprint(authority)]
@@ -167,8 +167,8 @@ func since(s State, authority *x509.Certificate, now time.Time) time.Time {
 	return now
 }
 
-// issue makes a serving certificate where the one that exists should be replaced and clients know the CA. Where the old
-// one has expired no client accepts it anyhow, so there is nothing to wait for.
+// issue replaces a serving certificate that has a flaw, once clients know the CA. It does not wait where the old one has
+// expired, since no client accepts that one.
 func issue(p Policy, s State, now time.Time) (Step, bool) {
 	reason := p.flaw(s, now)
 	if reason == "" || !p.mayIssue(s, now) {
@@ -181,7 +181,7 @@ func (p Policy) mayIssue(s State, now time.Time) bool {
 	return p.known(s, s.Authority.Certificate, now) || s.Serving != nil && expired(s.Serving.Certificate, now)
 }
 
-// flaw says why the serving certificate should be replaced; "" where it should not.
+// flaw says why the serving certificate should be replaced; "" when it is good.
 func (p Policy) flaw(s State, now time.Time) string {
 	if s.Serving == nil {
 		return "the serving certificate is missing or cannot be used"
@@ -202,7 +202,7 @@ func (p Policy) flaw(s State, now time.Time) string {
 	return ""
 }
 
-// due is the moment at which something is to be done, if nothing changes before.
+// due is when the next step is due, if nothing changes before.
 func (p Policy) due(s State, now time.Time) time.Time {
 	next := now.Add(longestRest)
 	add := func(at time.Time) {
@@ -212,7 +212,7 @@ func (p Policy) due(s State, now time.Time) time.Time {
 	}
 	add(renewal(s.Authority.Certificate, p.CADuration))
 	for _, authority := range trusted(s, now) {
-		add(authority.NotAfter.Add(1)) // it is valid up to that moment
+		add(authority.NotAfter.Add(1)) // it is valid up to and including NotAfter
 		add(s.Bundle.Since[Fingerprint(authority)].Add(p.propagation()))
 	}
 	if s.Serving != nil {

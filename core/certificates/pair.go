@@ -20,8 +20,7 @@ type Pair struct {
 	Key         crypto.Signer
 }
 
-// ParsePair reads the PEM of a certificate and of the private key that belongs to it (PKCS #8). What does not fit
-// together is an error.
+// ParsePair reads the PEM of a certificate and of its private key (PKCS #8). It fails where the two do not belong together.
 func ParsePair(certificatePEM, keyPEM []byte) (*Pair, error) {
 	certificates := ParseCertificates(certificatePEM)
 	if len(certificates) == 0 {
@@ -46,7 +45,7 @@ func ParsePair(certificatePEM, keyPEM []byte) (*Pair, error) {
 	return &Pair{certificates[0], key}, nil
 }
 
-// ParseAuthority is ParsePair for a CA of ours.
+// ParseAuthority is ParsePair for a CA of this service.
 func ParseAuthority(certificatePEM, keyPEM []byte) (*Pair, error) {
 	pair, err := ParsePair(certificatePEM, keyPEM)
 	if err == nil && !isAuthority(pair.Certificate) {
@@ -55,7 +54,7 @@ func ParseAuthority(certificatePEM, keyPEM []byte) (*Pair, error) {
 	return pair, err
 }
 
-// PEM gives both parts in the form that ParsePair reads.
+// PEM encodes both parts in the form that ParsePair reads.
 func (p Pair) PEM() (certificate, key []byte, err error) {
 	der, err := x509.MarshalPKCS8PrivateKey(p.Key)
 	if err != nil {
@@ -64,12 +63,12 @@ func (p Pair) PEM() (certificate, key []byte, err error) {
 	return encode(p.Certificate), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// ParseBundle gives the CAs of ours in a text, each once, in the order of a bundle. It passes over everything else.
+// ParseBundle gives the CAs of this service in a PEM text, each once, in the order of a bundle. It skips everything else.
 func ParseBundle(text []byte) []*x509.Certificate {
 	return ordered(slices.DeleteFunc(ParseCertificates(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
 }
 
-// EncodeBundle gives CAs as PEM.
+// EncodeBundle encodes CAs as PEM.
 func EncodeBundle(authorities []*x509.Certificate) string {
 	var text strings.Builder
 	for _, authority := range authorities {
@@ -78,7 +77,7 @@ func EncodeBundle(authorities []*x509.Certificate) string {
 	return text.String()
 }
 
-// Fingerprint names a certificate: SHA-256 of its DER form, in hexadecimal.
+// Fingerprint identifies a certificate: SHA-256 of its DER form, in hexadecimal.
 func Fingerprint(certificate *x509.Certificate) string {
 	sum := sha256.Sum256(certificate.Raw)
 	return hex.EncodeToString(sum[:])
@@ -88,7 +87,7 @@ func encode(certificate *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
-// ParseCertificates gives the certificates among PEM blocks; what is no certificate is passed over.
+// ParseCertificates gives the certificates among PEM blocks, and skips other blocks.
 func ParseCertificates(text []byte) []*x509.Certificate {
 	var all []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -99,13 +98,13 @@ func ParseCertificates(text []byte) []*x509.Certificate {
 	return all
 }
 
-// isAuthority tells a CA that could be ours: it has our name and signed itself. The name alone would let the
-// signature of another's CA pass.
+// isAuthority tells whether a certificate may be a CA of this service: it has the service's name and is self-signed. The name
+// alone is not enough, since another CA could have issued it.
 func isAuthority(c *x509.Certificate) bool {
 	return c.IsCA && c.Subject.CommonName == Subject && c.CheckSignatureFrom(c) == nil
 }
 
-// ordered sorts CAs by age and takes each once, so that a bundle's text depends on nothing but what it holds.
+// ordered sorts CAs by age and removes duplicates, so that the text of a bundle depends on its CAs only.
 func ordered(authorities []*x509.Certificate) []*x509.Certificate {
 	slices.SortFunc(authorities, func(a, b *x509.Certificate) int {
 		if order := a.NotBefore.Compare(b.NotBefore); order != 0 {

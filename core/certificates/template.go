@@ -15,18 +15,18 @@ import (
 // Subject is the common name of the CAs.
 const Subject = "kyverno-notation-venafi"
 
-// Policy is what the certificates are to be like.
+// Policy has the wanted properties of the certificates.
 type Policy struct {
 	CADuration          time.Duration
 	CertificateDuration time.Duration
-	Propagation         time.Duration // until every client has read a changed bundle, and every replica a changed certificate
+	Propagation         time.Duration // within which every client reads a changed bundle, and every replica a changed certificate
 	Names               []string      // DNS names and IP addresses under which the service is called
 }
 
-// ShortestDuration of a certificate. Its times have whole seconds, so less could not be planned with.
+// ShortestDuration of a certificate. Shorter ones cannot be rotated in time, since certificates have times in whole seconds.
 const ShortestDuration = 5 * time.Second
 
-// Validate tells what cannot be kept.
+// Validate says why a policy cannot be followed.
 func (p Policy) Validate() error {
 	switch {
 	case p.CertificateDuration < ShortestDuration:
@@ -41,30 +41,30 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// ServiceNames are those by which a Service is called from within the cluster.
+// ServiceNames are the DNS names of a Service within the cluster.
 func ServiceNames(service, namespace string) []string {
 	name := service + "." + namespace
 	return []string{name + ".svc", name + ".svc.cluster.local", name, service}
 }
 
-// propagation is the delay that the lifetimes leave room for: twice of it fits into what is left of a certificate when
-// its replacement is due.
+// propagation is the propagation time, shortened for short-lived certificates: twice of it fits into the time that is left of
+// a certificate when its replacement is due.
 func (p Policy) propagation() time.Duration {
 	return min(p.Propagation, p.CADuration/10, p.CertificateDuration/10)
 }
 
-// renewal is when a certificate's replacement is due: after two thirds of its life, or of the life that it would be
-// given today, if that is shorter.
+// renewal is when a certificate's replacement is due: after two thirds of its life, or of the configured life where that is
+// shorter.
 func renewal(c *x509.Certificate, duration time.Duration) time.Time {
 	life := min(c.NotAfter.Sub(c.NotBefore), duration+backdating(duration))
 	return c.NotBefore.Add(life * 2 / 3)
 }
 
-// backdating lets clients whose clock is slow accept a certificate at once.
+// backdating is how far NotBefore is in the past, so that clients with a slow clock accept a new certificate.
 func backdating(duration time.Duration) time.Duration { return min(time.Hour, duration/10) }
 
-// AuthorityTemplate is what a new CA is to hold; it lacks the serial number. Its names differ by serialName, as two
-// CAs of one name confuse clients that look for the issuer by name.
+// AuthorityTemplate is the template of a new CA, without the serial number. serialName makes its subject unique, since clients
+// that look up an issuer by name would confuse two CAs of the same name.
 func (p Policy) AuthorityTemplate(serialName string, now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: Subject, SerialNumber: serialName},
@@ -77,11 +77,11 @@ func (p Policy) AuthorityTemplate(serialName string, now time.Time) *x509.Certif
 	}
 }
 
-// ServingTemplate is what a new serving certificate is to hold; it lacks the serial number. It does not outlive the CA
+// ServingTemplate is the template of a new serving certificate, without the serial number. It expires no later than the CA
 // that signs it.
 func (p Policy) ServingTemplate(authority *x509.Certificate, now time.Time) *x509.Certificate {
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: Subject + " service"}, // clients look at the names below only
+		Subject:               pkix.Name{CommonName: Subject + " service"}, // clients check only the names below
 		NotBefore:             now.Add(-backdating(p.CertificateDuration)),
 		NotAfter:              now.Add(p.CertificateDuration),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -101,7 +101,7 @@ func (p Policy) ServingTemplate(authority *x509.Certificate, now time.Time) *x50
 	return template
 }
 
-// namesOf gives a certificate's names in order.
+// namesOf gives a certificate's names, sorted.
 func namesOf(c *x509.Certificate) []string {
 	names := slices.Clone(c.DNSNames)
 	for _, address := range c.IPAddresses {
@@ -111,7 +111,7 @@ func namesOf(c *x509.Certificate) []string {
 	return names
 }
 
-// wanted gives the policy's names in order, each once, as namesOf does.
+// wanted gives the policy's names in the form of namesOf, each once.
 func (p Policy) wanted() []string {
 	names := lo.Map(p.Names, func(name string, _ int) string {
 		if address, err := netip.ParseAddr(name); err == nil {

@@ -2,19 +2,19 @@ package condition
 
 import "fmt"
 
-// The budget of an evaluation.
+// The budget of an evaluation; see the package's documentation.
 const (
 	StepsAtLeast  = 64 << 20 // about half a second
 	StepsPerByte  = 8
 	BytesPerByte  = 16
 	SmallDocument = 1 << 20 // bytes
 
-	maxCall = 10 << 20 // steps of one call that nothing can interrupt: well under 100 ms
-	lookAt  = 4096     // steps after which the request's end is looked at again
+	maxCall = 10 << 20 // steps of one call that cannot be interrupted: well under 100 ms
+	lookAt  = 4096     // steps after which ended is called again
 )
 
-// stop ends an evaluation from any depth: a budget is spent, the request has ended, or something too large is refused.
-// It is a panic, since JMESPath takes some errors for null, which must not make a condition hold.
+// stop is the value of the panic that ends an evaluation: the budget is spent, the request has ended, or something too large
+// is refused. It is not an error, since JMESPath turns some errors into null, which could make a condition hold.
 type stop struct {
 	outcome Outcome
 	reason  string
@@ -24,10 +24,10 @@ func refuse(format string, args ...any) {
 	panic(stop{Invalid, fmt.Sprintf(format, args...)})
 }
 
-// budget is what is left to an evaluation.
+// budget is the rest of an evaluation's budget.
 type budget struct {
 	steps, bytes int
-	look         int // steps until the end is looked at
+	look         int // steps until ended is called
 	ended        func() bool
 	spent        bool
 }
@@ -39,7 +39,7 @@ func newBudget(document int, ended func() bool) *budget {
 	}
 }
 
-// step pays for work.
+// step pays n steps of work.
 func (b *budget) step(n int) {
 	if n > b.steps {
 		b.spent = true
@@ -54,7 +54,7 @@ func (b *budget) step(n int) {
 	}
 }
 
-// grow pays for memory, and for the work of filling it.
+// grow pays n bytes of memory, and the work of filling them.
 func (b *budget) grow(n int) {
 	if n > b.bytes {
 		b.spent = true
@@ -64,17 +64,17 @@ func (b *budget) grow(n int) {
 	b.step(n / 32)
 }
 
-// What values take in memory, bytes.
+// The memory of values, bytes.
 const (
-	slotBytes   = 16 // of a list's element
+	slotBytes   = 16 // of an element of a list
 	listBytes   = 24
 	numberBytes = 8
 	textBytes   = 16 // beside its characters
 	mapBytes    = 48
-	memberBytes = 40 // room for one, of which at least eight are made
+	memberBytes = 40 // of a slot of an object, of which it has at least eight
 )
 
-// list and object pay for a value with so many elements or members.
+// list and object pay for a list or object with n elements or members.
 func (b *budget) list(n int)   { b.grow(listBytes + n*slotBytes) }
 func (b *budget) object(n int) { b.grow(mapBytes + objectRoom(n)*memberBytes) }
 

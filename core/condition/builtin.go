@@ -98,7 +98,7 @@ func average(e *evaluation, a []any, _ int) (any, error) {
 	return e.finite(sum / float64(len(list))), nil
 }
 
-// extreme gives the greatest of numbers or texts, or the least where sign is negative; null where there is none.
+// extreme makes max (sign 1) or min (sign -1) of numbers or strings; null for an empty list.
 func extreme(sign int) func(*evaluation, []any, int) (any, error) {
 	return func(e *evaluation, a []any, _ int) (any, error) {
 		list, _ := a[0].([]any)
@@ -115,7 +115,7 @@ func extreme(sign int) func(*evaluation, []any, int) (any, error) {
 	}
 }
 
-// order compares two numbers or two texts.
+// order compares two numbers or two strings.
 func (e *evaluation) order(x, y any) int {
 	if a, ok := x.(string); ok {
 		b, _ := y.(string)
@@ -186,7 +186,7 @@ func notNull(e *evaluation, a []any, _ int) (any, error) {
 	return value, nil
 }
 
-// given is an argument that is an expression.
+// given is an argument that is an expression (&).
 func given(argument any) unevaluated {
 	expression, _ := argument.(unevaluated)
 	return expression
@@ -211,7 +211,8 @@ func (e *evaluation) apply(expression unevaluated, list []any, depth int) ([]any
 	return results, nil
 }
 
-// ranked gives what an expression gives for each of two and more elements: numbers, or texts.
+// ranked evaluates an expression for each element: the results must be all numbers or all strings. A list of fewer than two
+// elements has no ranks, and needs none.
 func (e *evaluation) ranked(a []any, depth int) (list, ranks []any, err error) {
 	list, _ = a[0].([]any)
 	if len(list) < 2 {
@@ -266,7 +267,7 @@ func toString(e *evaluation, a []any, _ int) (any, error) {
 	}
 	var text strings.Builder
 	e.writeJSON(&text, a[0])
-	e.grow(2 * text.Len()) // as it is made anew when it grows
+	e.grow(2 * text.Len()) // twice, since it is copied as it grows
 	return text.String(), nil
 }
 

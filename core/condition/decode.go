@@ -13,23 +13,23 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// maxDepth bounds how deep lists and objects of a document may stand in each other.
+// maxDepth bounds the nesting of lists and objects in a document.
 const maxDepth = 1000
 
-// errSyntax is that of a text that is not JSON, in contrast to one that is and is refused.
+// errSyntax is the error of a text that is not JSON. JSON that is refused has other errors.
 type errSyntax struct{ text string }
 
 func (e errSyntax) Error() string { return e.text }
 
-// decoder makes values of JSON under a budget, as encoding/json does it, but refuses what parsers disagree on.
+// decoder decodes JSON under a budget. It gives the values that encoding/json gives, but refuses what parsers disagree on.
 type decoder struct {
 	data   []byte
 	at     int
 	depth  int
 	budget *budget
-	values []any             // elements of the lists and objects under way
-	names  []string          // names of the objects' members under way
-	known  map[string]string // names that were seen, which repeat
+	values []any             // elements of the unfinished lists and objects
+	names  []string          // names of the members of the unfinished objects
+	known  map[string]string // strings that were decoded, shared by those that repeat
 }
 
 // decodeDocument decodes a document, which may begin with a byte order mark.
@@ -57,7 +57,7 @@ func (d *decoder) syntax(where string) error {
 	return errSyntax{fmt.Sprintf("invalid character %q %s", r, where)}
 }
 
-// space passes over white space, and gives the byte after it; 0 at the end.
+// space skips white space and gives the next byte; 0 at the end.
 func (d *decoder) space() byte {
 	from := d.at
 	for d.at < len(d.data) {
@@ -148,7 +148,7 @@ func (d *decoder) composite(open byte) (any, error) {
 	}
 }
 
-// push appends to a list that is under way, and pays for making it anew when it grows.
+// push appends to an unfinished list, and pays for copying it when it grows.
 func push[T any](b *budget, list []T, element T) []T {
 	if len(list) == cap(list) {
 		b.list(2 * cap(list))
@@ -174,7 +174,7 @@ func (d *decoder) made(object bool, names []string, values []any) (any, error) {
 	return made, nil
 }
 
-// maxKnown bounds the names that are held to be shared.
+// maxKnown bounds the strings that are kept to be shared.
 const maxKnown = 1024
 
 func (d *decoder) name() (string, error) {
@@ -227,7 +227,7 @@ func (d *decoder) text() (string, error) {
 	}
 }
 
-// shared makes a text, or takes one that was made before.
+// shared gives a string, and the same memory for one that was decoded before.
 func (d *decoder) shared(raw []byte) string {
 	if text, ok := d.known[string(raw)]; ok {
 		return text
@@ -241,7 +241,7 @@ func (d *decoder) shared(raw []byte) string {
 	return text
 }
 
-// maxEscaped bounds a text with escapes, which is decoded in one go; bytes.
+// maxEscaped bounds a string with escapes, which is decoded in one call that cannot be interrupted; bytes.
 const maxEscaped = 4 << 20
 
 func (d *decoder) unquoted(quoted []byte) (string, error) {

@@ -1,23 +1,27 @@
 // Package condition evaluates Kyverno's conditions on a JSON document under a budget.
 //
-// [Evaluate] decodes the document, resolves the {{ expressions }} of each condition's key and value, and compares the two
-// by the condition's operator. Expressions are JMESPath with Kyverno's functions. They see the members of the document,
-// and the whole of it as "element".
+// [Evaluate] goes through these steps:
+//
+//  1. It decodes the document.
+//  2. It resolves the {{ expressions }} in the key and value of a condition. Expressions are JMESPath with Kyverno's functions;
+//     they see the members of the document, and the whole document as "element".
+//  3. It compares key and value by the condition's operator.
+//  4. At least one condition of any, if there are any, and each condition of all must hold. If not, the result's reason says
+//     which condition failed, the value found and the value wanted.
 //
 // # Budget
 //
-// Every node that is walked, every comparison and every byte that is made is paid for before it happens. An evaluation has
-// [StepsAtLeast] steps and [StepsPerByte] more for each byte of its document, a step being a few nanoseconds of work; it may
-// make [BytesPerByte] bytes for each byte of its document, and of a small one as many as of [SmallDocument] bytes. So both
-// time and memory are bounded by the document's size, whatever the conditions and the document say. The request's end
-// is looked at every few thousand steps, and a call of a library's function that could take longer than [maxCall] steps is
-// refused. What is refused, or what the budget does not suffice for, is an error of the condition, and never a null that
-// another condition could take for an answer.
+// Every visited node, every comparison and every allocated byte is paid for before it happens. An evaluation has
+// [StepsAtLeast] steps plus [StepsPerByte] for each byte of its document; a step is a few nanoseconds of work. It may allocate
+// [BytesPerByte] bytes for each byte of its document, or of [SmallDocument] bytes where the document is smaller. So the
+// document's size bounds time and memory, whatever conditions and document say. Every few thousand steps the evaluation checks
+// whether the request has ended, and it refuses calls of library functions that could take more than maxCall steps. A
+// refusal, or a spent budget, is an error of the condition. It is never a null, which could make another condition hold.
 //
 // # Where it differs from Kyverno
 //
-// The oracle is Kyverno's evaluation of attestations, which resolves all expressions, writes the outcome as JSON and compares
-// what it reads of that. These are the differences, each with a test:
+// It is compared with Kyverno's evaluation of attestations, which resolves all expressions, encodes the result as JSON, and
+// compares the values that it decodes from that. These are the differences, each with a test:
 //
 //	subject                       Kyverno                                   here
 //	what an expression gave       is searched for expressions again         is text, and refused inside a text if it holds {{

@@ -12,8 +12,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Evaluate holds conditions against a JSON document. Every call has its own data, so that nothing is shared between
-// requests, and the same arguments give the same result unless the request ends.
+// Evaluate evaluates conditions on a JSON document. Calls share no data, and the same arguments give the same result unless
+// the request ends.
 func Evaluate(conditions Conditions, document []byte, env Environment) Result {
 	return newBudget(len(document), env.Ended).evaluate(conditions, document, env.Now)
 }
@@ -29,10 +29,10 @@ func (b *budget) evaluate(conditions Conditions, document []byte, now time.Time)
 	return result
 }
 
-// finding is why conditions are not met; nil where they are.
+// finding says why conditions are not met; nil where they are.
 type finding = stop
 
-// evaluation is under way for one document.
+// evaluation is the state of one evaluation.
 type evaluation struct {
 	*budget
 	now           time.Time
@@ -42,10 +42,10 @@ type evaluation struct {
 	functions map[string]function
 	program   program // the regular expression of the last call
 
-	// Of the key or value under way.
+	// State of the current key or value.
 	expression string
 	queries    int
-	inTexts    int // bytes that expressions put into texts
+	inTexts    int // bytes that expressions inserted into strings
 }
 
 func (e *evaluation) evaluate(conditions Conditions, document []byte) (found *finding) {
@@ -69,7 +69,7 @@ func (e *evaluation) evaluate(conditions Conditions, document []byte) (found *fi
 	return e.conditions(conditions)
 }
 
-// recovered is the stop that a panic was; that of a library is an error of the condition.
+// recovered is the stop of a panic. A panic of a library becomes an error of the condition.
 func recovered(panicked any) (stop, bool) {
 	if panicked == nil {
 		return stop{}, false
@@ -80,7 +80,7 @@ func recovered(panicked any) (stop, bool) {
 	return stop{Invalid, cut(fmt.Sprint(panicked))}, true
 }
 
-// see lets expressions see the document's members, and the whole document as "element".
+// see sets what expressions see: the document's members, and the whole document as "element".
 func (e *evaluation) see(document any) {
 	object, _ := document.(map[string]any)
 	e.object(len(object) + 1)
@@ -92,9 +92,8 @@ func (e *evaluation) see(document any) {
 	e.data["element"] = document
 }
 
-// conditions demands one of Any, where there are any, and each of All. It lists every condition that fails, up to what
-// a reason may tell. An expression that cannot be evaluated is an error, unless a condition before it in All has decided
-// already.
+// conditions demands one of Any, where there are any, and each of All. It lists every condition that fails, up to maxReason.
+// An expression that cannot be evaluated is an error, unless a condition before it in All has failed.
 func (e *evaluation) conditions(c Conditions) *finding {
 	some := e.oneOf(c.Any)
 	if some != nil && some.outcome != Unmet {
@@ -156,7 +155,7 @@ func (e *evaluation) each(conditions []Condition) *finding {
 	return &finding{first.outcome, failed.String()}
 }
 
-// reasons joins what is told of several conditions, as far as it is told.
+// reasons joins the reasons of several conditions up to maxReason.
 type reasons struct{ strings.Builder }
 
 func (r *reasons) add(text string) {
@@ -194,12 +193,12 @@ func (e *evaluation) condition(c Condition) (found *finding) {
 	return e.unmet(c, comparison.offending(operator), value.value)
 }
 
-// side is a condition's key or value with its expressions resolved, and whether the author wrote it and its elements without
-// an expression.
+// side is a condition's key or value with its expressions resolved, and whether it and its elements were written without
+// expressions.
 type side struct {
 	value    any
 	plain    bool
-	elements []bool // nil where the author wrote no list
+	elements []bool // nil where no list was written
 }
 
 func (e *evaluation) side(raw json.RawMessage) side {
@@ -218,7 +217,7 @@ func (e *evaluation) side(raw json.RawMessage) side {
 	return s
 }
 
-// isPattern tells whether * and ? are a pattern's in the element i, or in the whole where that is -1 or no list.
+// isPattern tells whether * and ? in element i are wildcards; -1 stands for the whole value.
 func (s side) isPattern(i int) bool {
 	if i >= 0 && i < len(s.elements) {
 		return s.elements[i]
@@ -248,11 +247,11 @@ func (b *budget) unmet(c Condition, found string, wanted any) *finding {
 	return &finding{Unmet, text}
 }
 
-// maxDistinct bounds how many different elements are looked for to be shown.
+// maxDistinct bounds the different elements that are searched for those to show.
 const maxDistinct = 100
 
-// offending shows the value found. Of a list that is too long to be shown, where each element is held against
-// the value, it shows the elements that fail: the one licence of a thousand is what the reader looks for.
+// offending shows the value found. Of a list that is too long to show, whose elements are compared one by one, it shows the
+// elements that fail, such as the one forbidden licence of a thousand.
 func (c comparison) offending(operator string) string {
 	list, ok := c.key.([]any)
 	if !ok || operator != "AllIn" && operator != "AllNotIn" || !strings.HasSuffix(c.shown(list), "...") {

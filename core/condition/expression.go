@@ -8,10 +8,10 @@ import (
 	"github.com/kyverno/go-jmespath"
 )
 
-// maxNesting bounds how deep expressions may stand in each other.
+// maxNesting bounds the nesting of expressions.
 const maxNesting = 1000
 
-// parse compiles an expression.
+// parse parses an expression.
 func (e *evaluation) parse(expression string) jmespath.ASTNode {
 	nesting := 0
 	for i := range len(expression) {
@@ -20,26 +20,26 @@ func (e *evaluation) parse(expression string) jmespath.ASTNode {
 		}
 	}
 	if nesting > maxNesting {
-		refuse("the expression %q has over %d brackets and signs, and is not read", told(expression), maxNesting)
+		refuse("the expression %q has over %d brackets and signs, and is not read", quoted(expression), maxNesting)
 	}
 	e.grow(400 * len(expression))
 	e.step(20 * len(expression))
 	node, err := jmespath.NewParser().Parse(expression)
 	if err != nil {
-		refuse("the expression %q does not compile: %s", told(expression), cut(strings.TrimPrefix(err.Error(), "SyntaxError: ")))
+		refuse("the expression %q does not compile: %s", quoted(expression), cut(strings.TrimPrefix(err.Error(), "SyntaxError: ")))
 	}
 	return node
 }
 
-// missing is the error of a member that is not there.
+// missing is the error of a member that does not exist.
 type missing struct{ name string }
 
 func (m missing) Error() string { return fmt.Sprintf("asks for %q, which is not there", m.name) }
 
-// unevaluated is an expression that is given to a function.
+// unevaluated is an expression (&) as an argument of a function.
 type unevaluated struct{ node *jmespath.ASTNode }
 
-// walk evaluates a node of an expression on a value, as JMESPath and Kyverno's version of it say.
+// walk evaluates a node of an expression on a value, by the rules of JMESPath as Kyverno's version changes them.
 func (e *evaluation) walk(node *jmespath.ASTNode, value any, depth int) (any, error) {
 	if e.step(4); depth > maxNesting {
 		refuse("an expression nests over a depth of %d", maxNesting)
@@ -85,7 +85,7 @@ func (e *evaluation) walk(node *jmespath.ASTNode, value any, depth int) (any, er
 	return nil, errors.New("fails: it is incomplete")
 }
 
-// present is walk, where what is missing is null.
+// present is walk, with null for a missing member.
 func (e *evaluation) present(node *jmespath.ASTNode, value any, depth int) (any, error) {
 	result, err := e.walk(node, value, depth)
 	if _, ok := err.(missing); ok {
@@ -119,7 +119,7 @@ func index(node *jmespath.ASTNode, value any) any {
 	return list[i]
 }
 
-// slice takes a list's elements from a start to before a stop, in steps.
+// slice gives a list's elements from start to before stop, in steps.
 func (e *evaluation) slice(node *jmespath.ASTNode, value any) (any, error) {
 	list, ok := value.([]any)
 	if !ok {
@@ -147,7 +147,7 @@ func (e *evaluation) slice(node *jmespath.ASTNode, value any) (any, error) {
 	return taken, nil
 }
 
-// within is a bound of a slice inside of the list.
+// within limits a bound of a slice to the list.
 func within(part *int, absent, length, step int) int {
 	if part == nil {
 		return absent
@@ -184,7 +184,7 @@ func (e *evaluation) logic(node *jmespath.ASTNode, value any, depth int) (any, e
 	return e.walk(&node.Children[1], value, depth)
 }
 
-// isFalse tells what counts as false: null, and what is empty.
+// isFalse tells whether a value counts as false: false, null, and empty strings, lists and objects.
 func isFalse(value any) bool {
 	switch v := value.(type) {
 	case bool:
@@ -269,7 +269,7 @@ func (e *evaluation) multiHash(node *jmespath.ASTNode, value any, depth int) (an
 	return collected, nil
 }
 
-// flatten takes the elements of a list's lists into it. As in Kyverno, an error on the way there gives null.
+// flatten replaces the lists in a list by their elements. As in Kyverno, an error in the expression before it gives null.
 func (e *evaluation) flatten(node *jmespath.ASTNode, value any, depth int) (any, error) {
 	left, err := e.walk(&node.Children[0], value, depth)
 	list, ok := left.([]any)
@@ -296,8 +296,8 @@ func (e *evaluation) flatten(node *jmespath.ASTNode, value any, depth int) (any,
 	return flat, nil
 }
 
-// projection applies an expression to each element of a list or member of an object, and keeps what is not null. As in
-// Kyverno, an error on the way to a filtered list or to an object gives null.
+// projection evaluates an expression for each element of a list or member of an object, and keeps the results that are not
+// null. As in Kyverno, an error in the expression before a filter or an object projection gives null.
 func (e *evaluation) projection(node *jmespath.ASTNode, value any, depth int) (any, error) {
 	left, err := e.walk(&node.Children[0], value, depth)
 	if _, absent := err.(missing); err != nil && !absent && node.NodeType == jmespath.ASTProjection {
@@ -330,14 +330,14 @@ func (e *evaluation) projection(node *jmespath.ASTNode, value any, depth int) (a
 			return nil, err
 		}
 		if current != nil {
-			e.grow(2 * slotBytes) // as the list is made anew when it grows
+			e.grow(2 * slotBytes) // twice, since the list is copied as it grows
 			collected = append(collected, current)
 		}
 	}
 	return collected, nil
 }
 
-// members are an object's in the order of their names.
+// members gives an object's members in the order of their names.
 func (e *evaluation) members(value any) ([]any, bool) {
 	object, ok := value.(map[string]any)
 	if !ok {
@@ -351,7 +351,7 @@ func (e *evaluation) members(value any) ([]any, bool) {
 	return members, true
 }
 
-// function evaluates arguments and calls a function.
+// function evaluates the arguments of a function and calls it.
 func (e *evaluation) function(node *jmespath.ASTNode, value any, depth int) (any, error) {
 	name, ok := node.Value.(string)
 	if !ok {

@@ -11,19 +11,19 @@ import (
 	"github.com/samber/lo"
 )
 
-// function is one of those that expressions call.
+// function is a function that expressions may call.
 type function struct {
-	takes    []gojmespath.ArgSpec // types of the arguments; nil where it takes any number of any type
-	variadic bool                 // the last one is any number, of any type
+	takes    []gojmespath.ArgSpec // types of the arguments; nil for any number of any type
+	variadic bool                 // the last argument may repeat, with any type
 	call     func(e *evaluation, arguments []any, depth int) (any, error)
 }
 
-// library has JMESPath's functions, which are made here, and Kyverno's, most of which are called as they are.
+// library has JMESPath's functions, which are implemented here, and Kyverno's, most of which are called unchanged.
 var library = newLibrary()
 
 func newLibrary() map[string]function {
 	functions := builtin()
-	for _, theirs := range jmespath.GetFunctions(nil) { // the configuration is image_normalize's, which is made here
+	for _, theirs := range jmespath.GetFunctions(nil) { // only image_normalize uses the configuration, and it is implemented here
 		name, entry := theirs.Name, theirs.FunctionEntry
 		if call, ok := replaced()[name]; ok {
 			functions[name] = function{takes: entry.Arguments, call: call}
@@ -34,10 +34,10 @@ func newLibrary() map[string]function {
 	return functions
 }
 
-// cost says what a call takes, before it is made: steps and bytes.
+// cost estimates the steps and bytes of a call before it is made.
 type cost func(e *evaluation, arguments []any) (steps, bytes int)
 
-// charged pays for a call, and makes it.
+// charged pays for a call and makes it.
 func charged(name string, cost cost, handler gojmespath.JpFunction) func(*evaluation, []any, int) (any, error) {
 	return func(e *evaluation, arguments []any, _ int) (any, error) {
 		steps, bytes := cost(e, arguments)
@@ -53,13 +53,13 @@ func charged(name string, cost cost, handler gojmespath.JpFunction) func(*evalua
 // pay pays for a call that cannot be interrupted.
 func (e *evaluation) pay(name string, steps, bytes int) {
 	if steps > maxCall {
-		refuse("the expression %q gives the function %s arguments that are too large; select a part of them", told(e.expression), name)
+		refuse("the expression %q gives the function %s arguments that are too large; select a part of them", quoted(e.expression), name)
 	}
 	e.step(100 + steps)
 	e.grow(100 + bytes)
 }
 
-// plain is what a function of Kyverno's gave, as JSON has it.
+// plain converts a result of Kyverno's functions to the types of decoded JSON.
 func (e *evaluation) plain(value any) any {
 	switch v := value.(type) {
 	case int:
@@ -72,15 +72,15 @@ func (e *evaluation) plain(value any) any {
 	return value
 }
 
-// finite is a number, which has to be one that JSON knows: comparisons with others say nothing.
+// finite refuses numbers that JSON lacks, NaN and infinity, since comparisons with them mean nothing.
 func (e *evaluation) finite(n float64) float64 {
 	if math.IsNaN(n) || math.IsInf(n, 0) {
-		refuse("the expression %q gives no finite number", told(e.expression))
+		refuse("the expression %q gives no finite number", quoted(e.expression))
 	}
 	return n
 }
 
-// check holds arguments against the types that a function takes.
+// check checks arguments against the types that a function takes.
 func (f function) check(e *evaluation, arguments []any) error {
 	switch {
 	case len(f.takes) == 0:
@@ -99,7 +99,7 @@ func (f function) check(e *evaluation, arguments []any) error {
 	return nil
 }
 
-// asGiven shows an argument.
+// asGiven shows an argument in an error.
 func (b *budget) asGiven(argument any) string {
 	if text, ok := argument.(string); ok {
 		return cut(text)
@@ -131,7 +131,7 @@ func (e *evaluation) is(t gojmespath.JpType, argument any) (ok bool) {
 	return ok
 }
 
-// every tells whether an argument is a list of one type's values.
+// every tells whether an argument is a list of values of one type.
 func every[T any](e *evaluation, argument any) bool {
 	list, ok := argument.([]any)
 	if !ok {
@@ -141,7 +141,7 @@ func every[T any](e *evaluation, argument any) bool {
 	return lo.EveryBy(list, func(element any) bool { _, ok := element.(T); return ok })
 }
 
-// textOf is an argument that was found to be a text; lengths are in bytes.
+// textOf is an argument that check found to be a string.
 func textOf(arguments []any, i int) string {
 	text, _ := arguments[i].(string)
 	return text
@@ -154,7 +154,7 @@ func lengths(arguments []any) int {
 	})
 }
 
-// costs are those of Kyverno's functions that are called as they are.
+// costs has the costs of the functions of Kyverno that are called unchanged.
 func costs() map[string]cost {
 	costs := map[string]cost{
 		"trim":  func(_ *evaluation, a []any) (int, int) { return (len(textOf(a, 0)) + 1) * (1 + len(textOf(a, 1))/4), 0 },
@@ -178,12 +178,12 @@ func costs() map[string]cost {
 	return costs
 }
 
-// short is the cost of a function that takes texts up to a length.
+// short is the cost of a function that is called only with strings up to a length.
 func short(most, steps, bytes int) cost {
 	return func(e *evaluation, arguments []any) (int, int) {
 		n := lengths(arguments)
 		if n > most {
-			refuse("the expression %q gives a function %d bytes of text; at most %d are read", told(e.expression), n, most)
+			refuse("the expression %q gives a function %d bytes of text; at most %d are read", quoted(e.expression), n, most)
 		}
 		return 500 + n*steps, 500 + n*bytes
 	}
@@ -197,10 +197,10 @@ func small(e *evaluation, arguments []any) (int, int) {
 	return 500, 500
 }
 
-// operand refuses a text that takes long to compute with.
+// operand refuses a string whose number or quantity takes long to compute with.
 func (e *evaluation) operand(text string) {
 	if len(text) > maxQuantity {
-		refuse("the expression %q computes with a text of %d bytes", told(e.expression), len(text))
+		refuse("the expression %q computes with a text of %d bytes", quoted(e.expression), len(text))
 	}
 	e.quantity(text)
 }
@@ -235,7 +235,7 @@ func listsCost(_ *evaluation, arguments []any) (int, int) {
 	return 40 * len(names), mapBytes + objectRoom(len(names))*2*memberBytes
 }
 
-// replaceCost is that of the text that comes out.
+// replaceCost is the cost of replace_all, by the length of its result.
 func replaceCost(_ *evaluation, arguments []any) (int, int) {
 	text, old, by := textOf(arguments, 0), textOf(arguments, 1), textOf(arguments, 2)
 	n := strings.Count(text, old)
@@ -243,7 +243,7 @@ func replaceCost(_ *evaluation, arguments []any) (int, int) {
 	return len(text) + n + made/16, made
 }
 
-// builtin has JMESPath's own functions.
+// builtin has the functions of JMESPath itself.
 func builtin() map[string]function {
 	one := func(call func(e *evaluation, a []any, depth int) (any, error), types ...[]gojmespath.JpType) function {
 		return function{call: call, takes: lo.Map(types, func(t []gojmespath.JpType, _ int) gojmespath.ArgSpec { return gojmespath.ArgSpec{Types: t} })}

@@ -13,7 +13,8 @@ import (
 	"github.com/samber/lo"
 )
 
-// replaced are Kyverno's functions that are made here: those that read the clock, go to the network or have no bound.
+// replaced has the functions of Kyverno that are implemented here, since Kyverno's read the clock, use the network or are
+// unbounded.
 func replaced() map[string]func(e *evaluation, a []any, depth int) (any, error) {
 	return map[string]func(e *evaluation, a []any, depth int) (any, error){
 		"time_now":        func(e *evaluation, _ []any, _ int) (any, error) { return e.clock().Format(time.RFC3339), nil },
@@ -39,19 +40,19 @@ func replaced() map[string]func(e *evaluation, a []any, depth int) (any, error) 
 
 func unavailable(sentence string) func(*evaluation, []any, int) (any, error) {
 	return func(e *evaluation, _ []any, _ int) (any, error) {
-		refuse("the expression %q fails: %s", told(e.expression), sentence)
+		refuse("the expression %q fails: %s", quoted(e.expression), sentence)
 		return nil, nil
 	}
 }
 
-// clock is the time, after which the outcome is of this moment only.
+// clock gives the time, and marks the result as time dependent.
 func (e *evaluation) clock() time.Time {
 	e.timeDependent = true
 	e.grow(2 * maxShown)
 	return e.now
 }
 
-// timeSince gives the time span from a start to an end, or to now where the end is empty.
+// timeSince gives the duration from a start to an end, or to now where the end is empty.
 func timeSince(e *evaluation, a []any, _ int) (any, error) {
 	steps, bytes := short(maxNumber, 4, 4)(e, a)
 	e.pay("time_since", steps, bytes)
@@ -79,12 +80,12 @@ func parseJSON(e *evaluation, a []any, _ int) (any, error) {
 	case errors.As(err, &syntax):
 		return nil, fmt.Errorf("fails: %s", cut(err.Error()))
 	case err != nil:
-		refuse("the expression %q reads JSON that is refused: %s", told(e.expression), cut(err.Error()))
+		refuse("the expression %q reads JSON that is refused: %s", quoted(e.expression), cut(err.Error()))
 	}
 	return value, nil
 }
 
-// number is one as Kyverno's functions on texts write it.
+// number formats a number as Kyverno's string functions do.
 func number(value any) string {
 	if n, ok := value.(float64); ok {
 		return strconv.FormatFloat(n, 'f', -1, 32)
@@ -108,7 +109,7 @@ func labelMatch(e *evaluation, a []any, _ int) (any, error) {
 	return true, nil
 }
 
-// imageNormalize spells a reference with its registry, and with its tag where it has no digest.
+// imageNormalize gives a reference with its registry, and with its tag where it has no digest.
 func imageNormalize(e *evaluation, a []any, _ int) (any, error) {
 	steps, bytes := short(maxNumber, 100, 100)(e, a)
 	e.pay("image_normalize", steps, bytes)
@@ -141,20 +142,20 @@ const (
 	maxInstructions = 10000 // of its program
 )
 
-// program is a regular expression that was compiled.
+// program is a compiled regular expression.
 type program struct {
 	pattern string
 	*regexp.Regexp
-	size int // at most, in instructions
+	size int // bound on its instructions
 }
 
-// compile compiles a regular expression, unless it is the one before.
+// compile compiles a regular expression, unless it is the same as in the last call.
 func (e *evaluation) compile(pattern string) error {
 	if e.program.Regexp != nil && e.program.pattern == pattern {
 		return nil
 	}
 	if len(pattern) > maxRegex {
-		refuse("the expression %q has a regular expression of %d bytes; at most %d are read", told(e.expression), len(pattern), maxRegex)
+		refuse("the expression %q has a regular expression of %d bytes; at most %d are read", quoted(e.expression), len(pattern), maxRegex)
 	}
 	e.step(100 * len(pattern))
 	e.grow(200 * len(pattern))
@@ -164,7 +165,7 @@ func (e *evaluation) compile(pattern string) error {
 	}
 	size := instructions(parsed)
 	if size > maxInstructions {
-		refuse("the expression %q has a regular expression that repeats too much", told(e.expression))
+		refuse("the expression %q has a regular expression that repeats too much", quoted(e.expression))
 	}
 	e.step(50 * size)
 	e.grow(400 * size)
@@ -173,8 +174,8 @@ func (e *evaluation) compile(pattern string) error {
 	return err
 }
 
-// regex applies a regular expression to a text. What that takes grows with the product of the text and of what the expression
-// is compiled to, and with the text that comes out.
+// regex applies a regular expression to a string. The cost is the product of the lengths of string and program, plus the length
+// of the result.
 func (e *evaluation) regex(name string, a []any, apply func(r *regexp.Regexp, text, by string) any) (any, error) {
 	if err := e.compile(textOf(a, 0)); err != nil {
 		return nil, fmt.Errorf("fails: %s", cut(err.Error()))
@@ -188,7 +189,7 @@ func (e *evaluation) regex(name string, a []any, apply func(r *regexp.Regexp, te
 	return apply(e.program.Regexp, text, by), nil
 }
 
-// instructions bounds the program that a regular expression is compiled to.
+// instructions gives a bound on the program of a regular expression.
 func instructions(r *syntax.Regexp) int {
 	n := 2 + len(r.Rune)/8
 	for _, sub := range r.Sub {
@@ -203,7 +204,7 @@ func instructions(r *syntax.Regexp) int {
 	return min(n, maxInstructions+1)
 }
 
-// anchorShape is that of what may be an anchor or an alias.
+// anchorShape matches what may be an anchor or an alias.
 var anchorShape = regexp.MustCompile(`(^|[\s\[\]{},:-])[&*][^\s]`)
 
 // maxYAML bounds a YAML document, bytes.
@@ -213,7 +214,7 @@ func yamlCost(e *evaluation, a []any) (steps, bytes int) {
 	text := textOf(a, 0)
 	steps, bytes = short(maxYAML, 80, 100)(e, a)
 	if anchorShape.MatchString(text) {
-		refuse("the expression %q reads YAML with anchors or aliases (& and *), which are not followed", told(e.expression))
+		refuse("the expression %q reads YAML with anchors or aliases (& and *), which are not followed", quoted(e.expression))
 	}
 	return steps, bytes
 }

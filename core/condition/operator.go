@@ -16,17 +16,17 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// comparison holds a key against a value.
+// comparison compares a key with a value by an operator.
 type comparison struct {
 	*budget
 	key, value any
 
-	// patternOfKey and patternOfValue tell whether * and ? are a pattern's in the key's element i, and in the value's: those
-	// that the document brings help to meet nothing. -1 is the whole.
+	// patternOfKey and patternOfValue tell whether * and ? in element i of the key, or of the value, are wildcards; -1 stands
+	// for the whole. Those that come from the document are not, so that a document cannot meet a condition by containing *.
 	patternOfKey, patternOfValue func(i int) bool
 }
 
-// holds tells whether an operator holds.
+// holds tells whether the operator holds.
 func (c comparison) holds(operator string) bool {
 	switch operator {
 	case "Equal", "Equals":
@@ -42,7 +42,7 @@ func (c comparison) holds(operator string) bool {
 	return c.orders(operator)
 }
 
-// equals compares as the key's kind demands. A text is a duration, a quantity, or what a pattern matches.
+// equals compares by the key's type. A string is compared as a duration, as a quantity, or with a pattern.
 func (c comparison) equals(pattern bool) bool {
 	switch key := c.key.(type) {
 	case bool:
@@ -79,12 +79,12 @@ func (c comparison) equalsText(key string, pattern bool) bool {
 	return c.matches(value, key, pattern)
 }
 
-// matches holds a text against another that is a pattern, or is not.
+// matches compares a string with an expected one.
 func (c comparison) matches(pattern, text string, isPattern bool) bool {
 	return c.prepared(pattern, isPattern).matches(c.budget, text)
 }
 
-// expected is a text that others are held against, in which * and ? may be a pattern's.
+// expected is a string to compare with, in which * and ? may be wildcards.
 type expected struct {
 	text      string
 	isPattern bool
@@ -102,7 +102,7 @@ func (e expected) matches(b *budget, text string) bool {
 	return b.same(e.text, text)
 }
 
-// orders compares durations, quantities, numbers or versions.
+// orders compares durations, quantities, numbers or versions by their order.
 func (c comparison) orders(operator string) bool {
 	key, isText := c.key.(string)
 	number, isNumber := c.key.(float64)
@@ -144,7 +144,7 @@ func (c comparison) versions(operator, key string) bool {
 	return err == nil && other == nil && ordered(operator, x.Compare(y))
 }
 
-// ordered tells whether the order of two things, negative, zero or positive, is what an operator asks for.
+// ordered tells whether a comparison's result, negative, zero or positive, satisfies an operator.
 func ordered(operator string, order int) bool {
 	switch operator {
 	case "GreaterThanOrEquals", ">=":
@@ -159,7 +159,7 @@ func ordered(operator string, order int) bool {
 	return false
 }
 
-// durations compares durations, of which numbers are seconds.
+// durations compares durations. Numbers are seconds.
 func (c comparison) durations(operator string) bool {
 	x, ok := c.duration(c.key)
 	y, other := c.duration(c.value)
@@ -178,7 +178,7 @@ func (c comparison) duration(value any) (time.Duration, bool) {
 	return 0, false
 }
 
-// bothDurations reads key and value as durations, of which one at least is written as one.
+// bothDurations reads key and value as durations. At least one must be written as a duration.
 func (c comparison) bothDurations() (x, y time.Duration, ok bool) {
 	written := func(value any) bool {
 		text, isText := value.(string)
@@ -196,23 +196,24 @@ func (c comparison) bothDurations() (x, y time.Duration, ok bool) {
 	return x, y, ok && other
 }
 
-// float reads a text as a number.
+// float parses a string as a number.
 func (c comparison) float(text string) (float64, bool) {
 	c.step(len(text) / 4)
 	number, err := strconv.ParseFloat(text, 64)
 	return number, err == nil
 }
 
-// quantityShape is that of what may be a quantity: a number, and a unit or an exponent of ten.
+// quantityShape matches what may be a quantity: a number with a unit or a decimal exponent.
 var quantityShape = regexp.MustCompile(`^[+-]?[0-9.]+(?:[a-zA-Z]{0,2}|[eE]([+-]?[0-9]+))$`)
 
-// maxQuantity bounds a text that may be a quantity, bytes, and maxExponent its exponent.
+// maxQuantity bounds the length of a quantity, bytes, and maxExponent its exponent.
 const (
 	maxQuantity = 200
 	maxExponent = 400
 )
 
-// quantity reads a text as a quantity of Kubernetes, which computes with as many digits as an exponent says.
+// quantity parses a string as a quantity of Kubernetes. Kubernetes computes with as many digits as the exponent says, so it is
+// bounded.
 func (b *budget) quantity(text string) (resource.Quantity, bool) {
 	if text == "" || strings.Trim(text[:1], "+-.0123456789") != "" {
 		return resource.Quantity{}, false
@@ -237,7 +238,7 @@ func (b *budget) quantity(text string) (resource.Quantity, bool) {
 	return quantity, err == nil
 }
 
-// member holds a key's elements, or the key itself, against those of a value.
+// member tells whether the key, or its elements, are in the value, as the operator demands.
 func (c comparison) member(operator string) bool {
 	switch key := c.key.(type) {
 	case nil, map[string]any:
@@ -251,8 +252,8 @@ func (c comparison) member(operator string) bool {
 	return ok && found != not
 }
 
-// contains tells whether a text is in the value: a list, a range, a pattern or a list written as JSON. Without that, it
-// is not ok.
+// contains tells whether a string is in the value: a list, a range, a pattern or a list encoded as JSON. It is not ok where the
+// value is none of them.
 func (c comparison) contains(text string, pattern, not, ranges bool) (found, ok bool) {
 	switch value := c.value.(type) {
 	case []any:
@@ -276,12 +277,12 @@ func (c comparison) contains(text string, pattern, not, ranges bool) (found, ok 
 	return false, false
 }
 
-// meet tells whether one of two texts matches the other.
+// meet tells whether one of two strings matches the other.
 func (c comparison) meet(key, value expected) bool {
 	return value.matches(c.budget, key.text) || key.isPattern && key.matches(c.budget, value.text)
 }
 
-// listed reads a text as a JSON list of texts. Where single is set, a text that is no JSON is the only one of its list.
+// listed parses a string as a JSON list of strings. Where single is set, a string that is not JSON is a list of itself.
 func (c comparison) listed(text string, single bool) ([]string, bool) {
 	c.grow(len(text))
 	value, err := decode([]byte(text), c.budget)
@@ -305,7 +306,7 @@ func (c comparison) listed(text string, single bool) ([]string, bool) {
 	return c.texts(list, func(element any) bool { return element == nil })
 }
 
-// texts are a list's elements, if they are texts or what may stand for an empty one.
+// texts gives a list's elements as strings; not ok where one is not a string. Elements for which empty is true count as "".
 func (c comparison) texts(list []any, empty func(any) bool) ([]string, bool) {
 	c.list(len(list))
 	texts := make([]string, len(list))
@@ -319,7 +320,7 @@ func (c comparison) texts(list []any, empty func(any) bool) ([]string, bool) {
 	return texts, true
 }
 
-// elements is member for a list.
+// elements is member for a key that is a list.
 func (c comparison) elements(operator string, key []any) bool {
 	if operator == "In" || operator == "NotIn" {
 		return c.subset(operator, key)
@@ -346,10 +347,10 @@ func (c comparison) elements(operator string, key []any) bool {
 	return operator == "AllIn" || operator == "AllNotIn"
 }
 
-// test gives what tells of a text of the key whether it is in the value.
+// test gives the function that tells whether a string of the key is in the value.
 func (c comparison) test(operator string, key []string, not bool) (is func(i int) bool, ok bool) {
 	var values []string
-	whole := -1 // what is asked of patterns in a value that is no list
+	whole := -1 // the index of a value that is not a list
 	switch value := c.value.(type) {
 	case []any:
 		c.list(2 * len(value))
@@ -364,7 +365,7 @@ func (c comparison) test(operator string, key []string, not bool) (is func(i int
 			return func(int) bool { return true }, true
 		}
 		if left, right, ok := c.span(value); ok {
-			// What cannot be compared with a range is neither in it nor, for AnyNotIn, outside of it.
+			// A string that cannot be compared with a range is neither inside nor, for AnyNotIn, outside of it.
 			return func(i int) bool {
 				return c.within(key[i], left, right) || operator == "AnyNotIn" && !c.outside(key[i], left, right)
 			}, true
@@ -385,7 +386,7 @@ func (c comparison) test(operator string, key []string, not bool) (is func(i int
 	}, true
 }
 
-// subset is the old In, of texts that are compared as they are: all of the key's are in the value. NotIn is its opposite.
+// subset is the old operator In: all strings of the key are in the value, compared without wildcards. NotIn is its opposite.
 func (c comparison) subset(operator string, key []any) bool {
 	none := func(any) bool { return false }
 	texts, ok := c.texts(key, none)
@@ -418,13 +419,13 @@ func (c comparison) subset(operator string, key []any) bool {
 	return operator == "In"
 }
 
-// rangeShape is that of a range, such as 1-10 or 512Mi-2Gi.
+// rangeShape matches a range, such as 1-10 or 512Mi-2Gi.
 var rangeShape = regexp.MustCompile(`^([-|+]?\d+(?:\.\d+)?[A-Za-z]*)-([-|+]?\d+(?:\.\d+)?[A-Za-z]*)$`)
 
-// maxRange bounds a text that may be a range, bytes.
+// maxRange bounds the length of a range, bytes.
 const maxRange = 200
 
-// span reads a text as a range.
+// span parses a string as a range.
 func (c comparison) span(text string) (left, right string, ok bool) {
 	if len(text) > maxRange {
 		return "", "", false
@@ -451,7 +452,7 @@ func (c comparison) outside(text, left, right string) bool {
 	return c.borders(text, "<", left) || c.borders(text, ">", right)
 }
 
-// borders compares a text with a border of a range, both durations or both quantities.
+// borders compares a string with a border of a range; both must be durations or both quantities.
 func (c comparison) borders(text, operator, border string) bool {
 	x, ok := c.duration(text)
 	y, other := c.duration(border)

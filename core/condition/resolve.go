@@ -8,22 +8,22 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Bounds on what one key or value may ask for.
+// Bounds on one key or value.
 const (
 	maxQueries    = 100
 	maxExpression = 64 << 10  // bytes
-	maxTemplate   = 128 << 10 // bytes, of a text with expressions
-	maxInText     = 1 << 20   // bytes that expressions put into a text
+	maxTemplate   = 128 << 10 // bytes, of a string with expressions
+	maxInText     = 1 << 20   // bytes that expressions insert into a string
 )
 
-// What stands in texts: {{ expressions }} and $(references), unless a backslash stands before them.
+// The {{ expressions }} and $(references) in strings, unless a backslash precedes them.
 var (
 	expressionShape = regexp.MustCompile(`(^|[^\\])(\{\{(?:\{[^{}]*\}|[^{}])*\}\})`)
 	referenceShape  = regexp.MustCompile(`(?:^|[^\\])(\$\(.[^ ]*\))`)
 	escapedShape    = regexp.MustCompile(`\\(\$\(.[^ )]*\))`)
 )
 
-// resolve is a key or value with what its expressions give.
+// resolve gives a key or value with its expressions replaced by their results.
 func (e *evaluation) resolve(written any) any {
 	switch w := written.(type) {
 	case string:
@@ -53,9 +53,9 @@ func (e *evaluation) resolve(written any) any {
 	return written
 }
 
-// template resolves the expressions of a text. One that is the whole text gives its value, others text. In the place of
-// what they give stands a mark until the end, so that nothing in it is taken for an expression; an expression around
-// another gets to see it.
+// template resolves the expressions in a string. An expression that is the whole string gives its value, another one is
+// inserted as text. Until all are resolved, a mark stands in for each result, so that no result is taken for an expression;
+// only an expression that encloses another one gets its result.
 func (e *evaluation) template(text string) any {
 	if !strings.Contains(text, "{{") && !strings.Contains(text, "$(") {
 		return text
@@ -92,10 +92,10 @@ func (e *evaluation) template(text string) any {
 	return e.unmarked(strings.ReplaceAll(text, `\{{`, "{{"), given)
 }
 
-// mark stands around the number of what an expression gave.
+// mark encloses the index of an expression's result.
 const mark = "\x00"
 
-// unmarked is a text with what expressions gave in the place of their marks.
+// unmarked replaces the marks in a string by the results.
 func (b *budget) unmarked(text string, given []string) string {
 	if !strings.Contains(text, mark) {
 		return text
@@ -111,32 +111,32 @@ func (b *budget) unmarked(text string, given []string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// inText is a value as it stands inside a text.
+// inText is a value as text to insert into a string.
 func (e *evaluation) inText(expression string, value any, asText bool) string {
-	// Kyverno resolves what an expression gave once more when it stands inside a text. Here that would let the
-	// payload, which strangers may have a hand in, write expressions.
+	// Kyverno resolves the result of an expression inside a string once more. That would let the document, which the author of
+	// the conditions does not control, inject expressions.
 	if e.mentions(value, "{{") {
-		refuse("the expression %q gives text with {{ in it; let the expression be the whole key or value", told(expression))
+		refuse("the expression %q gives text with {{ in it; let the expression be the whole key or value", quoted(expression))
 	}
 	text, ok := value.(string)
 	switch {
 	case ok:
 	case asText && value != nil:
-		refuse("the expression %q gives %s, and {{- }} takes a text", told(expression), e.shown(value))
+		refuse("the expression %q gives %s, and {{- }} takes a text", quoted(expression), e.shown(value))
 	default:
 		var written strings.Builder
 		e.writeJSON(&written, value)
 		text = written.String()
 	}
 	if e.inTexts += len(text); e.inTexts > maxInText {
-		refuse("the expression %q gives what is too large to stand inside a text; let it be the whole key or value", told(expression))
+		refuse("the expression %q gives what is too large to stand inside a text; let it be the whole key or value", quoted(expression))
 	}
 	e.grow(2 * len(text))
 	return text
 }
 
-// told is an expression as errors tell it.
-func told(expression string) string { return reason.Clip(expression, maxWords) }
+// quoted is an expression as errors show it.
+func quoted(expression string) string { return reason.Clip(expression, maxWords) }
 
 // query evaluates a JMESPath expression.
 func (e *evaluation) query(expression string) any {
@@ -155,10 +155,10 @@ func (e *evaluation) query(expression string) any {
 	node := e.parse(expression)
 	value, err := e.walk(&node, e.data, 0)
 	if missing, ok := err.(missing); ok {
-		refuse(`the expression %q asks for "%s", which the payload does not have there`, told(expression), cut(missing.name))
+		refuse(`the expression %q asks for "%s", which the payload does not have there`, quoted(expression), cut(missing.name))
 	}
 	if err != nil {
-		refuse("the expression %q %v", told(expression), err)
+		refuse("the expression %q %v", quoted(expression), err)
 	}
 	return value
 }

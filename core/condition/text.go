@@ -14,14 +14,14 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Bounds on what a reason tells.
+// Bounds on the texts in a reason.
 const (
 	maxReason = 10_000 // bytes, of all conditions together
 	maxWords  = 1000   // bytes, of an expression
 	maxShown  = 200    // characters, of a value
 )
 
-// cut keeps the first characters of a text that is too long to be shown.
+// cut keeps the first maxShown characters of a text. reason.Clip bounds bytes instead.
 func cut(s string) string {
 	n := 0
 	for i := range s {
@@ -41,7 +41,7 @@ func written(raw json.RawMessage) string {
 	return cut(reason.Clip(string(raw), 4*maxShown+4))
 }
 
-// shown shows a value, of which no more is looked at than is shown.
+// shown shows the beginning of a value, at a cost that does not depend on its size.
 func (b *budget) shown(value any) string {
 	e := excerpt{budget: b}
 	e.write(value)
@@ -55,7 +55,7 @@ type excerpt struct {
 	depth int
 }
 
-// maxExcerpt has more than maxShown characters, whatever they are; bytes.
+// maxExcerpt holds more than maxShown characters, however they are encoded; bytes.
 const maxExcerpt = 4 * (maxShown + 1)
 
 func (e *excerpt) full() bool { return e.text.Len() > maxExcerpt || e.depth > maxExcerpt }
@@ -96,7 +96,7 @@ func (e *excerpt) part(n int, brackets string, part func(i int)) {
 	e.text.WriteString(brackets[1:])
 }
 
-// firstNames are the first of an object's names in order, as many as can be shown.
+// firstNames gives the first names of an object in order, as many as can be shown.
 func (b *budget) firstNames(object map[string]any) []string {
 	var first []string
 	for name := range object {
@@ -120,7 +120,7 @@ func encoded(value any) string {
 	return strings.TrimSpace(text.String())
 }
 
-// chunk is how much of a text is encoded in one go, bytes.
+// chunk is how much of a string is encoded in one call, bytes.
 const chunk = 64 << 10
 
 // writeJSON writes a value as encoding/json does, under the budget.
@@ -158,7 +158,7 @@ func (b *budget) writeJSON(text *strings.Builder, value any) {
 	}
 }
 
-// quote writes a text's JSON, in pieces that end between two characters.
+// quote writes a string as JSON, in chunks that end between two characters.
 func (b *budget) quote(text *strings.Builder, s string) {
 	text.WriteByte('"')
 	for len(s) > 0 {
@@ -166,7 +166,7 @@ func (b *budget) quote(text *strings.Builder, s string) {
 		for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) && chunk-n < utf8.UTFMax {
 			n--
 		}
-		b.grow(12 * n) // one character becomes six, twice
+		b.grow(12 * n) // one character becomes up to six bytes, which are copied once
 		piece, err := json.Marshal(s[:n])
 		if err != nil {
 			refuse("a text cannot be written as JSON")
@@ -215,7 +215,7 @@ func (b *budget) print(text *strings.Builder, value any) {
 	}
 }
 
-// printed is a value as Kyverno's list operators compare it.
+// printed is print to a string.
 func (b *budget) printed(value any) string {
 	if text, ok := value.(string); ok {
 		b.step(1)
@@ -226,7 +226,7 @@ func (b *budget) printed(value any) string {
 	return text.String()
 }
 
-// digits writes a number, a whole one with its digits.
+// digits formats a number, an integer without exponent.
 func digits(n float64) string {
 	if n == math.Trunc(n) && math.Abs(n) < 1<<63 {
 		return strconv.FormatInt(int64(n), 10)
@@ -234,7 +234,7 @@ func digits(n float64) string {
 	return fmt.Sprint(n)
 }
 
-// names are an object's names in order.
+// names gives an object's names, sorted.
 func (b *budget) names(object map[string]any) []string {
 	b.grow(len(object) * textBytes)
 	names := make([]string, 0, len(object))
@@ -249,7 +249,7 @@ func (b *budget) names(object map[string]any) []string {
 	return names
 }
 
-// mentions tells whether a text stands in a value.
+// mentions tells whether a value contains a text, in any of its strings or names.
 func (b *budget) mentions(value any, text string) bool {
 	b.step(1)
 	switch v := value.(type) {
@@ -304,7 +304,7 @@ func (b *budget) equal(x, y any) bool {
 	return false
 }
 
-// same compares two texts.
+// same compares two strings.
 func (b *budget) same(x, y string) bool {
 	if len(x) != len(y) {
 		b.step(1)

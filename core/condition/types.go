@@ -25,13 +25,13 @@ type Condition struct {
 	Message  string          `json:"message,omitempty"`
 }
 
-// Environment is what an evaluation knows beside conditions and document.
+// Environment is the input of an evaluation beside conditions and document.
 type Environment struct {
-	Now   time.Time   // what expressions take for the time
-	Ended func() bool // tells that nobody waits for the outcome any more; nil where that is never so
+	Now   time.Time   // the time for expressions
+	Ended func() bool // tells whether the request has ended; nil where it never does
 }
 
-// Outcome is what an evaluation came to. The zero value admits nothing.
+// Outcome is the kind of an evaluation's result. The zero value admits nothing.
 type Outcome int
 
 // The outcomes.
@@ -47,8 +47,8 @@ const (
 type Result struct {
 	Outcome       Outcome
 	Reason        string // a sentence for a person; "" when the conditions are met
-	TimeDependent bool   // an expression read the clock, so that the outcome is of that moment only
-	Steps, Bytes  int    // what it took of the budget
+	TimeDependent bool   // an expression read the clock, so the outcome holds for that moment only
+	Steps, Bytes  int    // spent of the budget
 }
 
 // FieldError says which field of conditions is wrong, and what to do.
@@ -60,13 +60,13 @@ type FieldError struct {
 // Error is one sentence for the conditions' author.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Text }
 
-// Empty tells that there is nothing to meet.
+// Empty tells whether there are no conditions.
 func (c Conditions) Empty() bool { return len(c.Any) == 0 && len(c.All) == 0 }
 
-// conditionBytes is what a condition takes beside its texts.
+// conditionBytes is the memory of a condition beside its texts.
 const conditionBytes = 100
 
-// Weight is what conditions take of the memory, bytes.
+// Weight is the memory that conditions take, bytes.
 func (c Conditions) Weight() (bytes int) {
 	for _, list := range [][]Condition{c.Any, c.All} {
 		for i := range list {
@@ -76,7 +76,7 @@ func (c Conditions) Weight() (bytes int) {
 	return bytes
 }
 
-// Normalise checks conditions, and spells their operators as Kyverno does. It gives nil when they are complete.
+// Normalise checks conditions, and puts their operators in Kyverno's spelling. It gives nil when they are valid.
 func (c Conditions) Normalise() *FieldError {
 	for _, list := range []struct {
 		name       string
@@ -107,7 +107,7 @@ func (c *Condition) normalise(field string) *FieldError {
 	return nil
 }
 
-// spelled is an operator in Kyverno's spelling.
+// spelled gives an operator in Kyverno's spelling; not ok for an unknown one.
 func spelled(operator string) (string, bool) {
 	i := slices.IndexFunc(Operators(), func(known string) bool { return strings.EqualFold(known, operator) })
 	if i < 0 {

@@ -1,8 +1,7 @@
-// Package image has the names of images: references, wildcard patterns that select them, and JSON pointers to the fields
-// that hold them.
+// Package image parses image references, the wildcard patterns that select them, and JSON pointers to image fields.
 //
-// A registry has one name here ([CanonicalRegistry]), made where a reference, a pattern or a scope is read: what is
-// compared, looked up credentials for and dialled is that name. A pattern is accepted only with a reference that it
-// matches; the work for the patterns of one request is bounded by a count of steps, so that the same input is always
-// refused.
+// [Parse] normalises a reference. Its registry gets a canonical name ([CanonicalRegistry]), and so does the registry of every
+// pattern and scope: comparisons, credentials and connections all use that name. [Patterns.Parse] accepts a pattern only
+// when some reference matches it, and [Matcher.Matches] compares it with all [Reference.Spellings]. The work for the patterns
+// of one request is bounded by a count of steps, so that the same input always gives the same result.
 package image

@@ -14,22 +14,21 @@ import (
 // Bounds on patterns and on the work that those of one request may cause.
 const (
 	maxPattern  = 512     // bytes
-	maxSearch   = 1 << 19 // steps to find references for the patterns, some nanoseconds each
-	maxMatching = 4 << 20 // characters compared to hold the images against the patterns
+	maxSearch   = 1 << 19 // steps to find a reference for every pattern, a few nanoseconds each
+	maxMatching = 4 << 20 // characters compared to match images with patterns
 )
 
-// effort is what is left of a bound on work. Under 0 the work ended early, and its result means nothing.
+// effort is the number of steps that are left. Below 0 the work was cut short, and its result means nothing.
 type effort int
 
-// Patterns reads the wildcard patterns of one request, whose work is bounded together.
+// Patterns parses the wildcard patterns of one request, within one bound on work.
 type Patterns struct{ left effort }
 
-// NewPatterns gives the reader for one request.
+// NewPatterns makes the parser for one request.
 func NewPatterns() *Patterns { return &Patterns{left: maxSearch} }
 
-// Parse gives the canonical form of a pattern. It refuses one for which it finds no image that the pattern matches,
-// since such a pattern leaves every image as it is, or demands nothing of any. The error begins with what the pattern "is" or
-// "has", or with the pattern.
+// Parse gives the canonical form of a pattern. It refuses a pattern that matches no image, since it would silently switch a
+// check off. The error begins with the pattern, or with "is" or "has", for a caller that names the field before it.
 func (p *Patterns) Parse(written string) (string, error) {
 	switch {
 	case written == "":
@@ -55,14 +54,14 @@ func (p *Patterns) Parse(written string) (string, error) {
 	return "", fmt.Errorf("%q matches no image: %s; write %s", written, reason, p.suggestion(written))
 }
 
-// matchable tells whether a pattern matches a reference, by finding one.
+// matchable tells whether a pattern matches some reference, by constructing one.
 func (p *Patterns) matchable(pattern string) bool {
 	example := references.example(pattern, &p.left)
 	ref, err := Parse(example)
 	return err == nil && matches(pattern, ref.Spellings(), &p.left)
 }
 
-// suggestion is what the author of a pattern that matches nothing may have meant.
+// suggestion is what the author of a pattern that matches no image may have meant.
 func (p *Patterns) suggestion(written string) string {
 	bare := strings.TrimSpace(written)
 	_, named, scheme := strings.Cut(bare, "://")
@@ -71,7 +70,7 @@ func (p *Patterns) suggestion(written string) string {
 	}
 	tries := []string{bare, "docker.io/" + bare}
 	if scheme {
-		tries = tries[:1] // what follows is a registry
+		tries = tries[:1] // a registry follows a scheme
 	}
 	for _, try := range tries {
 		if pattern, err := canonicalPattern(try); err == nil && pattern != written && p.matchable(pattern) {
@@ -81,8 +80,8 @@ func (p *Patterns) suggestion(written string) string {
 	return `the registry and the repository, such as "ghcr.io/acme/*"`
 }
 
-// canonicalPattern writes the registry that a pattern names as references have it. Where it is named by wildcards, it
-// is written in lower case.
+// canonicalPattern gives a pattern with the canonical name of its registry. A registry with wildcards is only put in lower
+// case.
 func canonicalPattern(pattern string) (string, error) {
 	first, rest, found := strings.Cut(pattern, "/")
 	switch lower := strings.ToLower(first); {
@@ -97,18 +96,18 @@ func canonicalPattern(pattern string) (string, error) {
 	return registry + "/" + rest, err
 }
 
-// Matcher holds the images of one request against its patterns, by work that is bounded together.
+// Matcher matches the images of one request with its patterns, within one bound on work.
 type Matcher struct{ left effort }
 
-// NewMatcher gives the matcher for one request.
+// NewMatcher makes the matcher for one request.
 func NewMatcher() *Matcher { return &Matcher{left: maxMatching} }
 
-// Exhausted tells that the work was over its bound and ended early, so that what was said of the last images means nothing.
+// Exhausted tells whether the bound on work was exceeded, so that the last results mean nothing.
 func (m *Matcher) Exhausted() bool { return m.left < 0 }
 
-// Matches tells whether a pattern matches an image, whose spellings are those of [Reference.Spellings]. Where a digest names
-// the image, no runtime reads its tag, and anyone may leave it out or write another. So the tag of a pattern is not held
-// against it: an image that was pinned stays demanded of.
+// Matches tells whether a pattern matches an image; spellings are its [Reference.Spellings]. For an image named by digest the
+// pattern's tag is ignored: runtimes ignore the image's tag as well, so leaving it out or changing it must not evade the
+// pattern.
 func (m *Matcher) Matches(pattern string, ref Reference, spellings []string) bool {
 	if matches(pattern, spellings, &m.left) {
 		return true
@@ -117,7 +116,7 @@ func (m *Matcher) Matches(pattern string, ref Reference, spellings []string) boo
 	return ref.Digest != "" && tagless != pattern && matches(tagless, spellings, &m.left)
 }
 
-// withoutTag gives a pattern for the same images under whatever tag.
+// withoutTag gives the pattern without its tag.
 func withoutTag(pattern string) string {
 	name, digest, pinned := strings.Cut(pattern, "@")
 	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
@@ -129,14 +128,14 @@ func withoutTag(pattern string) string {
 	return name
 }
 
-// matches compares as Kyverno does, with each spelling of a reference.
+// matches tells whether a pattern matches one of the spellings, as Kyverno compares them.
 func matches(pattern string, spellings []string, left *effort) bool {
 	pay := func(steps int) bool { *left -= effort(steps); return *left >= 0 }
 	return slices.ContainsFunc(spellings, func(s string) bool { return wildcard.Match(pattern, s, pay) })
 }
 
-// grammar is the language of the spellings of references (see [Reference.Spellings]), but for some bounds on lengths and
-// numbers. It follows CanonicalRegistry, and distribution/reference for the rest.
+// grammar is a regular expression for all spellings of references (see [Reference.Spellings]), without some bounds on lengths
+// and numbers. It follows CanonicalRegistry for registries, and distribution/reference for the rest.
 const grammar = `^(?:` + hosts + `)/` + path + `(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?` + digests + `$`
 
 const (
@@ -158,8 +157,8 @@ var references = newAutomaton(grammar)
 
 // automaton is a deterministic finite automaton over ASCII. State 0 is the first.
 type automaton struct {
-	next  [][128]int16 // by state and character; -1 where no text of the language goes on so
-	edges [][]edge     // by state: a character to each state that follows
+	next  [][128]int16 // by state and character; -1 where no word of the language continues so
+	edges [][]edge     // by state: one character for each following state
 	final []bool
 }
 
@@ -168,8 +167,8 @@ type edge struct {
 	to   int16
 }
 
-// newAutomaton makes an automaton of an expression by the subset construction: a state for each set of places in the
-// expression at which a text may have arrived.
+// newAutomaton makes the automaton of a regular expression by the subset construction: a state stands for a set of positions
+// in the expression.
 func newAutomaton(expression string) *automaton {
 	parsed, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
@@ -202,7 +201,7 @@ func newAutomaton(expression string) *automaton {
 	return a
 }
 
-// add makes the next state of the automaton, that of a set of places.
+// add adds the state of a set of positions.
 func (a *automaton) add(program *syntax.Prog, set []uint32, state func([]uint32) int16) {
 	var next [128]int16
 	var edges []edge
@@ -222,13 +221,13 @@ func (a *automaton) add(program *syntax.Prog, set []uint32, state func([]uint32)
 	a.final = append(a.final, slices.ContainsFunc(set, func(place uint32) bool { return program.Inst[place].Op == syntax.InstMatch }))
 }
 
-// closure adds to a set the places that consume a character, or end the text, which are reached from a place without
-// one.
+// closure adds to a set the positions that are reached from a position without consuming a character, and that consume one
+// or end the word.
 func closure(program *syntax.Prog, set []uint32, place uint32) []uint32 {
 	switch inst := program.Inst[place]; inst.Op {
 	case syntax.InstAlt, syntax.InstAltMatch:
 		return closure(program, closure(program, set, inst.Out), inst.Arg)
-	case syntax.InstCapture, syntax.InstNop, syntax.InstEmptyWidth: // the anchors: whole texts are compared
+	case syntax.InstCapture, syntax.InstNop, syntax.InstEmptyWidth: // anchors, which hold since whole texts are compared
 		return closure(program, set, inst.Out)
 	case syntax.InstFail:
 		return set
@@ -239,15 +238,15 @@ func closure(program *syntax.Prog, set []uint32, place uint32) []uint32 {
 	return append(set, place)
 }
 
-// node is a state that a text which begins as the pattern does leads to.
+// node is a state that is reached by some text that matches the pattern so far.
 type node struct {
 	state int16
-	char  byte  // with which it was reached; 0 when without one
-	from  int32 // index of the node before; -1 for the first
+	char  byte  // the last character of that text; 0 when none was added
+	from  int32 // index of the previous node; -1 for the first
 }
 
-// example gives a text of the language that a pattern matches; "" when there is none. It walks pattern and automaton
-// side by side, with all states that are possible after each character of the pattern.
+// example gives a word of the language that a pattern matches; "" when there is none. It goes through the pattern and keeps
+// all states of the automaton that are possible after each character.
 func (a *automaton) example(pattern string, left *effort) string {
 	nodes, seen := []node{{from: -1}}, make([]int, len(a.next))
 	begin := 0
@@ -275,8 +274,8 @@ func (a *automaton) example(pattern string, left *effort) string {
 	return ""
 }
 
-// follow reaches the states to which a character of a pattern leads from a node. What * reaches goes on from there;
-// own tells of a node that * has not reached yet.
+// follow calls reach for the nodes that follow a node by one character of the pattern. own is false for a node that the
+// same * has reached.
 func (a *automaton) follow(char byte, n node, at int32, own bool, reach func(node)) {
 	switch {
 	case char == '*' && own:
@@ -290,7 +289,7 @@ func (a *automaton) follow(char byte, n node, at int32, own bool, reach func(nod
 	}
 }
 
-// spell gives the text that leads to a node.
+// spell gives the text that led to a node.
 func spell(nodes []node, at int) string {
 	var text []byte
 	for i := int32(at); i >= 0; i = nodes[i].from {

@@ -11,7 +11,7 @@ import (
 // Pointer is a JSON pointer (RFC 6901) to an image field, such as /spec/containers/0/image.
 type Pointer string
 
-// ParsePointer accepts a pointer to something inside a document: not the empty one, which is the whole.
+// ParsePointer accepts a pointer to a field inside a document, but not the empty pointer to the whole document.
 func ParsePointer(s string) (Pointer, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", fmt.Errorf("%q is not a JSON pointer to a field: it must start with /", s)
@@ -30,8 +30,7 @@ func (p Pointer) Field(name string) Pointer {
 // Index is the pointer to an element of the array that p points at.
 func (p Pointer) Index(i int) Pointer { return p + "/" + Pointer(strconv.Itoa(i)) }
 
-// Compare orders pointers segment by segment, array indices by their number, so that container 2 comes
-// before container 10.
+// Compare orders pointers segment by segment, and array indices by number, so that container 2 comes before container 10.
 func (p Pointer) Compare(other Pointer) int {
 	return slices.CompareFunc(strings.Split(string(p), "/"), strings.Split(string(other), "/"), compareSegments)
 }

@@ -16,11 +16,11 @@ type Reference struct {
 	Digest     string // "algorithm:hex"; "" when the reference has a tag only
 }
 
-// maxReference is in bytes, above what a registry, a repository (255), a tag (128) and a digest have.
+// maxReference bounds a reference, bytes. It allows for a registry, a repository (255), a tag (128) and a digest.
 const maxReference = 1024
 
-// IsID tells how container runtimes name an image that they have by the digest of its configuration. They look there
-// first, so that a repository of that name is not what they would run.
+// IsID tells whether a container runtime may read a name as the ID of a local image, the digest of its configuration.
+// Runtimes look for IDs first, so they would not pull a repository of that name.
 func IsID(name string) bool {
 	switch algorithm, _, found := strings.Cut(name, ":"); {
 	case found:
@@ -31,8 +31,8 @@ func IsID(name string) bool {
 }
 
 // Parse normalises an image name as a container runtime does: docker.io when no registry is named,
-// library/ for its official images, the tag "latest" when there is neither tag nor digest. The registry has its
-// canonical name: GHCR.IO:0443 must not slip past a pattern for ghcr.io.
+// library/ for its official images, the tag "latest" when there is neither tag nor digest. The registry gets its
+// canonical name, so that GHCR.IO:0443 does not evade a pattern for ghcr.io.
 func Parse(name string) (Reference, error) {
 	switch {
 	case len(name) > maxReference:
@@ -51,7 +51,7 @@ func Parse(name string) (Reference, error) {
 	named = reference.TagNameOnly(named)
 	ref := Reference{Registry: registry, Repository: reference.Path(named)}
 	if registry == dockerHub && !strings.Contains(ref.Repository, "/") {
-		ref.Repository = "library/" + ref.Repository // DOCKER.IO/nginx is an official image, too
+		ref.Repository = "library/" + ref.Repository // DOCKER.IO/nginx is an official image too
 	}
 	if tagged, ok := named.(reference.Tagged); ok {
 		ref.Tag = tagged.Tag()
@@ -93,11 +93,11 @@ func (r Reference) String() string {
 	return s
 }
 
-// Pinned names the digest and nothing else, "ghcr.io/acme/app@sha256:...".
+// Pinned is the reference by digest only, "ghcr.io/acme/app@sha256:...".
 func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
 
-// PinnedAs names the digest and nothing else. It keeps the registry's usual port where that was written, since a node
-// finds its credentials by what is written.
+// PinnedAs is Pinned, and keeps the registry's default port where it was written, since a node looks up its credentials by
+// the registry as it is written.
 func (r Reference) PinnedAs(written, digest string) string {
 	if first, _, _ := strings.Cut(written, "/"); r.Registry != dockerHub && strings.EqualFold(first, r.Registry+defaultPort) {
 		r.Registry += defaultPort
@@ -105,10 +105,9 @@ func (r Reference) PinnedAs(written, digest string) string {
 	return r.Pinned(digest)
 }
 
-// Spellings lists the ways in which a policy's author may have written the reference, for wildcard patterns:
-// with tag, with digest, with both, with neither (which Kyverno would match with nothing, and so drop a check
-// without a word), Docker Hub's official images without "library/", Docker Hub under each of its names, and the
-// registry with and without the port that it has anyway.
+// Spellings lists the forms in which the author of a wildcard pattern may have written the reference: with tag, digest, both
+// or neither, the registry with and without its default port, Docker Hub under each of its names, and its official images
+// without "library/". Kyverno does not match a pattern without tag and digest, which would silently drop a check.
 func (r Reference) Spellings() []string {
 	registries, repositories := []string{r.Registry}, []string{r.Repository}
 	if r.Registry == dockerHub {

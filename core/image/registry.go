@@ -19,14 +19,13 @@ func dockerHubNames() []string {
 	return []string{dockerHub, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "registry.ipv6.docker.com"}
 }
 
-// defaultPort is the port of a registry that is named without one.
+// defaultPort is the port of registries that are named without one.
 const defaultPort = ":443"
 
-// CanonicalRegistry gives the one name of a registry under which it is compared and dialled, for any of the names
-// "host[:port]" that lead to it: in lower case, without the dot at its end and without the port that it has anyway,
-// addresses as RFC 5952 writes them and IPv4 where they are mapped, Docker Hub as docker.io. A host of one label keeps
-// its port, ":443" too, since without one it would be a part of Docker Hub ("localhost" would not). It fails where the
-// name is none of a registry.
+// CanonicalRegistry gives the name under which a registry "host[:port]" is compared and connected to: in lower case, without
+// a trailing dot and the default port, with addresses as in RFC 5952 and mapped ones as IPv4, and Docker Hub as docker.io. A
+// host of one label keeps its port, even ":443", since without one it would be a path of Docker Hub; "localhost" would not.
+// It fails where the name cannot be a registry's.
 func CanonicalRegistry(name string) (string, error) {
 	host, port, err := cutPort(name)
 	if err != nil {
@@ -46,12 +45,12 @@ func CanonicalRegistry(name string) (string, error) {
 	return host + defaultPort, nil
 }
 
-// NamesRegistry tells whether the first part of an image's name is its registry, and not a part of Docker Hub.
+// NamesRegistry tells whether the first component of an image's name is its registry, and not a path of Docker Hub.
 func NamesRegistry(first string) bool {
 	return strings.ContainsAny(first, ".:") || first == "localhost"
 }
 
-// cutPort cuts the port, such as ":5000", off a registry's name. A name without one has the default.
+// cutPort splits a registry's name into host and port, such as ":5000". A name without one has the default port.
 func cutPort(name string) (host, port string, err error) {
 	end := strings.LastIndexByte(name, ':')
 	if end < 0 || strings.HasSuffix(name, "]") {
@@ -71,13 +70,13 @@ const (
 	maxLabel = 63
 )
 
-// isLabel tells a part of a host's name, in lower case.
+// isLabel tells whether a text is a label of a host's name, in lower case.
 func isLabel(part string) bool {
 	return part != "" && len(part) <= maxLabel && part[0] != '-' && part[len(part)-1] != '-' &&
 		strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// isNumber tells what resolvers take for an address, or for a part of one.
+// isNumber tells whether resolvers may take a text for an address, or for a part of one.
 func isNumber(part string) bool {
 	if digits, isHex := strings.CutPrefix(part, "0x"); isHex {
 		return strings.Trim(digits, "0123456789abcdef") == ""

@@ -3,7 +3,7 @@ package reason
 // Code is the machine-readable reason of a result: stable, one word, safe to branch on.
 type Code string
 
-// The codes of an image's result. Their meaning and remedy stand in [Codes].
+// The codes of an image's result. [Codes] has their meaning and remedy.
 const (
 	Verified    Code = "Verified"
 	Skipped     Code = "Skipped"
@@ -51,17 +51,17 @@ const (
 	RequestTooLarge Code = "RequestTooLarge"
 )
 
-// Class says what a code means for the one who asked.
+// Class says what a code means for the caller, and so decides the HTTP status.
 type Class int
 
 // The classes, from harmless to worst. The zero value denies.
 const (
-	Denied   Class = iota // the facts are in hand and they do not add up to trust
-	Admitted              // nothing stands against the image
+	Denied   Class = iota // the facts are complete, and the image does not satisfy the policy
+	Admitted              // the image may run
 	Busy                  // the service has too much to do, and has not looked
-	Failed                // a registry or plugin failed, so the facts are not in hand
-	TimedOut              // time ran out before the facts were in hand
-	Rejected              // the request itself was not understood
+	Failed                // a registry or plugin failed, so facts are missing
+	TimedOut              // time ran out, so facts are missing
+	Rejected              // the request itself is invalid
 )
 
 // CodeInfo documents a code for people: README and tests are checked against it.
@@ -132,13 +132,13 @@ func (c Code) Class() Class {
 	return Denied
 }
 
-// Definitive tells whether a finding would be made again in a moment: it denies, and not because someone could not be
-// asked.
+// Definitive tells whether the same finding would be made again a moment later: it denies, and not because a service could
+// not be reached.
 func (c Code) Definitive() bool { return c.Class() == Denied && c != RevocationUnknown }
 
-// LeavesOpen tells that a signature was not verified for a reason that says nothing against its signer: it is the
-// operator's, or that of a service beside. The codes of plugins are those of signers whom the trust policy trusts, as far as
-// it could be found out: nobody else's signature gets so far.
+// LeavesOpen tells whether a signature could not be verified for a reason that says nothing against its signer: the fault is
+// the operator's or another service's. Codes of plugins are among them, because only the signature of a signer that is
+// trusted, as far as is known, gets as far as a plugin.
 func (c Code) LeavesOpen() bool {
 	switch c {
 	case RevocationUnknown, TrustStoreUnavailable, PluginMissing, PluginIncapable:

@@ -1,4 +1,5 @@
-// Package reason has the codes that say why an image is verified or not, and the findings that explain them.
+// Package reason has the codes that say why an image is verified or not, the findings that explain them, and the bounds on
+// untrusted text in findings.
 //
-// It imports nothing of ours, so that whoever reports a failure can name its code without compiling what judges it.
+// It imports no other package of this module, so that any package can report a code at little cost.
 package reason

@@ -6,15 +6,15 @@ import (
 	"fmt"
 )
 
-// Bounds on a certificate whose key is to verify anything. The time that a verification takes grows with the square of
-// an RSA key, and nothing can end one that has begun.
+// Bounds on a certificate that signatures are verified with. Verification takes time by the square of an RSA key's size, and
+// cannot be interrupted.
 const (
 	MaxKeyBits     = 8192     // of an RSA key; Notation's signers have at most 4096, its CAs may have more
 	MaxCertificate = 32 << 10 // bytes, encoded
 )
 
-// CertificateBound says why a certificate is too costly to verify with; nil when it is not. What has been parsed has
-// one of the four curves or no key with which Go verifies.
+// CertificateBound says why a certificate is too costly to verify signatures with; nil when it is not. Keys on elliptic
+// curves need no bound, since Go parses only those of four curves.
 func CertificateBound(certificate *x509.Certificate) error {
 	if key, ok := certificate.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > MaxKeyBits {
 		return fmt.Errorf("a certificate has an RSA key of %d bits, which is over the bound of %d", key.N.BitLen(), MaxKeyBits)

@@ -2,15 +2,14 @@ package trust
 
 import "slices"
 
-// Change is what someone says of a trust resource: that it was added, updated or deleted. It is not believed, only
-// taken as a reason to look again. The zero value may mean any resource.
+// Change is a report that a trust resource was added, updated or deleted. It is not trusted: it only causes outcomes to be
+// worked out again. The zero value stands for any resource.
 type Change struct {
-	Policy string   // the trust policy that a TrustPolicy gives; "" for a store, or when that was not said
-	Store  StoreRef // the trust store that a TrustStore gives; zero for a policy, or when that was not said
+	Policy string   // name of the trust policy; "" for a store, or when it is not known
+	Store  StoreRef // the trust store; zero for a policy, or when it is not known
 }
 
-// Affects tells whether outcomes under a trust policy may be others after a change, as far as a snapshot of before
-// or after it shows.
+// Affects tells whether a change may alter outcomes under a trust policy, according to a snapshot from before or after it.
 func (c Change) Affects(snapshot Snapshot, policy string) bool {
 	if c.Policy != "" {
 		return policy == c.Policy

@@ -11,10 +11,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// CheckIdentity says why the subject of a signing certificate is none of a statement's trusted identities; nil when
-// it is one. The rules are those of Notation (Notary Project, trust store and trust policy specification, section
-// "Trusted Identities Constraints"): "*" trusts everyone, "x509.subject" everyone whose subject has all attributes that
-// it names, and any other kind of identity nobody.
+// CheckIdentity says why the subject of a signing certificate matches none of a statement's trusted identities; nil when it
+// matches one. The rules are Notation's (Notary Project, trust store and trust policy specification, section "Trusted
+// Identities Constraints"): "*" matches every subject, "x509.subject" those that have all its attributes, and other kinds of
+// identities match none.
 func CheckIdentity(identities []string, subject string) error {
 	if slices.Contains(identities, "*") {
 		return nil
@@ -46,8 +46,8 @@ func CheckIdentity(identities []string, subject string) error {
 	return fmt.Errorf("the signer %q is not among the trusted identities of the trust policy", reason.Clip(subject, reason.MaxName))
 }
 
-// distinguishedName reads the attributes of a name (RFC 4514), of which Notation wants C, ST and O, each one at most
-// once, and each in a part of its own.
+// distinguishedName reads the attributes of a distinguished name (RFC 4514). Notation demands C, ST and O, each attribute at
+// most once, and no multi-valued parts.
 func distinguishedName(name string) (map[string]string, error) {
 	if strings.Contains(name, "=#") {
 		return nil, errors.New(`it has an encoded value ("=#")`)

@@ -13,9 +13,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// PlatformAddress says why a plugin may not fetch from an address that a signature names; nil when it may, since it is
-// an https URL at one of the signing platform's hosts. A signer may name any address, and the plugin would connect to it
-// from inside the cluster and believe what it serves.
+// PlatformAddress says why a plugin may not fetch from an address that a signature names; nil for an https URL at one of the
+// signing platform's hosts. A signer may name any address, and the plugin would connect to it from inside the cluster and
+// trust what it serves.
 func PlatformAddress(address string, hosts []string) error {
 	host, err := PlatformHost(address)
 	if err != nil {
@@ -27,11 +27,11 @@ func PlatformAddress(address string, hosts []string) error {
 	return nil
 }
 
-// hostName is a name as the DNS has it, without the dot at the end, in lower case.
+// hostName matches a DNS name in lower case, without a trailing dot.
 var hostName = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
 
-// PlatformHost gives the "host" or "host:port" of an https URL, in lower case and without the port 443. Whatever two
-// readers of a URL may read differently is refused.
+// PlatformHost gives the "host" or "host:port" of an https URL, in lower case and without the port 443. It refuses URLs that
+// two parsers may read differently.
 func PlatformHost(address string) (string, error) {
 	parsed, err := url.Parse(address)
 	switch {

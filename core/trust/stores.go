@@ -24,7 +24,7 @@ const (
 	SchemeSigningAuthority Scheme = "notary.x509.signingAuthority"
 )
 
-// Store is the type of the trust stores that signers of a scheme are trusted by.
+// Store is the type of the trust stores for signers of a scheme.
 func (s Scheme) Store() string {
 	if s == SchemeSigningAuthority {
 		return StoreSigningAuthority
@@ -35,7 +35,7 @@ func (s Scheme) Store() string {
 // Stores are trust stores by type and name.
 type Stores map[StoreRef]Store
 
-// Certificates gives a store's certificates, or says why it cannot be used.
+// Certificates gives a store's certificates. The error says why the store cannot be used.
 func (s Stores) Certificates(ref StoreRef) ([]*x509.Certificate, error) {
 	store, ok := s[ref]
 	if !ok {
@@ -52,13 +52,13 @@ func (s Stores) Certificates(ref StoreRef) ([]*x509.Certificate, error) {
 	return store.Certificates, nil
 }
 
-// Usable says why one of a statement's stores of a type cannot be used; nil when all can.
+// Usable says why a store of a type that a statement names cannot be used; nil when all can.
 func (s Stores) Usable(statement Statement, kind string) error {
 	_, err := s.named(statement, kind)
 	return err
 }
 
-// named gives the certificates of all stores of a type that a statement names.
+// named gives the certificates of all stores of a type that a statement names. It fails where one cannot be used.
 func (s Stores) named(statement Statement, kind string) (certificates []*x509.Certificate, unusable error) {
 	for _, written := range statement.TrustStores {
 		if of, name, _ := strings.Cut(written, ":"); of == kind {
@@ -72,8 +72,9 @@ func (s Stores) named(statement Statement, kind string) (certificates []*x509.Ce
 	return certificates, nil
 }
 
-// Trust says why no certificate of a chain, which holds together, is in one of the stores that a statement trusts signers
-// of a scheme by; nil when one is. Where one of the stores cannot be used, nobody is trusted.
+// Trust says why a statement does not trust a valid certificate chain; nil when it does. It trusts a chain of which one
+// certificate is in a store that the statement names for the signing scheme, provided that all of these stores can be
+// used.
 func (s Stores) Trust(statement Statement, scheme Scheme, chain []*x509.Certificate) error {
 	trusted, err := s.named(statement, scheme.Store())
 	if err == nil && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return slices.ContainsFunc(trusted, c.Equal) }) {

@@ -15,8 +15,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Snapshot is all trust at one moment. It is never changed once it is built, so any number of requests may
-// read it; a change of trust makes a new one.
+// Snapshot holds all trust policies and stores of one moment. It is immutable, so any number of requests may read it; a
+// change of trust makes a new one.
 type Snapshot struct {
 	Policies map[string]Policy  // by name
 	Stores   map[StoreRef]Store // by type and name
@@ -29,8 +29,8 @@ type Policy struct {
 	Statements []Statement
 	Problem    string // why the policy cannot be used; "" when it can
 
-	revisions []string       // of the statements, by [Snapshot.Sealed]; nil has them worked out for every request
-	scopes    map[string]int // as ReadScopes gives them, by [Snapshot.Sealed]; nil has them read for every request
+	revisions []string       // of the statements, set by [Snapshot.Sealed]; where nil, every request works them out
+	scopes    map[string]int // the result of ReadScopes, set by [Snapshot.Sealed]; where nil, every request works it out
 }
 
 // Statement is a trust policy statement.
@@ -58,15 +58,15 @@ type Store struct {
 	Ref          StoreRef
 	Certificates []*x509.Certificate
 	Problem      string   // why the store cannot be used; "" when it can
-	Unused       []string // what of the store is not used, and why; empty when all of it is
+	Unused       []string // the parts of the store that are not used, and why; empty when all are
 }
 
-// LevelSkip is the verification level that admits without looking at signatures.
+// LevelSkip is the verification level that admits images without looking at signatures.
 const LevelSkip = "skip"
 
-// StatementFor finds the statement that covers a repository: one that names it goes before the wildcard
-// (specification, section "Selecting a trust policy based on artifact URI").
-// It gives the statement's index, -1 where none does.
+// StatementFor gives the index of the statement that covers a repository; -1 where none does. A statement that names the
+// repository takes precedence over the one with the wildcard (specification, section "Selecting a trust policy based on
+// artifact URI").
 func (p Policy) StatementFor(ref image.Reference) int {
 	for _, scope := range []string{ref.Name(), "*"} {
 		if i, ok := p.scopes[scope]; ok {
@@ -76,8 +76,8 @@ func (p Policy) StatementFor(ref image.Reference) int {
 	return -1
 }
 
-// ReadScopes gives the index of the statement that each canonical registry scope belongs to. It fails where a scope can
-// match no image, and where one repository is the scope of two.
+// ReadScopes maps each canonical registry scope to the index of its statement. It fails where a scope can match no image, and
+// where two statements name one repository.
 func (p Policy) ReadScopes() (map[string]int, error) {
 	scopes, written := map[string]int{}, map[string]string{}
 	for i, statement := range p.Statements {
@@ -102,7 +102,7 @@ func (p Policy) ReadScopes() (map[string]int, error) {
 	return scopes, nil
 }
 
-// canonicalScope writes a registry scope as references are. It fails where no image has such a repository.
+// canonicalScope gives a registry scope in the form of [image.Reference.Name]. It fails where no image has such a name.
 func canonicalScope(scope string) (string, error) {
 	if scope == "*" {
 		return scope, nil
@@ -123,7 +123,7 @@ func canonicalScope(scope string) (string, error) {
 	return ref.Name(), nil
 }
 
-// Usable gives a trust policy with its scopes read, or says why no image can be verified under it.
+// Usable gives a trust policy with its scopes. The finding says why no image can be verified under it; nil when one can.
 func (s Snapshot) Usable(name string) (Policy, *reason.Finding) {
 	policy, ok := s.Policies[name]
 	if !ok {
@@ -142,7 +142,7 @@ func (s Snapshot) Usable(name string) (Policy, *reason.Finding) {
 	return policy, nil
 }
 
-// PolicyNames lists the trust policies for a person, cut where a cluster has very many.
+// PolicyNames lists the names of the trust policies for an error message, at most 20.
 func (s Snapshot) PolicyNames() string {
 	const most = 20
 	known := slices.Sorted(maps.Keys(s.Policies))
@@ -155,7 +155,7 @@ func (s Snapshot) PolicyNames() string {
 	return strings.Join(known, ", ")
 }
 
-// Sealed works out beforehand what every request would have to. The snapshot must not be changed from then on.
+// Sealed works out revisions and scopes once for all requests. The snapshot must not be changed afterwards.
 func (s Snapshot) Sealed() Snapshot {
 	for name, policy := range s.Policies {
 		policy.revisions = make([]string, len(policy.Statements))
@@ -172,8 +172,8 @@ func (s Snapshot) Sealed() Snapshot {
 	return s
 }
 
-// Revision is a hash over everything that a verification under a policy's statement depends on. Two verifications
-// with one revision were made under the same trust.
+// Revision is a hash of all that a verification under a policy's statement depends on: two verifications with the same
+// revision were made under the same trust.
 func (s Snapshot) Revision(policy Policy, statement int) string {
 	if policy.revisions != nil {
 		return policy.revisions[statement]
@@ -197,7 +197,7 @@ func (s Snapshot) hash(policy Policy, statement Statement) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// NotAfter is the first moment at which a certificate of the store expires; zero for a store without any.
+// NotAfter is when the first certificate of the store expires; zero for a store without certificates.
 func (s Store) NotAfter() time.Time {
 	if len(s.Certificates) == 0 {
 		return time.Time{}

@@ -1,16 +1,16 @@
-// Package wildcard matches texts against Kyverno's patterns of * and ?, in time that is bounded.
+// Package wildcard matches texts with Kyverno's patterns of * and ?, in bounded time.
 package wildcard
 
 import "unicode/utf8"
 
 // Match tells whether a whole text matches a pattern, in which * stands for any text and ? for one character.
-// It is Kyverno's language, in time that grows with the product of the lengths: Kyverno's own matcher tries every
-// way to share a text among the stars, and the text is of someone else's choice. pay is told of the characters that are
-// compared, some at a time, and ends the work by false, with false for an answer; nil lets it go on.
+// It takes time in proportion to the product of the lengths; Kyverno's own matcher takes exponential time, and
+// whoever writes the text could exploit that. Match calls pay with the number of characters that it is about to compare, and
+// gives false as soon as pay does; a nil pay never ends it.
 func Match(pattern, text string, pay func(steps int) bool) bool {
 	const atOnce = 8
 	i, j := 0, 0
-	star, resume := -1, 0 // the last star, and where the text goes on if that star takes one character more
+	star, resume := -1, 0 // the last star, and where the text continues if that star matches one character more
 	for n := 0; j < len(text); n++ {
 		if n%atOnce == 0 && pay != nil && !pay(atOnce) {
 			return false
