@@ -142,6 +142,29 @@ func runs(pid int) bool {
 	return true
 }
 
+// signal is a named pipe by which a plugin's process tells a test that it runs.
+type signal struct{ path string }
+
+func newSignal(t *testing.T) signal {
+	t.Helper()
+	s := signal{filepath.Join(t.TempDir(), "signal")}
+	if err := syscall.Mkfifo(s.path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// raise is the shell command that raises the signal, which waits until a test waits for it.
+func (s signal) raise() string { return "echo > " + s.path }
+
+// wait waits until a process has raised the signal.
+func (s signal) wait(t *testing.T) {
+	t.Helper()
+	if _, err := os.ReadFile(s.path); err != nil {
+		t.Error(err)
+	}
+}
+
 // started gives the processes of which a plugin has left the identifiers.
 func started(t *testing.T, dir string) (pids []int) {
 	t.Helper()
@@ -250,16 +273,13 @@ func TestProcessesAreBounded(t *testing.T) {
 // TestACallerWhoWaitsInVain for another's process is told so, and does not speak against the plugin.
 func TestACallerWhoWaitsInVain(t *testing.T) {
 	dir := t.TempDir()
-	if err := plugintest.Install(standin, dir, "venafi-csp", "hang"); err != nil {
-		t.Fatal(err)
-	}
+	started := newSignal(t)
+	scripted(t, dir, "#!/bin/sh\n"+started.raise()+"; sleep 60")
 	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, MaxProcesses: 1})
 	first, leave := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- verify(first, m, "") }()
-	for m.Stats().Started == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	started.wait(t)
 	for range 10 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		var failure *plugin.Error
@@ -279,6 +299,7 @@ func TestACallerWhoWaitsInVain(t *testing.T) {
 
 // TestCircuit leaves a broken plugin alone, and no other.
 func TestCircuit(t *testing.T) {
+	started := newSignal(t)
 	const refuse = "#!/bin/sh\necho '{\"errorCode\":\"ERROR\",\"errorMessage\":\"no\"}' >&2; exit 1"
 	tests := map[string]struct {
 		script string
@@ -295,7 +316,7 @@ func TestCircuit(t *testing.T) {
 		"it crashes at another address":              {"#!/bin/sh\nexit 2", "", "a@https://tpp.example.com/2", false, time.Hour, 6, "exit status 2"},
 		"it crashes and is replaced by a better one": {"#!/bin/sh\nexit 2", "#!/bin/sh\necho '{}'", "a", false, time.Hour, 6, ""},
 		"it crashes, and the pause is over":          {"#!/bin/sh\nexit 2", "", "a", false, time.Nanosecond, 11, "exit status 2"},
-		"its callers have no time for it":            {"#!/bin/sh\nsleep 60", "", "a", true, time.Hour, 11, "in time"},
+		"its callers have no time for it":            {"#!/bin/sh\n" + started.raise() + "; sleep 60", "", "a", true, time.Hour, 11, "in time"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -306,11 +327,8 @@ func TestCircuit(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if test.spent {
-					before := m.Stats().Started
 					go func() {
-						for m.Stats().Started == before {
-							time.Sleep(time.Millisecond)
-						}
+						started.wait(t)
 						cancel()
 					}()
 				}
@@ -320,7 +338,6 @@ func TestCircuit(t *testing.T) {
 				if err := ask("a"); err == nil {
 					t.Fatal("the plugin has answered")
 				}
-				time.Sleep(2 * time.Nanosecond)
 			}
 			if test.other != "" {
 				scripted(t, dir, test.other)
@@ -333,33 +350,6 @@ func TestCircuit(t *testing.T) {
 				t.Errorf("%+v; want %d processes", s, test.want)
 			}
 		})
-	}
-}
-
-// TestAnOpenCircuitCloses when the plugin works again, and its code is that of the failure.
-func TestAnOpenCircuitCloses(t *testing.T) {
-	dir := t.TempDir()
-	fixed := filepath.Join(dir, "fixed")
-	scripted(t, dir, "#!/bin/sh\n[ -e "+fixed+" ] || exit 2\necho '{}'")
-	const pause = 50 * time.Millisecond
-	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Pause: pause})
-	for range 5 {
-		var failure *plugin.Error
-		if err := verify(t.Context(), m, ""); !errors.As(err, &failure) || failure.Code != reason.PluginFailed || failure.Refusal() {
-			t.Fatalf("%v", err)
-		}
-	}
-	if err := os.WriteFile(fixed, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(2 * pause)
-	for range 3 {
-		if err := verify(t.Context(), m, ""); err != nil {
-			t.Errorf("after it was mended: %v", err)
-		}
-	}
-	if s := m.Stats(); s.OpenCircuits != 0 || s.Failed != 5 || s.Started != 8 {
-		t.Errorf("%+v", s)
 	}
 }
 

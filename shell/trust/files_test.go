@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/samber/lo"
@@ -193,8 +194,8 @@ func marked(t *testing.T, name, problem, says string) string {
 	return name + "!"
 }
 
-// TestConfigMapVolumes are directories of links to a directory that is exchanged as a whole.
-func TestConfigMapVolumes(t *testing.T) {
+// TestWatchFollowsConfigMapVolumes, in which links lead to a directory that is replaced as a whole.
+func TestWatchFollowsConfigMapVolumes(t *testing.T) {
 	dir := t.TempDir()
 	for version, name := range map[string]string{"v1": "before", "v2": "after"} {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
@@ -215,36 +216,36 @@ func TestConfigMapVolumes(t *testing.T) {
 	}
 	link("v1", "..data")
 	link("..data/p.yaml", "p.yaml")
-	files, err := shelltrust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go files.Watch(t.Context(), 5*time.Millisecond)
-	follows(t, files, "before")
-	link("v2", "..data")
-	follows(t, files, "after")
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	follows(t, files) // trust that is gone is gone
-}
-
-// follows waits until exactly these policies are loaded.
-func follows(t *testing.T, files *shelltrust.Files, names ...string) {
-	t.Helper()
-	var got []string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		snapshot, _ := files.Snapshot()
-		got = lo.Keys(snapshot.Policies)
-		if fmt.Sprint(got) == fmt.Sprint(names) {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		changed := make(chan struct{}, 10)
+		files, err := shelltrust.OpenFiles(dir, slog.New(slog.DiscardHandler), func() { changed <- struct{}{} })
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	t.Fatalf("policies %q; want %q", got, names)
+		go files.Watch(t.Context(), time.Second)
+		loads := func(names ...string) {
+			t.Helper()
+			select {
+			case <-changed:
+			case <-time.After(time.Minute):
+				t.Fatal("the change was not seen")
+			}
+			snapshot, _ := files.Snapshot()
+			if got := lo.Keys(snapshot.Policies); fmt.Sprint(got) != fmt.Sprint(names) {
+				t.Errorf("policies %q; want %q", got, names)
+			}
+		}
+		loads("before")
+		link("v2", "..data")
+		loads("after")
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		loads() // a deleted directory takes its trust away
+	})
 }
 
-// TestNoDirectory fails at start, when it can still be corrected.
-func TestNoDirectory(t *testing.T) {
+func TestOpenFilesFailsWithoutADirectory(t *testing.T) {
 	if _, err := shelltrust.OpenFiles(filepath.Join(t.TempDir(), "absent"), slog.New(slog.DiscardHandler), func() {}); err == nil {
 		t.Error("a directory that is not there was opened")
 	}
