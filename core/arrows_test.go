@@ -37,15 +37,13 @@ var forTests = []string{"function/cmd/demo", "function/cmd/load"}
 // binary is the package of the command that is shipped.
 const binary = module + "/function/cmd/kyverno-notation-venafi"
 
-// TestRoomsImportOneWay holds the whole repository to the arrows.
-func TestRoomsImportOneWay(t *testing.T) {
+func TestPackagesImportOneWay(t *testing.T) {
 	for _, problem := range wrongArrows(importGraph(t)) {
 		t.Error(problem)
 	}
 }
 
-// TestTheBinaryHasNoAdversary holds that neither the adversary nor the end-to-end tests are linked into the binary.
-func TestTheBinaryHasNoAdversary(t *testing.T) {
+func TestBinaryLinksNoAdversary(t *testing.T) {
 	linked := reachable(importGraph(t), binary)
 	if !slices.Contains(linked, module+"/core") {
 		t.Fatalf("%s links %d packages, and not the core", binary, len(linked))
@@ -57,8 +55,7 @@ func TestTheBinaryHasNoAdversary(t *testing.T) {
 	}
 }
 
-// TestWrongArrows makes sure that the rules above can fail.
-func TestWrongArrows(t *testing.T) {
+func TestWrongArrowsAreFound(t *testing.T) {
 	tests := map[string]struct {
 		from, to string
 		wrong    bool
@@ -113,8 +110,7 @@ func TestWrongArrows(t *testing.T) {
 	}
 }
 
-// TestReachable makes sure that what is imported at third hand is seen.
-func TestReachable(t *testing.T) {
+func TestReachablePackagesAreFound(t *testing.T) {
 	graph := map[string][]string{"a": {"b", "c"}, "b": {"d"}, "d": {"a"}, "e": {"f"}}
 	if got := slices.Sorted(slices.Values(reachable(graph, "a"))); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
 		t.Errorf("reachable are %q", got)

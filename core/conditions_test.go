@@ -18,8 +18,7 @@ func decided(plan core.Plan, document string, now time.Time, ended func() bool) 
 	return verification.Check(plan.Tasks[0], fact, now), *fact.Attestations[0].Candidates[0].Evaluation
 }
 
-// TestAnEvaluationIsOfItsMoment where a condition reads the clock.
-func TestAnEvaluationIsOfItsMoment(t *testing.T) {
+func TestEvaluationDependsOnTheGivenTime(t *testing.T) {
 	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ time_since('', at, '') }}","operator":"DurationLessThan","value":"24h"}]}`))
 	for after, met := range map[time.Duration]bool{0: true, time.Hour: true, 24 * time.Hour: false} {
 		finding, evaluation := decided(plan, `{"at":"2026-03-01T00:00:00Z"}`, noon.Add(after), nil)
@@ -33,9 +32,7 @@ func TestAnEvaluationIsOfItsMoment(t *testing.T) {
 	}
 }
 
-// TestAnEndedRequestIsATimeout evaluates conditions that the request's end cuts off: neither an admission, nor a definitive
-// denial, whichever attestations count.
-func TestAnEndedRequestIsATimeout(t *testing.T) {
+func TestEvaluationOfAnEndedRequestIsATimeout(t *testing.T) {
 	for _, by := range []verification.Select{verification.SelectAll, verification.SelectLatest, verification.SelectAny} {
 		for _, condition := range []string{
 			`{"key":"{{ list }}","operator":"AllNotIn","value":["x"]}`,
@@ -50,8 +47,7 @@ func TestAnEndedRequestIsATimeout(t *testing.T) {
 	}
 }
 
-// TestABudgetThatIsSpentDenies where conditions take more than their document is given: that is definitive.
-func TestABudgetThatIsSpentDenies(t *testing.T) {
+func TestEvaluationOverItsBudgetDenies(t *testing.T) {
 	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ list`+strings.Repeat(`|[@,@][]`, 40)+` }}","operator":"AllNotIn","value":["x"]}]}`))
 	finding, _ := decided(plan, `{"list":["y","z"]}`, noon, nil)
 	if finding == nil || finding.Code != reason.ConditionInvalid || !finding.Code.Definitive() || !strings.Contains(finding.Reason, "select a part of the document first") {

@@ -14,8 +14,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// TestSameInputSameBytes runs every golden case again and again.
-func TestSameInputSameBytes(t *testing.T) {
+// TestCoreGivesSameBytesForSameInput runs every golden case repeatedly.
+func TestCoreGivesSameBytesForSameInput(t *testing.T) {
 	for _, path := range goldenPaths(t) {
 		first := string(txtar.Format(readGolden(t, path).answered()))
 		c := readGolden(t, path)
@@ -27,8 +27,8 @@ func TestSameInputSameBytes(t *testing.T) {
 	}
 }
 
-// TestInputIsNotChanged holds that the core leaves facts and trust as they are: others read them meanwhile.
-func TestInputIsNotChanged(t *testing.T) {
+// TestCoreLeavesItsInputUnchanged checks that facts and trust, which others read meanwhile, are not written to.
+func TestCoreLeavesItsInputUnchanged(t *testing.T) {
 	for _, path := range goldenPaths(t) {
 		c := readGolden(t, path)
 		before := fmt.Sprintf("%#v", c.facts) + indented(c.facts) + indented(c.trust.Policies) + string(c.request)
@@ -39,9 +39,9 @@ func TestInputIsNotChanged(t *testing.T) {
 	}
 }
 
-// TestRequestsDoNotMeet evaluates one condition on many documents at once: each must see its own, even where its
-// text ends up in the reason.
-func TestRequestsDoNotMeet(t *testing.T) {
+// TestCoreSharesNothingBetweenRequests evaluates one condition on many documents at once: each evaluation must see its
+// own document, even in its reason.
+func TestCoreSharesNothingBetweenRequests(t *testing.T) {
 	plan := planOf(t, withType(`"name":"scan","conditions":{"all":[{"key":"{{ secret }}{{ time_since('', '{{ at }}', '') }}","operator":"Equals","value":"x"}]}`))
 	var wait sync.WaitGroup
 	for i := range 64 {
@@ -62,8 +62,8 @@ func TestRequestsDoNotMeet(t *testing.T) {
 	wait.Wait()
 }
 
-// TestCasesDoNotMeet runs different golden cases at once.
-func TestCasesDoNotMeet(t *testing.T) {
+// TestCoreSharesNothingBetweenGoldenCases runs different golden cases at once.
+func TestCoreSharesNothingBetweenGoldenCases(t *testing.T) {
 	var wait sync.WaitGroup
 	for _, path := range goldenPaths(t) {
 		c := readGolden(t, path)

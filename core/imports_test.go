@@ -36,8 +36,7 @@ var effects = []string{
 	"math/rand", "crypto/rand", "sync", "context", "io/fs", "io/ioutil", "path/filepath", "html/template", "text/template", "expvar", "iter",
 }
 
-// TestImports holds the core to values: no effects, no clock, no goroutines, and Kyverno's engine in one place.
-func TestImports(t *testing.T) {
+func TestCoreImportsNoEffects(t *testing.T) {
 	for path, file := range sources(t, ".") {
 		for _, imported := range imports(t, file) {
 			if reason := forbidden(imported, path); reason != "" {
@@ -50,8 +49,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestComputationIsUsed keeps the allow-list from growing stale.
-func TestComputationIsUsed(t *testing.T) {
+func TestAllowedComputationIsUsed(t *testing.T) {
 	used := map[string]bool{}
 	for _, file := range sources(t, ".") {
 		for _, imported := range imports(t, file) {
@@ -65,8 +63,7 @@ func TestComputationIsUsed(t *testing.T) {
 	}
 }
 
-// TestForbiddenImports makes sure that the rules above can fail.
-func TestForbiddenImports(t *testing.T) {
+func TestForbiddenImportsAreFound(t *testing.T) {
 	tests := map[string]struct {
 		imported, file string
 		want           bool
@@ -99,7 +96,7 @@ func TestForbiddenImports(t *testing.T) {
 	}
 }
 
-func TestEffectsAreSeen(t *testing.T) {
+func TestForbiddenCallsAreFound(t *testing.T) {
 	tests := map[string]struct {
 		body string
 		want int

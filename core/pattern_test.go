@@ -8,8 +8,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// TestPatternsAreBounded holds the worst known patterns to the work that is allowed, whatever comes of them.
-func TestPatternsAreBounded(t *testing.T) {
+func TestParseRequestBoundsPatterns(t *testing.T) {
 	short := strings.TrimSuffix(strings.Repeat(`"*a*a.b/c*:v*",`, 100000), ",")
 	long := strings.TrimSuffix(strings.Repeat(`"`+strings.Repeat("*a", 250)+`*",`, 1000), ",")
 	image := "ghcr.io/" + strings.Repeat("a/", 100) + "a"

@@ -15,9 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// TestSamplesJudgeRealDocuments runs each sample of a policy's attestations against documents as the tools write
-// them, from the request to the verdict.
-func TestSamplesJudgeRealDocuments(t *testing.T) {
+func TestSamplesDecideOnRealDocuments(t *testing.T) {
 	scanned := time.Date(2026, 1, 15, 9, 30, 0, 0, time.UTC)
 	soon, late, early := scanned.Add(24*time.Hour), scanned.Add(169*time.Hour), scanned.Add(-time.Hour)
 	gpl, provenance := "licences-cyclonedx.yaml", "provenance-slsa.yaml"

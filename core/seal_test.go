@@ -7,8 +7,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// TestSealingChangesNoPlan holds every golden case's plan against that under a sealed snapshot.
-func TestSealingChangesNoPlan(t *testing.T) {
+func TestSealedSnapshotsGiveTheSamePlan(t *testing.T) {
 	tasks := 0
 	for _, path := range goldenPaths(t) {
 		c := readGolden(t, path)

@@ -43,9 +43,9 @@ func manyRoots() trust.Snapshot {
 	return snapshot
 }
 
-// TestLargestRequestEnds guards against work that grows so fast with a request that it does not end. It is no
-// measurement: that is BenchmarkPlanAndDecide's.
-func TestLargestRequestEnds(t *testing.T) {
+// TestLargestRequestIsDecidedInTime guards against work that grows so fast with a request that it does not end.
+// BenchmarkPlanAndDecide measures it.
+func TestLargestRequestIsDecidedInTime(t *testing.T) {
 	const bound = 2 * time.Minute
 	const n = 1000 // as many images as are read
 	body, snapshot := manyContainers(n), manyRoots()
@@ -61,8 +61,7 @@ func TestLargestRequestEnds(t *testing.T) {
 	}
 }
 
-// TestImagesShareTheirDemands holds that what a request demands is not copied for every image of it.
-func TestImagesShareTheirDemands(t *testing.T) {
+func TestPlanSharesDemandsBetweenImages(t *testing.T) {
 	request := core.Request{Attestations: []core.AttestationRule{
 		{ImageReference: "*", Types: make([]verification.AttestationType, 50)}, {ImageReference: "*/other:*", Types: make([]verification.AttestationType, 50)},
 	}}
@@ -83,8 +82,8 @@ func TestImagesShareTheirDemands(t *testing.T) {
 	}
 }
 
-// TestPatternsEnd holds an image name against a pattern that a matcher which tries all ways never finishes.
-func TestPatternsEnd(t *testing.T) {
+// TestPlanMatchesPatternsInBoundedTime uses a pattern on which a backtracking matcher does not end.
+func TestPlanMatchesPatternsInBoundedTime(t *testing.T) {
 	body := fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"image":"ghcr.io/%s:v1"}]}},"imageReferences":["%s:v2"]}`,
 		strings.Repeat("a/", 100)+"a", strings.Repeat("*/", 20)+"*")
 	done := make(chan int, 1)
@@ -133,8 +132,8 @@ func BenchmarkPlanAndDecide(b *testing.B) {
 	}
 }
 
-// TestOutcomesWeighWhatTheyTell, since that is how what is kept of them is bounded.
-func TestOutcomesWeighWhatTheyTell(t *testing.T) {
+// TestFactWeightCountsItsTexts since the weight bounds the cached facts.
+func TestFactWeightCountsItsTexts(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	reasoned := &reason.Finding{Reason: long}
 	heavy := verification.SignatureFact{Rejected: []reason.Finding{*reasoned}}
@@ -162,8 +161,8 @@ func TestOutcomesWeighWhatTheyTell(t *testing.T) {
 	}
 }
 
-// TestIdentitiesStandForDemands: the same for the same demand only, and short.
-func TestIdentitiesStandForDemands(t *testing.T) {
+// TestIdentityDiffersByDemand is equal for equal demands, and short.
+func TestIdentityDiffersByDemand(t *testing.T) {
 	conditions := func(value string) condition.Conditions {
 		return condition.Conditions{All: []condition.Condition{{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte(value)}}}
 	}

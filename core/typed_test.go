@@ -16,9 +16,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// TestEveryImageOfATypedObjectIsFound makes objects of Kubernetes' own types, with all the ways in which a pod names an
-// image, and demands each of the images.
-func TestEveryImageOfATypedObjectIsFound(t *testing.T) {
+func TestParseRequestFindsEveryImageOfATypedObject(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		var want []string
@@ -117,8 +115,7 @@ func FuzzRegistryNames(f *testing.F) {
 	})
 }
 
-// TestBypassesOfPeers are admissions that others made wrongly, as far as a request or a trust policy brings them about.
-func TestBypassesOfPeers(t *testing.T) {
+func TestParseRequestResistsBypassesKnownFromPeers(t *testing.T) {
 	evil := "sha256:" + "e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0e0"
 	tests := map[string]struct {
 		patterns []string // of imageReferences

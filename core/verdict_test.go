@@ -28,8 +28,7 @@ func failing(n int, body string, text func(i int) string) core.Verdict {
 	return core.Decide(plan, facts, time.Time{})
 }
 
-// TestOneReasonIsToldOnce holds that images which share a reason share its line, and are all in the results.
-func TestOneReasonIsToldOnce(t *testing.T) {
+func TestVerdictStatesASharedReasonOnce(t *testing.T) {
 	tests := map[string]struct {
 		images int
 		want   string
@@ -54,8 +53,7 @@ func TestOneReasonIsToldOnce(t *testing.T) {
 	}
 }
 
-// TestTheMessageIsBounded holds that a message ends by its bound, and says of how many images it does not tell.
-func TestTheMessageIsBounded(t *testing.T) {
+func TestVerdictBoundsItsMessage(t *testing.T) {
 	verdict := failing(1000, "ghcr.io/acme/app:v1", func(i int) string { return fmt.Sprint(i, strings.Repeat(" reason", 1000)) })
 	lines := strings.Split(verdict.Message, "\n")
 	if want := fmt.Sprintf("and %d more images", 1000-len(lines)+1); len(verdict.Message) > 33<<10 || len(lines) < 10 || lines[len(lines)-1] != want {
@@ -63,8 +61,7 @@ func TestTheMessageIsBounded(t *testing.T) {
 	}
 }
 
-// TestTheAnswerIsBounded holds an answer to thrice its request and 2 MiB, whatever was found out.
-func TestTheAnswerIsBounded(t *testing.T) {
+func TestVerdictBoundsItsResults(t *testing.T) {
 	written := "ghcr.io/acme/" + strings.Repeat("a", 240) + ":" + strings.Repeat("t", 128)
 	plan, request := core.Plan{}, 0
 	var facts []verification.Fact
@@ -93,8 +90,7 @@ func TestTheAnswerIsBounded(t *testing.T) {
 	}
 }
 
-// TestNothingAskedIsNothingVerified holds that no image is no reason to admit.
-func TestNothingAskedIsNothingVerified(t *testing.T) {
+func TestVerdictOfNoResultsDenies(t *testing.T) {
 	if verdict := core.Decide(core.Plan{}, nil, time.Time{}); verdict.Verified || verdict.Class == reason.Admitted || verdict.Results == nil || len(core.Patches(verdict)) > 0 {
 		t.Errorf("%+v", verdict)
 	}

@@ -69,8 +69,7 @@ func worstBodies(most int) map[string]string {
 	}
 }
 
-// TestTheLargestWorkloadIsRead although its values are many.
-func TestTheLargestWorkloadIsRead(t *testing.T) {
+func TestParseRequestReadsTheLargestWorkload(t *testing.T) {
 	var variables, containers strings.Builder
 	for i := range 20 {
 		fmt.Fprintf(&variables, `,{"name":"VARIABLE_%d","value":"value %d"}`, i, i)
@@ -86,8 +85,9 @@ func TestTheLargestWorkloadIsRead(t *testing.T) {
 	}
 }
 
-// TestWhatIsMadeOfABodyIsBounded by values, since to decode each takes time that nothing ends.
-func TestWhatIsMadeOfABodyIsBounded(t *testing.T) {
+// TestParseRequestBoundsItsMemory by the number of values in a body, since decoding each takes time and cannot be
+// interrupted.
+func TestParseRequestBoundsItsMemory(t *testing.T) {
 	for sentence, body := range worstBodies(bodySize) {
 		t.Run(sentence, func(t *testing.T) {
 			var request Request

@@ -22,9 +22,7 @@ func yearly() certificates.Policy {
 	return certificates.Policy{CADuration: 8760 * time.Hour, CertificateDuration: 3600 * time.Hour, Propagation: 5 * time.Minute, Names: []string{"svc.ns.svc", "127.0.0.1", "2001:db8::1"}}
 }
 
-// TestSteps are those that are taken at once when something happens to a cluster that was at rest for 50 days, and
-// those that follow when clients had time to learn of a new CA.
-func TestSteps(t *testing.T) {
+func TestNextGivesTheStepForAState(t *testing.T) {
 	const day = 24 * time.Hour
 	pass := func(d time.Duration) func(*cluster) { return func(c *cluster) { c.now = c.now.Add(d) } }
 	// The CA's two thirds are over after 243 days.
@@ -87,8 +85,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// TestABundleIsBounded, however often someone deletes the CA.
-func TestABundleIsBounded(t *testing.T) {
+func TestNextBoundsTheBundle(t *testing.T) {
 	c := newCluster(yearly())
 	for range 40 {
 		c.state.Authority = nil
@@ -101,7 +98,7 @@ func TestABundleIsBounded(t *testing.T) {
 	}
 }
 
-func TestACertificateDoesNotOutliveItsCA(t *testing.T) {
+func TestServingTemplateExpiresNoLaterThanItsCA(t *testing.T) {
 	c := newCluster(yearly())
 	authority := c.authority(t)
 	leaf := c.policy.ServingTemplate(authority.Certificate, authority.Certificate.NotAfter.Add(-time.Hour))
@@ -110,8 +107,7 @@ func TestACertificateDoesNotOutliveItsCA(t *testing.T) {
 	}
 }
 
-// TestWhatDoesNotFitIsRefused: pairs of certificate and key.
-func TestWhatDoesNotFitIsRefused(t *testing.T) {
+func TestParsePairRefusesWhatDoesNotBelongTogether(t *testing.T) {
 	c := newCluster(yearly())
 	authority, other := c.authority(t), c.authority(t)
 	leaf := c.sign(t, c.policy.ServingTemplate(authority.Certificate, c.now), authority)

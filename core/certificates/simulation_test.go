@@ -158,9 +158,9 @@ func losses() map[string]func(*certificates.State) {
 	}
 }
 
-// TestNoCallFails lets time pass in random steps, loses things, and keeps the manager, the replicas and the clients
-// late. Every call must verify.
-func TestNoCallFails(t *testing.T) {
+// TestRotationFailsNoCall simulates random steps of time, losses, and delays of manager, replicas and clients: every
+// call must verify.
+func TestRotationFailsNoCall(t *testing.T) {
 	policy := certificates.Policy{CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 30 * time.Second, Names: []string{"svc.ns.svc"}}
 	kinds := losses()
 	names := make([]string, 0, len(kinds))
@@ -196,8 +196,9 @@ func TestNoCallFails(t *testing.T) {
 	}
 }
 
-// TestWithoutLosses is quiet: a CA is replaced once in two thirds of its life, and what is made is made once.
-func TestWithoutLosses(t *testing.T) {
+// TestRotationWithoutLossesNeverReplacesEarly checks that a CA is replaced once in two thirds of its life, and that
+// nothing is made twice.
+func TestRotationWithoutLossesNeverReplacesEarly(t *testing.T) {
 	day := 24 * time.Hour
 	policy := certificates.Policy{CADuration: 365 * day, CertificateDuration: 150 * day, Propagation: 5 * time.Minute, Names: []string{"svc.ns.svc"}}
 	c := newCluster(policy)
@@ -220,8 +221,9 @@ func TestWithoutLosses(t *testing.T) {
 	}
 }
 
-// TestTheSimulationCanFail holds it against a plan that does not wait.
-func TestTheSimulationCanFail(t *testing.T) {
+// TestSimulationFindsFailedCalls runs the simulation with a policy that does not wait for propagation, so that calls
+// must fail.
+func TestSimulationFindsFailedCalls(t *testing.T) {
 	hasty := certificates.Policy{CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 0, Names: []string{"svc.ns.svc"}}
 	c := newCluster(hasty)
 	c.manage(t)

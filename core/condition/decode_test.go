@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestDocuments holds what is read of odd documents, and what is not.
-func TestDocuments(t *testing.T) {
+func TestEvaluateDecodesDocuments(t *testing.T) {
 	tests := map[string]struct {
 		document string
 		want     any

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// TestDifferencesFromKyverno has a test for each line of the table in the package's documentation.
-func TestDifferencesFromKyverno(t *testing.T) {
+func TestEvaluateDiffersFromKyvernoAsDocumented(t *testing.T) {
 	tests := map[string]struct {
 		document, key, operator, value string
 		outcome                        Outcome
@@ -76,8 +75,7 @@ func TestDifferencesFromKyverno(t *testing.T) {
 	}
 }
 
-// TestAnyEndsWithTheFirstThatIsMet passes over what an error in Kyverno would be.
-func TestAnyEndsWithTheFirstThatIsMet(t *testing.T) {
+func TestEvaluateEndsAnyWithTheFirstConditionMet(t *testing.T) {
 	good := Condition{Key: []byte(`"{{ a }}"`), Operator: "Equals", Value: []byte(`1`)}
 	bad := Condition{Key: []byte(`"{{ absent }}"`), Operator: "Equals", Value: []byte(`1`)}
 	for _, test := range []struct {

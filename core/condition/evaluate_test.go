@@ -19,8 +19,7 @@ const sbom = `{
 	]
 }`
 
-// TestConditionsSayWhatTheyFound checks the sentences that the one who was denied reads.
-func TestConditionsSayWhatTheyFound(t *testing.T) {
+func TestEvaluateReportsTheValueFound(t *testing.T) {
 	tests := map[string]struct {
 		conditions string
 		outcome    Outcome
@@ -117,8 +116,7 @@ func TestConditionsSayWhatTheyFound(t *testing.T) {
 	}
 }
 
-// TestWhatTheReadmeWarnsOf pins behaviour of Kyverno's operators that surprises.
-func TestWhatTheReadmeWarnsOf(t *testing.T) {
+func TestEvaluateBehavesAsTheReadmeWarns(t *testing.T) {
 	tests := map[string]struct {
 		document, key, operator, value string
 		outcome                        Outcome
@@ -154,7 +152,7 @@ func expect(t *testing.T, result Result, outcome Outcome, says ...string) {
 	}
 }
 
-func TestALongListShowsWhatFails(t *testing.T) {
+func TestEvaluateShowsTheFailingElementsOfALongList(t *testing.T) {
 	licences := make([]any, 1000)
 	for i := range licences {
 		licences[i] = fmt.Sprintf("Licence-%04d", i)
@@ -173,14 +171,13 @@ func TestALongListShowsWhatFails(t *testing.T) {
 	}
 }
 
-func TestValuesFoundAreCut(t *testing.T) {
+func TestEvaluateCutsLongValuesFound(t *testing.T) {
 	document := []byte(encoded(map[string]any{"text": strings.Repeat("ü", 1<<20)}))
 	result := Evaluate(Conditions{All: []Condition{{Key: []byte(`"{{ text }}"`), Operator: "Equals", Value: []byte(`"x"`)}}}, document, Environment{})
 	expect(t, result, Unmet, `found "`+strings.Repeat("ü", maxShown-1)+`..., wanted`)
 }
 
-// TestExpressionsReadTheRequestsClock evaluates at a moment long ago.
-func TestExpressionsReadTheRequestsClock(t *testing.T) {
+func TestEvaluateReadsTheGivenClock(t *testing.T) {
 	now := time.Date(2001, 2, 3, 4, 5, 6, 0, time.FixedZone("", 3600))
 	for expression, want := range map[string]string{
 		"time_now()":                                 "2001-02-03T04:05:06+01:00",

@@ -114,9 +114,7 @@ func (w worst) evaluate(ended func() bool) Result {
 	return Evaluate(Conditions{All: []Condition{c}}, []byte(w.document), Environment{Now: time.Unix(0, 0), Ended: ended})
 }
 
-// TestWorstInputsStayWithinTheBudget holds what each takes against what its document is given, and ends each once more
-// after its first few thousand steps: the end is seen no later than that and one call.
-func TestWorstInputsStayWithinTheBudget(t *testing.T) {
+func TestEvaluateEndsWorstCasesWithinItsBudget(t *testing.T) {
 	for sentence, w := range worstInputs() {
 		t.Run(sentence, func(t *testing.T) {
 			asked := 0
@@ -157,8 +155,7 @@ func BenchmarkWorstConditions(b *testing.B) {
 	}
 }
 
-// TestTheLargestDocumentIsEvaluated holds ordinary conditions against a document of 32 MiB.
-func TestTheLargestDocumentIsEvaluated(t *testing.T) {
+func TestEvaluateTakesTheLargestDocument(t *testing.T) {
 	var text strings.Builder
 	text.WriteString(`{"components":[`)
 	for i := 0; text.Len() < 32<<20-400; i++ {

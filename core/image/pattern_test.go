@@ -94,8 +94,8 @@ func selects(t *testing.T, pattern string, ref Reference) bool {
 	return selected
 }
 
-// TestWhatIsNotComparedMatchesNothing once the bound on the work is reached.
-func TestWhatIsNotComparedMatchesNothing(t *testing.T) {
+// TestPatternsRefuseWhatMatchesNoImage once the bound on work is reached.
+func TestPatternsRefuseWhatMatchesNoImage(t *testing.T) {
 	image := "ghcr.io/" + strings.Repeat("a/", 100) + "a"
 	var left effort = maxMatching
 	for left >= 0 {

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// TestClassesOfCodes holds each code to its class, which decides the status, and to whether it would be found again.
-func TestClassesOfCodes(t *testing.T) {
+func TestCodesHaveTheirClass(t *testing.T) {
 	listed := map[Code]bool{}
 	for _, info := range Codes() {
 		if listed[info.Code] {

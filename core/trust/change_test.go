@@ -6,7 +6,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-func TestWhatAChangeAffects(t *testing.T) {
+func TestChangeAffectsPoliciesThatUseIt(t *testing.T) {
 	acme, other := trust.StoreRef{Type: "ca", Name: "acme"}, trust.StoreRef{Type: "ca", Name: "other"}
 	snapshot := trust.Snapshot{Policies: map[string]trust.Policy{
 		"a": {Name: "a", Statements: []trust.Statement{{Name: "one"}, {Name: "two", TrustStores: []string{"tsa:acme", "ca:acme"}}}},

@@ -17,8 +17,8 @@ const (
 	// MaxDocument bounds an attestation's document, compressed and not; bytes.
 	MaxDocument = 32 << 20
 
-	// maxEarlyDocument bounds a document that is read before its signature is verified, bytes, and maxEarly how many of one
-	// type are: strangers may attach as many as they like.
+	// maxEarlyDocument bounds a document that is read before its signature is verified, bytes, and maxEarly their number per
+	// type, since anyone with push rights may attach any number.
 	maxEarlyDocument = 1 << 20
 	maxEarly         = 4
 
@@ -83,15 +83,14 @@ func (c *course) candidates(image, artifactType string) listed {
 type candidate struct {
 	AttestationFact
 	layer Descriptor      // the document's
-	unfit *reason.Finding // why there is no such layer; nil where there is one
+	unfit *reason.Finding // why it has no usable document; nil where it has one
 	state state           // of its signatures
-	early bool            // the last of its lookups is under way
+	early bool            // its last open lookup is that of a signature, so its document may be read beside it
 }
 
-// candidate looks at a referrer as an artifact of its own. Its manifest, which its digest vouches for, must name the image
-// as subject and be of the type: what was made for another image, or as something else, does not count, whatever the
-// registry lists. One that is listed and cannot be had counts against the image only if it is signed, since anyone may name
-// what does not exist.
+// candidate examines a referrer. Its manifest must name the image as subject and have the artifact type, whatever the
+// registry's list says; otherwise it does not count. A listed manifest that is missing denies the image only if it is signed,
+// since anyone may list what does not exist.
 func (c *course) candidate(image string, entry Referrer, artifactType string) (found candidate) {
 	found.Digest = entry.Digest
 	answer, known := c.ask(c.manifest(entry.Digest))
@@ -120,10 +119,10 @@ func (c *course) candidate(image string, entry Referrer, artifactType string) (f
 	return found
 }
 
-// signed looks at a candidate's signatures.
+// signed verifies a candidate's signatures.
 func (c *course) signed(found *candidate, signable artifact, manifestKnown bool) {
 	before := len(c.open)
-	if !manifestKnown { // its list may be asked for, and what comes after depends on the manifest
+	if !manifestKnown { // only the list can be asked for: the rest depends on the manifest
 		c.referrers(signable.Digest, TypeSignature, false)
 		return
 	}
@@ -138,7 +137,7 @@ func (c *course) signed(found *candidate, signable artifact, manifestKnown bool)
 	found.early = slices.ContainsFunc(c.open[before:], func(l Lookup) bool { return l.Kind == Signature })
 }
 
-// notApplicable tells why a manifest is no attestation of the type for the image; nil where it is one.
+// notApplicable says why a manifest is not an attestation of the type for the image; nil where it is one.
 func notApplicable(manifest ManifestFacts, image, digest, artifactType string) *reason.Finding {
 	switch {
 	case manifest.Subject.Digest != image:
@@ -149,8 +148,8 @@ func notApplicable(manifest ManifestFacts, image, digest, artifactType string) *
 	return nil
 }
 
-// documents looks at the documents of the trusted attestations that select has decide. As long as signatures are open,
-// that is not known: a document is then read beside the last lookup of its signature, if it is small and one of a few.
+// documents has the documents evaluated that select chooses among the trusted attestations. While signatures are still open,
+// the choice is not known; then small documents, and only a few, are read beside the last lookup of their signature.
 func (c *course) documents(demand AttestationType, found []candidate) {
 	if slices.ContainsFunc(found, func(f candidate) bool { return f.state == open }) {
 		c.earlyDocuments(demand, found)
@@ -170,7 +169,7 @@ func (c *course) documents(demand AttestationType, found []candidate) {
 
 func (c *course) earlyDocuments(demand AttestationType, found []candidate) {
 	if demand.Select == SelectLatest && len(found) > 1 {
-		return // one of them decides
+		return // only the latest one decides
 	}
 	n := 0
 	for i, f := range found {
@@ -181,7 +180,7 @@ func (c *course) earlyDocuments(demand AttestationType, found []candidate) {
 	}
 }
 
-// document looks at one document, of which the answer is an evaluation.
+// document looks up the evaluation of one document.
 func (c *course) document(demand AttestationType, f *candidate) {
 	if f.Unusable = f.unfit; f.unfit != nil {
 		return
@@ -201,7 +200,7 @@ func (c *course) document(demand AttestationType, f *candidate) {
 	}
 }
 
-// documentLayer finds the one JSON layer of an attestation. The finding says why there is none.
+// documentLayer gives the single JSON layer of an attestation. The finding says why there is none.
 func documentLayer(manifest ManifestFacts) (Descriptor, *reason.Finding) {
 	if manifest.LayerCount != 1 {
 		return Descriptor{}, unusable("it has %d layers; an attestation is one JSON document in one layer", manifest.LayerCount)
@@ -222,8 +221,8 @@ func unusable(format string, args ...any) *reason.Finding {
 	return &reason.Finding{Code: reason.AttestationInvalid, Reason: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
 }
 
-// isJSON accepts JSON media types, also with the structured syntax suffixes of compression, and the type that oras gives a
-// file whose type nobody named. What a layer is called is the pusher's word: the document itself has to be JSON.
+// isJSON accepts JSON media types, also compressed ones by their suffix, and the default type of oras for files. The media
+// type is only a claim: the document itself must be JSON.
 func isJSON(mediaType string) bool {
 	essence, _, err := mime.ParseMediaType(mediaType)
 	if err != nil {

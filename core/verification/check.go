@@ -13,8 +13,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Check holds the facts about an image against its task, in the order in which a person would want to know. It gives nil
-// where nothing stands against the image.
+// Check decides whether the facts about an image satisfy its task: the digest first, then the signature, then the
+// attestations. It gives the first finding that denies the image, or nil where it may be admitted.
 func Check(task Task, fact Fact, now time.Time) *reason.Finding {
 	for _, check := range []func(Task, Fact, time.Time) *reason.Finding{resolved, signed, attested} {
 		if finding := check(task, fact, now); finding != nil {
@@ -24,7 +24,7 @@ func Check(task Task, fact Fact, now time.Time) *reason.Finding {
 	return nil
 }
 
-// resolved demands that the course went through and gave the digest that the image names, if it names one.
+// resolved demands a digest, which must be the one that the image names, if it names one.
 func resolved(task Task, fact Fact, _ time.Time) *reason.Finding {
 	needsNothing := task.Statement.Level == trust.LevelSkip && len(task.Attestations) == 0
 	switch {
@@ -59,7 +59,7 @@ func notSatisfied(signature SignatureFact, artifact string, now time.Time) *reas
 	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", artifact)}
 }
 
-// expired tells whether a signature that verified when it was looked at would not do so any more.
+// expired gives the finding for a signature that was valid when it was verified and has expired since; nil for others.
 func expired(signature SignatureFact, now time.Time) *reason.Finding {
 	if signature.ValidUntil.IsZero() || now.Before(signature.ValidUntil) {
 		return nil
@@ -67,8 +67,8 @@ func expired(signature SignatureFact, now time.Time) *reason.Finding {
 	return &reason.Finding{Code: reason.SignatureExpired, Reason: fmt.Sprintf("its signature or the signer's certificate expired at %s", signature.ValidUntil.UTC().Format(time.RFC3339))}
 }
 
-// rejected sums up signatures that were tried in vain. Where one attempt failed for a reason that may pass, or with which it
-// is open whether the signature is good, that reason counts.
+// rejected sums up the signatures that were tried in vain. A transient failure, or one that leaves open whether its signature
+// is good, takes precedence over the others.
 func rejected(signature SignatureFact) *reason.Finding {
 	if transient := firstTransient(signature.Rejected); transient != nil {
 		return transient
@@ -104,9 +104,9 @@ func reasons(findings []reason.Finding) string {
 	return text
 }
 
-// firstUndecided finds a reason with which it is open whether an attestation counts: one that may pass, one for which a
-// signature could not be verified although its signer may be trusted, signatures of which not all were tried, or that it is
-// signed and cannot be had. The one that counts may be among what anyone may attach to bury it.
+// firstUndecided finds a finding that leaves open whether an attestation counts: a transient failure, a signature that could
+// not be verified although its signer may be trusted, more signatures than are tried, or a signed attestation that is
+// missing. Otherwise anyone with push rights could hide a trusted attestation behind others.
 func firstUndecided(findings []reason.Finding) *reason.Finding {
 	if transient := firstTransient(findings); transient != nil {
 		return transient
@@ -116,7 +116,7 @@ func firstUndecided(findings []reason.Finding) *reason.Finding {
 	})
 }
 
-// firstTransient finds a reason that may pass: with it, the facts are not all in hand.
+// firstTransient finds a finding of a transient failure, which leaves the facts incomplete.
 func firstTransient(findings []reason.Finding) *reason.Finding {
 	return firstOf(findings, func(f reason.Finding) bool { return f.Code.Class() != reason.Denied })
 }
@@ -142,8 +142,7 @@ func attested(task Task, fact Fact, now time.Time) *reason.Finding {
 	return nil
 }
 
-// attestedType demands one type: the attestations that count are sorted out, those that select has decide are held against
-// the conditions.
+// attestedType demands attestations of one type: of the trusted ones, those that select chooses must meet the conditions.
 func attestedType(task Task, demand AttestationType, found AttestationsFact, digest string, now time.Time) *reason.Finding {
 	switch {
 	case found.Failure != nil:
@@ -164,7 +163,7 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 	return meets(demand, applySelect(demand.Select, trusted), passedOver)
 }
 
-// sortOut parts the attestations that count from the findings on those that do not.
+// sortOut separates the trusted attestations from the findings on the others.
 func sortOut(candidates []AttestationFact, task Task, now time.Time) (trusted []AttestationFact, passedOver []reason.Finding) {
 	for _, candidate := range candidates {
 		finding := candidate.NotApplicable
@@ -196,8 +195,8 @@ func untrusted(task Task, demand AttestationType, passedOver []reason.Finding) *
 	return &reason.Finding{Code: reason.AttestationUntrusted, Reason: fmt.Sprintf("no attestation of type %q is signed as trust policy %q demands: %s", demand.Name, task.Policy, reasons(passedOver))}
 }
 
-// applySelect picks those of the trusted attestations that the conditions are held against: the most recently signed one
-// for SelectLatest (all of them, where several were signed in the same second), else each.
+// applySelect chooses the trusted attestations that must meet the conditions: for SelectLatest the most recently signed one,
+// or all that were signed in the same second as it, else all.
 func applySelect(by Select, trusted []AttestationFact) []AttestationFact {
 	if by != SelectLatest || len(trusted) == 0 {
 		return trusted
@@ -210,8 +209,8 @@ func applySelect(by Select, trusted []AttestationFact) []AttestationFact {
 	})
 }
 
-// meets holds the conditions against the selected attestations: each of them must meet, or one of them for SelectAny. What
-// was passed over without being decided could be that one.
+// meets demands that all selected attestations meet the conditions, or one of them for SelectAny. Then an attestation that was
+// skipped undecided could be the one.
 func meets(demand AttestationType, selected []AttestationFact, passedOver []reason.Finding) *reason.Finding {
 	var unmet []reason.Finding
 	for _, attestation := range selected {
@@ -249,16 +248,16 @@ func meet(demand AttestationType, attestation AttestationFact) *reason.Finding {
 	return &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s of type %q: %s", attestation.Digest, demand.Name, finding.Reason)}
 }
 
-// Evaluation is what holding a demand's conditions against one document gave.
+// Evaluation is the result of evaluating a demand's conditions on one document.
 type Evaluation struct {
 	Finding       *reason.Finding // why they are not met; nil when they are
-	At            time.Time       // the moment
-	TimeDependent bool            // they read the clock, so that it is of that moment only
-	Document      []byte          // what was evaluated, where it is kept to be evaluated at another moment; nil where it is not
+	At            time.Time       // the time for which they were evaluated
+	TimeDependent bool            // they read the clock, so the evaluation holds for that time only
+	Document      []byte          // the document, where it is kept to be evaluated for another time; nil where it is not
 }
 
-// Evaluate holds a demand's conditions against a document, so that a task can be decided without having the documents of
-// all its attestations at once. Once ended, where it is not nil, tells that the request has ended, the finding is a Timeout.
+// Evaluate evaluates a demand's conditions on a document as soon as it is read, so that the documents of a task need not be in
+// memory together. ended tells whether the request has ended, which makes the finding a Timeout; nil for never.
 func Evaluate(demand AttestationType, document []byte, now time.Time, ended func() bool) Evaluation {
 	result := condition.Evaluate(demand.Conditions, document, condition.Environment{Now: now, Ended: ended})
 	evaluation := Evaluation{At: now, TimeDependent: result.TimeDependent}

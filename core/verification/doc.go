@@ -1,5 +1,5 @@
-// Package verification holds the whole course of verifying an image as one pure function. [Next] is given a task, the
-// evidence that was found so far and the time, and says what to look up next, side by side, or what came of it:
+// Package verification decides every step of verifying an image, as one pure function. Given a task, the evidence so far and
+// the time, [Next] gives the lookups to make next, in parallel, or the outcome:
 //
 //	evidence := verification.Evidence{}
 //	for {
@@ -12,8 +12,8 @@
 //		}
 //	}
 //
-// A [Lookup] is a comparable value that holds all on which its answer depends. So it is also the key under which an answer
-// is shared and kept. The course of an image with one attestation has five rounds:
+// A [Lookup] is a comparable value with everything that its answer depends on, so it is also the key under which answers are
+// cached and concurrent lookups are shared. The verification of an image with one attestation takes five rounds:
 //
 //  1. the digest of the tag
 //  2. what refers to that digest

@@ -10,13 +10,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// Fact is what was found out about one Task. The zero value knows nothing, and denies.
+// Fact has what was found out about one Task. The zero value has nothing, and denies.
 type Fact struct {
 	Digest       string             // of the manifest or index, "algorithm:hex"; "" when it was not resolved
-	Failure      *reason.Finding    // why it ended early; nil when it ran to its end
-	Warnings     []string           // what is doubtful about the digest and has to be told; empty when nothing is
+	Failure      *reason.Finding    // why the verification was cut short; nil when it was not
+	Warnings     []string           // doubts about the digest, for the user; empty for none
 	Signature    SignatureFact      // the image's own; zero when none was looked for, or none satisfied
-	Attestations []AttestationsFact // in the order of Task.Attestations; shorter when it ended early
+	Attestations []AttestationsFact // in the order of Task.Attestations; shorter when the verification was cut short
 }
 
 // SignatureFact is the outcome of verifying an artifact's signatures under a statement.
@@ -31,8 +31,8 @@ type SignatureFact struct {
 	Rejected   []reason.Finding // a finding per signature that was tried and did not satisfy
 	Truncated  bool             // more signatures exist than may be tried
 
-	// RevocationUnknown tells that revocation could not be looked up and that the level only logs so; false when it could
-	// be, or when nothing asks for it.
+	// RevocationUnknown tells that revocation could not be looked up, which the level only logs; false when it could be, or
+	// when the level skips it.
 	RevocationUnknown bool
 }
 
@@ -45,15 +45,15 @@ type AttestationsFact struct {
 // AttestationFact is one referrer.
 type AttestationFact struct {
 	Digest        string          // of the referrer's manifest
-	NotApplicable *reason.Finding // why it is no attestation of this image, or could not be looked at; nil when it is one
-	Missing       *reason.Finding // why its manifest could not be had, so that nobody knows what it is; nil when it could
+	NotApplicable *reason.Finding // why it is not an attestation of this image, or could not be examined; nil when it is one
+	Missing       *reason.Finding // why its manifest is missing, so that its type is unknown; nil when it is not missing
 	Signature     SignatureFact   // of the referrer as an artifact of its own
 	Evaluation    *Evaluation     // of its document; nil where no condition asks for it, or select leaves it out
 	Unusable      *reason.Finding // why its document could not be had; nil when it could, or was not asked for
 }
 
-// AllWarnings is what stands against the image but does not deny it: what is doubtful about its digest, and what the level
-// only logs of its signature and of its attestations'.
+// AllWarnings gives the warnings that do not deny the image: doubts about its digest, and the failures that the level only
+// logs, of its signature and of its attestations' signatures.
 func (f Fact) AllWarnings() []string {
 	warnings := slices.Concat(f.Warnings, f.Signature.Warnings)
 	for _, found := range f.Attestations {
@@ -66,13 +66,13 @@ func (f Fact) AllWarnings() []string {
 	return warnings
 }
 
-// trusted tells that an attestation counts.
+// trusted tells whether an attestation counts.
 func (a AttestationFact) trusted() bool {
 	return a.NotApplicable == nil && a.Missing == nil && a.Signature.Verified
 }
 
-// Definitive tells whether a signature's outcome would be the same in a moment, and so may be kept: it verified, or
-// nothing stood in the way of finding out that it does not.
+// Definitive tells whether a signature's outcome would be the same a moment later, and so may be cached: it verified, or it was
+// rejected for no transient reason.
 func (s SignatureFact) Definitive() bool {
 	if s.Verified {
 		return !s.RevocationUnknown
@@ -80,11 +80,10 @@ func (s SignatureFact) Definitive() bool {
 	return s.Skipped || !slices.ContainsFunc(s.Rejected, func(f reason.Finding) bool { return !f.Code.Definitive() })
 }
 
-// KeepUntil is the first moment at which the outcome may be another without anyone having changed anything; zero where
-// there is none.
+// KeepUntil is when the outcome may change by the passing of time alone; zero for never.
 func (s SignatureFact) KeepUntil() time.Time { return earlier(s.ValidUntil, s.FreshUntil) }
 
-// earlier gives the earlier of two bounds, of which zero is none.
+// earlier gives the earlier of two bounds; zero is no bound.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -92,7 +91,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// freshnessOf tells how long the facts of a task may be kept, and the verdict that follows from them.
+// freshnessOf tells how long the facts of a task may be cached.
 func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
 	finding := Check(task, fact, now)
 	definitive := fact.Failure == nil && fact.Signature.Definitive() && (finding == nil || finding.Code.Definitive())
@@ -110,7 +109,7 @@ func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
 	return fresh
 }
 
-// Weight is what a task's facts take of the memory, bytes: strangers wrote most of it.
+// Weight is the memory that a task's facts take, bytes. Most of it is untrusted text.
 func (f Fact) Weight() int {
 	weight := f.Signature.weight()
 	for _, found := range f.Attestations {
@@ -139,5 +138,5 @@ func findingWeight(f *reason.Finding) int {
 	return textWeight(f.Reason)
 }
 
-// textWeight is a text's length, with what a list has for it.
+// textWeight is the memory of a text in a list.
 func textWeight(text string) int { return len(text) + 32 }

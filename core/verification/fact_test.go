@@ -18,8 +18,7 @@ func after(d time.Duration) time.Time {
 	return noon.Add(d)
 }
 
-// TestUntilWhenFactsAreKept: up to the first moment at which they may be others without anyone having changed anything.
-func TestUntilWhenFactsAreKept(t *testing.T) {
+func TestFactsAreFreshUntilTheirFirstBound(t *testing.T) {
 	signature := func(valid, fresh time.Duration) SignatureFact {
 		return SignatureFact{Verified: true, ValidUntil: after(valid), FreshUntil: after(fresh)}
 	}
@@ -46,9 +45,7 @@ func TestUntilWhenFactsAreKept(t *testing.T) {
 	}
 }
 
-// TestWhatIsDefinitive may be kept: good facts for as long as the limits say, bad ones for a moment, and what was not found
-// out not at all.
-func TestWhatIsDefinitive(t *testing.T) {
+func TestDefinitiveFactsMayBeKept(t *testing.T) {
 	rejected := func(codes ...reason.Code) SignatureFact {
 		var s SignatureFact
 		for _, code := range codes {

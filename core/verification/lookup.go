@@ -15,30 +15,30 @@ const (
 	Resolve   Kind = iota // the descriptor that a registry gives for a tag
 	Describe              // the descriptor of a manifest, worked out from its content
 	List                  // the manifests that refer to another one
-	Manifest              // what a manifest says
-	Signature             // an envelope, verified
-	Document              // an attestation's document, held against conditions
-	Conclude              // the facts of a task whose digest is known: a key under which they are kept and shared
-	LastKnown             // the last descriptor of a tag: a key under which it stands in where the registry fails
+	Manifest              // the content of a manifest
+	Signature             // the report on the verification of an envelope
+	Document              // the evaluation of conditions on an attestation's document
+	Conclude              // the facts of a task whose digest is known; only a key for the cache
+	LastKnown             // the last descriptor of a tag, for when its registry fails; only a key for the cache
 	Kinds                 // the number of kinds
 )
 
-// String is the kind as a metric's label has it.
+// String is the kind as a label of metrics.
 func (k Kind) String() string {
 	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "outcome", "known"}[k]
 }
 
-// Lookup names one thing to look up. It holds all on which the answer depends, beside what a registry has: two lookups
-// that are equal have the same answer. Fields that do not matter to a kind are zero.
+// Lookup names one thing to look up. It has everything that the answer depends on, except for the content of the registry:
+// equal lookups have the same answer. Fields that a kind does not use are zero.
 type Lookup struct {
 	Kind       Kind
 	Repository string // canonical, "reg.example/acme/app": the same digest may be signed in one and not in another
 	Subject    string // the tag, or the digest of the manifest or blob
-	MediaType  string // of a blob: what it is said to be
-	Size       int64  // of a blob, bytes: what it is said to have
+	MediaType  string // of a blob, as its manifest says
+	Size       int64  // of a blob, bytes, as its manifest says
 	Type       string // of a list: the artifact type that is listed; "" for all types
-	Artifact   string // of a signature: the digest that it is listed for
-	Trust      Trust  // of a signature and an outcome: what it is verified under
+	Artifact   string // of a signature: the digest that it refers to
+	Trust      Trust  // of a signature and an outcome: what they are verified under
 	Demand     string // of a document and an outcome: see [AttestationType.Identity]
 }
 
@@ -49,18 +49,18 @@ type Trust struct {
 	Plugins  string // of the installed plugins and their configuration
 }
 
-// Descriptor is what a signature speaks of (OCI image specification, section "Content Descriptors").
+// Descriptor identifies content, and is what a signature signs (OCI image specification, section "Content Descriptors").
 type Descriptor struct {
 	MediaType string
 	Digest    string // "algorithm:hex"
 	Size      int64  // bytes
 }
 
-// Answer is what a lookup brought: the field of its kind, unless it failed.
+// Answer is the result of a lookup: the field of its kind, unless it failed.
 type Answer struct {
 	Failure    *Failure
 	Descriptor Descriptor // Resolve, Describe
-	Warnings   []string   // Resolve: what is doubtful about it; empty when nothing is
+	Warnings   []string   // Resolve: doubts about the descriptor; empty for none
 	List       Referrers
 	Manifest   ManifestFacts
 	Signature  Assessment
@@ -68,7 +68,7 @@ type Answer struct {
 	Fact       Fact // Conclude
 }
 
-// concluded gives the facts that were kept or shared under a digest, for one who asked for it with warnings.
+// concluded gives the facts of a digest, with the warnings of this request about the digest.
 func (a Answer) concluded(warnings []string) Fact {
 	fact := a.Fact
 	if a.Failure != nil {
@@ -78,20 +78,20 @@ func (a Answer) concluded(warnings []string) Fact {
 	return fact
 }
 
-// Weight is what an answer takes of the memory, bytes: strangers wrote most of it.
+// Weight is the memory that an answer takes, bytes. Most of it is untrusted text.
 func (a Answer) Weight() int {
 	const entry = 400 // of a list, with its texts
 	return a.Fact.Weight() + entry*len(a.List.Entries) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
 }
 
-// Failure is why a lookup brought nothing.
+// Failure says why a lookup has no result.
 type Failure struct {
 	Finding  reason.Finding
-	Unusable bool // the artifact is to blame, whose digest vouches for its content, and not the registry
-	Absent   bool // it is named, and the registry does not have it, or it is too large to be read
+	Unusable bool // the artifact's fault, since its digest holds, and not the registry's
+	Absent   bool // the registry does not have the named artifact, or it is too large to be read
 }
 
-// as gives the finding, with another code where the artifact is to blame.
+// as gives the finding, with another code where it is the artifact's fault.
 func (f *Failure) as(code reason.Code) *reason.Finding {
 	finding := f.Finding
 	if f.Unusable {
@@ -100,21 +100,21 @@ func (f *Failure) as(code reason.Code) *reason.Finding {
 	return &finding
 }
 
-// Referrers is a list of what refers to a manifest, each digest once for each artifact type.
+// Referrers lists the manifests that refer to a manifest, each digest once per artifact type.
 type Referrers struct {
 	Entries   []Referrer
-	Truncated bool // there are more of the type than may be listed
-	Partial   bool // there are more, in a list of all types, of which only the first page was read
+	Truncated bool // a list of one type: there are more than may be listed
+	Partial   bool // a list of all types: there are more, since only the first page was read
 }
 
-// Referrer is an entry of such a list, which tells what the registry or a pusher says of it.
+// Referrer is an entry of such a list. Its fields are claims of the registry, or of the client that pushed it.
 type Referrer struct {
 	Descriptor
 	ArtifactType string
-	Unspecific   bool // the artifact type says nothing of the artifact: only its manifest will tell
+	Unspecific   bool // the artifact type says nothing about the artifact: only the manifest tells its type
 }
 
-// ManifestFacts is what is read of an image manifest. Anyone may make it large; this is what leads on.
+// ManifestFacts has the parts of an image manifest that decisions depend on. The manifest itself may be large.
 type ManifestFacts struct {
 	Descriptor   Descriptor // of the content
 	ArtifactType string
@@ -123,10 +123,10 @@ type ManifestFacts struct {
 	LayerCount   int
 }
 
-// Evidence is what was looked up.
+// Evidence has the answers so far.
 type Evidence map[Lookup]Answer
 
-// Documents are those of the evidence that were kept to be evaluated again at another moment.
+// Documents gives the documents that were kept to be evaluated again for another time.
 func (e Evidence) Documents() map[Lookup][]byte {
 	documents := map[Lookup][]byte{}
 	for lookup, answer := range e {
@@ -137,7 +137,7 @@ func (e Evidence) Documents() map[Lookup][]byte {
 	return documents
 }
 
-// Weight is what the evidence takes of the memory, bytes.
+// Weight is the memory that the evidence takes, bytes.
 func (e Evidence) Weight() (weight int) {
 	const each = 1000 // a lookup, with its texts
 	for _, answer := range e {
@@ -146,7 +146,7 @@ func (e Evidence) Weight() (weight int) {
 	return weight
 }
 
-// At is the evidence without the evaluations that depend on the time and are of another moment.
+// At gives the evidence without time dependent evaluations for other times.
 func (e Evidence) At(now time.Time) Evidence {
 	current := Evidence{}
 	for lookup, answer := range e {
@@ -157,7 +157,7 @@ func (e Evidence) At(now time.Time) Evidence {
 	return current
 }
 
-// Repeatable tells that all that depends on the time can be evaluated at another moment.
+// Repeatable tells whether every time dependent evaluation can be repeated for another time.
 func (e Evidence) Repeatable() bool {
 	for _, answer := range e {
 		if answer.Document.TimeDependent && answer.Document.Document == nil {
@@ -167,41 +167,41 @@ func (e Evidence) Repeatable() bool {
 	return true
 }
 
-// Step is what to do next: lookups, or an outcome.
+// Step is the next step: lookups, or an outcome.
 type Step struct {
-	Lookups []Lookup // to look up side by side; empty with an outcome
-	Outcome *Outcome // nil as long as there is something to look up
-	Key     *Lookup  // under which the outcome may be kept and shared; nil before the digest is known, and without lookups
+	Lookups []Lookup // to make in parallel; empty with an outcome
+	Outcome *Outcome // nil while there are lookups to make
+	Key     *Lookup  // key for the outcome in the cache; nil before the digest is known, and with an outcome
 }
 
-// Outcome is what came of a task.
+// Outcome is the result of a task.
 type Outcome struct {
 	Fact      Fact
 	Freshness Freshness
 }
 
-// Freshness is how long an answer may be kept. The zero value does not keep it.
+// Freshness says how long an answer may be cached. The zero value does not cache it.
 type Freshness struct {
-	For   time.Duration // at most so long
-	Until time.Time     // and not from this moment on; zero for no such bound
+	For   time.Duration // at most
+	Until time.Time     // the moment from which it counts no more; zero for no such moment
 
-	// TimeDependent tells that it is of its moment only, and may be worked out anew from its evidence.
+	// TimeDependent tells that the answer holds for its time only, and has to be worked out again from the evidence.
 	TimeDependent bool
 }
 
-// Limits bound a course.
+// Limits bound a verification.
 type Limits struct {
-	MaxReferrers         int           // of one artifact type that are looked at
+	MaxReferrers         int           // of one artifact type that are examined
 	MaxSignatureAttempts int           // signatures of an artifact that are tried
-	Keep                 time.Duration // for which outcomes are kept that speak for an image
-	KeepTags             time.Duration // for which the digest of a tag is kept
+	Keep                 time.Duration // for which outcomes that admit are cached
+	KeepTags             time.Duration // for which the digest of a tag is cached
 }
 
-// keepDenials is how long outcomes are kept that speak against an image: enough for a controller that tries again and
-// again, short for a person who mends what was wrong.
+// keepDenials is how long outcomes that deny are cached: long enough for a controller that retries quickly, short for a person
+// who has fixed the cause.
 const keepDenials = 10 * time.Second
 
-// freshness of an outcome: one that would be the same in a moment may be kept.
+// freshness of an outcome: only a definitive one may be cached.
 func (l Limits) freshness(good, definitive bool, until time.Time) Freshness {
 	switch {
 	case !definitive:
@@ -212,7 +212,7 @@ func (l Limits) freshness(good, definitive bool, until time.Time) Freshness {
 	return Freshness{For: min(keepDenials, l.Keep), Until: until}
 }
 
-// Fresh tells how long an answer may be kept that was looked up for a task. A signature that does not satisfy is not kept:
+// Fresh tells how long the answer to a lookup of a task may be cached. A signature that does not satisfy is not kept:
 // anyone may attach many, which would drive out what is kept of others.
 func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 	switch {
@@ -225,8 +225,8 @@ func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 	return Freshness{}
 }
 
-// sortedLast puts the entries behind the others of which the list does not tell what they are: anyone may attach many, and
-// they must not hold up the look at the others.
+// sortedLast moves unspecific entries to the end, so that they do not use up the attempts: anyone with push rights may attach
+// any number of them.
 func sortedLast(entries []Referrer) []Referrer {
 	if !slices.ContainsFunc(entries, func(r Referrer) bool { return r.Unspecific }) {
 		return entries

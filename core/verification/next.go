@@ -8,7 +8,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Next says what to look up next about an image, or what came of it. The same task, evidence and time give the same step.
+// Next gives the lookups to make next for an image, or the outcome. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
 	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}, listed: map[string]listed{}, room: math.MaxInt}
 	fact, known := c.fact()
@@ -18,7 +18,7 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 	return Step{Lookups: c.open, Key: c.key}
 }
 
-// course is a walk through the evidence up to where it ends.
+// course is one pass through a verification, as far as the evidence reaches.
 type course struct {
 	task     Task
 	evidence Evidence
@@ -29,7 +29,7 @@ type course struct {
 	key      *Lookup
 }
 
-// ask gives the answer to a lookup, or notes that it is open.
+// ask gives the answer to a lookup, or adds it to the open ones.
 func (c *course) ask(lookup Lookup) (Answer, bool) {
 	answer, known := c.evidence[lookup]
 	if !known && !c.asked[lookup] {
@@ -82,7 +82,7 @@ func (c *course) speculative(image string) {
 	}
 }
 
-// image gives the descriptor of the task's image, as far as it is known: of one that is named by digest only the digest.
+// image gives the descriptor of the task's image. For an image that is named by digest, it has the digest only.
 func (c *course) image() (image Descriptor, warnings []string, failure *reason.Finding, known bool) {
 	ref := c.task.Ref
 	if ref.Digest != "" {
@@ -95,8 +95,8 @@ func (c *course) image() (image Descriptor, warnings []string, failure *reason.F
 	return Descriptor{}, nil, &answer.Failure.Finding, true
 }
 
-// imageSignature is what the image's own signatures come to. An image that is named by digest and is not signed may not be
-// there at all. If it is there and cannot be read, who pushed it is to blame, and it is not signed.
+// imageSignature verifies the image's own signatures. For an image that is named by digest and has no signature, it checks
+// that the image exists. If it is there and cannot be read, who pushed it is to blame, and it is not signed.
 func (c *course) imageSignature(image Descriptor) (fact SignatureFact, failure *reason.Finding, denied bool) {
 	fact, failed, known := c.signatures(artifact{Descriptor: image, describable: true, several: c.several()})
 	switch {
@@ -123,8 +123,8 @@ func (c *course) manifest(digest string) Lookup {
 	return Lookup{Kind: Manifest, Repository: c.task.Ref.Name(), Subject: digest}
 }
 
-// referrers lists the referrers of a type. Those of the image are listed for all types at once where the task needs
-// several, unless there are so many that the list has more than one page.
+// referrers lists the referrers of a type. With several, one lookup lists all types at once; where that list is partial, each
+// type is listed by itself.
 func (c *course) referrers(digest, artifactType string, several bool) (found []Referrer, truncated bool, failure *Failure, known bool) {
 	lookup := Lookup{Kind: List, Repository: c.task.Ref.Name(), Subject: digest}
 	if !several {
@@ -142,7 +142,7 @@ func (c *course) referrers(digest, artifactType string, several bool) (found []R
 	return found, truncated || answer.List.Truncated, nil, true
 }
 
-// several tells that more than one type of referrer of the image is needed.
+// several tells whether the task needs more than one type of the image's referrers.
 func (c *course) several() bool {
 	first := ""
 	if c.task.Statement.Level != trust.LevelSkip {

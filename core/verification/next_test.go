@@ -192,8 +192,7 @@ func manyTypes() (types []string) {
 	return types
 }
 
-// TestRoundsAndRequests counts what a course costs. A round is what one lookup takes, however many are made side by side.
-func TestRoundsAndRequests(t *testing.T) {
+func TestNextTakesTheFewestRoundsAndRequests(t *testing.T) {
 	tests := map[string]struct {
 		push             func(r *registry, image verification.Descriptor)
 		byDigest         bool
@@ -331,9 +330,7 @@ func TestRoundsAndRequests(t *testing.T) {
 	}
 }
 
-// TestAnyAnswersComeToAnEnd: whatever a registry answers, the course ends within a bound, asks for nothing twice and admits
-// nothing that Acme has not signed.
-func TestAnyAnswersComeToAnEnd(t *testing.T) {
+func TestNextEndsWhateverIsAnswered(t *testing.T) {
 	admitted := 0
 	for seed := range uint64(3000) {
 		random := rand.New(rand.NewPCG(seed, 1))

@@ -13,16 +13,15 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Report is what was seen of one signature: what notation-go found, and what its parts met on the way. It says nothing of
-// what follows from that; see [Assess].
+// Report has what was observed while notation-go verified one signature. [Assess] decides what follows from it.
 type Report struct {
-	Refused *reason.Finding // why nothing was verified; nil when something was
+	Refused *reason.Finding // why notation-go was not run; nil when it was
 	Ended   bool            // the request's time ran out
-	Problem string          // that ended the verification beside the checks; "" when none did
+	Problem string          // error that ended the verification; "" for none
 	Began   time.Time
 
-	// Of the envelope, whose integrity was checked first. Zero where it does not hold.
-	Target     Descriptor // that was signed
+	// Content of the envelope; zero where its integrity does not hold.
+	Target     Descriptor // the signed artifact
 	Scheme     trust.Scheme
 	SignedAt   time.Time
 	Expiry     time.Time // zero for none
@@ -30,12 +29,12 @@ type Report struct {
 	Attributes []Attribute // extended signed attributes
 
 	Checks   []CheckReport   // in the order in which they were made; shorter where one ended the verification
-	Enforced map[string]bool // by name of the check: it ends the verification; the others are only logged
+	Enforced map[string]bool // by name of the check: the level enforces it; failures of others are only logged
 
-	StoreUnusable         bool // a trust store that was asked for is missing or cannot be used
+	StoreUnusable         bool // a needed trust store is missing or cannot be used
 	Plugin                PluginReport
 	Signing, Timestamping RevocationReport
-	FreshUntil            time.Time // from then on what was seen of revocation is outdated; zero for no such bound
+	FreshUntil            time.Time // when the revocation data expires; zero for never
 }
 
 // The checks of a signature (Notary Project, trust store and trust policy specification, section "Signature Verification
@@ -48,37 +47,37 @@ const (
 	CheckRevocation         = "revocation"
 )
 
-// CheckReport is what one check came to.
+// CheckReport is the result of one check.
 type CheckReport struct {
 	Name    string
-	Problem string // "" when it was passed
+	Problem string // why it failed; "" when it passed
 }
 
 // Attribute is an extended signed attribute.
 type Attribute struct {
-	Name     string // its first bytes
-	Named    bool   // its name is a text
+	Name     string // clipped
+	Named    bool   // its name is a string
 	Critical bool
-	Value    string // the first bytes of a value that is a text
+	Value    string // clipped; "" where it is not a string
 }
 
-// PluginReport is what became of the verification plugin that a signature names. The zero value says that it names none.
+// PluginReport has what was observed of the verification plugin that a signature names. The zero value is for none.
 type PluginReport struct {
 	Name     string
 	Failure  *reason.Finding // why it could not be found or run; nil when it could, or was not asked for
-	Refused  bool            // it ran, and answered with an error of its own
-	Told     bool            // it told what it is
-	Version  string          // that it told
-	Verified bool            // it answered about the signature
+	Refused  bool            // it ran, and answered with an error of the protocol
+	Told     bool            // its metadata is known
+	Version  string          // in its metadata
+	Verified bool            // it answered verify-signature
 	Withheld *reason.Finding // why it was not shown the signature; nil when it was, or was not needed
 }
 
-// RevocationReport is what was found of the revocation of a chain.
+// RevocationReport has what was observed of the revocation of a chain.
 type RevocationReport struct {
-	Withheld bool   // nobody was asked, since the signer is not authentic
+	Withheld bool   // no server was asked, since the signer is not authentic
 	Revoked  bool   // a certificate is revoked
-	Unknown  bool   // of a certificate it could not be found out
-	Causes   string // who was asked in vain, as the end of a sentence
+	Unknown  bool   // the status of a certificate could not be found out
+	Causes   string // the servers that failed, as the end of a sentence
 }
 
 // AttributeX5U is the signed attribute that says where the signing platform serves the signer's certificate. The venafi-csp
@@ -119,16 +118,16 @@ func Assess(task Task, report Report, now time.Time) Assessment {
 	return Assessment{Fact: a.satisfied(), Target: report.Target}
 }
 
-// assessment is a report under a task.
+// assessment is the assessment of a report under a task.
 type assessment struct {
 	Report
 	task     Task
 	now      time.Time
-	impostor bool // the signer is of a trusted CA, and none of the trusted identities
+	impostor bool // the signer has a trusted CA and is not a trusted identity
 }
 
-// holdIdentity holds the trusted identities against the certificate that signed, which notation-go may have left to a
-// plugin, and tells in one sentence who is not trusted or why a plugin was not asked.
+// holdIdentity checks that the signing certificate is a trusted identity, which notation-go may have left to a plugin. It
+// writes the result into the authenticity check.
 func (a *assessment) holdIdentity() {
 	i := slices.IndexFunc(a.Checks, func(c CheckReport) bool { return c.Name == CheckAuthenticity })
 	if i < 0 {
@@ -156,9 +155,9 @@ func (a *assessment) enforced() *CheckReport {
 	return &a.Checks[i]
 }
 
-// notUnderstood gives a critical attribute that nobody has understood, with which a signature may not be accepted
-// (Notary Project, signature specification, section "Extended Attributes"). notation-go looks for them only where it
-// ran a plugin, and then only at those with a text for a name.
+// notUnderstood gives a critical attribute that nothing has processed, which makes a signature invalid (Notary Project,
+// signature specification, section "Extended Attributes"). notation-go checks this only where it ran a plugin, and only for
+// attributes whose name is a string.
 func (a *assessment) notUnderstood() (name string, found bool) {
 	for _, attribute := range a.Attributes {
 		own := attribute.Name == attributePlugin || attribute.Name == attributePluginVersion
@@ -190,8 +189,8 @@ func (a *assessment) satisfied() SignatureFact {
 	return fact
 }
 
-// validUntil is the first moment at which an enforced check in time would fail or have to look at more: the signature's
-// expiry and, where no verified timestamp vouches for an earlier time, the end of its certificates.
+// validUntil is when the first enforced check of validity would fail: at the signature's expiry or, without a verified
+// timestamp, when the first of its certificates expires.
 func (a *assessment) validUntil() time.Time {
 	var until time.Time
 	if a.Enforced[CheckExpiry] {
@@ -208,9 +207,8 @@ func (a *assessment) validUntil() time.Time {
 	return until.UTC()
 }
 
-// timestamped tells whether the time of signing was verified. That a signature carries a timestamp is not enough: it is not
-// signed, and not looked at without a tsa store or before it is needed. One that needed no timestamp when its verification
-// began does not count as one that had it.
+// timestamped tells whether the time of signing was verified. A timestamp in the envelope is not enough: it is verified only
+// with a tsa store and, under afterCertExpiry, only once a certificate has expired.
 func (a *assessment) timestamped() bool {
 	if a.Scheme == trust.SchemeSigningAuthority {
 		return true
@@ -246,9 +244,9 @@ func (a *assessment) finding(failed *CheckReport) *reason.Finding {
 	return &reason.Finding{Code: reason.SignatureInvalid, Reason: a.Problem}
 }
 
-// stranger rejects a signature that names a plugin which could not be had or asked what it is, before the signer was
-// looked at: nobody's signature but that of a trusted signer is told to be the plugin's fault. nil where the signer is
-// trusted, was looked at, or need not be.
+// stranger rejects a signature by an untrusted signer that names a plugin, where the plugin failed before notation-go checked
+// the signer. So a plugin's failure is reported only for trusted signers. It gives nil where the signer is trusted, was
+// checked, or need not be.
 func (a *assessment) stranger() *reason.Finding {
 	if a.Plugin.Name == "" || !a.Enforced[CheckAuthenticity] || len(a.Checks) != 1 { // that of integrity
 		return nil
@@ -263,7 +261,7 @@ func (a *assessment) stranger() *reason.Finding {
 	return &reason.Finding{Code: code, Reason: fmt.Sprintf("%s; the plugin %q that it names was not asked", err, reason.Clip(a.Plugin.Name, reason.MaxName))}
 }
 
-// pluginFailure explains a plugin that could not be found or run.
+// pluginFailure is the finding for a plugin that could not be found or run.
 func (a *assessment) pluginFailure() *reason.Finding {
 	named := slices.ContainsFunc(a.Attributes, func(at Attribute) bool { return at.Name == AttributeX5U && at.Value != "" })
 	if a.Plugin.Name == pluginVenafi && a.Plugin.Refused && a.Plugin.Failure.Code == reason.PluginFailed && !named {
@@ -272,7 +270,7 @@ func (a *assessment) pluginFailure() *reason.Finding {
 	return a.Plugin.Failure
 }
 
-// incapable adds what is known of the plugin to notation-go's sentence.
+// incapable adds the plugin's version and the remedy to notation-go's error.
 func (a *assessment) incapable() string {
 	text := fmt.Sprintf("the installed plugin %q is version %s: %s", a.Plugin.Name, a.Plugin.Version, a.Problem)
 	if a.Plugin.Name == pluginVenafi {
@@ -281,7 +279,7 @@ func (a *assessment) incapable() string {
 	return text
 }
 
-// explain gives the text of a failed check, and of revocation who was asked and what went wrong.
+// explain gives the text of a failed check, and for revocation the servers that failed.
 func (a *assessment) explain(check CheckReport) string {
 	switch check.Name {
 	case CheckRevocation:
@@ -301,7 +299,7 @@ func (a *assessment) codeOf(check *CheckReport) reason.Code {
 	case CheckAuthenticTimestamp:
 		return a.codeOfTimestamp()
 	case CheckRevocation:
-		// a plugin's own look-up says so in its own words
+		// a plugin that checks revocation itself reports it in its own words
 		if a.Signing.Revoked || strings.HasSuffix(strings.TrimRight(check.Problem, `".`), "is revoked") {
 			return reason.CertificateRevoked
 		}
@@ -322,7 +320,7 @@ func (a *assessment) codeOfAuthenticity() reason.Code {
 	return reason.SignatureUntrusted
 }
 
-// codeOfTimestamp tells a certificate that is not valid now from a timestamp that is not good.
+// codeOfTimestamp tells an expired certificate from an invalid timestamp.
 func (a *assessment) codeOfTimestamp() reason.Code {
 	outside := func(c *x509.Certificate) bool { return a.now.After(c.NotAfter) || a.now.Before(c.NotBefore) }
 	switch {
@@ -336,9 +334,9 @@ func (a *assessment) codeOfTimestamp() reason.Code {
 	return reason.TimestampInvalid
 }
 
-// Authentic says why a signer is not one whom the task's statement trusts: a certificate of the chain, which holds
-// together, must be in a trust store, and the leaf be a trusted identity. Before that holds no plugin sees a signature, and
-// no address that it names is asked.
+// Authentic says why the task's statement does not trust a signer; nil when it does. A certificate of the valid chain must be
+// in a trust store, and the leaf must be a trusted identity. Only then may a plugin see the signature, and may addresses in
+// its certificates be connected to.
 func (t Task) Authentic(scheme trust.Scheme, chain []*x509.Certificate) error {
 	if len(chain) == 0 {
 		return errors.New("the signature has no certificates")
@@ -349,7 +347,7 @@ func (t Task) Authentic(scheme trust.Scheme, chain []*x509.Certificate) error {
 	return trust.CheckIdentity(t.Statement.TrustedIdentities, chain[0].Subject.String())
 }
 
-// PluginCall is what is known when a plugin is about to see a signature whose integrity holds.
+// PluginCall describes a call of a plugin that is about to be made for a signature whose integrity holds.
 type PluginCall struct {
 	Name      string
 	Scheme    trust.Scheme
@@ -360,8 +358,8 @@ type PluginCall struct {
 	Unread    error    // why the plugin's configuration cannot be read; nil when it can
 }
 
-// WithholdPlugin says why a plugin may not see a signature: its signer is not authentic, or the plugin would connect to an
-// address that is not of its signing platform. nil when it may.
+// WithholdPlugin says why a plugin may not see a signature: the signer is not authentic, or the plugin would connect to an
+// address outside of its signing platform. It gives nil when the plugin may see it.
 func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
 	if err := t.Authentic(call.Scheme, call.Chain); err != nil {
 		return &reason.Finding{Code: reason.SignatureUntrusted, Reason: fmt.Sprintf("%s; the plugin %q was not asked", err, call.Name)}
@@ -375,7 +373,7 @@ func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
 	switch {
 	case !isText:
 		err = errors.New("it is no text")
-	case err != nil: // nobody's platform is there
+	case err != nil: // the address cannot be a platform's
 	case slices.Contains(call.Platforms, host):
 		return nil
 	default:

@@ -18,15 +18,15 @@ const (
 	mediaTypeCOSE = "application/cose"
 )
 
-// artifact is what signatures are looked for: an image or an attestation.
+// artifact is an image or an attestation whose signatures are verified.
 type artifact struct {
-	Descriptor       // media type and size are zero as long as they are not known
-	describable bool // what is known of it is the registry's word, and its content may be read to make sure
-	several     bool // it is listed with attestations
+	Descriptor       // media type and size are zero while they are unknown
+	describable bool // the descriptor is the registry's claim, and may be worked out from the content to make sure
+	several     bool // its signatures are listed together with attestations
 }
 
-// signatures tries an artifact's signatures in the order of their list until one satisfies the statement. The first is
-// looked at by itself, and then beside each other as many as were tried in vain.
+// signatures tries an artifact's signatures in the order of the list until one satisfies the statement. It looks up the first
+// alone, and then as many in parallel as were tried in vain so far.
 func (c *course) signatures(a artifact) (fact SignatureFact, failure *Failure, known bool) {
 	entries, truncated, failure, known := c.referrers(a.Digest, TypeSignature, a.several)
 	if !known || failure != nil {
@@ -43,7 +43,7 @@ func (c *course) signatures(a artifact) (fact SignatureFact, failure *Failure, k
 		switch {
 		case state == open:
 			undecided++
-		case undecided > 0: // those before it go first
+		case undecided > 0: // earlier ones have precedence
 		case state == passedOver:
 			passed++
 		case rejected == nil:
@@ -72,16 +72,16 @@ func (r rejection) finding(int) reason.Finding {
 	return reason.Finding{Code: r.why.Code, Reason: reason.Clip(fmt.Sprintf("signature %s: %s", r.digest, r.why.Reason), 2*reason.MaxWords)}
 }
 
-// state of a look at something.
+// state of an examination.
 type state int
 
 const (
-	open       state = iota // there is something to look up
-	passedOver              // it is nothing that counts
+	open       state = iota // there are lookups to make
+	passedOver              // it does not count
 	decided
 )
 
-// signature looks at one entry of a list of signatures.
+// signature verifies one entry of a list of signatures.
 func (c *course) signature(a artifact, entry Referrer) (SignatureFact, *reason.Finding, state) {
 	answer, known := c.ask(c.manifest(entry.Digest))
 	if !known {
@@ -90,13 +90,13 @@ func (c *course) signature(a artifact, entry Referrer) (SignatureFact, *reason.F
 	if entry.Unspecific {
 		unfit := answer.Failure != nil && answer.Failure.Unusable && !answer.Failure.Absent
 		if unfit || answer.Failure == nil && answer.Manifest.ArtifactType != TypeSignature {
-			return SignatureFact{}, nil, passedOver // what else is attached does not count as a signature that fails
+			return SignatureFact{}, nil, passedOver // another kind of artifact is not a failed signature
 		}
 	}
 	return c.envelope(a, entry, answer)
 }
 
-// envelope looks at the envelope of a signature manifest.
+// envelope verifies the envelope of a signature manifest.
 func (c *course) envelope(a artifact, entry Referrer, manifest Answer) (SignatureFact, *reason.Finding, state) {
 	layer, rejected := envelopeLayer(entry.Digest, manifest)
 	if rejected != nil {
@@ -145,10 +145,10 @@ func envelopeLayer(digest string, manifest Answer) (Descriptor, *reason.Finding)
 	return layer, nil
 }
 
-// mismatch tells whether a signature that holds was made for another artifact: digest, media type and size must be the
-// signed ones (Notary Project, signature specification, section "Signature Payload"). Of an image that was named by digest
-// the registry has not said the last two. Then the signature manifest's word is enough, since the digest vouches for the
-// content; where that is another one, or the registry has said something else, the content is read.
+// mismatch rejects a valid signature of another artifact: digest, media type and size must be the signed ones (Notary
+// Project, signature specification, section "Signature Payload"). For an image that was named by digest the registry has not
+// stated the last two; then the subject in the signature's manifest may stand in for them, since the digest covers the
+// content. Where these differ from the signed ones, the descriptor is worked out from the content.
 func (c *course) mismatch(a artifact, target, subject Descriptor) (rejected *reason.Finding, known bool) {
 	rejected = &reason.Finding{Code: reason.SignatureMismatch, Reason: "it was made for another image"}
 	said := a.Descriptor

@@ -12,7 +12,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Task is what has to be found out about an image.
+// Task is the verification of one image.
 type Task struct {
 	Ref          image.Reference
 	Policy       string            // name of the trust policy
@@ -43,20 +43,20 @@ const (
 	SelectAny    Select = "any"
 )
 
-// Identity stands for all that is demanded, in few bytes: conditions may be as long as a body, and are demanded of as
-// many images. It is the same for the same demand only.
+// Identity is a hash of the demand, for keys: conditions may be as long as a request's body. Only equal demands have the same
+// identity.
 func (t AttestationType) Identity() string {
 	if t.identity != "" {
 		return t.identity
 	}
 	text, err := json.Marshal(t)
-	if err != nil { // of conditions that were never JSON
+	if err != nil { // for conditions that did not come from JSON
 		text = fmt.Appendf(nil, "%#v", t)
 	}
 	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
-// Identified is the same demand with its identity worked out.
+// Identified gives the demand with its identity stored, so that it is worked out once.
 func (t AttestationType) Identified() AttestationType {
 	t.identity = t.Identity()
 	return t
@@ -75,7 +75,7 @@ func (t Task) trust() Trust {
 	return Trust{Policy: t.Policy, Revision: t.Revision, Plugins: t.Plugins}
 }
 
-// conclusion is the key of a task's facts.
+// conclusion is the key of the task's facts in the cache.
 func (t Task) conclusion(digest string) *Lookup {
 	demands := ""
 	if len(t.Attestations) > 0 {

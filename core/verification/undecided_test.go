@@ -10,9 +10,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// TestAttestationsThatMayCount lets nothing admit an image beside an attestation of which it is open whether it counts. Only
-// what is known of a signature that was tried in vain lets its attestation be passed over.
-func TestAttestationsThatMayCount(t *testing.T) {
+// TestCheckLeavesUndecidedWhatAnAttestationMayDecide checks that no image is admitted beside an attestation that may
+// count and could not be verified. Only a definitive finding on its signature lets an attestation be skipped.
+func TestCheckLeavesUndecidedWhatAnAttestationMayDecide(t *testing.T) {
 	passedOver := []reason.Code{
 		reason.NoSignature, reason.SignatureInvalid, reason.SignatureMismatch, reason.SignatureUntrusted, reason.SignatureExpired,
 		reason.CertificateExpired, reason.CertificateRevoked, reason.TimestampInvalid, reason.PluginRefused,

@@ -35,8 +35,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestMatchIsPaidFor holds the work to the product of the lengths, and lets the one who pays end it.
-func TestMatchIsPaidFor(t *testing.T) {
+func TestMatchPaysForItsSteps(t *testing.T) {
 	pattern, text := strings.Repeat("*a", 50)+"b", strings.Repeat("a", 500)
 	paid := 0
 	if Match(pattern, text, func(steps int) bool { paid += steps; return true }) {

@@ -552,8 +552,7 @@ func index(x *target) {
 	x.attach(attestation{payload: good})
 }
 
-// TestAttestations asks about images with attestations in every state, against both kinds of registry.
-func TestAttestations(t *testing.T) {
+func TestAttestationsAreDecided(t *testing.T) {
 	for kind, options := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
 			b := newBed(t, options, 200)
@@ -610,8 +609,7 @@ func (c matrixCase) run(x *target) {
 	}
 }
 
-// TestManyReferrers attaches more attestations than are looked at by default.
-func TestManyReferrers(t *testing.T) {
+func TestReferrersOverTheLimitDeny(t *testing.T) {
 	if testing.Short() {
 		t.Skip("pushes a thousand artifacts to each registry")
 	}
@@ -667,8 +665,7 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// TestLargeManifestsAreNotHeld looks at the memory while the payload of the one attestation that counts is on its way.
-func TestLargeManifestsAreNotHeld(t *testing.T) {
+func TestLargeManifestsStayOutOfMemory(t *testing.T) {
 	const number, size = 8, 2 << 20
 	b := newBed(t, registrytest.Options{}, 200)
 	x := b.target("large")
@@ -707,9 +704,7 @@ func TestLargeManifestsAreNotHeld(t *testing.T) {
 	}
 }
 
-// TestAttestationsShareRoom with those of other requests: beside the first of each, no more are looked at than verifications
-// may be under way.
-func TestAttestationsShareRoom(t *testing.T) {
+func TestAttestationsShareTheMemoryBudget(t *testing.T) {
 	const number, images, verifications = 12, 2, 4
 	b := newBed(t, registrytest.Options{}, 200)
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 200}))
@@ -748,8 +743,8 @@ func TestAttestationsShareRoom(t *testing.T) {
 	}
 }
 
-// TestPayloadsAreNotHeldTogether looks at the memory while one of many payloads is on its way, and the others were read.
-func TestPayloadsAreNotHeldTogether(t *testing.T) {
+// TestDocumentsStayOutOfMemoryAfterTheirEvaluation measures the memory while one of many documents is still being read.
+func TestDocumentsStayOutOfMemoryAfterTheirEvaluation(t *testing.T) {
 	const number, size = 6, 4 << 20
 	b := newBed(t, registrytest.Options{}, 200)
 	x := b.target("payloads")
@@ -781,9 +776,9 @@ func TestPayloadsAreNotHeldTogether(t *testing.T) {
 	}
 }
 
-// TestASlowRegistryHoldsUpNoOtherPolicy asks about an attestation while payloads of another trust policy are on their way,
-// as large as one policy may have at once, and one that is compressed.
-func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
+// TestSlowRegistriesHoldUpNoOtherPolicy asks for an attestation while documents of another trust policy are being read,
+// of the largest size that one policy may hold, and one that is compressed.
+func TestSlowRegistriesHoldUpNoOtherPolicy(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 200)
 	slow, quick := b.target("slow"), b.target("quick")
 	payloads := []string{padded(maxPayload - 1<<10), zipped(good)}
@@ -812,9 +807,7 @@ func TestASlowRegistryHoldsUpNoOtherPolicy(t *testing.T) {
 	}
 }
 
-// TestRequestsDoNotShareDocuments asks about images with different documents at once. Each condition holds for
-// one document only.
-func TestRequestsDoNotShareDocuments(t *testing.T) {
+func TestRequestsShareNoDocuments(t *testing.T) {
 	const requests = 64
 	b := newBed(t, registrytest.Options{}, 200)
 	targets := make([]*target, requests)
@@ -845,8 +838,7 @@ func TestRequestsDoNotShareDocuments(t *testing.T) {
 	running.Wait()
 }
 
-// TestAPanicDenies and does not end the process, wherever it happens.
-func TestAPanicDenies(t *testing.T) {
+func TestPanicsDeny(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("panic")
 	x.attach(attestation{payload: good})

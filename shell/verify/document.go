@@ -17,44 +17,43 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
-// Bounds on the documents that are in memory at once, bytes: of those that are read, as they come, which a registry may
-// draw out, and of those that are evaluated, which takes no longer than computing does but several times the memory.
-// retainedAtOnce bounds those that stay longer. An evaluation makes at most [condition.BytesPerByte] for each byte that it is
-// given room for, so that all together make 512 MiB at most.
+// Bounds on the documents in memory at once, bytes. Reading takes as long as a registry draws it out. Evaluating takes no
+// longer than computing, but several times the memory: at most [condition.BytesPerByte] for each byte of its budget, which is
+// 512 MiB for all together. Retained documents stay after their evaluation.
 const (
 	readAtOnce      = 3 * verification.MaxDocument
 	evaluatedAtOnce = verification.MaxDocument
 	retainedAtOnce  = 32 << 20
 )
 
-// documentRoom is the memory for documents, which all requests share.
-type documentRoom struct {
-	reading    *fair.ByteBudget    // documents from when they are asked for until they are evaluated
-	evaluating *fair.ByteBudget    // documents that are decoded
-	retained   *semaphore.Weighted // bytes that stay until their course ends, to be evaluated anew later
+// documentMemory bounds the memory for documents, of all requests together.
+type documentMemory struct {
+	reading    *fair.ByteBudget    // documents from when they are requested until they are evaluated
+	evaluating *fair.ByteBudget    // documents while they are decoded and evaluated
+	retained   *semaphore.Weighted // documents that stay until their verification ends, to be evaluated again for another time
 }
 
-func newDocumentRoom() documentRoom {
-	return documentRoom{
+func newDocumentMemory() documentMemory {
+	return documentMemory{
 		reading:    fair.NewByteBudget(readAtOnce, verification.MaxDocument),
 		evaluating: fair.NewByteBudget(evaluatedAtOnce, verification.MaxDocument),
 		retained:   semaphore.NewWeighted(retainedAtOnce),
 	}
 }
 
-// document reads a document and holds it against the conditions of a demand. It waits until there is room for it, and has
-// the room for computing only while it computes.
+// document reads a document and evaluates a demand's conditions on it. It holds the budget for reading until the evaluation
+// has ended, and the budget for evaluating only while it evaluates.
 func (c course) document(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	demand, ok := c.task.Demand(lookup.Demand)
 	if !ok {
 		return verification.Answer{Failure: &verification.Failure{Finding: reason.Finding{Code: reason.NotGathered, Reason: "nobody demands its document"}}}
 	}
-	if document, ok := c.kept[lookup]; ok {
+	if document, ok := c.cached[lookup]; ok {
 		return c.evaluate(ctx, demand, document)
 	}
 	release, err := c.documents.reading.Acquire(ctx, c.task.Policy, lookup.Size)
 	if err != nil {
-		return noRoom()
+		return noMemory()
 	}
 	defer release()
 	data, err := c.repository.Blob(ctx, blobOf(lookup), verification.MaxDocument)
@@ -64,12 +63,13 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 	return c.evaluate(ctx, demand, data)
 }
 
-// evaluate decompresses and evaluates a document. One that depends on the time is retained, if there is room for that.
+// evaluate decompresses a document and evaluates conditions on it. Where the result is time dependent, it keeps the document,
+// if memory for that is free.
 func (c course) evaluate(ctx context.Context, demand verification.AttestationType, data []byte) verification.Answer {
 	ended := func() bool { return ctx.Err() != nil }
 	release, err := c.documents.evaluating.Acquire(ctx, c.task.Policy, max(unpackedSize(data), condition.SmallDocument))
 	if err != nil {
-		return noRoom()
+		return noMemory()
 	}
 	defer release()
 	document, err := decompress(data, ended)
@@ -88,19 +88,19 @@ func (c course) evaluate(ctx context.Context, demand verification.AttestationTyp
 	return verification.Answer{Document: evaluation}
 }
 
-func noRoom() verification.Answer {
+func noMemory() verification.Answer {
 	return verification.Answer{Failure: &verification.Failure{
 		Finding: reason.Finding{Code: reason.Overloaded, Reason: "time ran out while other attestations were read; try again"},
 	}}
 }
 
-// The first bytes of what is compressed, with which no JSON starts.
+// The first bytes of compressed data, with which no JSON starts.
 const (
 	gzipMagic = "\x1f\x8b"
 	zstdMagic = "\x28\xb5\x2f\xfd"
 )
 
-// unpackedSize is what a document may take when it is decompressed, bytes.
+// unpackedSize bounds the size of a document when it is decompressed, bytes.
 func unpackedSize(data []byte) int64 {
 	if bytes.HasPrefix(data, []byte(gzipMagic)) || bytes.HasPrefix(data, []byte(zstdMagic)) {
 		return verification.MaxDocument
@@ -108,9 +108,9 @@ func unpackedSize(data []byte) int64 {
 	return int64(len(data))
 }
 
-// decompress undoes gzip or zstd, until the request has ended. The bound holds for what comes out.
+// decompress decompresses gzip or zstd, up to the bound on documents, and stops when the request has ended.
 func decompress(data []byte, ended func() bool) ([]byte, error) {
-	packed := untilEnd{ended, bytes.NewReader(data)} // of which millions of parts may be empty, and give nothing to read
+	packed := untilEnd{ended, bytes.NewReader(data)} // it may have millions of empty members, which produce nothing to read
 	switch {
 	case bytes.HasPrefix(data, []byte(gzipMagic)):
 		reader, err := gzip.NewReader(packed)
@@ -129,13 +129,13 @@ func decompress(data []byte, ended func() bool) ([]byte, error) {
 	return data, nil
 }
 
-// untilEnd reads until the request has ended.
+// untilEnd is a reader that fails when the request has ended.
 type untilEnd struct {
 	ended  func() bool
 	reader io.Reader
 }
 
-// Read reads no more than a piece.
+// Read reads at most 64 KiB, so that the end is noticed.
 func (r untilEnd) Read(into []byte) (int, error) {
 	if r.ended() {
 		return 0, errors.New("time ran out")

@@ -14,15 +14,15 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Bounds on an envelope, which anyone may push, held before anything in it is verified.
+// Bounds on an envelope, which anyone with push rights chooses. They are checked before anything in it is verified.
 const (
-	// maxProtected bounds the protected header, bytes: its attributes are compared with each other, which takes 70 ms for as
-	// many as fit, and nothing ends it.
+	// maxProtected bounds the protected header, bytes: comparing its attributes with each other takes 70 ms at this size, and
+	// cannot be interrupted.
 	maxProtected = 32 << 10
 	maxChain     = 10 // certificates, of the signer and of a timestamp
 )
 
-// contents are the parts of an envelope that cost time to verify, and what it says that was signed.
+// contents are the payload of an envelope, and the parts that cost time to verify.
 type contents struct {
 	payload   []byte
 	chain     []*x509.Certificate // from the leaf
@@ -30,8 +30,8 @@ type contents struct {
 	timestamp []byte              // RFC 3161 token
 }
 
-// contentsOf reads an envelope as notation-core-go does, and verifies nothing. What cannot be read is left out: there
-// notation-core-go stops as well.
+// contentsOf parses an envelope as notation-core-go does, without verifying it. It leaves out what cannot be parsed, since
+// notation-core-go fails there as well.
 func contentsOf(mediaType string, envelope []byte) contents {
 	switch mediaType {
 	case jws.MediaTypeEnvelope:
@@ -78,7 +78,7 @@ func contentsOfCOSE(envelope []byte) contents {
 	return contents{payload: message.Payload, chain: certificatesOf(chain), protected: len(message.Headers.RawProtected), timestamp: timestamp}
 }
 
-// certificatesOf parses no more certificates than are one too many.
+// certificatesOf parses at most one certificate more than is allowed.
 func certificatesOf(encoded [][]byte) (certificates []*x509.Certificate) {
 	for _, der := range encoded[:min(len(encoded), maxChain+1)] {
 		certificate, err := x509.ParseCertificate(der)

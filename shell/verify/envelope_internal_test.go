@@ -10,9 +10,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// TestTheAttributesOfAHeaderAreBounded in COSE too, where one takes seven bytes: notation-core-go compares nine thousand
-// critical ones with each other for 190 ms.
-func TestTheAttributesOfAHeaderAreBounded(t *testing.T) {
+func TestEnvelopeHeadersAreBounded(t *testing.T) {
 	key, err := signingtest.NewKey(signingtest.ECDSA256)
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,9 @@
-// Package verify looks up what the core asks for about images: digests, lists, manifests, signatures, which notation-go
-// verifies, and documents. See [verification.Next], which decides what to look up and what follows from it.
+// Package verify carries out the verification of images, which the core decides on step by step.
+//
+// [Gatherer.Gather] works on the tasks of a request in parallel. For each it asks [verification.Next] for the next lookups,
+// makes them in parallel, adds the answers to the evidence, and asks again until there is an outcome. Lookups and outcomes go
+// through the cache, where concurrent requests share them. A verification that is not cached waits for a seat in the queue of
+// its trust policy. Signatures are verified by notation-go, within the bounds and rules of this package and the core.
 package verify
 
 import (
@@ -24,12 +28,12 @@ import (
 // Options of a Gatherer.
 type Options struct {
 	verification.Limits
-	MaxParallel      int           // images, and lookups of an image, that are worked on at once
-	StaleTags        bool          // a tag's last digest stands in, up to Keep, where its registry fails
+	MaxParallel      int           // images of a request, and lookups of an image, at once
+	StaleTags        bool          // use a tag's last digest, up to Keep, while its registry fails
 	MaxVerifications int           // of images at once, for all requests
-	MaxQueued        int           // of those, how many wait their turn
+	MaxQueued        int           // verifications that wait for a seat
 	Egress           egress.Rule   // for the addresses that certificates name
-	PluginsEvery     time.Duration // how often the installed plugins are looked at; 0 for at every request
+	PluginsEvery     time.Duration // how often the installed plugins are checked for changes; 0 for at every request
 }
 
 // Gatherer gathers facts. Any number of requests may use it at once.
@@ -39,13 +43,13 @@ type Gatherer struct {
 	plugins    *plugin.Manager
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
-	gate       *fair.Queue         // shares verifications between trust policies
-	beside     *semaphore.Weighted // lookups that are made beside the first of each verification, of all together
-	documents  documentRoom
+	queue      *fair.Queue         // of verifications, with trust policies as tenants
+	beside     *semaphore.Weighted // parallel lookups beside the first of each verification, for all verifications
+	documents  documentMemory
 	revocation revocationCheck
 }
 
-// New makes a gatherer. It keeps outcomes in the cache, which it closes with itself.
+// New makes a gatherer. Close closes the cache too.
 func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache, options Options) (*Gatherer, error) {
 	revocation, err := newRevocationCheck(options.Egress)
 	if err != nil {
@@ -53,15 +57,15 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	}
 	return &Gatherer{
 		options: options, registry: client, plugins: plugins, outcomes: outcomes,
-		gate:       fair.NewQueue(options.MaxVerifications, options.MaxQueued),
+		queue:      fair.NewQueue(options.MaxVerifications, options.MaxQueued),
 		beside:     semaphore.NewWeighted(int64(options.MaxVerifications)),
-		documents:  newDocumentRoom(),
+		documents:  newDocumentMemory(),
 		revocation: revocation,
 	}, nil
 }
 
-// Turns tells how many verifications are under way, wait, and were refused.
-func (g *Gatherer) Turns() fair.Stats { return g.gate.Stats() }
+// Turns counts the verifications under way, those that wait, and those that were refused.
+func (g *Gatherer) Turns() fair.Stats { return g.queue.Stats() }
 
 // Close ends idle connections.
 func (g *Gatherer) Close() {
@@ -70,8 +74,8 @@ func (g *Gatherer) Close() {
 	g.revocation.close()
 }
 
-// Gather gives one fact per task, in the order of the tasks. It never fails: what could not be found out is in the fact.
-// now is the time of the request.
+// Gather gives one fact per task, in the order of the tasks. It never fails: a fact says what could not be found out. now is
+// the time of the request.
 func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision()
@@ -89,8 +93,8 @@ type pluginsAt struct {
 	at       time.Time
 }
 
-// pluginsRevision is of now, or of a moment ago. What is verified by a newer plugin under an older revision is not
-// found under the newer one.
+// pluginsRevision is the plugins' revision, at most PluginsEvery old. An outcome that a newer plugin gave under an older
+// revision is not found under the newer revision.
 func (g *Gatherer) pluginsRevision() string {
 	now := time.Now()
 	if last := g.looked.Load(); last != nil && now.Sub(last.at) < g.options.PluginsEvery {
@@ -101,7 +105,7 @@ func (g *Gatherer) pluginsRevision() string {
 	return revision
 }
 
-// guarded turns a panic, in a library that parses what strangers wrote, into a fact that denies.
+// guarded turns a panic, such as that of a library on untrusted input, into a fact that denies.
 func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fact) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -118,12 +122,12 @@ type course struct {
 	task       verification.Task
 	now        time.Time
 	repository *registry.Repository
-	kept       map[verification.Lookup][]byte // documents that need not be fetched
+	cached     map[verification.Lookup][]byte // documents that need not be fetched
 	retained   *atomic.Int64                  // bytes of documents that stay until its end; nil where none may
 }
 
-// run looks up what the core asks for, until there is an outcome. With shared, the outcome for a digest is taken from the
-// cache, or from someone who is working on it.
+// run makes the lookups that the core asks for, until there is an outcome. With shared, the outcome for a digest comes from the
+// cache, or from concurrent work on the same.
 func (c course) run(ctx context.Context, evidence verification.Evidence, shared bool) verification.Outcome {
 	for {
 		step := verification.Next(c.task, evidence, c.now)
@@ -142,9 +146,8 @@ func (c course) run(ctx context.Context, evidence verification.Evidence, shared 
 	}
 }
 
-// each calls a function for every index, a bounded number at once: the caller works, and beside it as many others as there
-// is room for among all. A nil beside is room for any number. A panic of one becomes one of the caller, whose guard would
-// otherwise not see it.
+// each calls a function for every index below n, in parallel: in the caller's goroutine, and in up to MaxParallel-1 others, each
+// of which needs a free unit of beside, if there is one. A panic in one is raised in the caller, so that guarded sees it.
 func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	var next atomic.Int64
 	var panicked atomic.Pointer[any]
@@ -179,7 +182,7 @@ func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	}
 }
 
-// failureOf reads the code that an error of the shell carries, and whose fault it is.
+// failureOf gives the code of an error of the shell, and whose fault it is.
 func failureOf(ctx context.Context, err error) *verification.Failure {
 	return &verification.Failure{
 		Finding:  findingOf(ctx, err),
@@ -202,7 +205,7 @@ func findingOf(ctx context.Context, err error) reason.Finding {
 	return reason.Finding{Code: reason.NotGathered, Reason: sentence(err)}
 }
 
-// timeout is the failure of a caller whose own time ran out before the work did.
+// timeout is the failure of a request whose time ran out.
 func timeout() *verification.Failure {
 	return &verification.Failure{Finding: reason.Finding{Code: reason.Timeout, Reason: "time ran out"}}
 }

@@ -66,8 +66,7 @@ func identitiesOf(r *mathrand.Rand, subject string) []string {
 	return candidates[:1+r.IntN(2)]
 }
 
-// TestIdentitiesAreNotations holds our decision against the one of notation-go, over names that are drawn.
-func TestIdentitiesAreNotations(t *testing.T) {
+func TestIdentitiesMatchAsInNotation(t *testing.T) {
 	ca := must(signingtest.NewCA(signingtest.Options{}))
 	key := must(signingtest.NewKey(signingtest.ECDSA256))
 	image := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}

@@ -19,9 +19,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 )
 
-// answer makes a lookup, or shares the answer of one who makes it or has made it.
+// answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
 func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	if lookup.Kind == verification.Document { // which has a budget of its own in this course
+	if lookup.Kind == verification.Document { // whose evaluation must fit the budgets and time of this request
 		return c.document(ctx, lookup)
 	}
 	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
@@ -64,14 +64,14 @@ func described(descriptor ocispec.Descriptor) verification.Descriptor {
 	return verification.Descriptor{MediaType: descriptor.MediaType, Digest: descriptor.Digest.String(), Size: descriptor.Size}
 }
 
-// known is the last answer for a tag.
+// known is the last answer for a tag, and when it was given.
 type known struct {
 	answer verification.Answer
 	at     time.Time
 }
 
-// resolve resolves a tag. Where its registry fails, its last known digest may stand in; that there is no such image is an
-// answer.
+// resolve resolves a tag. While its registry fails, the last known digest may stand in. That the image does not exist is an
+// answer and no failure.
 func (c course) resolve(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	asked := time.Now()
 	answer := descriptorOf(ctx)(c.repository.Resolve(ctx, image.Reference{Tag: lookup.Subject}))
@@ -121,7 +121,7 @@ func (c course) manifest(ctx context.Context, lookup verification.Lookup) verifi
 	return verification.Answer{Manifest: facts}
 }
 
-// maxEnvelope bounds a signature envelope, bytes; those of signers have some thousands.
+// maxEnvelope bounds a signature envelope, bytes; real ones have a few thousand.
 const maxEnvelope = 512 << 10
 
 func (c course) signature(ctx context.Context, lookup verification.Lookup) verification.Answer {
@@ -136,15 +136,15 @@ func blobOf(lookup verification.Lookup) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: lookup.MediaType, Digest: digest.Digest(lookup.Subject), Size: lookup.Size}
 }
 
-// concluded is what is kept of a course whose digest was known.
+// concluded is the cached result of a task for a digest.
 type concluded struct {
 	fact     verification.Fact
-	evidence verification.Evidence // of facts that depend on the time; nil for others
+	evidence verification.Evidence // of time dependent facts; nil for others
 }
 
-// conclusion gives the facts for a digest: kept, or from someone who is working on them, or by working on them. Facts that
-// depend on the time are worked out anew from what was kept. Where they do not admit the image any more, other
-// attestations may have been attached since.
+// conclusion gives the facts for a digest: from the cache, from concurrent work, or by working them out. Time dependent facts
+// are worked out again from the cached evidence. Where they no longer admit the image, everything is looked up again, since
+// other attestations may have been attached since.
 func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
 	if found, ok := cache.Get[concluded](c.outcomes, key); ok {
 		if found.evidence == nil {
@@ -165,16 +165,16 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 	return verification.Answer{Fact: found.fact}
 }
 
-// conclude waits for the turn of the task's trust policy, and works. What has been kept needs no turn, so that a burst of
-// what has not does not hold it up.
+// conclude waits for a seat in the queue of the task's trust policy, and works out the facts. Cached facts need no seat, so a
+// burst of new images does not hold them up.
 func (c course) conclude(ctx context.Context, evidence verification.Evidence) (concluded, cache.Keep) {
-	switch err := c.gate.Acquire(ctx, c.task.Policy, c.task.Ref.Registry); {
+	switch err := c.queue.Acquire(ctx, c.task.Policy, c.task.Ref.Registry); {
 	case errors.Is(err, fair.ErrFull):
 		return busy("the service has too many images to verify; try again"), cache.Keep{}
 	case err != nil:
 		return busy("time ran out while other images were verified; try again"), cache.Keep{}
 	}
-	defer c.gate.Release(c.task.Policy, c.task.Ref.Registry)
+	defer c.queue.Release(c.task.Policy, c.task.Ref.Registry)
 	c.retained = &atomic.Int64{}
 	defer func() { c.documents.retained.Release(c.retained.Load()) }() // documents are kept, or not, from here on
 	outcome := c.run(ctx, evidence, false)
@@ -193,8 +193,8 @@ func busy(text string) concluded {
 	return concluded{fact: verification.Fact{Failure: &reason.Finding{Code: reason.Overloaded, Reason: text}}}
 }
 
-// anew works out facts as of now from evidence whose documents were kept.
+// anew works out facts for the present time from evidence with cached documents.
 func (c course) anew(ctx context.Context, evidence verification.Evidence) verification.Outcome {
-	c.kept = evidence.Documents()
+	c.cached = evidence.Documents()
 	return c.run(ctx, evidence.At(c.now), false)
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
-// report has notation-go verify an envelope, and gives what was seen of it. The envelope is bounded before anything in it is
-// verified. It is held against what it says itself that was signed: whether that is the artifact is for the core to decide.
-// Until the signer is found authentic no plugin sees the signature and no address that it names is asked.
+// report has notation-go verify an envelope, and reports what was observed. It first checks the bounds on the envelope. It
+// passes the envelope's own payload as the target: the core decides whether that is the artifact. Until the signer is known to
+// be authentic, no plugin sees the signature and no address in it is connected to.
 func (c course) report(ctx context.Context, lookup verification.Lookup, envelope []byte) verification.Report {
 	read := contentsOf(lookup.MediaType, envelope)
 	if err := read.bound(); err != nil {
@@ -30,7 +30,7 @@ func (c course) report(ctx context.Context, lookup verification.Lookup, envelope
 	}
 	statement := c.task.Statement
 	statement.RegistryScopes = []string{"*"} // the core has chosen the statement
-	ctx, horizon := withHorizon(ctx)
+	ctx, freshness := withFreshness(ctx)
 	a := newAttempt(c, read.chain)
 	notary, err := verifier.NewWithOptions(trust.Document(statement), a.stores, a.plugins, verifier.VerifierOptions{
 		RevocationCodeSigningValidator: &a.signing, RevocationTimestampingValidator: &a.timestamping,
@@ -40,13 +40,13 @@ func (c course) report(ctx context.Context, lookup verification.Lookup, envelope
 	}
 	began := time.Now()
 	outcome, err := notary.Verify(ctx, targetOf(read.payload), envelope, notation.VerifierVerifyOptions{
-		ArtifactReference:  "registry.example/" + c.task.Ref.Repository + "@" + lookup.Artifact, // for the choice of a statement only, and refused with an IPv6 address
+		ArtifactReference:  "registry.example/" + c.task.Ref.Repository + "@" + lookup.Artifact, // only selects the statement; the real registry may be an IPv6 address, which notation-go refuses
 		SignatureMediaType: lookup.MediaType,
 		PluginConfig:       c.plugins.Config(),
 	})
 	report := verification.Report{
 		Ended: ctx.Err() != nil, Began: began, StoreUnusable: a.stores.unusable, Plugin: a.plugins.report(ctx),
-		Signing: a.signing.report(), Timestamping: a.timestamping.report(), FreshUntil: horizon.bound(),
+		Signing: a.signing.report(), Timestamping: a.timestamping.report(), FreshUntil: freshness.bound(),
 	}
 	if err != nil {
 		report.Problem = sentence(err)
@@ -58,15 +58,15 @@ func refused(code reason.Code, err error) verification.Report {
 	return verification.Report{Refused: &reason.Finding{Code: code, Reason: err.Error()}}
 }
 
-// attempt is one verification of a signature, with what its parts see on the way: notation-go gives the text of their
-// errors but not always the errors.
+// attempt holds the parts of one verification of a signature, which record what notation-go has them do: it returns the texts
+// of their errors, but not always the errors.
 type attempt struct {
 	stores                *stores
 	plugins               *pluginWatch
 	signing, timestamping watchedRevocation
 }
 
-// newAttempt makes the parts. chain is that of the envelope, as far as it could be read.
+// newAttempt makes the parts. chain is the envelope's, as far as it could be parsed.
 func newAttempt(c course, chain []*x509.Certificate) *attempt {
 	stores := &stores{stores: c.task.Stores}
 	authentic := func(chain []*x509.Certificate) error { return c.task.Authentic(stores.scheme, chain) }
@@ -78,7 +78,7 @@ func newAttempt(c course, chain []*x509.Certificate) *attempt {
 	}
 }
 
-// targetOf reads what an envelope says that was signed. It is believed once the envelope is verified.
+// targetOf gives the signed artifact of a payload. It can be trusted only after the envelope was verified.
 func targetOf(payload []byte) ocispec.Descriptor {
 	var read struct {
 		TargetArtifact ocispec.Descriptor `json:"targetArtifact"`
@@ -89,7 +89,7 @@ func targetOf(payload []byte) ocispec.Descriptor {
 	return read.TargetArtifact
 }
 
-// withOutcome adds what notation-go found.
+// withOutcome adds notation-go's outcome to a report.
 func withOutcome(report verification.Report, outcome *notation.VerificationOutcome) verification.Report {
 	if outcome == nil {
 		return report
@@ -125,11 +125,11 @@ func withOutcome(report verification.Report, outcome *notation.VerificationOutco
 	return report
 }
 
-// stores is notation-go's X509TrustStore over the trust stores of one verification.
+// stores implements notation-go's X509TrustStore for one verification.
 type stores struct {
 	stores   trusted.Stores
-	unusable bool           // a store was asked for that does not exist or cannot be used
-	scheme   trusted.Scheme // of the signature, as the stores that were asked for tell
+	unusable bool           // a needed store does not exist or cannot be used
+	scheme   trusted.Scheme // of the signature, known by the type of store that notation-go asks for
 }
 
 // GetCertificates gives a store's certificates.
@@ -145,7 +145,7 @@ func (s *stores) GetCertificates(_ context.Context, kind truststore.Type, name s
 	return certificates, err
 }
 
-// sentence is an error's text on one line, cut where a stranger's words make it long.
+// sentence is an error's text on one line, clipped since it may contain untrusted text.
 func sentence(err error) string {
 	return strings.Join(strings.Fields(reason.Clip(err.Error(), reason.MaxWords)), " ")
 }

@@ -20,21 +20,21 @@ type manager interface {
 	Platforms() ([]string, error)
 }
 
-// pluginWatch is the plugin.Manager of one verification. It lets a plugin see a signature only when the core says that it
-// may, and keeps what the plugin did.
+// pluginWatch is the plugin.Manager of one verification. It lets a plugin see a signature only when the core allows it, and
+// records what the plugin did.
 type pluginWatch struct {
 	next   manager
 	task   verification.Task
 	stores *stores
 
-	name     string                               // of the plugin that was asked for; "" for none
+	name     string                               // of the plugin that the signature demands; "" for none
 	failure  error                                // of finding or running the plugin
-	metadata *pluginframework.GetMetadataResponse // nil before the plugin told it
+	metadata *pluginframework.GetMetadataResponse // nil until the plugin gave it
 	verified bool                                 // the plugin answered verify-signature
 	withheld *reason.Finding                      // why the plugin was not shown the signature; nil when it was, or was not needed
 }
 
-// report is what was seen of the plugin.
+// report gives what was recorded.
 func (w *pluginWatch) report(ctx context.Context) verification.PluginReport {
 	report := verification.PluginReport{Name: w.name, Verified: w.verified, Withheld: w.withheld}
 	if w.metadata != nil {
@@ -43,7 +43,7 @@ func (w *pluginWatch) report(ctx context.Context) verification.PluginReport {
 	if w.failure != nil {
 		finding := findingOf(ctx, w.failure)
 		report.Failure = &finding
-		var failure *plugin.Error // that the plugin could not be run says nothing of the signature
+		var failure *plugin.Error // a plugin that could not be run says nothing about the signature
 		report.Refused = errors.As(w.failure, &failure) && failure.Refusal()
 	}
 	return report
@@ -68,14 +68,14 @@ type watchedPlugin struct {
 	watch *pluginWatch
 }
 
-// GetMetadata keeps what the plugin told of itself.
+// GetMetadata records the plugin's metadata.
 func (p *watchedPlugin) GetMetadata(ctx context.Context, request *pluginframework.GetMetadataRequest) (*pluginframework.GetMetadataResponse, error) {
 	metadata, err := p.Plugin.GetMetadata(ctx, request)
 	p.watch.metadata, p.watch.failure = metadata, err
 	return metadata, err
 }
 
-// VerifySignature keeps that the plugin answered, or why it did not or was not asked.
+// VerifySignature records whether the plugin answered, and why it failed or was not called.
 func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginframework.VerifySignatureRequest) (*pluginframework.VerifySignatureResponse, error) {
 	if p.watch.withheld = p.watch.withhold(request); p.watch.withheld != nil {
 		return declined(request, p.watch.withheld.Reason), nil
@@ -86,7 +86,7 @@ func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginfram
 		return nil, err
 	}
 	if result := response.VerificationResults[pluginframework.CapabilityTrustedIdentityVerifier]; result != nil && !result.Success {
-		// venafi-csp 0.3.3 does not say that it has processed an attribute with which it refuses
+		// venafi-csp 0.3.3 does not list the attribute as processed when it refuses because of it
 		response.ProcessedAttributes = append(response.ProcessedAttributes, verification.AttributeX5U)
 	}
 	return response, nil
@@ -109,8 +109,8 @@ func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) 
 	})
 }
 
-// declined is a refusal in the protocol's words, so that it depends on the level what follows from it. Attributes that
-// only the plugin could have understood stay unprocessed.
+// declined is a refusal in the form of the protocol, so that the level decides what follows from it. Attributes that only the
+// plugin could have processed stay unprocessed.
 func declined(request *pluginframework.VerifySignatureRequest, text string) *pluginframework.VerifySignatureResponse {
 	response := &pluginframework.VerifySignatureResponse{
 		VerificationResults: map[pluginframework.Capability]*pluginframework.VerificationResult{},

@@ -33,16 +33,16 @@ const (
 	crlTimeout  = 4 * time.Second
 	maxCRLs     = 64
 	maxCRLAge   = time.Hour
-	// maxCRLBytes bounds the lists that are kept, decoded; crlEntry is what one certificate in them takes beside its text.
+	// maxCRLBytes bounds the cached lists, decoded; crlEntry is the memory of one entry beside its encoded form.
 	maxCRLBytes = 64 << 20
 	crlEntry    = 240
-	// maxAddresses bounds those in a list, where a further one may be. They are asked one after the other, past the
-	// request's end too, before it is known who made the list.
+	// maxAddresses bounds the addresses of further lists in a list. notation-core-go connects to them one after the other,
+	// even past the request's end, before it verifies the list.
 	maxAddresses = 64
 	// maxRevocationHeader bounds the header of an answer, bytes.
 	maxRevocationHeader = 64 << 10
-	// maxCRL bounds one list, bytes. Decoded, it takes twenty times that, so of lists over smallCRL only largeCRLs are
-	// read and decoded at once: anyone on the way can answer.
+	// maxCRL bounds one list, bytes. Decoded it takes twenty times the memory, so only largeCRLs of the lists over smallCRL are
+	// read and decoded at once: anyone on the network path can answer.
 	maxCRL    = 8 << 20
 	smallCRL  = 256 << 10
 	largeCRLs = 2
@@ -55,7 +55,7 @@ type revocationCheck struct {
 	transport             *http.Transport
 }
 
-// newRevocationCheck connects to where the rule allows, since whoever signs may name any address.
+// newRevocationCheck makes a check that connects only where the rule allows, since certificates may name any address.
 func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = maxRevocationHeader
@@ -68,7 +68,7 @@ func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 	check := revocationCheck{transport: transport}
 	for purpose, into := range map[purpose.Purpose]*revocation.Validator{purpose.CodeSigning: &check.signing, purpose.Timestamping: &check.timestamping} {
 		*into, err = revocation.NewWithOptions(revocation.Options{
-			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: ocspHorizon{guarded}},
+			OCSPHTTPClient:   &http.Client{Timeout: ocspTimeout, Transport: ocspTransport{guarded}},
 			CRLFetcher:       fetcher,
 			CertChainPurpose: purpose,
 		})
@@ -81,21 +81,21 @@ func newRevocationCheck(rule egress.Rule) (revocationCheck, error) {
 
 func (c revocationCheck) close() { c.transport.CloseIdleConnections() }
 
-// watchedRevocation looks up the revocation of one chain. It asks nobody whom a stranger's certificate names, and keeps
-// what notation-go does not give with its result.
+// watchedRevocation checks the revocation of one chain. It connects to no address of a certificate whose signer is not
+// authentic, and records what notation-go does not return.
 type watchedRevocation struct {
 	next      revocation.Validator
-	authentic func(chain []*x509.Certificate) error // why the signer may not have anyone asked
+	authentic func(chain []*x509.Certificate) error // why the signer is not authentic; nil when it is
 
-	withheld         bool // nobody was asked, since the signer is not authentic
-	revoked, unknown bool // what was found of any certificate
+	withheld         bool // no server was asked, since the signer is not authentic
+	revoked, unknown bool // the status of some certificate
 	causes           []string
 }
 
-// ValidateContext looks up a chain whose signer is authentic.
+// ValidateContext checks a chain, if its signer is authentic.
 func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocation.ValidateContextOptions) ([]*result.CertRevocationResult, error) {
 	if !slices.ContainsFunc(options.CertChain, func(c *x509.Certificate) bool { return len(c.OCSPServer)+len(c.CRLDistributionPoints) > 0 }) {
-		return unrevocable(options.CertChain), nil // which would be found after the chain was verified once more
+		return unrevocable(options.CertChain), nil // notation-core-go would validate the chain once more for the same result
 	}
 	if err := w.authentic(options.CertChain); err != nil {
 		w.withheld = true
@@ -119,7 +119,7 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 	return results, err
 }
 
-// unrevocable is the result of a chain of which no certificate names an address at which its revocation could be told.
+// unrevocable is the result for a chain whose certificates name no OCSP or CRL address.
 func unrevocable(chain []*x509.Certificate) []*result.CertRevocationResult {
 	return lo.Map(chain, func(*x509.Certificate, int) *result.CertRevocationResult {
 		server := &result.ServerResult{Result: result.ResultNonRevokable, RevocationMethod: result.RevocationMethodUnknown}
@@ -127,7 +127,7 @@ func unrevocable(chain []*x509.Certificate) []*result.CertRevocationResult {
 	})
 }
 
-// report is what was found.
+// report gives what was recorded.
 func (w *watchedRevocation) report() verification.RevocationReport {
 	report := verification.RevocationReport{Withheld: w.withheld, Revoked: w.revoked, Unknown: w.unknown}
 	if len(w.causes) > 0 {
@@ -136,8 +136,8 @@ func (w *watchedRevocation) report() verification.RevocationReport {
 	return report
 }
 
-// withAddresses leaves out the addresses of lists that are not fetched, such as those of a directory (ldap), where the
-// certificate names one that is: all that stay are asked, and one that cannot be asked would leave its status open.
+// withAddresses removes CRL addresses that cannot be fetched, such as those of ldap, where the certificate has others.
+// Otherwise notation-core-go would try them, fail, and leave the status unknown.
 func withAddresses(certificate *x509.Certificate) *x509.Certificate {
 	fetched := lo.Filter(certificate.CRLDistributionPoints, func(address string, _ int) bool {
 		return len(address) > len("http:") && strings.EqualFold(address[:len("http:")], "http:")
@@ -150,7 +150,7 @@ func withAddresses(certificate *x509.Certificate) *x509.Certificate {
 	return &reduced
 }
 
-// crlTransport bounds lists of revoked certificates, and serves those in DER that come as PEM.
+// crlTransport bounds CRLs, and converts those in PEM to DER.
 type crlTransport struct {
 	next  http.RoundTripper
 	large *semaphore.Weighted // lists over smallCRL at once
@@ -248,7 +248,7 @@ func newCRLCache() *crlCache {
 	)}
 }
 
-// sizeOfLists is what lists take, decoded; bytes.
+// sizeOfLists is the memory of decoded lists, bytes.
 func sizeOfLists(bundle *crl.Bundle) (n int) {
 	for _, list := range []*x509.RevocationList{bundle.BaseCRL, bundle.DeltaCRL} {
 		if list != nil {
@@ -268,8 +268,8 @@ func (c *crlCache) Get(ctx context.Context, url string) (*crl.Bundle, error) {
 	return item.Value(), nil
 }
 
-// Set keeps a list that the CA signed, unless it would drive out all others: what someone on the way has answered once is
-// refused once, and not for as long as lists are kept.
+// Set caches a list that the CA signed, unless it would evict all others. An unsigned list, which anyone on the network path
+// can send, must not be cached: it would be refused for as long as it is.
 func (c *crlCache) Set(ctx context.Context, url string, bundle *crl.Bundle) error {
 	seen(ctx, bundle)
 	signed := func(list *x509.RevocationList) bool {
@@ -285,7 +285,7 @@ func (c *crlCache) Set(ctx context.Context, url string, bundle *crl.Bundle) erro
 func seen(ctx context.Context, bundle *crl.Bundle) {
 	for _, list := range []*x509.RevocationList{bundle.BaseCRL, bundle.DeltaCRL} {
 		if list != nil {
-			horizonOf(ctx).note(list.NextUpdate)
+			freshnessOf(ctx).note(list.NextUpdate)
 		}
 	}
 }

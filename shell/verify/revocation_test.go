@@ -60,8 +60,7 @@ func listsOf(t *testing.T) (ca *x509.Certificate, sign func(size int) *x509.Revo
 	}
 }
 
-// TestRevocationListsAreKeptWithinBounds of their size, those that came last first, and none that the CA did not sign.
-func TestRevocationListsAreKeptWithinBounds(t *testing.T) {
+func TestRevocationCacheIsBounded(t *testing.T) {
 	cache := newCRLCache()
 	url := func(i int) string { return fmt.Sprintf("http://crl.invalid/%d", i) }
 	const lists, size = 40, 1 << 20
@@ -110,8 +109,7 @@ func (e endless) Close() error {
 	return nil
 }
 
-// TestListsAreBoundedAsTheyAreRead: each one, and the large ones together.
-func TestListsAreBoundedAsTheyAreRead(t *testing.T) {
+func TestRevocationListsAreBoundedWhileRead(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	turns, closed := semaphore.NewWeighted(1), 0
@@ -138,8 +136,7 @@ func TestListsAreBoundedAsTheyAreRead(t *testing.T) {
 	}
 }
 
-// TestListsOfManyAddressesAreRefused although none of them is long, since further lists would be looked for at each.
-func TestListsOfManyAddressesAreRefused(t *testing.T) {
+func TestRevocationListsOfManyAddressesAreRefused(t *testing.T) {
 	for n, refused := range map[int]bool{maxAddresses: false, 1000: true} {
 		text := strings.NewReader(strings.Repeat("http://crl.invalid/", n))
 		body := &crlBody{body: io.NopCloser(text), ctx: t.Context(), large: semaphore.NewWeighted(1)}
@@ -160,8 +157,7 @@ func TestListsOfManyAddressesAreRefused(t *testing.T) {
 	}
 }
 
-// TestKeptListsCountAsTheyAreDecoded, which takes several times what they have as text.
-func TestKeptListsCountAsTheyAreDecoded(t *testing.T) {
+func TestRevocationCacheCountsDecodedBytes(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -190,8 +186,7 @@ func TestKeptListsCountAsTheyAreDecoded(t *testing.T) {
 	}
 }
 
-// TestAnswersAboutRevocationHaveShortHeaders, since anyone on the way can answer.
-func TestAnswersAboutRevocationHaveShortHeaders(t *testing.T) {
+func TestRevocationHeadersAreBounded(t *testing.T) {
 	check, err := newRevocationCheck(egress.Rule{AllowLoopback: true})
 	if err != nil {
 		t.Fatal(err)
@@ -212,8 +207,7 @@ func TestAnswersAboutRevocationHaveShortHeaders(t *testing.T) {
 	}
 }
 
-// TestEmptyPartsAreDecompressedUntilTheEnd: there may be millions of them, which give nothing to read.
-func TestEmptyPartsAreDecompressedUntilTheEnd(t *testing.T) {
+func TestDecompressionEndsWithTheRequest(t *testing.T) {
 	var part bytes.Buffer
 	if err := gzip.NewWriter(&part).Close(); err != nil {
 		t.Fatal(err)

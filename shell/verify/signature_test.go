@@ -28,8 +28,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// TestValidUntil bounds how long a verification holds by what was verified, not by what a signature carries.
-func TestValidUntil(t *testing.T) {
+func TestSignaturesAreValidUntilTheirFirstBound(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	clock := must(signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"}))
 	mint := func(notAfter time.Time) *signingtest.Signer {
@@ -83,8 +82,7 @@ func TestValidUntil(t *testing.T) {
 	}
 }
 
-// TestCriticalAttributes that nobody has understood deny, under the mildest level too.
-func TestCriticalAttributes(t *testing.T) {
+func TestSignaturesWithUnknownCriticalAttributesAreDenied(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	for number, format := range []string{signingtest.JWS, signingtest.COSE} {
 		name := fmt.Sprintf("critical-%d", number)
@@ -98,8 +96,7 @@ func TestCriticalAttributes(t *testing.T) {
 	}
 }
 
-// TestReasonsAreShort whatever strangers write: they are kept, joined and logged.
-func TestReasonsAreShort(t *testing.T) {
+func TestReasonsOfSignaturesAreBounded(t *testing.T) {
 	long := strings.Repeat("\x7f", 100_000) // %q makes four bytes of each
 	tests := map[string]struct {
 		prepare func(x *target)
@@ -206,8 +203,7 @@ func TestRevocationFollowsTheEgressRule(t *testing.T) {
 	}
 }
 
-// TestAStrangerIsNotThePluginsFault wherever the look at the plugin that he names ends.
-func TestAStrangerIsNotThePluginsFault(t *testing.T) {
+func TestUntrustedSignersAreNotThePluginsFault(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	for name, test := range map[string]struct {
 		signer *signingtest.Signer
@@ -225,8 +221,7 @@ func TestAStrangerIsNotThePluginsFault(t *testing.T) {
 	}
 }
 
-// TestAForgedRevocationListIsForgotten as soon as the right one is served: anyone on the way can answer.
-func TestAForgedRevocationListIsForgotten(t *testing.T) {
+func TestForgedRevocationListsAreNotCached(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	forger, right := must(signingtest.NewRevocationServer(b.scenario.Foreign)), must(signingtest.NewRevocationServer(b.scenario.Trusted))
 	var source atomic.Pointer[string]
@@ -251,8 +246,7 @@ func TestAForgedRevocationListIsForgotten(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoSignatureIsLookedAtLast where the list does not tell what it is: anyone may attach much of it.
-func TestWhatIsNoSignatureIsLookedAtLast(t *testing.T) {
+func TestUnspecificReferrersAreTriedLast(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("beside")
 	for i := range 8 {

@@ -19,31 +19,31 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// horizon collects until when the answers hold on which a verification relies, such as lists of revoked certificates.
-// notation-core-go does not give them with its result, so they are noted where they come in.
-type horizon struct {
+// freshness collects when the revocation data of a verification expires: OCSP answers and CRLs. notation-core-go does not
+// return that with its result, so it is noted where the data arrives.
+type freshness struct {
 	mu    sync.Mutex
 	until time.Time // zero: no bound
 }
 
-type horizonKey struct{}
+type freshnessKey struct{}
 
-// withHorizon lets what is done under a context note its horizon.
-func withHorizon(ctx context.Context) (context.Context, *horizon) {
-	h := &horizon{}
-	return context.WithValue(ctx, horizonKey{}, h), h
+// withFreshness gives a context under which expiries are noted.
+func withFreshness(ctx context.Context) (context.Context, *freshness) {
+	h := &freshness{}
+	return context.WithValue(ctx, freshnessKey{}, h), h
 }
 
-// horizonOf gives a context's horizon; one that nobody reads where there is none.
-func horizonOf(ctx context.Context) *horizon {
-	if h, ok := ctx.Value(horizonKey{}).(*horizon); ok {
+// freshnessOf gives a context's freshness; one that nobody reads where there is none.
+func freshnessOf(ctx context.Context) *freshness {
+	if h, ok := ctx.Value(freshnessKey{}).(*freshness); ok {
 		return h
 	}
-	return &horizon{}
+	return &freshness{}
 }
 
-// note takes in a bound; a zero time is none.
-func (h *horizon) note(until time.Time) {
+// note adds an expiry; a zero time is none.
+func (h *freshness) note(until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.until.IsZero() || !until.IsZero() && until.Before(h.until) {
@@ -51,21 +51,21 @@ func (h *horizon) note(until time.Time) {
 	}
 }
 
-// bound is the earliest that was noted.
-func (h *horizon) bound() time.Time {
+// bound is the earliest expiry; zero for none.
+func (h *freshness) bound() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.until
 }
 
-// maxOCSP bounds an OCSP answer that is looked at; bytes. notation-core-go reads no more of one.
+// maxOCSP bounds an OCSP answer, bytes. notation-core-go reads no more.
 const maxOCSP = 20 << 10
 
-// ocspHorizon notes the next update of OCSP answers that pass by. Whether to believe them is not its business.
-type ocspHorizon struct{ next http.RoundTripper }
+// ocspTransport notes when OCSP answers expire, and refuses those of unfit responders. notation-core-go verifies them.
+type ocspTransport struct{ next http.RoundTripper }
 
 // RoundTrip passes the request on.
-func (t ocspHorizon) RoundTrip(request *http.Request) (*http.Response, error) {
+func (t ocspTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (t ocspHorizon) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if answer, err := ocsp.ParseResponse(body, nil); err == nil {
-		horizonOf(request.Context()).note(answer.NextUpdate)
+		freshnessOf(request.Context()).note(answer.NextUpdate)
 	}
 	rest := response.Body
 	response.Body = struct {
@@ -92,7 +92,7 @@ func (t ocspHorizon) RoundTrip(request *http.Request) (*http.Response, error) {
 
 type issuersKey struct{}
 
-// withIssuers lets what is done under a context know whose certificates a look-up is about.
+// withIssuers gives a context with the chain whose revocation is looked up.
 func withIssuers(ctx context.Context, chain []*x509.Certificate) context.Context {
 	return context.WithValue(ctx, issuersKey{}, chain)
 }
@@ -102,9 +102,9 @@ func issuersOf(ctx context.Context) []*x509.Certificate {
 	return chain
 }
 
-// boundResponder says why an OCSP answer may not be verified. Anyone on the way can answer, and the certificate that an
-// answer brings is verified with before it is known whose it is. It must be the CA's own, or one that the CA marked for
-// this (RFC 6960, section 4.2.2.2); golang.org/x/crypto/ocsp takes every certificate of the CA, a signer's too.
+// boundResponder says why an OCSP answer must not be verified. Anyone on the network path can answer, and verification uses
+// the certificate in the answer before it is known to be trusted, so its key is bounded. It must be the CA's own, or one for
+// OCSP signing (RFC 6960, section 4.2.2.2): golang.org/x/crypto/ocsp accepts every certificate of the CA, a signer's too.
 func boundResponder(answer []byte, chain []*x509.Certificate) error {
 	var outer struct {
 		Status   asn1.Enumerated

@@ -73,7 +73,7 @@ func (b *bed) requests(do func()) int {
 	return len(b.registry.Requests())
 }
 
-func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
+func TestGatherAsksTheRegistryOnlyForWhatIsNotCached(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("kept")
 	x.attach(attestation{payload: good})
@@ -106,8 +106,7 @@ func TestWhatIsAskedOfTheRegistryAgain(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotKept asks twice and expects the second answer to be another, once what stood in the way is gone.
-func TestWhatIsNotKept(t *testing.T) {
+func TestGatherDoesNotCacheTransientFailures(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := b.target("transient")
@@ -124,8 +123,7 @@ func TestWhatIsNotKept(t *testing.T) {
 	}
 }
 
-// TestDenialsAreForgottenSoon keeps "not signed" for ten seconds.
-func TestDenialsAreForgottenSoon(t *testing.T) {
+func TestDenialsExpireSoon(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := &target{bed: b, name: "later", image: must(b.scenario.PushSigned(t.Context(), "later", b.foreign, &signingtest.SignRequest{}))}
@@ -153,8 +151,7 @@ func young() []verification.AttestationType {
 
 func scannedAt(at time.Time) string { return fmt.Sprintf(`{"at": %q}`, at.Format(time.RFC3339)) }
 
-// TestAttestationsThatDenyAreForgottenSoon asks anew after ten seconds, when what denied was mended.
-func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
+func TestDenialsByAttestationsExpireSoon(t *testing.T) {
 	tests := map[string]struct {
 		attach  func(*target)
 		demands []verification.AttestationType
@@ -208,8 +205,7 @@ func TestAttestationsThatDenyAreForgottenSoon(t *testing.T) {
 	}
 }
 
-// TestARescanCountsWhenTheKeptScanHasAged keeps a scan for an hour that is too old after a minute.
-func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
+func TestRescanCountsWhenTheCachedScanHasAged(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	k, x := b.newKeeper(100, nil), b.target("aged")
 	x.attach(attestation{payload: scannedAt(time.Now().Add(-24*time.Hour + time.Minute)), signedAt: yesterday})
@@ -236,8 +232,7 @@ func TestARescanCountsWhenTheKeptScanHasAged(t *testing.T) {
 	ask("after a rescan", reason.Verified, 1)
 }
 
-// TestWaitersShareAnEvaluation lets many ask at once about a condition on the clock, and counts the memory it takes.
-func TestWaitersShareAnEvaluation(t *testing.T) {
+func TestConcurrentRequestsShareAnEvaluation(t *testing.T) {
 	const waiters = 20
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("shared")
@@ -273,8 +268,7 @@ func TestWaitersShareAnEvaluation(t *testing.T) {
 	}
 }
 
-// TestOpenRevocationIsNotKept looks revocation up again, where the level admits what could not be looked up.
-func TestOpenRevocationIsNotKept(t *testing.T) {
+func TestUnknownRevocationIsNotCached(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	responder := must(signingtest.NewRevocationServer(b.scenario.Trusted))
 	defer responder.Close()
@@ -297,8 +291,7 @@ func TestOpenRevocationIsNotKept(t *testing.T) {
 	}
 }
 
-// TestARegistryThatIsDown does not take back what was verified, but gives no digest for a tag, unless that is wanted.
-func TestARegistryThatIsDown(t *testing.T) {
+func TestStaleTagsStandInForAFailedRegistry(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("down")
 	pinned := func(k *keeper) core.Result {
@@ -337,8 +330,7 @@ func TestARegistryThatIsDown(t *testing.T) {
 	}
 }
 
-// TestRevocationListsBoundWhatIsKept lets an outcome live no longer than the list that it relies on.
-func TestRevocationListsBoundWhatIsKept(t *testing.T) {
+func TestRevocationListsBoundFreshness(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	for _, protocol := range []string{"OCSP", "CRL"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -404,9 +396,7 @@ func (w *world) ask(from gatherer, index, demand int, pinned bool) core.Result {
 	return core.Decide(plan, from.Gather(w.Context(), plan.Tasks, time.Now()), time.Now()).Results[0]
 }
 
-// TestNothingIsAdmittedThatAColdVerificationDenies walks at random through requests, changes of trust, evictions,
-// flushes and jumps of the clock, and holds every answer against one of a gatherer that keeps nothing.
-func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
+func TestCachedOutcomesEqualUncachedOnes(t *testing.T) {
 	w := &world{bed: newBed(t, registrytest.Options{}, 10)}
 	w.demands = [][]verification.AttestationType{nil, demanding(verification.SelectAll, licence), demanding(verification.SelectAny, "")}
 	for i, signer := range []*signingtest.Signer{w.scenario.Signer(), w.foreign} {
@@ -447,9 +437,9 @@ func TestNothingIsAdmittedThatAColdVerificationDenies(t *testing.T) {
 	}
 }
 
-// TestAnEvaluationEndsWithItsRequest lets the caller leave as soon as the payload has been served: the evaluation, which
-// takes long, must not go on, and what it came to must not be kept.
-func TestAnEvaluationEndsWithItsRequest(t *testing.T) {
+// TestEvaluationEndsWithItsRequest cancels the request as soon as the document was served: the evaluation, which takes
+// long, must end, and its outcome must not be cached.
+func TestEvaluationEndsWithItsRequest(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	k := b.newKeeper(100, nil)
 	x := b.target("long")
