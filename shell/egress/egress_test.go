@@ -30,9 +30,7 @@ var spellings = map[string]func(v4 [4]byte) [16]byte{
 	"Teredo":          func(v [4]byte) [16]byte { return [16]byte{0x20, 0x01, 12: ^v[0], ^v[1], ^v[2], ^v[3]} },
 }
 
-// TestControl holds the rule against every address that may not be connected to, in every spelling, and against some
-// that may.
-func TestControl(t *testing.T) {
+func TestControlRefusesForbiddenAddresses(t *testing.T) {
 	tests := map[string]struct {
 		address  string
 		loopback bool // may be connected to with AllowLoopback
@@ -110,8 +108,7 @@ func check(t *testing.T, what string, err error, refused bool) {
 	}
 }
 
-// TestCheckHost reads hosts as the most lenient resolver would.
-func TestCheckHost(t *testing.T) {
+func TestCheckHostRefusesForbiddenHosts(t *testing.T) {
 	tests := map[string]struct {
 		host    string
 		refused bool
@@ -180,8 +177,7 @@ func TestCheckHost(t *testing.T) {
 	}
 }
 
-// TestGuard connects by the rule: neither a host, nor what a name resolves to, nor a redirect leads to loopback.
-func TestGuard(t *testing.T) {
+func TestGuardChecksEveryConnection(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/metadata" {
 			http.Redirect(w, r, "http://0xa9fea9fe/latest", http.StatusFound)
@@ -219,8 +215,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestGuardBehindAProxy reaches the proxy that the environment names, on loopback too, and no forbidden host through it.
-func TestGuardBehindAProxy(t *testing.T) {
+func TestGuardChecksHostsBehindAProxy(t *testing.T) {
 	var asked []string
 	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = append(asked, r.URL.Host) }))
 	t.Cleanup(proxy.Close)

@@ -65,9 +65,9 @@ func descriptors() int {
 	return len(entries)
 }
 
-// TestFaults of a plugin end in the right code before the caller's time is out, and leave no process and no open file.
-// That no goroutine is left is looked at when all tests have ended.
-func TestFaults(t *testing.T) {
+// TestVerifySignatureReportsFaults injects faults of a plugin: each must give the right code before the deadline, and
+// leave no process and no open file. Goroutines are checked when all tests have ended.
+func TestVerifySignatureReportsFaults(t *testing.T) {
 	const marker = "echo $$ >> \"${0%/*}/pids\"\n"
 	tests := map[string]struct {
 		mode, script string
@@ -184,8 +184,8 @@ func started(t *testing.T, dir string) (pids []int) {
 	return pids
 }
 
-// TestAPluginThatIsRemoved after it was found is missing, and one that is replaced is asked as the new one.
-func TestAPluginThatIsRemoved(t *testing.T) {
+// TestVerifySignatureReportsARemovedPlugin that was found before, and runs the new file of one that was replaced.
+func TestVerifySignatureReportsARemovedPlugin(t *testing.T) {
 	m, dir := installed(t, "")
 	found, err := m.Get(t.Context(), "venafi-csp")
 	if err != nil {
@@ -204,8 +204,8 @@ func TestAPluginThatIsRemoved(t *testing.T) {
 	}
 }
 
-// TestOutOfFiles is a failure for as long as it lasts, and no longer.
-func TestOutOfFiles(t *testing.T) {
+// TestVerifySignatureReportsAProcessThatCannotStart for want of file descriptors, and works again when there are some.
+func TestVerifySignatureReportsAProcessThatCannotStart(t *testing.T) {
 	open := descriptors()
 	if open < 0 {
 		t.Skip("open files cannot be counted here")
@@ -237,8 +237,7 @@ func TestOutOfFiles(t *testing.T) {
 	}
 }
 
-// TestProcessesAreBounded however many callers there are.
-func TestProcessesAreBounded(t *testing.T) {
+func TestManagerBoundsProcesses(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	scripted(t, dir, "#!/bin/sh\necho + >> "+log+"\nsleep 0.02\necho - >> "+log+"\necho '{}'")
@@ -270,8 +269,7 @@ func TestProcessesAreBounded(t *testing.T) {
 	}
 }
 
-// TestACallerWhoWaitsInVain for another's process is told so, and does not speak against the plugin.
-func TestACallerWhoWaitsInVain(t *testing.T) {
+func TestVerifySignatureBlamesNobodyForWaitingInVain(t *testing.T) {
 	dir := t.TempDir()
 	started := newSignal(t)
 	scripted(t, dir, "#!/bin/sh\n"+started.raise()+"; sleep 60")
@@ -297,8 +295,7 @@ func TestACallerWhoWaitsInVain(t *testing.T) {
 	}
 }
 
-// TestCircuit leaves a broken plugin alone, and no other.
-func TestCircuit(t *testing.T) {
+func TestCircuitOpensForABrokenPluginOnly(t *testing.T) {
 	started := newSignal(t)
 	const refuse = "#!/bin/sh\necho '{\"errorCode\":\"ERROR\",\"errorMessage\":\"no\"}' >&2; exit 1"
 	tests := map[string]struct {
@@ -383,8 +380,7 @@ func children(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// TestCallersWithoutTime neither open a circuit nor speak for the plugin.
-func TestCallersWithoutTime(t *testing.T) {
+func TestCircuitIgnoresCallersWithoutTime(t *testing.T) {
 	dir := t.TempDir()
 	hangs := filepath.Join(dir, "hangs")
 	scripted(t, dir, "#!/bin/sh\n[ -e "+hangs+" ] && sleep 60\nexit 2")

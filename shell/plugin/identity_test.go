@@ -11,8 +11,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
-// TestRevision changes with everything that a plugin's answer depends on, and with nothing else.
-func TestRevision(t *testing.T) {
+func TestRevisionChangesWithPluginsAndConfiguration(t *testing.T) {
 	executable := func(dir string) string { return filepath.Join(dir, "venafi-csp", "notation-venafi-csp") }
 	tests := map[string]struct {
 		change func(t *testing.T, dir string, config map[string]string) error
@@ -55,8 +54,7 @@ func TestRevision(t *testing.T) {
 	}
 }
 
-// TestIdentity is that of the file, and none where there is no plugin.
-func TestIdentity(t *testing.T) {
+func TestIdentityChangesWithTheFile(t *testing.T) {
 	m, dir := installed(t, "")
 	before := m.Identity("venafi-csp")
 	if before == "" || before != m.Identity("venafi-csp") {

@@ -66,8 +66,7 @@ func calls(t *testing.T, dir string) int {
 	return len(made)
 }
 
-// TestNames that a signature may not choose, and files that are no plugins.
-func TestNames(t *testing.T) {
+func TestGetRefusesInvalidNames(t *testing.T) {
 	m, dir := installed(t, "")
 	for _, name := range []string{"plain", "folder"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
@@ -91,8 +90,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestMetadataIsAskedOnce for as long as the file stays the same, however many ask at the same time.
-func TestMetadataIsAskedOnce(t *testing.T) {
+func TestGetMetadataAsksOnce(t *testing.T) {
 	m, dir := installed(t, "slow:100ms")
 	var callers sync.WaitGroup
 	for range 20 {
@@ -118,8 +116,7 @@ func TestMetadataIsAskedOnce(t *testing.T) {
 	}
 }
 
-// TestACallerThatGivesUpDoesNotFailTheOthers who wait for the same metadata.
-func TestACallerThatGivesUpDoesNotFailTheOthers(t *testing.T) {
+func TestGetMetadataGoesOnWhenACallerGivesUp(t *testing.T) {
 	m, dir := installed(t, "slow:300ms")
 	found, err := m.Get(t.Context(), "venafi-csp")
 	if err != nil {
@@ -139,8 +136,7 @@ func TestACallerThatGivesUpDoesNotFailTheOthers(t *testing.T) {
 	}
 }
 
-// TestInspect tells at start-up what is installed and whether it is of use.
-func TestInspect(t *testing.T) {
+func TestInspectReportsEveryPlugin(t *testing.T) {
 	tests := map[string]struct {
 		mode, version string
 		capable       bool
@@ -174,8 +170,7 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// TestTheEnvironmentIsReduced to what the manager was given.
-func TestTheEnvironmentIsReduced(t *testing.T) {
+func TestProcessesGetAReducedEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\n/usr/bin/env > " + filepath.Join(dir, "env") + "\nexit 1\n"
 	if err := os.MkdirAll(filepath.Join(dir, "spy"), 0o755); err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 )
 
-// TestOrphans of a plugin do not stay as zombies, where this process inherits them as the first one of a container does.
-func TestOrphans(t *testing.T) {
+func TestProcessesLeaveNoOrphans(t *testing.T) {
 	const setChildSubreaper = 36 // of prctl(2)
 	if _, _, err := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); err != 0 {
 		t.Fatal(err)

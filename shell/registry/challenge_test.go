@@ -48,8 +48,7 @@ func TestChooseChallenge(t *testing.T) {
 	}
 }
 
-// TestAChallengeCostsWhatItIsLong however a registry writes it, since nothing ends the reading of one.
-func TestAChallengeCostsWhatItIsLong(t *testing.T) {
+func TestChooseChallengeTakesLinearTime(t *testing.T) {
 	for sentence, item := range map[string]string{"nothing between commas": ",", "parameters": "a=b,", "schemes": "Negotiate,"} {
 		cost := func(length int) uint64 {
 			field := "Bearer " + strings.Repeat(item, length/len(item))
@@ -102,9 +101,7 @@ func (e *eavesdropper) heard() (int, []string) {
 	return e.asked, e.secrets
 }
 
-// TestSecretsStay with the registry that they are for: no challenge, redirect, link or token endpoint has them sent
-// elsewhere, and none leads to a metadata service.
-func TestSecretsStay(t *testing.T) {
+func TestCredentialsGoToTheirRegistryOnly(t *testing.T) {
 	basic := func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") != "" {
 			return true
@@ -167,8 +164,7 @@ func TestSecretsStay(t *testing.T) {
 	}
 }
 
-// TestCredentialsByRepository gives each repository of a registry its own, also when another one was asked before.
-func TestCredentialsByRepository(t *testing.T) {
+func TestCredentialsAreKeptByRepository(t *testing.T) {
 	for _, scheme := range []string{"Basic", "Bearer"} {
 		t.Run(scheme, func(t *testing.T) {
 			var mu sync.Mutex
@@ -220,8 +216,7 @@ func TestCredentialsByRepository(t *testing.T) {
 	}
 }
 
-// TestNoSecretsOverPlainHTTP unless the host is named, though any registry may be spoken to so.
-func TestNoSecretsOverPlainHTTP(t *testing.T) {
+func TestCredentialsAreNotSentOverPlainHTTP(t *testing.T) {
 	registry := eavesdrop(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "" {
 			http.NotFound(w, r)

@@ -22,9 +22,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
-// TestResolve finds media type, digest and length of an image, whatever a registry or proxy leaves out of its answer to
-// HEAD, and takes no answer that contradicts itself.
-func TestResolve(t *testing.T) {
+// TestResolveGivesDescriptors whatever a registry or proxy omits in its answer to HEAD, and refuses answers that
+// contradict themselves.
+func TestResolveGivesDescriptors(t *testing.T) {
 	header := func(key, value string) registrytest.Fault {
 		return registrytest.EditHeader(func(h http.Header) {
 			if h.Del(key); value != "" {
@@ -101,9 +101,9 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// TestDocuments takes no manifest that could be taken for another one, and blames it on what was pushed, for which the
-// digest vouches. It does not vouch for the type that the answer has, which in some registries is what was pushed last.
-func TestDocuments(t *testing.T) {
+// TestManifestRefusesInvalidDocuments and blames the artifact, whose digest holds. The digest does not cover the media
+// type of the answer, which some registries take from the last push.
+func TestManifestRefusesInvalidDocuments(t *testing.T) {
 	layer := fmt.Sprintf(`{"mediaType":"application/json","digest":%q,"size":2}`, digest.FromString("{}"))
 	config := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":2}`, ocispec.MediaTypeEmptyJSON, digest.FromString("{}"))
 	good := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/y","config":%s,"layers":[%s],"subject":%s,"annotations":{"Layers":"1","layers":"2"}}`, ocispec.MediaTypeImageManifest, config, layer, layer)
@@ -169,9 +169,8 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// TestBlobs blames what was pushed where that has another size than its manifest says, and the registry where it gives
-// something else.
-func TestBlobs(t *testing.T) {
+// TestBlobVerifiesContent and blames the artifact for a wrong size, and the registry for wrong content.
+func TestBlobVerifiesContent(t *testing.T) {
 	const text = "the content"
 	content := digest.FromString(text)
 	tests := map[string]struct {
@@ -274,8 +273,8 @@ func TestLongDocumentsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestDocumentsOfManyElementsAreNotRead, however short these are, since nothing ends the decoding of them.
-func TestDocumentsOfManyElementsAreNotRead(t *testing.T) {
+// TestManifestRefusesTooManyElements since decoding cannot be interrupted.
+func TestManifestRefusesTooManyElements(t *testing.T) {
 	for again, each := range map[string]int{"{},": 2, "1,": 1, `{"a":[{"a":[]}]},`: 5} {
 		for n, long := range map[int]bool{maxParts - 10: false, maxParts + 10: true} {
 			text := `{"layers":[` + strings.Repeat(again, n/each) + `1]}`

@@ -65,8 +65,7 @@ func answeringManifest(body string) http.HandlerFunc {
 	}
 }
 
-// TestFailures gives registries' real answers their codes, and tells of them without secrets and dumps.
-func TestFailures(t *testing.T) {
+func TestFailuresHaveCodesAndNoSecrets(t *testing.T) {
 	const refusal = `{"errors":[{"code":"DENIED","message":"you may not","detail":[{"Action":"pull"}]}]}`
 	challenged := func(token http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -140,8 +139,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestRedirects may not lead from TLS to plain HTTP, except to hosts that are spoken to so anyway.
-func TestRedirects(t *testing.T) {
+func TestRedirectsStayOnTLS(t *testing.T) {
 	request := func(url string) *http.Request { return httptest.NewRequest(http.MethodGet, url, nil) }
 	tests := map[string]struct {
 		options Options
@@ -174,8 +172,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestCredentialsThatCannotBeHad are told of without what they are, and in time.
-func TestCredentialsThatCannotBeHad(t *testing.T) {
+func TestReadsReportMissingCredentials(t *testing.T) {
 	challenge := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)

@@ -207,8 +207,9 @@ func faults() map[string]faultCase {
 	}
 }
 
-// TestFaults of a registry end in the right code when the deadline has come at the latest, and leave nothing behind.
-func TestFaults(t *testing.T) {
+// TestReadsReportFaultsByTheDeadline injects faults of a registry: each must give the right code by the deadline, and
+// leave nothing behind.
+func TestReadsReportFaultsByTheDeadline(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for sentence, test := range faults() {
 			t.Run(fmt.Sprintf("TLS %t: %s", secure, sentence), func(t *testing.T) {
@@ -228,8 +229,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestAListIsNoBlob whatever its URL says, which is the registry's choice or that of who names the image.
-func TestAListIsNoBlob(t *testing.T) {
+func TestReferrersBoundLongLists(t *testing.T) {
 	const index = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
 	million := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
@@ -257,8 +257,7 @@ func TestAListIsNoBlob(t *testing.T) {
 	}
 }
 
-// TestFaultsOfTLS are the registry's failure, or a lack of time, as others are.
-func TestFaultsOfTLS(t *testing.T) {
+func TestReadsReportFaultsOfTLS(t *testing.T) {
 	tests := map[string]struct {
 		faultCase
 		listen func(t *testing.T) (host string, ca []byte)
@@ -319,8 +318,8 @@ func TestFaultsOfTLS(t *testing.T) {
 	}
 }
 
-// TestHTTP2 is spoken where the registry speaks it, and survives that the registry closes each connection.
-func TestHTTP2(t *testing.T) {
+// TestReadsUseHTTP2 also where the registry closes each connection.
+func TestReadsUseHTTP2(t *testing.T) {
 	for sentence, fault := range map[string]registrytest.Fault{
 		"in peace":                        registrytest.Chain(),
 		"with a GOAWAY after each answer": registrytest.AddHeader(http.Header{"Connection": {"close"}}),

@@ -65,8 +65,9 @@ func TestReadsAreBoundedByRegistry(t *testing.T) {
 	}
 }
 
-// TestReadsThatNeedTwoRequestsAtOnce do not wait for each other: a fallback tag without a length is asked for twice.
-func TestReadsThatNeedTwoRequestsAtOnce(t *testing.T) {
+// TestReadsKeepTheirTurnForFurtherRequests so that they do not wait for each other: a fallback tag without a length is
+// asked for twice.
+func TestReadsKeepTheirTurnForFurtherRequests(t *testing.T) {
 	s := stocked(t, registrytest.Options{Handler: withoutReferrers(t)}, func(o *Options) { o.MaxRequests = 1 })
 	s.registry.SetFault(registrytest.Only(func(r *http.Request) bool {
 		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256-")
@@ -101,8 +102,8 @@ func withoutReferrers(t *testing.T) http.Handler {
 	return distribution.New(context.WithoutCancel(t.Context()))
 }
 
-// TestRetriesAreFew where a registry is down for all, though each request is worth some.
-func TestRetriesAreFew(t *testing.T) {
+// TestRetriesStayWithinTheirBudget where a registry is down for all requests.
+func TestRetriesStayWithinTheirBudget(t *testing.T) {
 	s := stocked(t, registrytest.Options{}, nil)
 	s.registry.SetFault(registrytest.FailTimes(-1, http.StatusServiceUnavailable, nil))
 	const readers, each = 10, 20
@@ -151,8 +152,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestHostsAreForgotten when they are many, those used last excepted and those in use.
-func TestHostsAreForgotten(t *testing.T) {
+// TestHostsForgetTheLeastRecentlyUsed but never those in use.
+func TestHostsForgetTheLeastRecentlyUsed(t *testing.T) {
 	client, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -183,9 +184,8 @@ func TestHostsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestRequests are as few as can be: four for a tag with one signature, and one more where there is no referrers API, the
-// first time two.
-func TestRequests(t *testing.T) {
+// TestReadsTakeFewRequests four for a tag with one signature, and one more without a referrers API, the first time two.
+func TestReadsTakeFewRequests(t *testing.T) {
 	tests := map[string]struct {
 		handler    func(*testing.T) http.Handler
 		cold, warm int
@@ -332,9 +332,9 @@ func TestTokensAreBounded(t *testing.T) {
 	}
 }
 
-// TestWhereARegistryMayLead is to this machine itself only where it is named so and the operator allows that, and never to
-// a metadata service.
-func TestWhereARegistryMayLead(t *testing.T) {
+// TestReadsFollowTheEgressRule to loopback only where the registry has such a name and the operator allows it, and never
+// to a metadata service.
+func TestReadsFollowTheEgressRule(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
 	here := strings.TrimPrefix(server.URL, "http://")

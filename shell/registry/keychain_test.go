@@ -68,8 +68,7 @@ func (f fake) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(f.config), f.err
 }
 
-// TestAKeychainsAnswer becomes a credential of the kind that it is.
-func TestAKeychainsAnswer(t *testing.T) {
+func TestKeychainGivesTheHelpersAnswer(t *testing.T) {
 	hang := make(chan struct{})
 	defer close(hang)
 	tests := map[string]struct {

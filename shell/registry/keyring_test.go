@@ -10,8 +10,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// TestCredentialsOfADockerConfig go to the repositories that they were written for, and to no others.
-func TestCredentialsOfADockerConfig(t *testing.T) {
+func TestKeyringFindsCredentialsOfADockerConfig(t *testing.T) {
 	encoded := func(encoding *base64.Encoding, text string) string {
 		return `{"auth":"` + encoding.EncodeToString([]byte(text)) + `"}`
 	}
@@ -89,8 +88,7 @@ func TestCredentialsOfADockerConfig(t *testing.T) {
 	}
 }
 
-// TestSeveralKeyrings give the most specific entry of all, and of those that are alike the first one's.
-func TestSeveralKeyrings(t *testing.T) {
+func TestFindInPrefersTheMostSpecificEntry(t *testing.T) {
 	ring := func(entries string) Keyring { return ParseDockerConfig([]byte(`{"auths":{` + entries + `}}`)) }
 	rings := []Keyring{
 		ring(`"reg.example":{"username":"first"},"bad.example/team":7`),
@@ -107,9 +105,7 @@ func TestSeveralKeyrings(t *testing.T) {
 	}
 }
 
-// TestDockerConfigFile asks the entry for a part of a registry before the registry's helper, and that before the registry's
-// entry.
-func TestDockerConfigFile(t *testing.T) {
+func TestDockerConfigReadsTheFileAgain(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"docker-credential-one": "#!/bin/sh\nread server\necho '{\"Username\":\"helped\",\"Secret\":\"p\"}'\n",

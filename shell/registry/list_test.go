@@ -64,9 +64,9 @@ func vouched(body string) page {
 	return page{header: http.Header{"Docker-Content-Digest": {digest.FromString(body).String()}}, body: body}
 }
 
-// TestReferrers lists what a registry has, whole or not at all. api are the answers of the referrers API by their query,
-// "" being the first page, and tags those of the fallback tag; what is missing answers 404.
-func TestReferrers(t *testing.T) {
+// TestReferrersListsByAPIAndTag checks that a list is complete or an error. api has the answers of the referrers API by
+// their query, "" for the first page, and tags those of the fallback tag; what is missing answers 404.
+func TestReferrersListsByAPIAndTag(t *testing.T) {
 	a, b, other := listed("a", sbom), listed("b", sbom), listed("c", "scan/example")
 	second := map[string]page{"": {header: next(`<?page=2>; rel="next"`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}
 	twoPages := func(link string) map[string]page {
@@ -232,8 +232,8 @@ func letters(found []ocispec.Descriptor) (all string) {
 	return all
 }
 
-// TestOneWrongAnswerIsNoAnswer lets the referrers API answer 404 once, beside a fallback tag that is out of date.
-func TestOneWrongAnswerIsNoAnswer(t *testing.T) {
+// TestReferrersDistrustOneWrongAnswer has the referrers API answer 404 once, beside a stale fallback tag.
+func TestReferrersDistrustOneWrongAnswer(t *testing.T) {
 	a, b := listed("a", sbom), listed("b", sbom)
 	var wrong, asked atomic.Int32
 	repository, _ := served(t, func(w http.ResponseWriter, r *http.Request) {
@@ -266,9 +266,9 @@ func TestOneWrongAnswerIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestOneWrongAnswerHidesNoSignature lets the referrers API answer 404 once, where nobody pushed a fallback tag: what is
-// signed must not look as if it were not.
-func TestOneWrongAnswerHidesNoSignature(t *testing.T) {
+// TestFetchDistrustsOneNotFound has the referrers API answer 404 once, where there is no fallback tag: a signed image
+// must not look unsigned.
+func TestFetchDistrustsOneNotFound(t *testing.T) {
 	var wrong atomic.Int32
 	repository, _ := served(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/manifests/") || wrong.Add(-1) >= 0 {
@@ -285,8 +285,8 @@ func TestOneWrongAnswerHidesNoSignature(t *testing.T) {
 	}
 }
 
-// TestListsAreBounded whatever a registry lists beside what is asked for, and however it links its pages.
-func TestListsAreBounded(t *testing.T) {
+// TestReferrersAreBounded whatever a registry lists beside the artifact type, and however it links its pages.
+func TestReferrersAreBounded(t *testing.T) {
 	const perPage = 10_000
 	tests := map[string]struct {
 		link      func(page int) string
@@ -320,8 +320,8 @@ func TestListsAreBounded(t *testing.T) {
 	}
 }
 
-// TestTheFallbackTag of a digest is as the distribution specification has it.
-func TestTheFallbackTag(t *testing.T) {
+// TestReferrersReadTheFallbackTag of the name that the distribution specification gives it.
+func TestReferrersReadTheFallbackTag(t *testing.T) {
 	for algorithm, want := range map[digest.Algorithm]string{
 		digest.SHA256: "sha256-" + digest.SHA256.FromString("x").Encoded(),
 		digest.SHA512: "sha512-" + digest.SHA512.FromString("x").Encoded()[:64],
@@ -358,8 +358,7 @@ func FuzzLinks(f *testing.F) {
 	})
 }
 
-// TestSameOrigin compares addresses as a browser does.
-func TestSameOrigin(t *testing.T) {
+func TestSameOriginComparesSchemeHostAndPort(t *testing.T) {
 	for other, want := range map[string]bool{
 		"https://reg.example/x": true, "https://reg.example:443/x": true, "https://REG.example/x": true,
 		"http://reg.example/x": false, "https://reg.example:80/x": false, "https://reg.example.evil/x": false,

@@ -52,9 +52,7 @@ func olaregWith(t *testing.T, referrers config.ConfigAPIReferrer) http.Handler {
 	return server
 }
 
-// TestRealRegistries reads the same content from each registry, and prints how each answers what the specification leaves
-// open or what implementations get wrong.
-func TestRealRegistries(t *testing.T) {
+func TestReadsWorkWithRealRegistries(t *testing.T) {
 	const many = 12
 	for name, handler := range realRegistries() {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ const (
 	ConditionExpiring = "Expiring"
 
 	ReasonCertificateExpires = "CertificateExpires"
-	// ReasonCertificateExpired is the other.
+	// ReasonCertificateExpired is the other reason.
 )
 
 // Warning is about one certificate of a TrustStore that has reached a threshold.
@@ -40,15 +40,15 @@ type Warning struct {
 // Warnings gives the warnings that the stores' status does not record yet.
 func Warnings(stores []StoreResource, now time.Time) []Warning {
 	snapshot, _ := Compile(nil, stores)
-	var news []Warning
+	var unsent []Warning
 	for _, r := range stores {
 		for _, warning := range warningsOf(r, snapshot.Stores[r.ref()], now) {
 			if recorded := meta.FindStatusCondition(r.Status.Conditions, ConditionExpiring); recorded == nil || !strings.Contains(recorded.Message, warning.record()) {
-				news = append(news, warning)
+				unsent = append(unsent, warning)
 			}
 		}
 	}
-	return news
+	return unsent
 }
 
 // WithoutUnsent is the status of a store of which an event could not be created: its ConditionExpiring is that of the status
@@ -64,7 +64,7 @@ func (s Status) WithoutUnsent(before Status) Status {
 // record is the part of the condition's message by which a warning is found in it.
 func (w Warning) record() string { return "(" + w.Fingerprint[:16] + ") " + w.Threshold }
 
-// warningsOf gives those of a store, each certificate's once, the most urgent first.
+// warningsOf gives the warnings of a store, one per certificate, the most urgent first.
 func warningsOf(r StoreResource, store trust.Store, now time.Time) []Warning {
 	expiring := slices.DeleteFunc(slices.Clone(store.Certificates), func(c *x509.Certificate) bool { return threshold(c, now) == "" })
 	slices.SortStableFunc(expiring, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
@@ -102,7 +102,7 @@ func threshold(certificate *x509.Certificate, now time.Time) string {
 // maxSubject leaves room for other certificates in a message, bytes: subjects can be of any length.
 const maxSubject = 64
 
-// expiring adds the condition, or takes it away where there is nothing to warn of.
+// expiring sets ConditionExpiring, or removes it where there are no warnings.
 func (s Status) expiring(generation int64, warnings []Warning, now time.Time) Status {
 	if len(warnings) == 0 {
 		meta.RemoveStatusCondition(&s.Conditions, ConditionExpiring)

@@ -12,8 +12,7 @@ import (
 
 const day = 24 * time.Hour
 
-// TestThresholds are those of certificates that end so long from now.
-func TestThresholds(t *testing.T) {
+func TestWarningsFollowTheThresholds(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for sentence, test := range map[string]struct {
 		left         time.Duration
@@ -49,8 +48,8 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-// TestEachThresholdIsNewsOnce, while a store of two certificates grows old day by day.
-func TestEachThresholdIsNewsOnce(t *testing.T) {
+// TestWarningsAreGivenOncePerThreshold while a store of two certificates ages day by day.
+func TestWarningsAreGivenOncePerThreshold(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.Add(40*day))+bundle(t, now.Add(50*day)))
 	told := map[string]int{}
@@ -70,7 +69,7 @@ func TestEachThresholdIsNewsOnce(t *testing.T) {
 	}
 }
 
-func TestARenewedStoreHasNothingToWarnOf(t *testing.T) {
+func TestAssessDropsTheConditionOfARenewedStore(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.Add(day)))
 	resource.Status = shelltrust.Assess(nil, []shelltrust.StoreResource{resource}, now).Stores["a"]
@@ -101,8 +100,8 @@ func TestWarningsWithoutAnEventAreGivenAgain(t *testing.T) {
 	}
 }
 
-// TestManyExpiringCertificates fit into a message, and the urgent ones come first.
-func TestManyExpiringCertificates(t *testing.T) {
+// TestAssessBoundsTheMessageOfManyCertificates and lists the most urgent ones first.
+func TestAssessBoundsTheMessageOfManyCertificates(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	pem := bundle(t, now.Add(-day))
 	for i := range 20 {

@@ -11,9 +11,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// TestAFileThatCannotBeRead is tried again, since rights may be given that leave its size and time as they are. It is told
-// of once.
-func TestAFileThatCannotBeRead(t *testing.T) {
+func TestReloadReadsAFileAgainAfterAFailure(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"good", "hidden"} {
 		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o644); err != nil {

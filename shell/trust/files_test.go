@@ -23,8 +23,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// TestFiles reads trust from files as people write them.
-func TestFiles(t *testing.T) {
+// TestOpenFilesReadsResources reads files as people write them.
+func TestOpenFilesReadsResources(t *testing.T) {
 	pem := []byte(bundle(t, time.Now().AddDate(1, 0, 0)))
 	good, store := scenariotest.TrustPolicy("good", "strict", "ca:acme"), scenariotest.TrustStore("acme", pem)
 	asJSON := func(text string) string {
@@ -105,8 +105,8 @@ func withScopes(policy, first, second string) string {
 	return head + "- " + statement + "  - " + strings.Replace(strings.Replace(statement, first, second, 1), "name: ", "name: second-", 1)
 }
 
-// TestBundles reads bundles as they come: what can be used of them is.
-func TestBundles(t *testing.T) {
+// TestCompileReadsBundles of every form, and uses the parts that can be used.
+func TestCompileReadsBundles(t *testing.T) {
 	one, two := bundle(t, time.Now().AddDate(1, 0, 0)), bundle(t, time.Now().AddDate(2, 0, 0))
 	tests := map[string]struct {
 		text   string
@@ -148,8 +148,8 @@ func TestBundles(t *testing.T) {
 	}
 }
 
-// TestManyScopes compiles and plans under as many scopes as a resource may hold: a few allocations for each.
-func TestManyScopes(t *testing.T) {
+// TestCompileTakesManyScopes compiles and plans with as many scopes as a resource may hold, at a few allocations each.
+func TestCompileTakesManyScopes(t *testing.T) {
 	resource := func(statements int) shelltrust.PolicyResource {
 		spec := shelltrust.PolicySpec{Version: "1.0", TrustPolicyName: "many"}
 		for i := range statements {

@@ -30,8 +30,8 @@ type Statuses struct {
 	Policies, Stores map[string]Status
 }
 
-// Assess works out what the status of every resource should be. It looks at the resources as a verification does, so
-// that the status and the verdict agree. The time of a condition's last transition is kept where its state stays.
+// Assess works out the status of every resource. It compiles the resources as a verification does, so that status and
+// verdict agree. A condition whose state stays keeps the time of its last transition.
 func Assess(policies []PolicyResource, stores []StoreResource, now time.Time) Statuses {
 	snapshot, _ := Compile(policies, stores)
 	claims := lo.CountValuesBy(stores, StoreResource.ref)
@@ -78,7 +78,7 @@ func assessStore(store trust.Store, claimants int, now time.Time) (reason, messa
 	return ReasonValid, text
 }
 
-// daysLeft is an addition to a message; nothing where there is no certificate, or an expired one.
+// daysLeft is the end of a message; "" where there is no certificate, or an expired one.
 func daysLeft(notAfter, now time.Time) string {
 	if !notAfter.After(now) {
 		return ""
@@ -89,7 +89,7 @@ func daysLeft(notAfter, now time.Time) string {
 func assessPolicy(r PolicyResource, snapshot trust.Snapshot, used []trust.Store, claimants int, now time.Time) (reason, message string) {
 	problem := snapshot.Policies[r.Spec.TrustPolicyName].Problem
 	switch {
-	case r.Spec.TrustPolicyName == "": // nobody can ask for it, so the snapshot does not have it
+	case r.Spec.TrustPolicyName == "": // no request can name it, so the snapshot lacks it
 		return ReasonInvalid, "spec.trustPolicyName is empty"
 	case claimants > 1:
 		return ReasonNameClaimedTwice, problem
@@ -109,7 +109,7 @@ func assessPolicy(r PolicyResource, snapshot trust.Snapshot, used []trust.Store,
 	return ReasonValid, fmt.Sprintf("%d statements can be used", len(r.Spec.TrustPolicies)) + daysLeft(earliest(used), now)
 }
 
-// storesOf gives the trust stores that a policy names. One that does not exist has that for its Problem.
+// storesOf gives the trust stores that a policy names. A store that does not exist gets a Problem that says so.
 func storesOf(r PolicyResource, snapshot trust.Snapshot) []trust.Store {
 	named := lo.Uniq(lo.FlatMap(r.Spec.TrustPolicies, func(s PolicyStatement, _ int) []string { return s.TrustStores }))
 	slices.Sort(named)
@@ -124,7 +124,7 @@ func storesOf(r PolicyResource, snapshot trust.Snapshot) []trust.Store {
 	})
 }
 
-// earliest is the first moment at which a certificate of the stores expires; zero where there is none.
+// earliest is when the first certificate of the stores expires; zero without certificates.
 func earliest(stores []trust.Store) time.Time {
 	ends := lo.FilterMap(stores, func(s trust.Store, _ int) (time.Time, bool) { return s.NotAfter(), !s.NotAfter().IsZero() })
 	if len(ends) == 0 {
@@ -133,7 +133,7 @@ func earliest(stores []trust.Store) time.Time {
 	return slices.MinFunc(ends, time.Time.Compare)
 }
 
-// next is the status that follows s. Conditions of other types are not ours and stay.
+// next is the status that follows s. Conditions of other types belong to others and stay.
 func (s Status) next(generation int64, reason, message string, notAfter, now time.Time) Status {
 	ready := metav1.Condition{
 		Type: ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: generation,
@@ -150,7 +150,8 @@ func (s Status) next(generation int64, reason, message string, notAfter, now tim
 	return status
 }
 
-// maxMessage is in bytes, well below what a condition may hold: subjects of certificates can be of any length.
+// maxMessage bounds a condition's message, bytes. Kubernetes allows 32 KiB, and subjects of certificates can be of any
+// length.
 const maxMessage = 4096
 
 func bounded(message string) string {

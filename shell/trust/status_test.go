@@ -37,8 +37,7 @@ func policy(resource, name, level string, stores ...string) shelltrust.PolicyRes
 	return r
 }
 
-// TestAssess tells the status of each resource among others.
-func TestAssess(t *testing.T) {
+func TestAssessGivesReasonAndMessage(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	soon, later, past := now.AddDate(0, 1, 0), now.AddDate(5, 0, 0), now.AddDate(0, -1, 0)
 	good, old := bundle(t, later), bundle(t, past)
@@ -98,8 +97,7 @@ func TestAssess(t *testing.T) {
 	}
 }
 
-// TestTransitions keep the time of the last one until the state changes.
-func TestTransitions(t *testing.T) {
+func TestAssessKeepsTheTransitionTime(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	resource := store("a", "a", bundle(t, now.AddDate(1, 0, 0)))
 	for _, step := range []struct {
@@ -112,8 +110,7 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-// TestConditionsOfOthersStay, as another controller may say something of the resource as well.
-func TestConditionsOfOthersStay(t *testing.T) {
+func TestAssessKeepsConditionsOfOthers(t *testing.T) {
 	resource := store("a", "a", "nonsense")
 	other := metav1.Condition{Type: "Reviewed", Status: metav1.ConditionTrue, Reason: "Yes"}
 	resource.Status.Conditions = []metav1.Condition{other}
@@ -126,8 +123,7 @@ func TestConditionsOfOthersStay(t *testing.T) {
 	}
 }
 
-// TestAMessageIsBounded, as the API server refuses one over 32768 characters, and with it the status.
-func TestAMessageIsBounded(t *testing.T) {
+func TestAssessBoundsMessages(t *testing.T) {
 	resource := policy("a", "a", "strict", "ca:"+strings.Repeat("x", 40_000))
 	status := shelltrust.Assess([]shelltrust.PolicyResource{resource}, nil, time.Now()).Policies["a"]
 	if message := status.Conditions[0].Message; len(message) > 5000 || !strings.HasSuffix(message, "...") {
