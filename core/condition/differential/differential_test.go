@@ -48,7 +48,7 @@ const (
 // TestConditionsAgreeWithKyverno holds generated conditions against generated and real documents, here and in Kyverno.
 func TestConditionsAgreeWithKyverno(t *testing.T) {
 	k := oracle{jmespath.New(config.NewDefaultConfiguration(false))}
-	g := &generator{Rand: rand.New(rand.NewPCG(*seed, 19)), real: realDocuments(t)}
+	g := &generator{Rand: rand.New(rand.NewPCG(*seed, 19)), real: realDocuments(t), calls: newCalls(t)}
 	seen, differences := map[string]map[outcome]int{}, map[string]int{}
 	wrong := 0
 	for i := range *cases {
@@ -355,7 +355,10 @@ var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // any is a document with a condition on it.
 func (g *generator) any() ([]byte, condition.Condition) {
-	if g.often(70) {
+	switch {
+	case g.often(15):
+		return g.calls.condition()
+	case g.often(65):
 		return g.document(), g.condition()
 	}
 	d := g.real[g.IntN(len(g.real))]
@@ -378,7 +381,8 @@ func (g *generator) any() ([]byte, condition.Condition) {
 // generator makes documents, and conditions that have something to do with them.
 type generator struct {
 	*rand.Rand
-	real []realDocument
+	real  []realDocument
+	calls *calls
 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
