@@ -3,7 +3,7 @@
 BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
-# Static, as in the image. With cgo a library of Kyverno's links support for Go plugins, which keeps every method and symbol: 30 MB.
+# Static, as in the image.
 STATIC := CGO_ENABLED=0 go build -ldflags '-s -w'
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache

@@ -44,6 +44,9 @@
 //	is_external_url()             asks the network                          is an error
 //	time_now(), time_since()      read the machine's clock                  read the clock that they are given
 //	parse_yaml()                  follows aliases                           refuses anchors and aliases
+//	durations over 292 years      become negative in arithmetic             are an error
+//	truncate() to 2^63 and more   gives no text                             gives the text
+//	round() to negative places    is an error about Go's formatting         is an error that says so
 //	a name twice in an object     the last one counts                       is an error
 //	bytes that are not UTF-8      are replaced                              are an error
 //	a byte order mark             is an error                               is passed over at the start of a document

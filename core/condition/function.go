@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	gojmespath "github.com/kyverno/go-jmespath"
-	"github.com/kyverno/kyverno/pkg/engine/jmespath"
 	"github.com/samber/lo"
 )
 
@@ -18,36 +17,67 @@ type function struct {
 	call     func(e *evaluation, arguments []any, depth int) (any, error)
 }
 
-// library has JMESPath's functions, which are implemented here, and Kyverno's, most of which are called unchanged.
+// library has JMESPath's functions, and Kyverno's of version 1.19.
 var library = newLibrary()
 
-func newLibrary() map[string]function {
-	functions := builtin()
-	for _, theirs := range jmespath.GetFunctions(nil) { // only image_normalize uses the configuration, and it is implemented here
-		name, entry := theirs.Name, theirs.FunctionEntry
-		if call, ok := replaced()[name]; ok {
-			functions[name] = function{takes: entry.Arguments, call: call}
-		} else if cost, ok := costs()[name]; ok {
-			functions[name] = function{takes: entry.Arguments, call: charged(name, cost, entry.Handler)}
-		}
-	}
-	return functions
+// functions are known by their names.
+type functions map[string]function
+
+func newLibrary() functions {
+	library := builtin()
+	library.texts()
+	library.regularExpressions()
+	library.arithmetic()
+	library.collections()
+	library.times()
+	library.encodings()
+	library.certificates()
+	library["random"] = taking(unavailable("random gives another text each time and is not available here"), "string")
+	library["is_external_url"] = taking(unavailable("is_external_url asks the network and is not available here"), "string")
+	return library
+}
+
+// add adds a function that computes its value from its arguments alone, once its cost is paid.
+func (l functions) add(name string, cost cost, compute func(a []any) (any, error), types ...string) {
+	l[name] = taking(charged(name, cost, compute), types...)
+}
+
+// taking is a function with the types of its arguments, a | between those that may stand for each other.
+func taking(call func(e *evaluation, a []any, depth int) (any, error), types ...string) function {
+	return function{call: call, takes: lo.Map(types, func(names string, _ int) gojmespath.ArgSpec {
+		return gojmespath.ArgSpec{Types: lo.Map(strings.Split(names, "|"), func(name string, _ int) gojmespath.JpType { return gojmespath.JpType(name) })}
+	})}
 }
 
 // cost estimates the steps and bytes of a call before it is made.
 type cost func(e *evaluation, arguments []any) (steps, bytes int)
 
 // charged pays for a call and makes it.
-func charged(name string, cost cost, handler gojmespath.JpFunction) func(*evaluation, []any, int) (any, error) {
+func charged(name string, cost cost, compute func(a []any) (any, error)) func(*evaluation, []any, int) (any, error) {
 	return func(e *evaluation, arguments []any, _ int) (any, error) {
 		steps, bytes := cost(e, arguments)
 		e.pay(name, steps, bytes)
-		result, err := handler(arguments)
+		result, err := compute(arguments)
 		if err != nil {
 			return nil, fmt.Errorf("fails: %s", cut(err.Error()))
 		}
-		return e.plain(result), nil
+		if n, ok := result.(float64); ok {
+			return e.finite(n), nil
+		}
+		return result, nil
 	}
+}
+
+func unavailable(sentence string) func(*evaluation, []any, int) (any, error) {
+	return func(e *evaluation, _ []any, _ int) (any, error) {
+		refuse("the expression %q fails: %s", quoted(e.expression), sentence)
+		return nil, nil
+	}
+}
+
+// fault is an error of a function, in Kyverno's words.
+func fault(name, text string) error {
+	return fmt.Errorf("JMESPath function '%s': %s", name, text)
 }
 
 // pay pays for a call that cannot be interrupted.
@@ -57,19 +87,6 @@ func (e *evaluation) pay(name string, steps, bytes int) {
 	}
 	e.step(100 + steps)
 	e.grow(100 + bytes)
-}
-
-// plain converts a result of Kyverno's functions to the types of decoded JSON.
-func (e *evaluation) plain(value any) any {
-	switch v := value.(type) {
-	case int:
-		return float64(v)
-	case float64:
-		return e.finite(v)
-	case []map[string]any:
-		return lo.Map(v, func(object map[string]any, _ int) any { return object })
-	}
-	return value
 }
 
 // finite refuses numbers that JSON lacks, NaN and infinity, since comparisons with them mean nothing.
@@ -154,29 +171,8 @@ func lengths(arguments []any) int {
 	})
 }
 
-// costs has the costs of the functions of Kyverno that are called unchanged.
-func costs() map[string]cost {
-	costs := map[string]cost{
-		"trim":  func(_ *evaluation, a []any) (int, int) { return (len(textOf(a, 0)) + 1) * (1 + len(textOf(a, 1))/4), 0 },
-		"split": splitCost, "replace": replaceCost, "replace_all": replaceCost,
-		"lookup": func(*evaluation, []any) (int, int) { return 1, 0 },
-		"items":  itemsCost, "object_from_lists": listsCost, "sum": sumCost, "round": small,
-		"semver_compare": short(4096, 100, 800), "x509_decode": short(32<<10, 100, 50), "parse_yaml": yamlCost,
-	}
-	for _, name := range []string{"compare", "equal_fold", "to_upper", "to_lower", "trim_prefix", "to_boolean", "base64_decode", "base64_encode", "path_canonicalize", "truncate"} {
-		costs[name] = func(_ *evaluation, a []any) (int, int) { return 4 * lengths(a), 4 * lengths(a) }
-	}
-	for _, name := range []string{"sha256", "sha1", "md5"} {
-		costs[name] = func(_ *evaluation, a []any) (int, int) { return 4 * lengths(a), lengths(a) }
-	}
-	for _, name := range []string{"add", "subtract", "multiply", "divide", "modulo"} {
-		costs[name] = small
-	}
-	for _, name := range []string{"time_add", "time_parse", "time_to_cron", "time_utc", "time_diff", "time_before", "time_after", "time_between", "time_truncate"} {
-		costs[name] = short(maxNumber, 4, 4)
-	}
-	return costs
-}
+// linear is the cost of a function that reads its texts a few times.
+func linear(_ *evaluation, a []any) (steps, bytes int) { return 4 * lengths(a), 4 * lengths(a) }
 
 // short is the cost of a function that is called only with strings up to a length.
 func short(most, steps, bytes int) cost {
@@ -189,81 +185,20 @@ func short(most, steps, bytes int) cost {
 	}
 }
 
-// small is the cost of computing with numbers, quantities and durations.
-func small(e *evaluation, arguments []any) (int, int) {
-	for i := range arguments {
-		e.operand(textOf(arguments, i))
-	}
-	return 500, 500
-}
-
-// operand refuses a string whose number or quantity takes long to compute with.
-func (e *evaluation) operand(text string) {
-	if len(text) > maxQuantity {
-		refuse("the expression %q computes with a text of %d bytes", quoted(e.expression), len(text))
-	}
-	e.quantity(text)
-}
-
-func sumCost(e *evaluation, arguments []any) (int, int) {
-	list, _ := arguments[0].([]any)
-	for i := range list {
-		e.operand(textOf(list, i))
-	}
-	return 200 * len(list), 200 * len(list)
-}
-
-func splitCost(_ *evaluation, arguments []any) (int, int) {
-	text := textOf(arguments, 0)
-	n := strings.Count(text, textOf(arguments, 1)) + 1
-	return len(text) + 10*n, 4 * slotBytes * n
-}
-
-func itemsCost(e *evaluation, arguments []any) (int, int) {
-	n := 0
-	switch collection := arguments[0].(type) {
-	case map[string]any:
-		n = len(collection)
-	case []any:
-		n = len(collection)
-	}
-	return 100 * n, n * (mapBytes + 8*memberBytes + 4*slotBytes)
-}
-
-func listsCost(_ *evaluation, arguments []any) (int, int) {
-	names, _ := arguments[0].([]any)
-	return 40 * len(names), mapBytes + objectRoom(len(names))*2*memberBytes
-}
-
-// replaceCost is the cost of replace_all, by the length of its result.
-func replaceCost(_ *evaluation, arguments []any) (int, int) {
-	text, old, by := textOf(arguments, 0), textOf(arguments, 1), textOf(arguments, 2)
-	n := strings.Count(text, old)
-	made := len(text) + n*max(len(by)-len(old), 0)
-	return len(text) + n + made/16, made
-}
-
 // builtin has the functions of JMESPath itself.
-func builtin() map[string]function {
-	one := func(call func(e *evaluation, a []any, depth int) (any, error), types ...[]gojmespath.JpType) function {
-		return function{call: call, takes: lo.Map(types, func(t []gojmespath.JpType, _ int) gojmespath.ArgSpec { return gojmespath.ArgSpec{Types: t} })}
-	}
-	or := func(types ...gojmespath.JpType) []gojmespath.JpType { return types }
-	number, text, list, object := or(gojmespath.JpNumber), or(gojmespath.JpString), or(gojmespath.JpArray), or(gojmespath.JpObject)
-	numbers, texts, any, expression := or(gojmespath.JpArrayNumber), or(gojmespath.JpArrayString), or(gojmespath.JpAny), or(gojmespath.JpExpref)
-	numbersOrTexts := or(gojmespath.JpArrayNumber, gojmespath.JpArrayString)
-	merge, notNull := one(merged, object), one(notNull, any)
+func builtin() functions {
+	merge, notNull := taking(merged, "object"), taking(notNull, "any")
 	merge.variadic, notNull.variadic = true, true
-	return map[string]function{
-		"length": one(length, or(gojmespath.JpString, gojmespath.JpArray, gojmespath.JpObject)), "type": one(typeOf, any),
-		"starts_with": one(affix(strings.HasPrefix), text, text), "ends_with": one(affix(strings.HasSuffix), text, text),
-		"contains": one(contains, or(gojmespath.JpArray, gojmespath.JpString), any), "join": one(join, text, texts),
-		"abs": one(rounded(math.Abs), number), "ceil": one(rounded(math.Ceil), number), "floor": one(rounded(math.Floor), number),
-		"avg": one(average, numbers), "max": one(extreme(1), numbersOrTexts), "min": one(extreme(-1), numbersOrTexts),
-		"sort": one(sorted, or(gojmespath.JpArrayString, gojmespath.JpArrayNumber)), "reverse": one(reversed, or(gojmespath.JpArray, gojmespath.JpString)),
-		"keys": one(keys, object), "values": one(values, object), "merge": merge, "not_null": notNull,
-		"map": one(mapped, expression, list), "sort_by": one(sortedBy, list, expression),
-		"max_by": one(extremeBy(1), list, expression), "min_by": one(extremeBy(-1), list, expression),
-		"to_array": one(toArray, any), "to_string": one(toString, any), "to_number": one(toNumber, any),
+	return functions{
+		"length": taking(length, "string|array|object"), "type": taking(typeOf, "any"),
+		"starts_with": taking(affix(strings.HasPrefix), "string", "string"), "ends_with": taking(affix(strings.HasSuffix), "string", "string"),
+		"contains": taking(contains, "array|string", "any"), "join": taking(join, "string", "array[string]"),
+		"abs": taking(rounded(math.Abs), "number"), "ceil": taking(rounded(math.Ceil), "number"), "floor": taking(rounded(math.Floor), "number"),
+		"avg": taking(average, "array[number]"), "max": taking(extreme(1), "array[number]|array[string]"), "min": taking(extreme(-1), "array[number]|array[string]"),
+		"sort": taking(sorted, "array[string]|array[number]"), "reverse": taking(reversed, "array|string"),
+		"keys": taking(keys, "object"), "values": taking(values, "object"), "merge": merge, "not_null": notNull,
+		"map": taking(mapped, "expref", "array"), "sort_by": taking(sortedBy, "array", "expref"),
+		"max_by": taking(extremeBy(1), "array", "expref"), "min_by": taking(extremeBy(-1), "array", "expref"),
+		"to_array": taking(toArray, "any"), "to_string": taking(toString, "any"), "to_number": taking(toNumber, "any"),
 	}
 }
