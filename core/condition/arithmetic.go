@@ -28,14 +28,17 @@ func computed(name string, compute func(name string, x, y any) (any, error), x, 
 	return compute(name, left, right)
 }
 
-// operand is a number, or a text read as a quantity, or else as a duration.
+// operand is a number, or a text read as a quantity, or else as a duration. The library reads a unit without a number as zero,
+// and then computes with as many digits as its exponent says; here it is no quantity.
 func operand(value any) (any, bool) {
 	switch v := value.(type) {
 	case float64:
 		return v, true
 	case string:
-		if quantity, err := resource.ParseQuantity(v); err == nil {
-			return quantity, true
+		if quantityShape.MatchString(v) {
+			if quantity, err := resource.ParseQuantity(v); err == nil {
+				return quantity, true
+			}
 		}
 		if duration, err := time.ParseDuration(v); err == nil {
 			return duration, true

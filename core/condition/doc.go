@@ -45,7 +45,7 @@
 //	time_now(), time_since()      read the machine's clock                  read the clock that they are given
 //	parse_yaml()                  follows aliases                           refuses anchors and aliases
 //	durations over 292 years      become negative in arithmetic             are an error
-//	truncate() to 2^63 and more   gives no text                             gives the text
+//	a unit without a number       is a quantity, and zero                   is a text
 //	round() to negative places    is an error about Go's formatting         is an error that says so
 //	a name twice in an object     the last one counts                       is an error
 //	bytes that are not UTF-8      are replaced                              are an error

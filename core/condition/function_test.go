@@ -33,6 +33,7 @@ var functionTests = []struct{ expression, gives, says string }{
 	{"truncate('üb', `1`)", `"ü"`, ""},
 	{"truncate('ab', `2.9`)", `"ab"`, ""},
 	{"truncate('ab', `-1`)", `""`, ""},
+	{"truncate('ab', `1e21`)", `""`, ""},
 	{"split('a,,b', ',')", `["a","","b"]`, ""},
 	{"split('aü', '')", `["a","ü"]`, ""},
 	{"replace('aaa', 'a', 'b', `2`)", `"bba"`, ""},

@@ -41,17 +41,18 @@ func toBoolean(a []any) (any, error) {
 	return nil, fault("to_boolean", fmt.Sprintf("lowercase argument must be 'true' or 'false' (provided: '%s')", textOf(a, 0)))
 }
 
-// truncate keeps the first characters, which are none where their number is below one.
+// truncate keeps the first characters. As in Kyverno, none are kept where their number is no integer of 64 bits.
 func truncate(a []any) (any, error) {
 	text := textOf(a, 0)
-	most, _ := a[1].(float64)
-	if most >= float64(utf8.RuneCountInString(text)) {
+	length, _ := a[1].(float64)
+	most, ok := whole(math.Trunc(length))
+	switch {
+	case !ok || most < 1:
+		return "", nil
+	case most >= int64(utf8.RuneCountInString(text)):
 		return text, nil
 	}
-	if most < 1 {
-		return "", nil
-	}
-	return string([]rune(text)[:int(most)]), nil
+	return string([]rune(text)[:most]), nil
 }
 
 func split(a []any) (any, error) {

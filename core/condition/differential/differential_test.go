@@ -227,6 +227,8 @@ func different(c condition.Condition, ours, theirs answer) string {
 		return "a list of one that is the text"
 	case c.Operator == "AnyNotIn" && ours.outcome == notMet && theirs.outcome == met && strings.HasPrefix(fmt.Sprint(value), "-"):
 		return "a negative range"
+	case unitAlone(key) || unitAlone(value) || strings.Contains(ours.why, "invalid operand"):
+		return "a unit without a number"
 	case strings.Contains(text, "compare("):
 		return "compare"
 	}
@@ -240,6 +242,18 @@ var unavailable = regexp.MustCompile(`random gives another text|is_external_url 
 func alone(value any) bool {
 	n, ok := value.(int64)
 	return ok && (n >= 1e6 || n <= -1e6)
+}
+
+// unit is that of a quantity, or an exponent, without a number.
+var unit = regexp.MustCompile(`^(?:[+-]|[+-]?(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+))$`)
+
+// unitAlone tells that such a unit stands in a value.
+func unitAlone(value any) bool {
+	if list, ok := value.([]any); ok {
+		return slices.ContainsFunc(list, unitAlone)
+	}
+	text, ok := value.(string)
+	return ok && unit.MatchString(text)
 }
 
 func hasPattern(values ...any) bool {

@@ -51,8 +51,8 @@ func TestFunctionsAgreeWithKyverno(t *testing.T) {
 		theirs, err := k.search(expression, c.arguments)
 		result := c.here(t, expression, theirs, err)
 		problem, difference := compared(expression, result, theirs, err)
-		if problem != "" && strings.Contains(expression, "truncate(") && slices.ContainsFunc(c.arguments, huge) {
-			problem, difference = "", "a length of 2^63"
+		if strings.Contains(result.Reason, "invalid operand") && problem != "" && (strings.Count(expression, "(") > 1 || slices.ContainsFunc(c.arguments, unitAlone)) {
+			problem, difference = "", "a unit without a number"
 		}
 		if difference != "" {
 			differences[difference]++
@@ -227,12 +227,6 @@ func compared(expression string, result condition.Result, theirs any, err error)
 		return "", "another error first"
 	}
 	return fmt.Sprintf("it is told %q, and Kyverno says %q", result.Reason, err), ""
-}
-
-// huge tells of a number that is a length for truncate() here, and a negative one in Kyverno.
-func huge(argument any) bool {
-	n, ok := argument.(float64)
-	return ok && n >= 1<<63
 }
 
 // inside tells whether a function is called for an argument of another.
