@@ -229,6 +229,8 @@ func different(c condition.Condition, ours, theirs answer) string {
 		return "a negative range"
 	case unitAlone(key) || unitAlone(value) || strings.Contains(ours.why, "invalid operand"):
 		return "a unit without a number"
+	case theirs.outcome == failed && (strings.Contains(text, "(items(") || strings.Contains(text, ", items(")):
+		return "items gives a list"
 	case strings.Contains(text, "compare("):
 		return "compare"
 	}
