@@ -1,20 +1,19 @@
 package core
 
 import (
-	"fmt"
+	"bytes"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it, at any depth and under any
-// name. That covers Pods, workloads, CronJobs, lists and custom workloads.
-func imagesOfObject(object map[string]any) ([]Image, error) {
+// imagesOfObject finds the image fields of a Kubernetes object: those of every pod spec in it at whatever depth and
+// under whatever name, which is where Pods, workloads, CronJobs, lists and custom workloads have theirs.
+func imagesOfObject(object value) ([]Image, error) {
 	found := searched(object)
 	switch {
 	case found.err != nil:
@@ -24,11 +23,11 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 	}
 	var images []Image
 	for _, spec := range found.specs {
-		more, err := spec.images()
-		if err != nil {
+		var err error
+		if images, err = spec.images(images); err != nil {
 			return nil, err
 		}
-		if images = append(images, more...); len(images) > maxImages {
+		if len(images) > maxImages {
 			return nil, invalid("object", "has over %d images", maxImages)
 		}
 	}
@@ -38,64 +37,90 @@ func imagesOfObject(object map[string]any) ([]Image, error) {
 	return images, nil
 }
 
-// HasPodSpec tells whether an object has a pod spec, or something that could be one and is refused.
+// HasPodSpec tells whether images are looked for in an object. One that is over a bound has them looked for, and is refused
+// then.
 func HasPodSpec(object map[string]any) bool {
-	found := searched(object)
+	text, err := json.Marshal(object)
+	if err != nil {
+		return true
+	}
+	root, valid, _ := readDocument(text)
+	if !valid {
+		return true
+	}
+	found := searched(root)
 	return found.err != nil || len(found.specs) > 0
 }
 
-func searched(object map[string]any) (found search) {
-	found.podSpecs(nil, object)
+func searched(object value) (found search) {
+	found.podSpecs(object)
 	return found
 }
 
 // podSpec is a pod spec inside an object.
 type podSpec struct {
 	pointer image.Pointer
-	fields  map[string]any
+	fields  value
 }
 
 // search is a walk through an object.
 type search struct {
+	path  []step // to the value that is looked at; a pointer is made of it only where a pod spec is found
 	specs []podSpec
-	err   error // why the walk stopped, so that no pod spec is overlooked; nil when it did not
+	err   error // of a pod spec that cannot be taken in, so that none is overlooked; nil when all were
 }
 
-// podSpecs collects every pod spec in a value. A pod spec is recognised by its fields, whatever its name, and may stand
-// beside another one or inside of it, since a custom resource may run both. path has the keys and indices that lead to the
-// value; a pointer is made of them only where a pod spec is found.
-func (s *search) podSpecs(path []string, value any) {
-	switch v := value.(type) {
-	case map[string]any:
-		if isPodSpec(v) {
-			s.add(path, v)
-		}
-		if other := inOtherCase(v, containerGroups()...); s.err == nil && other != "" && nests(v[other]) {
-			s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other)
-		}
-		var names []string
-		for name, member := range v {
-			if runs := len(path) > 0 || name != "metadata" && name != "status"; runs && nests(member) { // nothing runs pods from the object's own metadata and status
-				names = append(names, name)
+// step leads from an object to a member, or from a list to an element.
+type step struct {
+	member  value
+	element int // its index; -1 for a member of an object
+}
+
+// podSpecs walks a value to its end: a pod spec may stand beside another, or in one, and a custom resource may well run
+// both. It is known by its fields, whatever name it has.
+func (s *search) podSpecs(v value) {
+	if v.kind() == '[' {
+		for i, element := range v.all() {
+			if element.nests() {
+				s.follow(step{element, i})
 			}
 		}
-		slices.Sort(names)
-		for _, name := range names {
-			s.podSpecs(append(path, name), v[name])
+		return
+	}
+	if isPodSpec(v) {
+		s.add(v)
+	}
+	if other, found := inOtherCase(v, containerGroups()...); s.err == nil && found && other.nests() {
+		s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other.name())
+	}
+	var room [8]value
+	nesting := room[:0]
+	for _, member := range v.all() {
+		if runs := len(s.path) > 0 || string(member.name()) != "metadata" && string(member.name()) != "status"; runs && member.nests() { // nothing runs what the object itself has there
+			nesting = append(nesting, member)
 		}
-	case []any:
-		for i, element := range v {
-			if nests(element) {
-				s.podSpecs(append(path, strconv.Itoa(i)), element)
-			}
-		}
+	}
+	slices.SortFunc(nesting, func(a, b value) int { return bytes.Compare(a.name(), b.name()) })
+	for _, member := range nesting {
+		s.follow(step{member, -1})
 	}
 }
 
-func (s *search) add(path []string, spec map[string]any) {
+func (s *search) follow(to step) {
+	s.path = append(s.path, to)
+	s.podSpecs(to.member)
+	s.path = s.path[:len(s.path)-1]
+}
+
+func (s *search) add(spec value) {
 	var at image.Pointer
-	for _, name := range path {
-		if at = at.Field(name); len(at) > maxPointer {
+	for _, step := range s.path {
+		if step.element >= 0 {
+			at = at.Index(step.element)
+		} else {
+			at = at.Field(string(step.member.name()))
+		}
+		if len(at) > maxPointer {
 			s.err = invalid("object", "has a pod spec in a place whose pointer is over %d bytes", maxPointer)
 			return
 		}
@@ -107,138 +132,135 @@ func (s *search) add(path []string, spec map[string]any) {
 	s.specs = append(s.specs, podSpec{at, spec})
 }
 
-// nests tells whether a value may hold others.
-func nests(value any) bool {
-	switch value.(type) {
-	case map[string]any, []any:
-		return true
-	}
-	return false
-}
-
 // containerGroups are the lists of containers in a pod spec (Kubernetes API, core/v1 PodSpec).
 func containerGroups() []string {
 	return []string{"initContainers", "containers", "ephemeralContainers"}
 }
 
-// isPodSpec recognises a pod spec by its containers, or by an image volume. A value whose containers are an object counts
-// too, and is refused when it is read.
-func isPodSpec(fields map[string]any) bool {
-	if slices.ContainsFunc(containerGroups(), func(group string) bool { return nests(fields[group]) }) {
-		return true
-	}
-	volumes, _ := fields["volumes"].([]any)
-	return slices.ContainsFunc(volumes, func(volume any) bool {
-		source, _ := volume.(map[string]any)
-		return nests(source["image"])
-	})
-}
-
-// inOtherCase gives a key that equals a field of Kubernetes except for its case; "" where there is none. Kubernetes ignores
-// such a key, but many programs in Go read it as the field.
-func inOtherCase(fields map[string]any, names ...string) string {
-	first := ""
-	for key := range fields {
-		other := slices.ContainsFunc(names, func(name string) bool { return key != name && strings.EqualFold(key, name) })
-		if other && (first == "" || key < first) {
-			first = key
+// isPodSpec tells a pod spec by its containers, or by an image volume where it has none. Containers that are an object are
+// no pod spec's, and are refused when they are read.
+func isPodSpec(fields value) bool {
+	for _, group := range containerGroups() {
+		if containers, ok := fields.member(group); ok && containers.nests() {
+			return true
 		}
 	}
-	return first
+	volumes, ok := fields.member("volumes")
+	if !ok || volumes.kind() != '[' {
+		return false
+	}
+	for _, volume := range volumes.all() {
+		if source, ok := volume.member("image"); ok && source.nests() {
+			return true
+		}
+	}
+	return false
 }
 
-// images lists the image fields of a pod spec: containers of all three groups, then image volumes
-// (Kubernetes API, core/v1 PodSpec and ImageVolumeSource).
-func (s podSpec) images() ([]Image, error) {
-	var images []Image
+// inOtherCase gives the first member, in the order of names, that is a field of Kubernetes but for its case. Kubernetes
+// reads such a member as another field, but much that is written in Go does not.
+func inOtherCase(fields value, names ...string) (first value, found bool) {
+	for _, member := range fields.all() {
+		key := member.name()
+		other := slices.ContainsFunc(names, func(name string) bool { return string(key) != name && strings.EqualFold(string(key), name) })
+		if other && (!found || bytes.Compare(key, first.name()) < 0) {
+			first, found = member, true
+		}
+	}
+	return first, found
+}
+
+// images appends the image fields of a pod spec: containers of all three groups, then image volumes
+// (Kubernetes API, core/v1 PodSpec and ImageVolumeSource). It ends at one more than may be.
+func (s podSpec) images(images []Image) ([]Image, error) {
+	most := len(images) + maxImages
 	for _, group := range containerGroups() {
 		list, err := s.list(group)
 		if err != nil {
 			return nil, err
 		}
-		for i, element := range list {
-			at := s.pointer.Field(group).Index(i)
-			image, err := imageAt(kindOfGroup(group), element, "image", at)
+		for i, container := range list.all() {
+			image, err := imageAt(kindOfGroup(group), container, container, s.pointer+image.Pointer("/"+group+"/"+strconv.Itoa(i)), "image")
 			if err != nil {
 				return nil, err
 			}
-			if images = append(images, image); len(images) > maxImages {
-				return images, nil // which the caller refuses
+			if images = append(images, image); len(images) > most {
+				return images, nil
 			}
 		}
 	}
-	volumes, err := s.imageVolumes()
-	return append(images, volumes...), err
+	return s.imageVolumes(images)
 }
 
-func (s podSpec) list(name string) ([]map[string]any, error) {
-	value, ok := s.fields[name]
-	if !ok || value == nil {
-		return nil, nil
+// list finds a list of objects; an empty one where the field is missing or null.
+func (s podSpec) list(name string) (value, error) {
+	list, ok := s.fields.member(name)
+	if !ok || list.kind() == 'n' {
+		return value{}, nil
 	}
-	elements, ok := value.([]any)
-	if !ok {
-		return nil, invalid(objectField(s.pointer.Field(name)), "is not a list")
+	if list.kind() != '[' {
+		return value{}, invalid(objectField(s.pointer.Field(name)), "is not a list")
 	}
-	list := make([]map[string]any, len(elements))
-	for i, element := range elements {
-		if list[i], ok = element.(map[string]any); !ok {
-			return nil, invalid(objectField(s.pointer.Field(name).Index(i)), "is not an object")
+	for i, element := range list.all() {
+		if element.kind() != '{' {
+			return value{}, invalid(objectField(s.pointer.Field(name).Index(i)), "is not an object")
 		}
 	}
 	return list, nil
 }
 
-func (s podSpec) imageVolumes() ([]Image, error) {
-	if other := inOtherCase(s.fields, "volumes"); other != "" {
-		return nil, invalid(objectField(s.pointer.Field(other)), "would be read by some as volumes; spell it as Kubernetes does")
+func (s podSpec) imageVolumes(images []Image) ([]Image, error) {
+	if other, found := inOtherCase(s.fields, "volumes"); found {
+		return nil, invalid(objectField(s.pointer.Field(string(other.name()))), "would be read by some as volumes; spell it as Kubernetes does")
 	}
 	volumes, err := s.list("volumes")
 	if err != nil {
 		return nil, err
 	}
-	var images []Image
-	for i, volume := range volumes {
-		at := s.pointer.Field("volumes").Index(i).Field("image")
-		source, ok := volume["image"].(map[string]any)
-		other := inOtherCase(volume, "image")
-		switch {
-		case other != "":
-			return nil, invalid(objectField(s.pointer.Field("volumes").Index(i).Field(other)), "would be read by some as image; spell it as Kubernetes does")
-		case volume["image"] == nil:
+	most := len(images) + maxImages
+	for i, volume := range volumes.all() {
+		if other, found := inOtherCase(volume, "image"); found {
+			return nil, invalid(objectField(s.pointer.Field("volumes").Index(i).Field(string(other.name()))), "would be read by some as image; spell it as Kubernetes does")
+		}
+		source, ok := volume.member("image")
+		if !ok || source.kind() == 'n' {
 			continue
-		case !ok:
+		}
+		at := s.pointer.Field("volumes").Index(i).Field("image")
+		if source.kind() != '{' {
 			return nil, invalid(objectField(at), "is not an object")
 		}
-		image, err := imageAt("image volume", lo.Assign(source, map[string]any{"name": volume["name"]}), "reference", at)
+		image, err := imageAt("image volume", volume, source, at, "reference")
 		if err != nil {
 			return nil, err
 		}
-		if images = append(images, image); len(images) > maxImages {
-			break // which the caller of the caller refuses
+		if images = append(images, image); len(images) > most {
+			break // which the caller refuses
 		}
 	}
 	return images, nil
 }
 
-// imageAt reads the image field of a container or volume source. An absent image is an error, because a
-// webhook that runs later could fill it in unverified.
-func imageAt(kind string, holder map[string]any, field string, at image.Pointer) (Image, error) {
-	pointer := at.Field(field)
-	if other := inOtherCase(holder, field); other != "" {
-		return Image{}, invalid(objectField(at.Field(other)), "would be read by some as %s; spell it as Kubernetes does", field)
+// imageAt reads the image field of a container or volume source, which holder names. An absent image is an error, because
+// a webhook that runs later could fill it in unverified.
+func imageAt(kind string, holder, source value, at image.Pointer, field string) (Image, error) {
+	pointer := at + image.Pointer("/"+field)
+	if other, found := inOtherCase(source, field); found {
+		return Image{}, invalid(objectField(at.Field(string(other.name()))), "would be read by some as %s; spell it as Kubernetes does", field)
 	}
-	written, ok := holder[field].(string)
-	if !ok || written == "" {
+	member, _ := source.member(field)
+	written := member.string()
+	if written == "" {
 		return Image{}, invalid(objectField(pointer), "is not a name; every container and image volume must name its image")
 	}
 	ref, err := image.Parse(written)
 	if err != nil {
 		return Image{}, invalid(objectField(pointer), "%v", err)
 	}
-	name, _ := holder["name"].(string)
+	member, _ = holder.member("name")
+	name := member.string()
 	if name == "" {
-		name = fmt.Sprint(pointer)
+		name = string(pointer)
 	}
 	return Image{Kind: kind, Name: reason.Clip(name, reason.MaxName), Pointer: pointer, Written: written, Ref: ref}, nil
 }

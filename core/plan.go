@@ -12,11 +12,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// Plan has, for each image of a request, the task of verifying it, or the finding that decides it without facts.
+// Plan says, for each image of a request, what has to be found out about it, or why nothing has to be.
 type Plan struct {
-	Policy string              // name of the trust policy, which may not exist
+	Policy string              // name of the trust policy, which need not exist
 	Images []PlannedImage      // in the request's order
-	Tasks  []verification.Task // one per distinct reference, so that each tag is resolved once
+	Tasks  []verification.Task // one per distinct reference, so that a tag is resolved once
 }
 
 // PlannedImage is an image and either the index of its Task, or the reason why it has none.
@@ -26,7 +26,7 @@ type PlannedImage struct {
 	Decided *reason.Finding // decided without facts; nil when facts are needed
 }
 
-// MissingPolicyError is the error of a request that names no trust policy, where there is no default.
+// MissingPolicyError is what a request gets that names no trust policy where there is no default either.
 func MissingPolicyError(snapshot trust.Snapshot) error {
 	return invalid("trustPolicy", "is missing and the service has no default; name one of: %s", snapshot.PolicyNames())
 }
@@ -37,18 +37,20 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 	if name == "" {
 		return Plan{}, MissingPolicyError(snapshot)
 	}
-	plan := Plan{Policy: name}
-	planned := map[string]PlannedImage{} // by reference, since a task depends on nothing else of an image
+	plan := Plan{Policy: name, Images: make([]PlannedImage, 0, len(request.Images))}
+	first := map[image.Reference]int{} // index of the first image of a reference: nothing else of an image matters to its task
 	policy, unusable := snapshot.Usable(name)
 	p := planner{
 		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
-		patterns: lo.Uniq(request.ImageReferences), revisions: map[int]string{}, demands: map[string][]verification.AttestationType{}, matcher: image.NewMatcher(),
+		patterns: lo.Uniq(request.ImageReferences), demands: map[string][]verification.AttestationType{}, matcher: image.NewMatcher(),
 	}
-	for _, image := range request.Images {
-		entry, ok := planned[image.Ref.String()]
-		if !ok {
+	for i, image := range request.Images {
+		var entry PlannedImage
+		if same, ok := first[image.Ref]; ok {
+			entry = plan.Images[same]
+		} else {
 			entry = plan.add(p.image(image.Ref))
-			planned[image.Ref.String()] = entry
+			first[image.Ref] = i
 		}
 		if p.matcher.Exhausted() {
 			return Plan{}, invalid("imageReferences", "and the patterns of attestations have too many wildcards for so many images; use fewer and shorter patterns")
@@ -59,7 +61,7 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 	return plan, nil
 }
 
-// add adds the task for a reference, unless it was decided without facts.
+// add takes in the task for a reference, unless it was decided early.
 func (p *Plan) add(task verification.Task, decided *reason.Finding) PlannedImage {
 	if decided != nil {
 		return PlannedImage{Decided: decided}
@@ -68,16 +70,15 @@ func (p *Plan) add(task verification.Task, decided *reason.Finding) PlannedImage
 	return PlannedImage{Task: len(p.Tasks) - 1}
 }
 
-// planner plans the images of one request. It works out once what several of them share.
+// planner plans the images of one request. What many of them have in common it makes once.
 type planner struct {
-	request   Request
-	snapshot  trust.Snapshot
-	policy    trust.Policy
-	unusable  *reason.Finding                           // why the policy cannot be used; nil when it can
-	patterns  []string                                  // of imageReferences
-	revisions map[int]string                            // by statement
-	demands   map[string][]verification.AttestationType // by the set of rules that match
-	matcher   *image.Matcher
+	request  Request
+	snapshot trust.Snapshot
+	policy   trust.Policy
+	unusable *reason.Finding                           // why the policy cannot be used; nil when it can
+	patterns []string                                  // of imageReferences
+	demands  map[string][]verification.AttestationType // by the rules that add up to them
+	matcher  *image.Matcher
 }
 
 func (p *planner) image(ref image.Reference) (verification.Task, *reason.Finding) {
@@ -99,20 +100,17 @@ func (p *planner) image(ref image.Reference) (verification.Task, *reason.Finding
 	if p.request.RequireDigest && ref.Digest == "" && statement.Level != trust.LevelSkip {
 		return verification.Task{}, &reason.Finding{Code: reason.NotPinned, Reason: "it is not named by digest, and the request demands that it is; name it by digest, or have the policy that pins images run before"}
 	}
-	if _, ok := p.revisions[i]; !ok {
-		p.revisions[i] = p.snapshot.Revision(p.policy, i)
-	}
 	return verification.Task{
 		Ref:          ref,
 		Policy:       p.policy.Name,
 		Statement:    statement,
 		Stores:       p.snapshot.Stores,
-		Revision:     p.revisions[i],
+		Revision:     p.snapshot.Revision(p.policy, i),
 		Attestations: p.attestations(ref, spellings),
 	}, nil
 }
 
-// attestations collects the types of every rule whose pattern matches. Images that match the same rules share the list.
+// attestations adds up the types of every rule whose pattern matches. Images that the same rules match share them.
 func (p *planner) attestations(ref image.Reference, spellings []string) []verification.AttestationType {
 	if len(p.request.Attestations) == 0 {
 		return nil

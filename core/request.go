@@ -44,15 +44,15 @@ func (i Image) pinned(digest string) string {
 	return i.Ref.PinnedAs(i.Written, digest)
 }
 
-// AttestationRule demands attestations of images whose reference matches a wildcard pattern.
+// AttestationRule demands attestations of the images whose reference matches a wildcard pattern.
 type AttestationRule struct {
 	ImageReference string
 	Types          []verification.AttestationType
 }
 
-// Weight is the memory that a request takes while it is verified, bytes: its images and demands.
+// Weight is what stays of a request while it is worked on, bytes: its images and what is demanded of them.
 func (r Request) Weight() int {
-	const each = 200 // of an element, beside its texts
+	const each = 200 // for what has no length of its own
 	weight := lo.SumBy(r.ImageReferences, func(pattern string) int { return len(pattern) + each })
 	for _, image := range r.Images {
 		weight += each + len(image.Kind) + len(image.Name) + len(image.Pointer) + len(image.Written) + len(image.Ref.String())
@@ -69,7 +69,7 @@ func (r Request) Weight() int {
 
 // RequestError says which field of a request is wrong, and what to do.
 type RequestError struct {
-	Code  reason.Code // RequestInvalid or RequestTooLarge
+	Code  reason.Code // RequestInvalid, RequestTooLarge or a code that Plan gives
 	Field string      // path of the field, "" for the body as a whole
 	Text  string      // what is wrong and what to do, without the field
 }
@@ -86,8 +86,8 @@ func invalid(field, format string, args ...any) error {
 	return &RequestError{Code: reason.RequestInvalid, Field: reason.Clip(field, 2*reason.MaxWords), Text: reason.Clip(fmt.Sprintf(format, args...), 2*reason.MaxWords)}
 }
 
-// body is the JSON form of a request. Policies written for older services send Metadata and Insecure, which are accepted and
-// ignored.
+// body is the wire form of a request. Metadata and Insecure come from policies written for older services:
+// they are accepted, and nothing reads them.
 type body struct {
 	Images          *map[string]map[string]imageInfo `json:"images"`
 	Object          map[string]any                   `json:"object"`
@@ -98,6 +98,8 @@ type body struct {
 	RequireDigest   bool                             `json:"requireDigest"`
 	Metadata        any                              `json:"metadata"`
 	Insecure        any                              `json:"insecure"`
+
+	object value // Object, as it stands in the body; none where the field is missing
 }
 
 type attestation struct {
@@ -117,34 +119,127 @@ type imageInfo struct {
 	JSONPointer      string `json:"jsonPointer"`
 }
 
-// ParseRequest reads a request's body. It refuses unknown, repeated and invalid fields with a [*RequestError], so that a typo
-// does not switch a check off.
+// ParseRequest reads a request's body. It refuses what it does not understand, unknown and doubled fields
+// included, with a [*RequestError]: a typo must not switch a check off.
 func ParseRequest(data []byte) (Request, error) {
 	if !utf8.Valid(data) {
 		return Request{}, invalid("", "the body is not UTF-8")
 	}
-	if err := boundShape(data); err != nil {
-		return Request{}, err
+	root, valid, plain := readDocument(data)
+	if valid && plain {
+		if b, ok := plainBody(root); ok {
+			return b.request()
+		}
 	}
-	var b body
-	strict, err := kjson.UnmarshalStrict(data, &b)
+	b, err := strictBody(data)
 	if err != nil {
-		return Request{}, syntaxError(err)
-	}
-	if len(strict) > 0 {
-		return Request{}, strictError(strict[0])
-	}
-	if err := singleDocument(data); err != nil {
 		return Request{}, err
 	}
-	if err := refuseNulls(data); err != nil {
-		return Request{}, err
+	if !valid {
+		return Request{}, invalid("", "the body is not a JSON object")
 	}
+	b.Object = nil // the same is read from the document
+	b.object, _ = root.member("object")
 	return b.request()
 }
 
-// refuseNulls refuses null as the value of a field of the request, and anywhere in attestations except in a condition's key
-// and value. In YAML a list without entries is null, which must not switch a check off.
+// plainBody reads the fields of a body in which nothing calls for a closer look. It gives false for all others, and leaves
+// it to strictBody to say what is wrong with them, if anything is.
+func plainBody(root value) (b body, ok bool) {
+	for _, field := range root.all() {
+		switch string(field.name()) {
+		case "object":
+			b.object, ok = field, field.kind() == '{'
+		case "images":
+			b.Images, ok = plainImages(field)
+		case "trustPolicy":
+			b.TrustPolicy, ok = lo.ToPtr(field.string()), field.kind() == '"'
+		case "encodedObject":
+			b.EncodedObject, ok = lo.ToPtr(field.string()), field.kind() == '"'
+		case "imageReferences":
+			b.ImageReferences, ok = plainTexts(field)
+		case "attestations":
+			strict, err := kjson.UnmarshalStrict(field.raw(), &b.Attestations)
+			ok = err == nil && len(strict) == 0 && !bytes.Contains(field.raw(), []byte("null"))
+		case "requireDigest":
+			b.RequireDigest, ok = field.kind() == 't', field.kind() == 't' || field.kind() == 'f'
+		case "metadata", "insecure":
+			ok = true
+		default:
+			ok = false
+		}
+		if !ok {
+			return body{}, false
+		}
+	}
+	return b, root.kind() == '{'
+}
+
+func plainTexts(list value) (texts []string, ok bool) {
+	texts = []string{}
+	for _, element := range list.all() {
+		if element.kind() != '"' {
+			return nil, false
+		}
+		texts = append(texts, element.string())
+	}
+	return texts, list.kind() == '['
+}
+
+func plainImages(groups value) (images *map[string]map[string]imageInfo, ok bool) {
+	all := map[string]map[string]imageInfo{}
+	for _, group := range groups.all() {
+		entries := map[string]imageInfo{}
+		for _, entry := range group.all() {
+			info, ok := plainImage(entry)
+			if !ok {
+				return nil, false
+			}
+			entries[string(entry.name())] = info
+		}
+		if group.kind() != '{' {
+			return nil, false
+		}
+		all[string(group.name())] = entries
+	}
+	return &all, groups.kind() == '{'
+}
+
+func plainImage(entry value) (info imageInfo, ok bool) {
+	fields := map[string]*string{
+		"registry": &info.Registry, "name": &info.Name, "path": &info.Path, "tag": &info.Tag, "digest": &info.Digest,
+		"reference": &info.Reference, "referenceWithTag": &info.ReferenceWithTag, "jsonPointer": &info.JSONPointer,
+	}
+	for _, field := range entry.all() {
+		into, known := fields[string(field.name())]
+		if !known || field.kind() != '"' {
+			return imageInfo{}, false
+		}
+		*into = field.string()
+	}
+	return info, entry.kind() == '{'
+}
+
+// strictBody decodes a body, or says what is wrong with it.
+func strictBody(data []byte) (b body, err error) {
+	if err := boundShape(data); err != nil {
+		return body{}, err
+	}
+	strict, err := kjson.UnmarshalStrict(data, &b)
+	if err != nil {
+		return body{}, syntaxError(err)
+	}
+	if len(strict) > 0 {
+		return body{}, strictError(strict[0])
+	}
+	if err := singleDocument(data); err != nil {
+		return body{}, err
+	}
+	return b, refuseNulls(data)
+}
+
+// refuseNulls refuses a null for a field of the request, and anywhere in attestations but in a condition's key and
+// value: a list whose entries were left out is null in YAML, and must not switch a check off.
 func refuseNulls(data []byte) error {
 	if !bytes.Contains(data, []byte("null")) {
 		return nil // and no need to decode it again
@@ -225,20 +320,21 @@ func (b body) request() (Request, error) {
 func (b body) images() ([]Image, error) {
 	var images []Image
 	var err error
+	hasObject := b.object.document != nil
 	switch {
-	case b.Images != nil && b.Object != nil:
+	case b.Images != nil && hasObject:
 		return nil, invalid("object", "stands beside images; send one of the two")
-	case b.EncodedObject != nil && (b.Images != nil || b.Object != nil):
+	case b.EncodedObject != nil && (b.Images != nil || hasObject):
 		return nil, invalid("encodedObject", "stands beside images or object; send one of them")
 	case b.EncodedObject != nil:
-		var object map[string]any
+		var object value
 		if object, err = decodeObject(*b.EncodedObject); err == nil {
 			images, err = imagesOfObject(object)
 		}
 	case b.Images != nil:
 		images, err = imagesOfInfo(*b.Images)
-	case b.Object != nil:
-		images, err = imagesOfObject(b.Object)
+	case hasObject:
+		images, err = imagesOfObject(b.object)
 	default:
 		return nil, invalid("images", "is missing; send object, or in a ClusterPolicy encodedObject ({{ base64_encode(to_string(request.object)) }})")
 	}
@@ -257,22 +353,25 @@ func (b body) images() ([]Image, error) {
 	return images, nil
 }
 
-// decodeObject reads an object that is sent as base64 of its JSON, as strictly as the body. The encoding keeps Kyverno from
-// evaluating {{ expressions }} in the object, which whoever creates the object could have written.
-func decodeObject(encoded string) (map[string]any, error) {
+// decodeObject reads an object that is sent as the base64 of its JSON, as strictly as the body. Kyverno evaluates the
+// expressions that it finds in what a ClusterPolicy sends; a stranger's object must not bring its own.
+func decodeObject(encoded string) (value, error) {
 	data, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !utf8.Valid(data) || singleDocument(data) != nil {
-		return nil, invalid("encodedObject", "is not the base64 of a JSON object; send {{ base64_encode(to_string(request.object)) }}")
+		return value{}, invalid("encodedObject", "is not the base64 of a JSON object; send {{ base64_encode(to_string(request.object)) }}")
+	}
+	object, valid, plain := readDocument(data)
+	if valid && plain {
+		return object, nil
 	}
 	if err := boundShape(data); err != nil {
-		return nil, err
+		return value{}, err
 	}
-	var value any // decoding into a map takes twice as long
-	strict, err := kjson.UnmarshalStrict(data, &value)
-	if err != nil || len(strict) > 0 {
-		return nil, invalid("encodedObject", "holds JSON that is not understood: %v", cmp.Or(err, errors.Join(strict...)))
+	var decoded any // a map by itself is decoded at half the speed
+	strict, err := kjson.UnmarshalStrict(data, &decoded)
+	if err != nil || len(strict) > 0 || !valid {
+		return value{}, invalid("encodedObject", "holds JSON that is not understood: %v", cmp.Or(err, errors.Join(strict...)))
 	}
-	object, _ := value.(map[string]any) // singleDocument made sure that it is one
 	return object, nil
 }
 
@@ -305,7 +404,7 @@ func imagesOfInfo(groups map[string]map[string]imageInfo) ([]Image, error) {
 	return images, nil
 }
 
-// image takes the image from the field reference, and refuses other fields that contradict it.
+// image believes the reference and checks that the other fields do not contradict it.
 func (info imageInfo) image(field string) (Image, error) {
 	written, from := info.Reference, ".reference"
 	if written == "" {
@@ -318,7 +417,7 @@ func (info imageInfo) image(field string) (Image, error) {
 	if err != nil {
 		return Image{}, invalid(field+from, "%v", err)
 	}
-	if _, name, _ := strings.Cut(written, "/"); image.IsID(name) { // Kyverno puts a registry before names without one
+	if _, name, _ := strings.Cut(written, "/"); image.IsID(name) { // Kyverno puts a registry before all that has none
 		return Image{}, invalid(field+from, "%q may be the ID of an image on a node, which cannot be verified; write the image's repository and tag or digest", written)
 	}
 	if err := info.contradicts(field, ref); err != nil {
@@ -433,7 +532,7 @@ func parseAttestations(entries []attestation, reader *image.Patterns) ([]Attesta
 	return rules, nil
 }
 
-// normalise checks an attestation type and fills in defaults.
+// normalise checks a demand and writes out what it leaves out.
 func normalise(t *verification.AttestationType, field string) error {
 	if t.Name == "" {
 		return invalid(field+".name", "is empty; name the attestation's artifact type")
@@ -464,7 +563,7 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// syntaxError is a decoder's error in terms of JSON fields, not of Go types.
+// syntaxError turns a decoder's error into one that speaks of JSON fields, not of Go types.
 func syntaxError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
@@ -477,7 +576,7 @@ func syntaxError(err error) error {
 	return invalid("", "the body is not a JSON object: %v", err)
 }
 
-// singleDocument refuses a body that is not a JSON object, such as null.
+// singleDocument refuses a body that is JSON but no object, such as null.
 func singleDocument(data []byte) error {
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return invalid("", "the body is not a JSON object")

@@ -44,10 +44,18 @@ func Parse(name string) (Reference, error) {
 	if err != nil {
 		return Reference{}, err
 	}
+	if ref, ok := parsePlain(name, registry); ok {
+		return ref, nil
+	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%q is not an image reference: %w", name, err)
 	}
+	return fromLibrary(named, registry), nil
+}
+
+// fromLibrary is a name in a registry, as the library has read it.
+func fromLibrary(named reference.Named, registry string) Reference {
 	named = reference.TagNameOnly(named)
 	ref := Reference{Registry: registry, Repository: reference.Path(named)}
 	if registry == dockerHub && !strings.Contains(ref.Repository, "/") {
@@ -59,7 +67,7 @@ func Parse(name string) (Reference, error) {
 	if digested, ok := named.(reference.Digested); ok {
 		ref.Digest = digested.Digest().String()
 	}
-	return ref, nil
+	return ref
 }
 
 // registryOf gives the canonical registry of an image name.

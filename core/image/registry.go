@@ -35,6 +35,8 @@ func CanonicalRegistry(name string) (string, error) {
 		return "", err
 	}
 	switch {
+	case port != defaultPort && host == name[:min(len(host), len(name))] && port == name[min(len(host), len(name)):]:
+		return name, nil
 	case port != defaultPort:
 		return host + port, nil
 	case slices.Contains(dockerHubNames(), host):

@@ -1,0 +1,314 @@
+package core
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// document is a JSON text with the places of its values, read in one pass and without a copy. What is made of it is only
+// what is asked for.
+type document struct {
+	text  []byte
+	nodes []node // in the order of the text, so that what is in a list or an object follows it
+}
+
+// node is where a value stands in the text.
+type node struct {
+	name     int   // index of the member's name behind its quotation mark; 0 for no member
+	from, to int   // of the value, with its brackets or quotation marks
+	next     int   // index of the node behind this one and all that is in it
+	size     int16 // bytes of the name, which has at most maxKey
+	kind     byte  // '{', '[', '"', '0' for a number, and 't', 'f' or 'n'
+	escaped  bool  // a text has escapes
+}
+
+// value is a value of a document. The zero value is none.
+type value struct {
+	*document
+	at int
+}
+
+// readDocument reads a text that is JSON by its grammar and within the bounds of boundShape. plain tells that there is
+// nothing in it that calls for a closer look: no name twice in an object, none with escapes, no number that may be out of
+// range.
+func readDocument(text []byte) (root value, valid, plain bool) {
+	r := &reader{document: document{text: text, nodes: make([]node, 0, min(64, 2+len(text)/4))}, plain: true}
+	valid = r.value(0, 0, 0) && r.space() == 0 && r.at == len(text)
+	return value{&r.document, 0}, valid, r.plain
+}
+
+// reader reads a document. Its methods give false where the text is not JSON, or over a bound.
+type reader struct {
+	document
+	at    int
+	shape int // see maxShape
+	plain bool
+}
+
+// space passes over white space, and gives the byte after it; 0 at the end.
+func (r *reader) space() byte {
+	for ; r.at < len(r.text); r.at++ {
+		switch c := r.text[r.at]; c {
+		case ' ', '\n', '\r', '\t':
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// value reads a value, of the member that has a name.
+func (r *reader) value(depth, name, size int) bool {
+	kind := r.space()
+	i := len(r.nodes)
+	r.nodes = append(r.nodes, node{name: name, size: int16(size), from: r.at, kind: kind})
+	var ok bool
+	switch kind {
+	case '{', '[':
+		r.shape++
+		r.at++
+		ok = depth < maxDepth && r.shape <= maxShape && r.members(i, depth+1)
+	case '"':
+		var escaped bool
+		escaped, ok = r.string()
+		r.nodes[i].escaped = escaped
+	case 't':
+		ok = r.word("true")
+	case 'f':
+		ok = r.word("false")
+	case 'n':
+		ok = r.word("null")
+	default:
+		r.nodes[i].kind, ok = '0', r.number()
+	}
+	r.nodes[i].to, r.nodes[i].next = r.at, len(r.nodes)
+	return ok
+}
+
+// members reads what is in a list or an object, behind its first bracket.
+func (r *reader) members(parent, depth int) bool {
+	object := r.nodes[parent].kind == '{'
+	end := r.nodes[parent].kind + 2 // ']' and '}'
+	if r.space() == end {
+		r.at++
+		return true
+	}
+	for n := 0; ; n++ {
+		name, size, ok := 0, 0, true
+		if object {
+			name, size, ok = r.name()
+		}
+		if !ok || !r.value(depth, name, size) {
+			return false
+		}
+		switch r.space() {
+		case ',':
+			r.at++
+			if r.shape++; r.shape > maxShape {
+				return false
+			}
+		case end:
+			r.at++
+			if object && n > 0 {
+				r.plain = r.plain && r.distinct(parent)
+			}
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// name reads a member's name and the colon behind it.
+func (r *reader) name() (from, size int, ok bool) {
+	if r.space() != '"' {
+		return 0, 0, false
+	}
+	from = r.at + 1
+	escaped, ok := r.string()
+	size = r.at - 1 - from
+	if !ok || size > maxKey || r.space() != ':' {
+		return 0, 0, false
+	}
+	r.at++
+	r.plain = r.plain && !escaped
+	return from, size, true
+}
+
+// string passes over a text, whose bytes are known to be UTF-8.
+func (r *reader) string() (escaped, ok bool) {
+	for r.at++; r.at < len(r.text); r.at++ {
+		switch c := r.text[r.at]; {
+		case c == '"':
+			r.at++
+			return escaped, true
+		case c == '\\':
+			escaped = true
+			if r.at++; !r.escape() {
+				return false, false
+			}
+		case c < ' ':
+			return false, false
+		}
+	}
+	return false, false
+}
+
+// escape looks at what stands behind a backslash, and passes over all of it but its last byte.
+func (r *reader) escape() bool {
+	if r.at >= len(r.text) {
+		return false
+	}
+	if r.text[r.at] != 'u' {
+		return bytes.IndexByte([]byte(`"\/bfnrt`), r.text[r.at]) >= 0
+	}
+	for range 4 {
+		if r.at++; r.at >= len(r.text) || bytes.IndexByte([]byte("0123456789abcdefABCDEF"), r.text[r.at]) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *reader) word(word string) bool {
+	if len(r.text)-r.at < len(word) || string(r.text[r.at:r.at+len(word)]) != word {
+		return false
+	}
+	r.at += len(word)
+	return true
+}
+
+// usualNumber is a length at which no number without an exponent is out of range.
+const usualNumber = 100
+
+// number reads a number by JSON's grammar.
+func (r *reader) number() bool {
+	from := r.at
+	r.next("-")
+	if !r.next("0") && !r.digits() || r.next(".") && !r.digits() {
+		return false
+	}
+	if r.next("eE") {
+		r.next("+-")
+		r.plain = false
+		return r.digits()
+	}
+	r.plain = r.plain && r.at-from <= usualNumber
+	return true
+}
+
+// next passes over one byte, if it is among some.
+func (r *reader) next(among string) bool {
+	if r.at < len(r.text) && bytes.IndexByte([]byte(among), r.text[r.at]) >= 0 {
+		r.at++
+		return true
+	}
+	return false
+}
+
+func (r *reader) digits() bool {
+	from := r.at
+	for r.at < len(r.text) && '0' <= r.text[r.at] && r.text[r.at] <= '9' {
+		r.at++
+	}
+	return r.at > from
+}
+
+// fewMembers are compared with each other faster than put into a set.
+const fewMembers = 16
+
+// distinct tells that no two members of an object have the same name.
+func (r *reader) distinct(object int) bool {
+	var seen map[string]bool
+	n := 0
+	for i := object + 1; i < len(r.nodes); i = r.nodes[i].next {
+		name := r.rawName(i)
+		if n++; n > fewMembers {
+			if seen == nil {
+				seen = map[string]bool{}
+				for j := object + 1; j < i; j = r.nodes[j].next {
+					seen[string(r.rawName(j))] = true
+				}
+			}
+			if seen[string(name)] {
+				return false
+			}
+			seen[string(name)] = true
+			continue
+		}
+		for j := object + 1; j < i; j = r.nodes[j].next {
+			if bytes.Equal(name, r.rawName(j)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// rawName is a member's name as it is written.
+func (d *document) rawName(i int) []byte {
+	n := d.nodes[i]
+	return d.text[n.name : n.name+int(n.size)]
+}
+
+func (v value) kind() byte { return v.nodes[v.at].kind }
+
+// raw is the value's text.
+func (v value) raw() []byte { return v.text[v.nodes[v.at].from:v.nodes[v.at].to] }
+
+// name is a member's name.
+func (v value) name() []byte {
+	raw := v.rawName(v.at)
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	n := v.nodes[v.at]
+	return []byte(unquoted(v.text[n.name-1 : n.name+int(n.size)+1]))
+}
+
+// string is what a text says; "" for another value, or none.
+func (v value) string() string {
+	if v.document == nil || v.kind() != '"' {
+		return ""
+	}
+	switch raw := v.raw(); {
+	case v.nodes[v.at].escaped:
+		return unquoted(raw)
+	default:
+		return string(raw[1 : len(raw)-1])
+	}
+}
+
+func unquoted(quoted []byte) (text string) {
+	_ = json.Unmarshal(quoted, &text) // whose grammar was checked
+	return text
+}
+
+// nests tells a value that may hold a template from the many that cannot.
+func (v value) nests() bool { return v.kind() == '{' || v.kind() == '[' }
+
+// all gives the members of an object, or the elements of a list with their indices.
+func (v value) all() func(yield func(int, value) bool) {
+	return func(yield func(int, value) bool) {
+		if v.document == nil || !v.nests() {
+			return
+		}
+		for i, at := 0, v.at+1; at < v.nodes[v.at].next; i, at = i+1, v.nodes[at].next {
+			if !yield(i, value{v.document, at}) {
+				return
+			}
+		}
+	}
+}
+
+// member finds a member of an object; false for any other value.
+func (v value) member(name string) (value, bool) {
+	if v.kind() == '{' {
+		for _, member := range v.all() {
+			if string(member.name()) == name {
+				return member, true
+			}
+		}
+	}
+	return value{}, false
+}

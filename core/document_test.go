@@ -1,0 +1,105 @@
+package core
+
+import (
+	"path/filepath"
+	"reflect"
+	"testing"
+	"unicode/utf8"
+
+	"golang.org/x/tools/txtar"
+)
+
+// bothWays parses a body as one in which nothing calls for a closer look, and as any other. plain tells that it is one.
+func bothWays(t *testing.T, data []byte) (plain bool) {
+	t.Helper()
+	if !utf8.Valid(data) {
+		return false
+	}
+	root, valid, plain := readDocument(data)
+	strict, strictErr := strictBody(data)
+	if strictErr == nil && !valid {
+		t.Fatalf("%q is decoded, but is not a document", data)
+	}
+	if !valid || !plain {
+		return false
+	}
+	b, ok := plainBody(root)
+	if !ok {
+		return false
+	}
+	if strictErr != nil {
+		t.Fatalf("%q is plain, and is refused: %v", data, strictErr)
+	}
+	strict.object, _ = root.member("object")
+	got, err := b.request()
+	want, wantErr := strict.request()
+	if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%q is read as\n%+v, %v; want\n%+v, %v", data, got, err, want, wantErr)
+	}
+	return true
+}
+
+// FuzzPlainBody holds that a body that is not given to the strict decoder would be read by it in the same way.
+func FuzzPlainBody(f *testing.F) {
+	for _, seed := range goldenRequests(f) {
+		f.Add(seed)
+	}
+	for _, seed := range []string{
+		`{"object":{"a":1,"a":2}}`, `{"object":{"a":1,"\u0061":2}}`, `{"object":{"a":1e999}}`, `{"object":{"a":-0.0,"b":[true,false,null]}} `,
+		`{"images":{"containers":{"web":{"reference":"a","jsonPointer":"/a","tag":"latest"}}},"metadata":null,"insecure":[{"a":"\ud800"}]}`,
+		`{"images":{"containers":[]}}`, `{"images":{},"object":[]}`, `{"requireDigest":true,"imageReferences":["*"],"trustPolicy":"\n"}`,
+		`{"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{"key":"x","operator":"equals","value":[1,2.5]}]}}]}]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { bothWays(t, data) })
+}
+
+// TestUsualBodiesArePlain so that they are decoded once.
+func TestUsualBodiesArePlain(t *testing.T) {
+	for sentence, body := range map[string]string{
+		"a pod":             `{"object":{"kind":"Pod","metadata":{"labels":{"app":"web"},"creationTimestamp":null},"spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1","args":["-\n"],"ports":[{"containerPort":8080}]}]}},"trustPolicy":"tp","requireDigest":true}`,
+		"Kyverno's images":  `{"images":{"containers":{"web":{"registry":"ghcr.io","path":"acme/app","name":"app","tag":"v1","reference":"ghcr.io/acme/app:v1","referenceWithTag":"ghcr.io/acme/app:v1","jsonPointer":"/spec/containers/0/image"}}},"metadata":null,"imageReferences":["*"]}`,
+		"an encoded object": `{"encodedObject":"eyJzcGVjIjp7ImNvbnRhaW5lcnMiOlt7ImltYWdlIjoiYSJ9XX19"}`,
+		"attestations":      `{"object":{"spec":{"containers":[{"image":"a"}]}},"attestations":[{"imageReference":"*","type":[{"name":"sbom","conditions":{"all":[{"key":"{{ a }}","operator":"Equals","value":1}]}}]}]}`,
+	} {
+		if !bothWays(t, []byte(body)) {
+			t.Errorf("%s is given to the strict decoder", sentence)
+		}
+		if _, err := ParseRequest([]byte(body)); err != nil {
+			t.Errorf("%s: %v", sentence, err)
+		}
+	}
+}
+
+// goldenRequests are the requests of the golden cases.
+func goldenRequests(tb testing.TB) (requests [][]byte) {
+	tb.Helper()
+	paths, err := filepath.Glob("../testdata/golden/*.txtar")
+	if err != nil || len(paths) == 0 {
+		tb.Fatalf("no golden cases: %v", err)
+	}
+	for _, path := range paths {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if file.Name == "request.json" {
+				requests = append(requests, file.Data)
+			}
+		}
+	}
+	return requests
+}
+
+// BenchmarkUsualBody measures what is made of a usual body.
+func BenchmarkUsualBody(b *testing.B) {
+	body := []byte(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":"ghcr.io/acme/app:v1"}]}}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseRequest(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package image
+
+import "strings"
+
+// parsePlain reads an image name that names its registry in the canonical way and is written as most are:
+// "registry/repository", with a tag, a digest or both. It gives false for others, of which some are references too.
+func parsePlain(name, registry string) (Reference, bool) {
+	rest, ok := strings.CutPrefix(name, registry)
+	if !ok || registry == dockerHub || registry[0] == '[' || rest == "" || rest[0] != '/' {
+		return Reference{}, false
+	}
+	ref := Reference{Registry: registry}
+	rest, ref.Digest, ok = strings.Cut(rest[1:], "@")
+	if ok && !isSHA256(ref.Digest) {
+		return Reference{}, false
+	}
+	ref.Repository, ref.Tag, ok = strings.Cut(rest, ":")
+	switch {
+	case ok && !isTag(ref.Tag):
+		return Reference{}, false
+	case ref.Tag == "" && ref.Digest == "":
+		ref.Tag = "latest"
+	}
+	return ref, isRepository(ref.Repository)
+}
+
+func isSHA256(digest string) bool {
+	hex, ok := strings.CutPrefix(digest, "sha256:")
+	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// Bounds on the parts of a reference (github.com/distribution/reference), bytes.
+const (
+	maxRepository = 255
+	maxTag        = 128
+)
+
+func isTag(tag string) bool {
+	if tag == "" || len(tag) > maxTag || tag[0] == '.' || tag[0] == '-' {
+		return false
+	}
+	for _, c := range []byte(tag) {
+		if !isLowerOrDigit(c) && (c < 'A' || c > 'Z') && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isRepository tells components, parted by slashes, of letters and digits with one of these between them: a period, one or
+// two underscores, hyphens.
+func isRepository(path string) bool {
+	if path == "" || len(path) > maxRepository || !isLowerOrDigit(path[len(path)-1]) {
+		return false
+	}
+	separator := "/" // since the last letter or digit; as at the beginning of a component
+	for i := 0; i < len(path); i++ {
+		if isLowerOrDigit(path[i]) {
+			separator = ""
+			continue
+		}
+		if separator += path[i : i+1]; !isSeparator(separator) {
+			return false
+		}
+	}
+	return true
+}
+
+func isSeparator(s string) bool {
+	return s == "/" || s == "." || s == "_" || s == "__" || strings.Trim(s, "-") == ""
+}
+
+func isLowerOrDigit(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
