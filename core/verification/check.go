@@ -9,6 +9,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
@@ -26,11 +27,10 @@ func Check(task Task, fact Fact, now time.Time) *reason.Finding {
 
 // resolved demands a digest, which must be the one that the image names, if it names one.
 func resolved(task Task, fact Fact, _ time.Time) *reason.Finding {
-	needsNothing := task.Statement.Level == trust.LevelSkip && len(task.Attestations) == 0
 	switch {
 	case fact.Failure != nil:
 		return fact.Failure
-	case fact.Digest == "" && !needsNothing:
+	case fact.Digest == "" && !task.needsNothing():
 		return &reason.Finding{Code: reason.NotGathered, Reason: "its digest was not resolved; try again"}
 	case task.Ref.Digest != "" && fact.Digest != "" && fact.Digest != task.Ref.Digest:
 		return &reason.Finding{Code: reason.RegistryInvalid, Reason: fmt.Sprintf("the registry gave %s for it; that is another image", fact.Digest)}
@@ -43,11 +43,12 @@ func signed(task Task, fact Fact, now time.Time) *reason.Finding {
 	if fact.Signature.Skipped && task.Statement.Level == trust.LevelSkip {
 		return nil
 	}
-	return notSatisfied(fact.Signature, task.Ref.Pinned(fact.Digest), now)
+	return notSatisfied(fact.Signature, task.Ref, fact.Digest, now)
 }
 
-// notSatisfied says why no signature of an artifact satisfies; nil when one does.
-func notSatisfied(signature SignatureFact, artifact string, now time.Time) *reason.Finding {
+// notSatisfied says why no signature of an artifact, which has a digest in the repository of an image, satisfies; nil when
+// one does.
+func notSatisfied(signature SignatureFact, ref image.Reference, digest string, now time.Time) *reason.Finding {
 	switch {
 	case signature.Verified:
 		return expired(signature, now)
@@ -56,7 +57,7 @@ func notSatisfied(signature SignatureFact, artifact string, now time.Time) *reas
 	case signature.Truncated:
 		return &reason.Finding{Code: reason.TooManySignatures, Reason: "no signature could be tried under the limit; raise --maxSignatureAttempts"}
 	}
-	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", artifact)}
+	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", ref.Pinned(digest))}
 }
 
 // expired gives the finding for a signature that was valid when it was verified and has expired since; nil for others.
@@ -168,7 +169,7 @@ func sortOut(candidates []AttestationFact, task Task, now time.Time) (trusted []
 	for _, candidate := range candidates {
 		finding := candidate.NotApplicable
 		if finding == nil {
-			finding = notSatisfied(candidate.Signature, task.Ref.Pinned(candidate.Digest), now)
+			finding = notSatisfied(candidate.Signature, task.Ref, candidate.Digest, now)
 			if finding != nil && finding.Code != reason.NoSignature { // the image has signatures of its own
 				finding = &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
 			}

@@ -171,7 +171,6 @@ func (e Evidence) Repeatable() bool {
 type Step struct {
 	Lookups []Lookup // to make in parallel; empty with an outcome
 	Outcome *Outcome // nil while there are lookups to make
-	Key     *Lookup  // key for the outcome in the cache; nil before the digest is known, and with an outcome
 }
 
 // Outcome is the result of a task.

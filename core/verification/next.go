@@ -10,12 +10,31 @@ import (
 
 // Next gives the lookups to make next for an image, or the outcome. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
-	c := &course{task: task, evidence: evidence, asked: map[Lookup]bool{}, listed: map[string]listed{}, room: math.MaxInt}
+	c := &course{task: task, evidence: evidence, listed: map[string]listed{}, room: math.MaxInt}
 	fact, known := c.fact()
 	if known {
 		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
 	}
-	return Step{Lookups: c.open, Key: c.key}
+	return Step{Lookups: c.open}
+}
+
+// Key is under which the outcome of a task may be kept and shared; nil before the digest is known, and for a task that needs
+// no lookups. Once the evidence has an answer to it, the outcome follows from that.
+func Key(task Task, evidence Evidence) *Lookup {
+	if task.needsNothing() {
+		return nil
+	}
+	c := course{task: task, evidence: evidence}
+	image, _, failure, known := c.image()
+	if !known || failure != nil {
+		return nil
+	}
+	return task.conclusion(image.Digest)
+}
+
+// needsNothing tells a task of which nothing is looked up.
+func (t Task) needsNothing() bool {
+	return t.Statement.Level == trust.LevelSkip && len(t.Attestations) == 0
 }
 
 // course is one pass through a verification, as far as the evidence reaches.
@@ -23,16 +42,18 @@ type course struct {
 	task     Task
 	evidence Evidence
 	open     []Lookup          // that the walk has come to without an answer
-	asked    map[Lookup]bool   // the same, to find them by
+	asked    map[Lookup]bool   // the same, to find them by; nil for none
 	listed   map[string]listed // by artifact type
 	room     int               // attestations that may be looked at yet
-	key      *Lookup
 }
 
 // ask gives the answer to a lookup, or adds it to the open ones.
 func (c *course) ask(lookup Lookup) (Answer, bool) {
 	answer, known := c.evidence[lookup]
 	if !known && !c.asked[lookup] {
+		if c.asked == nil {
+			c.asked = map[Lookup]bool{}
+		}
 		c.open, c.asked[lookup] = append(c.open, lookup), true
 	}
 	return answer, known
@@ -46,15 +67,14 @@ const maxBeside = 8
 // while the signatures are, and the others only once one satisfies.
 func (c *course) fact() (fact Fact, known bool) {
 	skip := c.task.Statement.Level == trust.LevelSkip
-	if skip && len(c.task.Attestations) == 0 {
+	if c.task.needsNothing() {
 		return Fact{Signature: SignatureFact{Skipped: true}}, true
 	}
 	image, warnings, failure, known := c.image()
 	if !known || failure != nil {
 		return Fact{Failure: failure}, known
 	}
-	c.key = c.task.conclusion(image.Digest)
-	if concluded, known := c.evidence[*c.key]; known {
+	if concluded, known := c.evidence[*c.task.conclusion(image.Digest)]; known {
 		return concluded.concluded(warnings), true
 	}
 	fact = Fact{Digest: image.Digest, Warnings: warnings, Signature: SignatureFact{Skipped: skip}}

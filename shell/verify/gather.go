@@ -82,7 +82,7 @@ func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now ti
 	g.each(len(tasks), nil, func(i int) {
 		task := tasks[i]
 		task.Plugins, task.Limits = plugins, g.options.Limits
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: task, now: now, repository: g.registry.Repository(task.Ref)})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: task, now: now})
 	})
 	return facts
 }
@@ -119,29 +119,32 @@ func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fac
 // course is the verification of one image.
 type course struct {
 	*Gatherer
-	task       verification.Task
-	now        time.Time
-	repository *registry.Repository
-	cached     map[verification.Lookup][]byte // documents that need not be fetched
-	retained   *atomic.Int64                  // bytes of documents that stay until its end; nil where none may
+	task     verification.Task
+	now      time.Time
+	cached   map[verification.Lookup][]byte // documents that need not be fetched
+	retained *atomic.Int64                  // bytes of documents that stay until its end; nil where none may
 }
+
+// repository is where the image is.
+func (c course) repository() *registry.Repository { return c.registry.Repository(c.task.Ref) }
 
 // run makes the lookups that the core asks for, until there is an outcome. With shared, the outcome for a digest comes from the
 // cache, or from concurrent work on the same.
 func (c course) run(ctx context.Context, evidence verification.Evidence, shared bool) verification.Outcome {
 	for {
-		step := verification.Next(c.task, evidence, c.now)
-		switch {
-		case step.Outcome != nil:
-			return *step.Outcome
-		case shared && step.Key != nil:
-			evidence[*step.Key] = c.conclusion(ctx, *step.Key, evidence)
-		default:
-			answers := make([]verification.Answer, len(step.Lookups))
-			c.each(len(step.Lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, step.Lookups[i]) })
-			for i, lookup := range step.Lookups {
-				evidence[lookup] = answers[i]
+		if shared {
+			if key := verification.Key(c.task, evidence); key != nil {
+				evidence[*key] = c.conclusion(ctx, *key, evidence)
 			}
+		}
+		step := verification.Next(c.task, evidence, c.now)
+		if step.Outcome != nil {
+			return *step.Outcome
+		}
+		answers := make([]verification.Answer, len(step.Lookups))
+		c.each(len(step.Lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, step.Lookups[i]) })
+		for i, lookup := range step.Lookups {
+			evidence[lookup] = answers[i]
 		}
 	}
 }
@@ -149,6 +152,15 @@ func (c course) run(ctx context.Context, evidence verification.Evidence, shared 
 // each calls a function for every index below n, in parallel: in the caller's goroutine, and in up to MaxParallel-1 others, each
 // of which needs a free unit of beside, if there is one. A panic in one is raised in the caller, so that guarded sees it.
 func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
+	if n == 1 {
+		do(0)
+		return
+	}
+	g.share(n, beside, do)
+}
+
+// share is each for more than one.
+func (g *Gatherer) share(n int, beside *semaphore.Weighted, do func(i int)) {
 	var next atomic.Int64
 	var panicked atomic.Pointer[any]
 	work := func() {

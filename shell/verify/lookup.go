@@ -24,6 +24,14 @@ func (c course) answer(ctx context.Context, lookup verification.Lookup) verifica
 	if lookup.Kind == verification.Document { // whose evaluation must fit the budgets and time of this request
 		return c.document(ctx, lookup)
 	}
+	if answer, ok := cache.Get[verification.Answer](c.outcomes, lookup); ok {
+		return answer
+	}
+	return c.shared(ctx, lookup)
+}
+
+// shared makes a lookup, or waits for the answer of concurrent work.
+func (c course) shared(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
 		answer := c.lookUp(ctx, lookup)
 		fresh := verification.Fresh(c.task, lookup, answer)
@@ -40,7 +48,7 @@ func (c course) lookUp(ctx context.Context, lookup verification.Lookup) verifica
 	case verification.Resolve:
 		return c.resolve(ctx, lookup)
 	case verification.Describe:
-		return descriptorOf(ctx)(c.repository.Describe(ctx, digest.Digest(lookup.Subject)))
+		return descriptorOf(ctx)(c.repository().Describe(ctx, digest.Digest(lookup.Subject)))
 	case verification.List:
 		return c.list(ctx, lookup)
 	case verification.Manifest:
@@ -74,7 +82,7 @@ type known struct {
 // answer and no failure.
 func (c course) resolve(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	asked := time.Now()
-	answer := descriptorOf(ctx)(c.repository.Resolve(ctx, image.Reference{Tag: lookup.Subject}))
+	answer := descriptorOf(ctx)(c.repository().Resolve(ctx, image.Reference{Tag: lookup.Subject}))
 	if !c.options.StaleTags {
 		return answer
 	}
@@ -93,7 +101,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 }
 
 func (c course) list(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	found, truncated, err := c.repository.Referrers(ctx, digest.Digest(lookup.Subject), lookup.Type)
+	found, truncated, err := c.repository().Referrers(ctx, digest.Digest(lookup.Subject), lookup.Type)
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
@@ -107,7 +115,7 @@ func (c course) list(ctx context.Context, lookup verification.Lookup) verificati
 }
 
 func (c course) manifest(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	manifest, descriptor, err := c.repository.Manifest(ctx, digest.Digest(lookup.Subject))
+	manifest, descriptor, err := c.repository().Manifest(ctx, digest.Digest(lookup.Subject))
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
@@ -125,7 +133,7 @@ func (c course) manifest(ctx context.Context, lookup verification.Lookup) verifi
 const maxEnvelope = 512 << 10
 
 func (c course) signature(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	envelope, err := c.repository.Blob(ctx, blobOf(lookup), maxEnvelope)
+	envelope, err := c.repository().Blob(ctx, blobOf(lookup), maxEnvelope)
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
@@ -157,6 +165,11 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 		}
 		c.outcomes.Forget(key)
 	}
+	return c.concluded(ctx, key, evidence)
+}
+
+// concluded gives the facts for a digest from someone who is working on them, or by working on them.
+func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
 	before := maps.Clone(evidence) // the caller goes on with its own when it gives up
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
 	if !ok {
