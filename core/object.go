@@ -52,10 +52,14 @@ func HasPodSpec(object map[string]any) bool {
 	return found.err != nil || len(found.specs) > 0
 }
 
-func searched(object value) (found search) {
+func searched(object value) search {
+	found := search{path: make([]step, 0, usualDepth)}
 	found.podSpecs(object)
 	return found
 }
+
+// usualDepth is that of the objects of Kubernetes.
+const usualDepth = 8
 
 // podSpec is a pod spec inside an object.
 type podSpec struct {

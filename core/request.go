@@ -55,7 +55,7 @@ func (r Request) Weight() int {
 	const each = 200 // for what has no length of its own
 	weight := lo.SumBy(r.ImageReferences, func(pattern string) int { return len(pattern) + each })
 	for _, image := range r.Images {
-		weight += each + len(image.Kind) + len(image.Name) + len(image.Pointer) + len(image.Written) + len(image.Ref.String())
+		weight += each + len(image.Kind) + len(image.Name) + len(image.Pointer) + len(image.Written) + image.Ref.Len()
 	}
 	for _, rule := range r.Attestations {
 		weight += each + len(rule.ImageReference)
@@ -159,8 +159,7 @@ func plainBody(root value) (b body, ok bool) {
 		case "imageReferences":
 			b.ImageReferences, ok = plainTexts(field)
 		case "attestations":
-			strict, err := kjson.UnmarshalStrict(field.raw(), &b.Attestations)
-			ok = err == nil && len(strict) == 0 && !bytes.Contains(field.raw(), []byte("null"))
+			b.Attestations, ok = plainAttestations(field)
 		case "requireDigest":
 			b.RequireDigest, ok = field.kind() == 't', field.kind() == 't' || field.kind() == 'f'
 		case "metadata", "insecure":
@@ -173,6 +172,14 @@ func plainBody(root value) (b body, ok bool) {
 		}
 	}
 	return b, root.kind() == '{'
+}
+
+func plainAttestations(list value) (attestations []attestation, ok bool) {
+	if bytes.Contains(list.raw(), []byte("null")) {
+		return nil, false
+	}
+	strict, err := kjson.UnmarshalStrict(list.raw(), &attestations)
+	return attestations, err == nil && len(strict) == 0
 }
 
 func plainTexts(list value) (texts []string, ok bool) {

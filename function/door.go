@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -33,8 +35,8 @@ type door struct {
 type path struct {
 	requests *semaphore.Weighted // that are read and planned
 	large    *semaphore.Weighted // bytes of those bodies that are over usualBody
-	inside   *fair.Queue          // that are being judged, by trust policy
-	staying  *fair.ByteBudget          // bytes of those of them over usualBody, by trust policy
+	inside   *fair.Queue         // that are being judged, by trust policy
+	staying  *fair.ByteBudget    // bytes of those of them over usualBody, by trust policy
 }
 
 const (
@@ -71,37 +73,43 @@ func newDoor(settings Settings) *door {
 	}
 }
 
-// places are what a request holds, each to be given back once.
-type places []func()
-
-func (p places) leave() {
-	for _, give := range p {
-		give()
-	}
+// reading is what a request holds while its body is read and planned.
+type reading struct {
+	at    path
+	large int64  // bytes, of at.large; 0 for none
+	give  func() // gives room back; nil for none
 }
 
-// read reads a request's body, and waits until it can be parsed. leave ends that, when the request is planned.
-func (d *door) read(w http.ResponseWriter, r *http.Request) (body []byte, leave func(), err error) {
+func (r reading) leave() {
+	if r.give != nil {
+		r.give()
+	}
+	if r.large > 0 {
+		r.at.large.Release(r.large)
+	}
+	r.at.requests.Release(1)
+}
+
+// read reads a request's body, and waits until it can be parsed. What it holds is to be left when the request is planned.
+func (d *door) read(ctx context.Context, w http.ResponseWriter, r *http.Request) (body []byte, held reading, err error) {
 	at, known := d.paths[r.URL.Path]
 	if !known || !at.requests.TryAcquire(1) {
-		return nil, nil, errOverloaded
+		return nil, reading{}, errOverloaded
 	}
-	held := places{func() { at.requests.Release(1) }}
-	body, err = d.body(w, r, at, &held)
-	if err != nil {
+	held.at = at
+	if body, err = d.body(ctx, w, r, &held); err != nil {
 		held.leave()
-		return nil, nil, err
+		return nil, reading{}, err
 	}
 	room := d.usual
 	if len(body) > usualBody {
 		room = d.large
 	}
-	give, err := d.take(r.Context(), room, r.URL.Path, int64(len(body)))
-	if err != nil {
+	if held.give, err = d.take(ctx, room, r.URL.Path, int64(len(body))); err != nil {
 		held.leave()
-		return nil, nil, errOverloaded
+		return nil, reading{}, errOverloaded
 	}
-	return body, append(held, give).leave, nil
+	return body, held, nil
 }
 
 // take waits for room no longer than the door has anyone wait.
@@ -116,70 +124,103 @@ func (d *door) take(ctx context.Context, room *fair.ByteBudget, tenant string, n
 
 // body reads a body, for which a caller that sends slowly holds what others need no longer than the door's time. Of the
 // servers that functions run under not all can set a deadline; they have their own.
-func (d *door) body(w http.ResponseWriter, r *http.Request, at path, held *places) ([]byte, error) {
+func (d *door) body(ctx context.Context, w http.ResponseWriter, r *http.Request, held *reading) ([]byte, error) {
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(d.arrival))
 	source := http.MaxBytesReader(w, r.Body, d.maxBody)
-	var text bytes.Buffer
-	text.Grow(int(min(max(r.ContentLength, 0), usualBody)) + bytes.MinRead) // what a caller claims costs no more than that
-	read, err := io.CopyN(&text, source, usualBody)
-	if err == nil && read == usualBody {
+	text := make([]byte, 0, min(max(r.ContentLength, 0), usualBody)+1) // what a caller claims costs no more than that
+	text, err := readUpTo(source, text, usualBody)
+	if err == nil {
 		size := d.maxBody
 		if r.ContentLength >= 0 {
 			size = min(size, r.ContentLength) // of which the server gives no more
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), d.wait)
+		ctx, cancel := context.WithTimeout(ctx, d.wait)
 		defer cancel()
-		if at.large.Acquire(ctx, size) != nil {
+		if held.at.large.Acquire(ctx, size) != nil {
 			return nil, errOverloaded
 		}
-		*held = append(*held, func() { at.large.Release(size) })
+		held.large = size
 		_ = connection.SetReadDeadline(time.Now().Add(d.arrival))
-		text.Grow(int(size)) // at once: to double it again and again takes three times as much
-		_, err = io.Copy(&text, source)
+		text = slices.Grow(text, int(size)) // at once: to double it again and again takes three times as much
+		text, err = readUpTo(source, text, math.MaxInt)
 	}
 	if err := d.unreadable(err); err != nil {
 		return nil, err // and the deadline stays, since the server reads the rest
 	}
 	_ = connection.SetReadDeadline(time.Time{}) // or the request would end with it
-	return text.Bytes(), nil
+	return text, nil
+}
+
+// readUpTo appends to a text what a reader gives, until the text has so many bytes. The error is nil then, and else that of
+// the reader, io.EOF at its end.
+func readUpTo(from io.Reader, text []byte, most int) ([]byte, error) {
+	for len(text) < most {
+		if len(text) == cap(text) {
+			text = slices.Grow(text, bytes.MinRead)
+		}
+		n, err := from.Read(text[len(text):min(cap(text), most)])
+		text = text[:len(text)+n]
+		if err != nil {
+			return text, err
+		}
+	}
+	return text, nil
 }
 
 // unreadable says why a body could not be read; nil when it was.
 func (d *door) unreadable(err error) error {
+	if err == nil || err == io.EOF {
+		return nil
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the body is over %d bytes; send images instead of object, or raise --maxBodyBytes", tooLarge.Limit)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &core.RequestError{Code: reason.RequestInvalid, Text: fmt.Sprintf("the body did not arrive within %s; send it at once", d.arrival)}
-	case err != nil && !errors.Is(err, io.EOF):
+	case !errors.Is(err, io.EOF):
 		return &core.RequestError{Code: reason.RequestInvalid, Text: fmt.Sprintf("the body could not be read: %v", err)}
 	}
 	return nil
 }
 
-// admit lets a planned request of a path, of a weight, be judged; leave ends that. No trust policy gets all places, and a
-// request of which nothing has to be found out, such as one that names a trust policy that does not exist, takes none.
-func (d *door) admit(ctx context.Context, path string, plan core.Plan, weight int) (leave func(), err error) {
+// answering is what a request holds until it is answered. The zero value holds nothing.
+type answering struct {
+	inside *fair.Queue
+	policy string // under which
+	give   func() // gives room back; nil for none
+}
+
+func (a answering) leave() {
+	if a.give != nil {
+		a.give()
+	}
+	if a.inside != nil {
+		a.inside.Release(a.policy, "")
+	}
+}
+
+// admit lets a planned request of a path, of a weight, be judged; what it holds is to be left when it is answered. No trust
+// policy gets all places, and a request of which nothing has to be found out, such as one that names a trust policy that
+// does not exist, takes none.
+func (d *door) admit(ctx context.Context, path string, plan core.Plan, weight int) (held answering, err error) {
 	at, known := d.paths[path]
 	if len(plan.Tasks) == 0 {
-		return func() {}, nil
+		return answering{}, nil
 	}
 	if !known {
-		return nil, errOverloaded
+		return answering{}, errOverloaded
 	}
-	var held places
 	if weight > usualBody {
-		give, err := d.take(ctx, at.staying, plan.Policy, int64(weight))
-		if err != nil {
-			return nil, errOverloaded
+		if held.give, err = d.take(ctx, at.staying, plan.Policy, int64(weight)); err != nil {
+			return answering{}, errOverloaded
 		}
-		held = append(held, give)
 	}
 	if at.inside.Acquire(ctx, plan.Policy, "") != nil {
 		held.leave()
-		return nil, errOverloaded
+		return answering{}, errOverloaded
 	}
-	return append(held, func() { at.inside.Release(plan.Policy, "") }).leave, nil
+	held.inside, held.policy = at.inside, plan.Policy
+	return held, nil
 }

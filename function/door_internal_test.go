@@ -41,6 +41,12 @@ func arrival(path string, body io.Reader) (http.ResponseWriter, *http.Request) {
 	return httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, body)
 }
 
+// plan has a function read and plan a body.
+func plan(f *Function, body string) (planned, error) {
+	w, r := arrival(pathCheck, strings.NewReader(body))
+	return f.understood(r.Context(), w, r)
+}
+
 // TestPlacesAreHeldUntilTheRequestIsPlanned since what is made of a body takes more than the body.
 func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 	tests := map[string]struct {
@@ -57,14 +63,14 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 			planned := make(chan error)
 			for range test.places {
 				go func() {
-					_, err := f.understood(arrival(pathCheck, strings.NewReader(test.body)))
+					_, err := plan(f, test.body)
 					planned <- err
 				}()
 			}
 			for len(trust.asked) < test.places { // all are being planned
 				time.Sleep(time.Millisecond)
 			}
-			if _, err := f.understood(arrival(pathCheck, strings.NewReader(test.body))); !errors.Is(err, errOverloaded) {
+			if _, err := plan(f, test.body); !errors.Is(err, errOverloaded) {
 				t.Errorf("one more while they are planned: %v", err)
 			}
 			close(trust.release)
@@ -74,7 +80,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 				}
 			}
 			<-trust.asked
-			if _, err := f.understood(arrival(pathCheck, strings.NewReader(test.body))); err != nil {
+			if _, err := plan(f, test.body); err != nil {
 				t.Errorf("one more after that: %v", err)
 			}
 		})
@@ -91,8 +97,8 @@ func TestBodiesThatStall(t *testing.T) {
 		stalled = append(stalled, sender)
 		go func() {
 			w, r := arrival(pathVerify, body)
-			if _, leave, err := d.read(w, r); err == nil {
-				leave()
+			if _, held, err := d.read(r.Context(), w, r); err == nil {
+				held.leave()
 			}
 			ended <- struct{}{}
 		}()
@@ -102,12 +108,12 @@ func TestBodiesThatStall(t *testing.T) {
 	}
 	for path, want := range map[string]error{pathVerify: errOverloaded, pathCheck: nil} {
 		w, r := arrival(path, strings.NewReader(largeBody))
-		_, leave, err := d.read(w, r)
+		_, held, err := d.read(r.Context(), w, r)
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v; want %v", path, err, want)
 		}
 		if err == nil {
-			leave()
+			held.leave()
 		}
 	}
 	for _, sender := range stalled {
@@ -202,8 +208,8 @@ func TestLargeBodiesAreParsedInTurn(t *testing.T) {
 		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
 		read := func(path, body string) (leave func(), err error) {
 			w, r := arrival(path, strings.NewReader(body))
-			_, leave, err = d.read(w, r)
-			return leave, err
+			_, held, err := d.read(r.Context(), w, r)
+			return held.leave, err
 		}
 		first, err := read(pathVerify, largeBody)
 		if err != nil {
@@ -256,7 +262,8 @@ func TestLargeDemandsStayOnlySoManyAtOnce(t *testing.T) {
 		const most = 1 << 20
 		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
 		admit := func(path, policy string, weight int) (func(), error) {
-			return d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
+			held, err := d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
+			return held.leave, err
 		}
 		var leave []func()
 		for _, policy := range []string{"a", "a", "b", "b", "c", "d"} {

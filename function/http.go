@@ -58,10 +58,9 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
 		defer cancel()
-		r = r.WithContext(ctx)
-		var held places // until it is answered
-		defer func() { held.leave() }()
-		verdict, err := f.judge(w, r, path, &held)
+		var held answering
+		defer func() { held.leave() }() // when it is answered
+		verdict, err := f.judge(ctx, w, r, path, &held)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		var status int
 		switch {
@@ -75,46 +74,44 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 			sendText(w, status, err.Error())
 		}
 		took := time.Since(start)
-		f.logRequest(r, status, verdict, err, took)
+		f.logRequest(ctx, r, status, verdict, err, took)
 		f.metrics.observe(path, status, took, verdict)
 	}
 }
 
 // judge lets the caller in before it reads what it sent.
-func (f *Function) judge(w http.ResponseWriter, r *http.Request, path string, held *places) (core.Verdict, error) {
-	if err := f.authenticated(r, path); err != nil {
+func (f *Function) judge(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, held *answering) (core.Verdict, error) {
+	if err := f.authenticated(ctx, r, path); err != nil {
 		return core.Verdict{}, err
 	}
-	asked, err := f.understood(w, r)
+	asked, err := f.understood(ctx, w, r)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	leave, err := f.door.admit(r.Context(), path, asked.plan, asked.request.Weight())
-	if err != nil {
+	if *held, err = f.door.admit(ctx, path, asked.plan, asked.request.Weight()); err != nil {
 		return core.Verdict{}, err
 	}
-	*held = append(*held, leave)
-	return f.verdict(r.Context(), asked), nil
+	return f.verdict(ctx, asked), nil
 }
 
 // understood reads and plans a request. It keeps its places at the door until then: what is made of a body takes more
 // memory than the body.
-func (f *Function) understood(w http.ResponseWriter, r *http.Request) (planned, error) {
-	body, leave, err := f.door.read(w, r)
+func (f *Function) understood(ctx context.Context, w http.ResponseWriter, r *http.Request) (planned, error) {
+	body, held, err := f.door.read(ctx, w, r)
 	if err != nil {
 		return planned{}, err
 	}
-	defer leave()
+	defer held.leave()
 	return f.understand(body)
 }
 
 // authenticated asks who the caller is. The token is in the header and goes nowhere else. What is missing is told with
 // what a policy has to say, as those who write one read it in a denial.
-func (f *Function) authenticated(r *http.Request, path string) error {
+func (f *Function) authenticated(ctx context.Context, r *http.Request, path string) error {
 	if f.callers == nil || path == pathVerify && f.settings.VerifyWithoutToken {
 		return nil
 	}
-	_, err := f.callers.Review(r.Context(), r.Header.Get("Authorization"))
+	_, err := f.callers.Review(ctx, r.Header.Get("Authorization"))
 	switch {
 	case errors.Is(err, kube.ErrUnauthenticated):
 		return fmt.Errorf("%w; a CEL policy gives http.Post the headers {\"Authorization\": \"Bearer \" + the key token of the Secret %s}, as the samples do, and an apiCall sends the token of Kyverno's account", err, f.settings.CallerSecret)
@@ -225,8 +222,8 @@ func loggedResults(results []core.Result) []core.Result {
 }
 
 // logRequest writes the request's line: what was asked about each image, and what came of it.
-func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
-	if !f.log.Enabled(r.Context(), slog.LevelInfo) {
+func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
+	if !f.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
 	attributes := []slog.Attr{
@@ -249,5 +246,5 @@ func (f *Function) logRequest(r *http.Request, status int, verdict core.Verdict,
 	if untold := len(verdict.Results) - len(told); untold > 0 {
 		attributes = append(attributes, slog.Int("imagesNotLogged", untold))
 	}
-	f.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
+	f.log.LogAttrs(ctx, slog.LevelInfo, "request", attributes...)
 }

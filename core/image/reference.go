@@ -101,6 +101,18 @@ func (r Reference) String() string {
 	return s
 }
 
+// Len is the length of the whole reference, bytes.
+func (r Reference) Len() int {
+	n := len(r.Registry) + len("/") + len(r.Repository)
+	if r.Tag != "" {
+		n += len(":") + len(r.Tag)
+	}
+	if r.Digest != "" {
+		n += len("@") + len(r.Digest)
+	}
+	return n
+}
+
 // Pinned is the reference by digest only, "ghcr.io/acme/app@sha256:...".
 func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
 

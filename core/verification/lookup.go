@@ -65,23 +65,12 @@ type Answer struct {
 	Manifest   ManifestFacts
 	Signature  Assessment
 	Document   Evaluation
-	Fact       Fact // Conclude
-}
-
-// concluded gives the facts of a digest, with the warnings of this request about the digest.
-func (a Answer) concluded(warnings []string) Fact {
-	fact := a.Fact
-	if a.Failure != nil {
-		fact.Failure = &a.Failure.Finding
-	}
-	fact.Warnings = warnings
-	return fact
 }
 
 // Weight is the memory that an answer takes, bytes. Most of it is untrusted text.
 func (a Answer) Weight() int {
 	const entry = 400 // of a list, with its texts
-	return a.Fact.Weight() + entry*len(a.List.Entries) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
+	return entry*len(a.List.Entries) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
 }
 
 // Failure says why a lookup has no result.

@@ -2,6 +2,7 @@ package verification
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -18,18 +19,26 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 	return Step{Lookups: c.open}
 }
 
-// Key is under which the outcome of a task may be kept and shared; nil before the digest is known, and for a task that needs
-// no lookups. Once the evidence has an answer to it, the outcome follows from that.
-func Key(task Task, evidence Evidence) *Lookup {
-	if task.needsNothing() {
-		return nil
+// Key is under which the facts of a task may be kept and shared, with what is doubtful about the digest, which is not
+// shared. There is none before the digest is known, and for a task that needs no lookups.
+func Key(task Task, evidence Evidence) (key Lookup, warnings []string, ok bool) {
+	digest := task.Ref.Digest
+	if task.needsNothing() || digest == "" && len(evidence) == 0 {
+		return Lookup{}, nil, false
 	}
-	c := course{task: task, evidence: evidence}
-	image, _, failure, known := c.image()
-	if !known || failure != nil {
-		return nil
+	repository := task.Ref.Name()
+	if digest == "" {
+		answer, known := evidence[resolution(repository, task.Ref.Tag)]
+		if !known || answer.Failure != nil {
+			return Lookup{}, nil, false
+		}
+		digest, warnings = answer.Descriptor.Digest, answer.Warnings
 	}
-	return task.conclusion(image.Digest)
+	return Lookup{Kind: Conclude, Repository: repository, Subject: digest, Trust: task.trust(), Demand: task.demands()}, warnings, true
+}
+
+func resolution(repository, tag string) Lookup {
+	return Lookup{Kind: Resolve, Repository: repository, Subject: tag}
 }
 
 // needsNothing tells a task of which nothing is looked up.
@@ -42,7 +51,7 @@ type course struct {
 	task     Task
 	evidence Evidence
 	open     []Lookup          // that the walk has come to without an answer
-	asked    map[Lookup]bool   // the same, to find them by; nil for none
+	asked    map[Lookup]bool   // the first of them, to find them by; nil for none
 	listed   map[string]listed // by artifact type
 	room     int               // attestations that may be looked at yet
 }
@@ -50,13 +59,26 @@ type course struct {
 // ask gives the answer to a lookup, or adds it to the open ones.
 func (c *course) ask(lookup Lookup) (Answer, bool) {
 	answer, known := c.evidence[lookup]
-	if !known && !c.asked[lookup] {
-		if c.asked == nil {
-			c.asked = map[Lookup]bool{}
-		}
-		c.open, c.asked[lookup] = append(c.open, lookup), true
+	if !known && !c.isOpen(lookup) {
+		c.open = append(c.open, lookup)
 	}
 	return answer, known
+}
+
+// fewOpen are looked through faster than found in a map.
+const fewOpen = 16
+
+func (c *course) isOpen(lookup Lookup) bool {
+	if len(c.open) < fewOpen {
+		return slices.Contains(c.open, lookup)
+	}
+	if c.asked == nil {
+		c.asked = map[Lookup]bool{}
+	}
+	for _, open := range c.open[len(c.asked):] {
+		c.asked[open] = true
+	}
+	return c.asked[lookup]
 }
 
 // maxBeside bounds the attestations, and the lists of them, that are looked at as long as it is open whether the image is
@@ -73,9 +95,6 @@ func (c *course) fact() (fact Fact, known bool) {
 	image, warnings, failure, known := c.image()
 	if !known || failure != nil {
 		return Fact{Failure: failure}, known
-	}
-	if concluded, known := c.evidence[*c.task.conclusion(image.Digest)]; known {
-		return concluded.concluded(warnings), true
 	}
 	fact = Fact{Digest: image.Digest, Warnings: warnings, Signature: SignatureFact{Skipped: skip}}
 	if !skip {
@@ -108,7 +127,7 @@ func (c *course) image() (image Descriptor, warnings []string, failure *reason.F
 	if ref.Digest != "" {
 		return Descriptor{Digest: ref.Digest}, nil, nil, true
 	}
-	answer, known := c.ask(Lookup{Kind: Resolve, Repository: ref.Name(), Subject: ref.Tag})
+	answer, known := c.ask(resolution(ref.Name(), ref.Tag))
 	if !known || answer.Failure == nil {
 		return answer.Descriptor, answer.Warnings, nil, known
 	}

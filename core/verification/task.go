@@ -75,18 +75,18 @@ func (t Task) trust() Trust {
 	return Trust{Policy: t.Policy, Revision: t.Revision, Plugins: t.Plugins}
 }
 
-// conclusion is the key of the task's facts in the cache.
-func (t Task) conclusion(digest string) *Lookup {
-	demands := ""
-	if len(t.Attestations) > 0 {
-		identities := make([]string, len(t.Attestations))
-		for i, demand := range t.Attestations {
-			identities[i] = demand.Identity()
-		}
-		demands = strings.Join(identities, " ")
+// demands stands for all that is demanded of attestations, in few bytes.
+func (t Task) demands() string {
+	if len(t.Attestations) == 0 {
+		return ""
 	}
+	identities := make([]string, len(t.Attestations))
+	for i, demand := range t.Attestations {
+		identities[i] = demand.Identity()
+	}
+	demands := strings.Join(identities, " ")
 	if len(demands) > sha256.Size*2 {
 		demands = fmt.Sprintf("%x", sha256.Sum256([]byte(demands)))
 	}
-	return &Lookup{Kind: Conclude, Repository: t.Ref.Name(), Subject: digest, Trust: t.trust(), Demand: demands}
+	return demands
 }

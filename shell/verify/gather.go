@@ -113,7 +113,7 @@ func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fac
 			fact = verification.Fact{Failure: &reason.Finding{Code: reason.NotGathered, Reason: text}}
 		}
 	}()
-	return c.run(ctx, verification.Evidence{}, true).Fact
+	return c.fact(ctx)
 }
 
 // course is the verification of one image.
@@ -128,29 +128,56 @@ type course struct {
 // repository is where the image is.
 func (c course) repository() *registry.Repository { return c.registry.Repository(c.task.Ref) }
 
-// run makes the lookups that the core asks for, until there is an outcome. With shared, the outcome for a digest comes from the
-// cache, or from concurrent work on the same.
-func (c course) run(ctx context.Context, evidence verification.Evidence, shared bool) verification.Outcome {
+// fact looks up what the core asks for until the digest is known. The facts for a digest are taken from the cache, or from
+// someone who is working on them.
+func (c course) fact(ctx context.Context) verification.Fact {
+	evidence := verification.Evidence{}
 	for {
-		if shared {
-			if key := verification.Key(c.task, evidence); key != nil {
-				evidence[*key] = c.conclusion(ctx, *key, evidence)
-			}
+		if key, warnings, ok := verification.Key(c.task, evidence); ok {
+			fact := c.conclusion(ctx, key, evidence)
+			fact.Warnings = warnings
+			return fact
 		}
-		step := verification.Next(c.task, evidence, c.now)
-		if step.Outcome != nil {
-			return *step.Outcome
-		}
-		answers := make([]verification.Answer, len(step.Lookups))
-		c.each(len(step.Lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, step.Lookups[i]) })
-		for i, lookup := range step.Lookups {
-			evidence[lookup] = answers[i]
+		if outcome := c.step(ctx, evidence); outcome != nil {
+			return outcome.Fact
 		}
 	}
 }
 
-// each calls a function for every index below n, in parallel: in the caller's goroutine, and in up to MaxParallel-1 others, each
-// of which needs a free unit of beside, if there is one. A panic in one is raised in the caller, so that guarded sees it.
+// run looks up what the core asks for, until there is an outcome.
+func (c course) run(ctx context.Context, evidence verification.Evidence) verification.Outcome {
+	for {
+		if outcome := c.step(ctx, evidence); outcome != nil {
+			return *outcome
+		}
+	}
+}
+
+// step adds to the evidence what the core asks for next, or gives the outcome where there is one.
+func (c course) step(ctx context.Context, evidence verification.Evidence) *verification.Outcome {
+	step := verification.Next(c.task, evidence, c.now)
+	if step.Outcome != nil {
+		return step.Outcome
+	}
+	if len(step.Lookups) == 1 {
+		evidence[step.Lookups[0]] = c.answer(ctx, step.Lookups[0])
+	} else {
+		c.sideBySide(ctx, step.Lookups, evidence)
+	}
+	return nil
+}
+
+func (c course) sideBySide(ctx context.Context, lookups []verification.Lookup, evidence verification.Evidence) {
+	answers := make([]verification.Answer, len(lookups))
+	c.each(len(lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, lookups[i]) })
+	for i, lookup := range lookups {
+		evidence[lookup] = answers[i]
+	}
+}
+
+// each calls a function for every index, a bounded number at once: the caller works, and beside it as many others as there
+// is room for among all. A nil beside is room for any number. A panic of one becomes one of the caller, whose guard would
+// otherwise not see it.
 func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	if n == 1 {
 		do(0)

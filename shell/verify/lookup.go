@@ -150,18 +150,18 @@ type concluded struct {
 	evidence verification.Evidence // of time dependent facts; nil for others
 }
 
-// conclusion gives the facts for a digest: from the cache, from concurrent work, or by working them out. Time dependent facts
-// are worked out again from the cached evidence. Where they no longer admit the image, everything is looked up again, since
-// other attestations may have been attached since.
-func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
+// conclusion gives the facts for a digest: kept, or from someone who is working on them, or by working on them. Facts that
+// depend on the time are worked out anew from what was kept. Where they do not admit the image any more, other
+// attestations may have been attached since.
+func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
 	if found, ok := cache.Get[concluded](c.outcomes, key); ok {
 		if found.evidence == nil {
-			return verification.Answer{Fact: found.fact}
+			return found.fact
 		}
 		outcome := c.anew(ctx, found.evidence)
 		admitted := func(f verification.Fact) bool { return verification.Check(c.task, f, c.now) == nil }
 		if admitted(outcome.Fact) || !admitted(found.fact) || outcome.Freshness.For == 0 {
-			return verification.Answer{Fact: outcome.Fact}
+			return outcome.Fact
 		}
 		c.outcomes.Forget(key)
 	}
@@ -169,13 +169,13 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 }
 
 // concluded gives the facts for a digest from someone who is working on them, or by working on them.
-func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Answer {
+func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
 	before := maps.Clone(evidence) // the caller goes on with its own when it gives up
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
 	if !ok {
-		return verification.Answer{Failure: timeout()}
+		return verification.Fact{Failure: &timeout().Finding}
 	}
-	return verification.Answer{Fact: found.fact}
+	return found.fact
 }
 
 // conclude waits for a seat in the queue of the task's trust policy, and works out the facts. Cached facts need no seat, so a
@@ -190,7 +190,7 @@ func (c course) conclude(ctx context.Context, evidence verification.Evidence) (c
 	defer c.queue.Release(c.task.Policy, c.task.Ref.Registry)
 	c.retained = &atomic.Int64{}
 	defer func() { c.documents.retained.Release(c.retained.Load()) }() // documents are kept, or not, from here on
-	outcome := c.run(ctx, evidence, false)
+	outcome := c.run(ctx, evidence)
 	keep := cache.Keep{For: outcome.Freshness.For, Until: outcome.Freshness.Until, Bytes: outcome.Fact.Weight()}
 	switch {
 	case !outcome.Freshness.TimeDependent:
@@ -209,5 +209,5 @@ func busy(text string) concluded {
 // anew works out facts for the present time from evidence with cached documents.
 func (c course) anew(ctx context.Context, evidence verification.Evidence) verification.Outcome {
 	c.cached = evidence.Documents()
-	return c.run(ctx, evidence.At(c.now), false)
+	return c.run(ctx, evidence.At(c.now))
 }
