@@ -369,18 +369,14 @@ func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
 	}
 	code, remedy := reason.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
 	address, isText := call.X5U.(string)
-	host, err := trust.PlatformHost(address)
-	switch {
+	err := trust.PlatformAddress(address, call.Platforms)
+	switch _, malformed := trust.PlatformHost(address); {
 	case !isText:
 		err = errors.New("it is no text")
-	case err != nil: // the address cannot be a platform's
-	case slices.Contains(call.Platforms, host):
+	case err == nil:
 		return nil
-	default:
-		err = fmt.Errorf("its host %q is not that of the signing platform", reason.Clip(host, reason.MaxName))
-		if call.Unread != nil { // the operator's fault: the address may be good
-			code, remedy = reason.PluginFailed, call.Unread.Error()
-		}
+	case malformed == nil && call.Unread != nil: // the operator's fault: the address may be good
+		code, remedy = reason.PluginFailed, call.Unread.Error()
 	}
 	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
 		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", call.Name, reason.Clip(fmt.Sprint(call.X5U), reason.MaxName), AttributeX5U, err, remedy)}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/jellydator/ttlcache/v3"
 	"github.com/opencontainers/go-digest"
@@ -28,8 +27,15 @@ type referrerList struct {
 	artifactType string // "" for all types, of which only the first page is read
 	most         int    // of the type that are collected
 	found        []ocispec.Descriptor
+	listed       map[listedAs]bool      // what is in found
 	seen         map[digest.Digest]bool // of any type; at most maxElements
 	truncated    bool                   // there are more than are collected or can be read
+}
+
+// listedAs is what must not be collected twice: a digest, and in a list of all types its type.
+type listedAs struct {
+	digest       digest.Digest
+	artifactType string
 }
 
 // add collects the entries of a page, and tells whether one was new. It filters by type whatever the registry says, since
@@ -42,16 +48,18 @@ func (l *referrerList) add(page []entry) (fresh bool) {
 		}
 		fresh = fresh || !l.seen[e.Digest]
 		l.seen[e.Digest] = true
-		listed := slices.ContainsFunc(l.found, func(d ocispec.Descriptor) bool {
-			return d.Digest == e.Digest && (l.artifactType != "" || d.ArtifactType == e.ArtifactType)
-		})
-		if listed || l.artifactType != "" && e.ArtifactType != l.artifactType && !Unspecific(e.ArtifactType) {
+		as := listedAs{digest: e.Digest}
+		if l.artifactType == "" {
+			as.artifactType = e.ArtifactType
+		}
+		if l.listed[as] || l.artifactType != "" && e.ArtifactType != l.artifactType && !Unspecific(e.ArtifactType) {
 			continue
 		}
 		if len(l.found) == l.most {
 			l.truncated = true
 			return fresh
 		}
+		l.listed[as] = true
 		l.found = append(l.found, ocispec.Descriptor{MediaType: e.MediaType, Digest: e.Digest, Size: e.Size, ArtifactType: e.ArtifactType})
 	}
 	return fresh
@@ -95,7 +103,7 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artif
 		most = maxAllTypes
 	}
 	fresh := func() *referrerList {
-		return &referrerList{artifactType: artifactType, most: most, seen: map[digest.Digest]bool{}}
+		return &referrerList{artifactType: artifactType, most: most, listed: map[listedAs]bool{}, seen: map[digest.Digest]bool{}}
 	}
 	list := fresh()
 	hasAPI, err := reader.listPages(ctx, subject, list)
