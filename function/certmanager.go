@@ -20,13 +20,13 @@ import (
 // certmanagerLease is the Lease that certificate managers compete for.
 const certmanagerLease = "kyverno-notation-venafi-certmanager"
 
-// CertmanagerSettings are those of the certmanager command.
+// CertmanagerSettings are the settings of the certmanager command.
 type CertmanagerSettings struct {
 	Settings
 	Certificates CertificateSettings
 }
 
-// CertificateSettings say what the service's certificates are like.
+// CertificateSettings are the lifetimes and names of the service's certificates.
 type CertificateSettings struct {
 	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. After two thirds of it the next one is made."`
 	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
@@ -35,7 +35,7 @@ type CertificateSettings struct {
 	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
 }
 
-// CertificateFields lists the settings that only certmanager has, for documentation.
+// CertificateFields lists the settings that only the certmanager command has, for documentation.
 func CertificateFields() []*Field { return fieldsOf(&CertificateSettings{}) }
 
 // LoadCertmanagerSettings reads the settings of certmanager; see LoadSettings.
@@ -58,7 +58,7 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	return CertmanagerSettings{settings, own}, rest, own.policy("any").Validate()
 }
 
-// policy is what the settings mean in a namespace.
+// policy is the certificate policy of these settings for the service in a namespace.
 func (s CertificateSettings) policy(namespace string) certificates.Policy {
 	return certificates.Policy{
 		CADuration: s.CADuration, CertificateDuration: s.CertificateDuration, Propagation: s.PropagationDelay,
@@ -66,9 +66,9 @@ func (s CertificateSettings) policy(namespace string) certificates.Policy {
 	}
 }
 
-// ManageCertificates stands for election until ctx ends, and as the leader keeps the service's certificates and the
-// status of the trust resources. It answers health questions on the listener meanwhile, and ends with an error when it
-// cannot.
+// ManageCertificates takes part in leader election until ctx ends, and as the leader keeps the service's certificates and the
+// status of the trust resources up to date. Meanwhile it answers health probes on the listener; it ends with an error when
+// it cannot.
 func ManageCertificates(ctx context.Context, settings CertmanagerSettings, listener net.Listener, log *slog.Logger) error {
 	client, err := connect(settings.Settings)
 	if err != nil {
@@ -81,7 +81,7 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 	}
 	return whileHealthy(ctx, listener, func(ctx context.Context) error {
 		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
-			// Anew in each term, so that nothing known from before is believed.
+			// Made anew in each term, so that no state of an earlier term is used.
 			var parts sync.WaitGroup
 			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.policy(client.Namespace)
@@ -92,7 +92,8 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 	})
 }
 
-// candidate names this process: the pod's name, and what tells it from the one before in the same pod.
+// candidate is the identity of this process in leader election: the pod's name, and a random part that differs after a
+// restart in the same pod.
 func candidate() (string, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -101,8 +102,8 @@ func candidate() (string, error) {
 	return host + "-" + rand.Text()[:8], nil
 }
 
-// whileHealthy does work until ctx ends, or health questions cannot be answered any longer, which is an error: the
-// process would be killed for it, and should say why.
+// whileHealthy runs work until ctx ends or the health server fails. The latter is an error: the kubelet would kill the process
+// anyway, and this way its log says why.
 func whileHealthy(ctx context.Context, listener net.Listener, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -122,7 +123,7 @@ func whileHealthy(ctx context.Context, listener net.Listener, work func(context.
 	return err
 }
 
-// healthServer tells that the process lives. It is ready at once: who leads does not matter to its callers.
+// healthServer answers liveness and readiness probes. It is ready at once, whether it leads or not.
 func healthServer() *http.Server {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/health/liveness", "/health/readiness"} {

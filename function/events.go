@@ -21,16 +21,17 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 )
 
-// events takes CloudEvents on changes of trust (CloudEvents 1.0.2, HTTP protocol binding, structured and binary mode),
-// as Knative's ApiServerSource sends them. An event reaches one replica, and may be lost, doubled, late or out of order:
-// it is no news but a hint to look at the API server again, given to the other replicas by the epoch.
+// events receives CloudEvents about changes of trust (CloudEvents 1.0.2, HTTP protocol binding, structured and binary
+// mode), as Knative's ApiServerSource sends them. An event reaches one replica, and may be lost, duplicated, late or out of
+// order. So its content is not trusted: it makes this replica list the trust resources again, and the epoch makes the other
+// replicas do so.
 type events struct {
-	senders  CallerReview // who may send; nil lets nobody
+	senders  CallerReview // reviews who sends an event; nil refuses all events
 	outcomes *cache.Cache
 	trust    TrustSource
-	renew    func()                                    // has this replica look at the trust resources again
-	bump     func(ctx context.Context, v string) error // has the other replicas do so
-	seen     *ttlcache.Cache[string, struct{}]         // events that were taken
+	renew    func()                                    // has this replica list the trust resources again
+	bump     func(ctx context.Context, v string) error // has the other replicas do so, by a new value of the epoch
+	seen     *ttlcache.Cache[string, struct{}]         // identities of the events that were applied
 	log      *slog.Logger
 }
 
@@ -48,22 +49,22 @@ func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, r
 	}
 }
 
-// errNoSenders refuses events where nobody can be asked who sends them.
+// errNoSenders refuses events without a cluster, where there is no API server to review the sender's token.
 var errNoSenders = errors.New("events are taken in a cluster only; trustDir is looked at by itself")
 
-// ServeHTTP answers 202 for an event that was taken, or that is of no concern or was taken before, and an error for one
-// that should be sent again.
+// ServeHTTP answers 202 for an event that was applied, was applied before, or is not about trust. Any other status is an
+// error; after a 5xx the sender should send the event again.
 func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := e.take(w, r); err != nil {
+	if err := e.receive(w, r); err != nil {
 		status := statusOfEventError(err)
-		e.log.Warn("event not taken", "status", status, "error", err) // the sender may keep it to itself
+		e.log.Warn("event not taken", "status", status, "error", err) // the sender may not log the answer
 		sendText(w, status, err.Error())
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// eventError is an event that is not understood: to send it again is of no use.
+// eventError is an event that is malformed, so that sending it again is of no use.
 type eventError struct{ text string }
 
 // Error is one sentence for a person.
@@ -80,7 +81,8 @@ func statusOfEventError(err error) int {
 	return statusOfError(err)
 }
 
-func (e *events) take(w http.ResponseWriter, r *http.Request) error {
+// receive authenticates the sender, and reads and applies its event.
+func (e *events) receive(w http.ResponseWriter, r *http.Request) error {
 	if e.senders == nil {
 		return errNoSenders
 	}
@@ -107,8 +109,8 @@ func (e *events) take(w http.ResponseWriter, r *http.Request) error {
 	return e.apply(r.Context(), id, change)
 }
 
-// apply forgets what the change affects, and has every replica look at trust again. Where the others could not be told,
-// the event counts as not taken, so that it is sent again.
+// apply drops the cached outcomes that the change affects, and has every replica list the trust resources again. When the
+// epoch cannot be written, the event is not recorded as applied and the error makes its sender send it again.
 func (e *events) apply(ctx context.Context, id string, change trust.Change) error {
 	snapshot, _ := e.trust.Snapshot()
 	e.outcomes.Drop(func(key cache.Key) bool { return key.Trust.Policy != "" && change.Affects(snapshot, key.Trust.Policy) })
@@ -120,14 +122,14 @@ func (e *events) apply(ctx context.Context, id string, change trust.Change) erro
 	return nil
 }
 
-// identityOf is one for all deliveries of an event (CloudEvents, section "id": unique together with the source).
+// identityOf is the same for all deliveries of an event (CloudEvents, section "id": unique together with the source).
 func identityOf(event *cloudevents.Event) string {
 	sum := sha256.Sum256([]byte(event.Source() + "\n" + event.ID()))
 	return hex.EncodeToString(sum[:16])
 }
 
-// changeOf tells what an event says to have changed; false for one that is not about trust. Knative's source puts the
-// resource into the data, and in the mode Reference only its name.
+// changeOf gives what changed according to an event, and false for an event that is not about trust. Knative's
+// ApiServerSource puts the resource into the data, or only its name in the mode Reference.
 func changeOf(event *cloudevents.Event) (trust.Change, bool) {
 	extension := func(name string) string {
 		value, _ := event.Extensions()[name].(string)
@@ -147,7 +149,7 @@ func changeOf(event *cloudevents.Event) (trust.Change, bool) {
 		} `json:"spec"`
 	}
 	if json.Unmarshal(event.Data(), &resource) != nil {
-		return trust.Change{}, true // of what, it does not say
+		return trust.Change{}, true // the event does not say of what, so that it affects all
 	}
 	if kind == "TrustPolicy" {
 		return trust.Change{Policy: resource.Spec.TrustPolicyName}, true

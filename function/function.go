@@ -1,5 +1,6 @@
-// Package function wires the core and the shell and answers requests: over HTTP, from the command line, and as
-// a Knative function.
+// Package function wires the core and the shell, and answers requests over HTTP, from the command line, and as a Knative
+// function. A request is authenticated, read and planned under the limits of the limiter, looked up by the gatherer,
+// decided by the core, answered, logged in one line and counted.
 package function
 
 import (
@@ -20,48 +21,47 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
-// TrustSource gives the trust of this moment; false before it is loaded.
+// TrustSource gives the trust policies and stores as they are now; false before they are loaded.
 type TrustSource interface {
 	Snapshot() (trust.Snapshot, bool)
 }
 
-// CallerReview tells who a caller is by its Authorization header. The error is kube.ErrUnauthenticated,
-// kube.ErrForbidden, or another when that could not be found out.
+// CallerReview authenticates a caller by its Authorization header. The error is kube.ErrUnauthenticated,
+// kube.ErrForbidden, or another one when the review itself failed.
 type CallerReview interface {
 	Review(ctx context.Context, authorization string) (user string, err error)
 }
 
-// Function is the service: its parts, wired. Make one with New, call Start, and Stop in the end.
+// Function is the service with its parts wired. Make one with New, call Start, and Stop in the end.
 type Function struct {
 	settings Settings
 	log      *slog.Logger
 	trust    TrustSource
-	callers  CallerReview // nil lets everyone ask
+	callers  CallerReview // nil answers callers without authentication
 	watches  []func(context.Context)
-	synced   func() bool // see sources
+	synced   func() bool // see sources.synced
 	closers  []func()
 	gatherer *verify.Gatherer
 	plugins  *plugin.Manager
-	door     *door
+	limiter  *limiter
 	events   *events
 	prewarm  *prewarm
 	serving  *serving // nil without TLS
 	metrics  *metrics
 
-	inspected atomic.Bool // the plugins were asked what they are
+	inspected atomic.Bool // the metadata of the plugins was read
 	draining  atomic.Bool
 	stop      context.CancelFunc
 	running   sync.WaitGroup
 }
 
-// gcPercent is by how much the heap grows before it is collected. What stays of a request is little, so that at 100 a
-// service of some megabytes would collect all the time; GOMEMLIMIT bounds what it may take.
+// gcPercent is by how much the heap grows before it is collected (GOGC). The live heap is only some megabytes, so that
+// with Go's default of 100 the collector would run all the time; GOMEMLIMIT bounds the memory.
 const gcPercent = 200
 
-// Start begins to watch trust and asks the plugins what they are. It returns when that is done or under way;
-// what it began ends with Stop.
+// Start begins to watch the trust resources and to read the metadata of the plugins, and returns at once. Stop ends both.
 func (f *Function) Start(ctx context.Context) {
-	if set := debug.SetGCPercent(gcPercent); set != 100 { // which is what it is where GOGC does not set it
+	if set := debug.SetGCPercent(gcPercent); set != 100 { // GOGC is set in the environment, and goes first
 		debug.SetGCPercent(set)
 	}
 	ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -114,7 +114,7 @@ var (
 	errDraining  = errors.New("the service is shutting down; try again")
 )
 
-// Ready tells whether requests can be answered; the error says why not.
+// Ready is nil when requests can be answered; otherwise the error says why not.
 func (f *Function) Ready() error {
 	if f.draining.Load() {
 		return errDraining
@@ -134,25 +134,26 @@ func (f *Function) Ready() error {
 // Drain makes the service not ready, so that no new callers are sent to it. Requests are still answered.
 func (f *Function) Drain() { f.draining.Store(true) }
 
-// Check judges one request. Errors are about the request as a whole, a *core.RequestError among them; what is
-// wrong with an image is in the verdict.
+// Check answers one request. Errors are about the request as a whole, such as a *core.RequestError; what is wrong with an
+// image is in the verdict.
 func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()
-	asked, err := f.understand(body)
+	asked, err := f.parseAndPlan(body)
 	if err != nil {
 		return core.Verdict{}, err
 	}
 	return f.verdict(ctx, asked), nil
 }
 
-// planned is a request with what has to be found out for it, under the trust of a moment.
+// planned is a request and its plan.
 type planned struct {
 	request core.Request
 	plan    core.Plan
 }
 
-func (f *Function) understand(body []byte) (planned, error) {
+// parseAndPlan parses a request and plans it under the trust policies as they are now.
+func (f *Function) parseAndPlan(body []byte) (planned, error) {
 	request, err := core.ParseRequest(body)
 	if err != nil {
 		return planned{}, err
@@ -161,7 +162,7 @@ func (f *Function) understand(body []byte) (planned, error) {
 	return planned{request, plan}, err
 }
 
-// verdict gathers the facts for a request and decides, both as of this moment.
+// verdict gathers the outcomes of a plan and decides on them, both with one reading of the clock.
 func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 	now := time.Now()
 	verdict := core.Decide(asked.plan, f.gatherer.Gather(ctx, asked.plan.Tasks, now), now)
@@ -169,7 +170,7 @@ func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 	return verdict
 }
 
-// plan plans a request under the trust of this moment.
+// plan plans a request under the trust policies as they are now.
 func (f *Function) plan(request core.Request) (core.Plan, error) {
 	snapshot, loaded := f.trust.Snapshot()
 	if !loaded {
@@ -178,11 +179,11 @@ func (f *Function) plan(request core.Request) (core.Plan, error) {
 	return core.NewPlan(request, snapshot, f.settings.DefaultTrustPolicy)
 }
 
-// warm gathers the facts for a request that nobody waits for: they are kept.
+// warm gathers the outcomes for a request that nobody waits for, so that they are in the cache.
 func (f *Function) warm(ctx context.Context, request core.Request) {
 	plan, err := f.plan(request)
 	if err != nil {
-		return // whoever asks will be told
+		return // the next caller gets the error
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
 	defer cancel()

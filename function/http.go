@@ -18,7 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
-// answerTime is how long a caller may take to read its answer, while which it holds its place.
+// answerTime is how long a caller may take to read its answer; it keeps its seat meanwhile.
 const answerTime = 5 * time.Second
 
 // The paths at which images are asked about.
@@ -51,16 +51,15 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 // answer writes a verdict in the form of one endpoint and gives the status.
 type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int
 
-// serve lets in, bounds and reads a request, judges it, answers, logs one line and counts. All of that is done in the
-// request's time, and ends with it.
+// serve decides on a request, answers it, logs one line and counts it. All lookups end with the request's timeout.
 func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
 		defer cancel()
-		var held answering
-		defer func() { held.leave() }() // when it is answered
-		verdict, err := f.judge(ctx, w, r, path, &held)
+		var seat answerSeat
+		defer func() { seat.release() }() // a closure, since decide sets the seat
+		verdict, err := f.decide(ctx, w, r, path, &seat)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		var status int
 		switch {
@@ -79,35 +78,36 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	}
 }
 
-// judge lets the caller in before it reads what it sent.
-func (f *Function) judge(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, held *answering) (core.Verdict, error) {
-	if err := f.authenticated(ctx, r, path); err != nil {
+// decide authenticates the caller, reads and plans the request, and decides on it. It sets the seat that the request holds
+// until it is answered.
+func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, seat *answerSeat) (core.Verdict, error) {
+	if err := f.authenticate(ctx, r, path); err != nil {
 		return core.Verdict{}, err
 	}
-	asked, err := f.understood(ctx, w, r)
+	asked, err := f.readPlan(ctx, w, r)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	if *held, err = f.door.admit(ctx, path, asked.plan, asked.request.Weight()); err != nil {
+	if *seat, err = f.limiter.reserve(ctx, path, asked.plan, asked.request.Weight()); err != nil {
 		return core.Verdict{}, err
 	}
 	return f.verdict(ctx, asked), nil
 }
 
-// understood reads and plans a request. It keeps its places at the door until then: what is made of a body takes more
-// memory than the body.
-func (f *Function) understood(ctx context.Context, w http.ResponseWriter, r *http.Request) (planned, error) {
-	body, held, err := f.door.read(ctx, w, r)
+// readPlan reads, parses and plans a request. It holds its read seat until the request is planned, since parsing takes
+// more memory than the body.
+func (f *Function) readPlan(ctx context.Context, w http.ResponseWriter, r *http.Request) (planned, error) {
+	body, seat, err := f.limiter.read(ctx, w, r)
 	if err != nil {
 		return planned{}, err
 	}
-	defer held.leave()
-	return f.understand(body)
+	defer seat.release()
+	return f.parseAndPlan(body)
 }
 
-// authenticated asks who the caller is. The token is in the header and goes nowhere else. What is missing is told with
-// what a policy has to say, as those who write one read it in a denial.
-func (f *Function) authenticated(ctx context.Context, r *http.Request, path string) error {
+// authenticate reviews the caller's bearer token, which is neither logged nor put into an answer. The errors say what to
+// write into the policy, since its author reads them in the denial.
+func (f *Function) authenticate(ctx context.Context, r *http.Request, path string) error {
 	if f.callers == nil || path == pathVerify && f.settings.VerifyWithoutToken {
 		return nil
 	}
@@ -121,15 +121,14 @@ func (f *Function) authenticated(ctx context.Context, r *http.Request, path stri
 	return err
 }
 
-// response is the body of an admission: the patches that pin what was verified.
+// response is the body of a 200 of /checkimages: the patches that replace tags by verified digests.
 type response struct {
 	Verified bool         `json:"verified"`
 	Message  string       `json:"message"`
 	Results  []core.Patch `json:"results"`
 }
 
-// answerCheck answers Kyverno's apiCall: patches, or a denial's text, which Kyverno prints to the one who was
-// denied.
+// answerCheck answers Kyverno's apiCall with patches, or with the text of a denial, which Kyverno shows to the user.
 func (f *Function) answerCheck(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int {
 	status := statusOfClass(verdict.Class)
 	switch {
@@ -185,7 +184,7 @@ func statusOfError(err error) int {
 	return http.StatusServiceUnavailable
 }
 
-// adviseRetry tells when to ask again, where that helps.
+// adviseRetry sets Retry-After on a 503.
 func adviseRetry(w http.ResponseWriter, status int) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1") // seconds
@@ -197,7 +196,7 @@ func sendText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text) // a caller that went away cannot be told
+	_, _ = io.WriteString(w, text) // an error means that the caller closed the connection
 }
 
 func sendJSON(w http.ResponseWriter, status int, value any) {
@@ -206,13 +205,13 @@ func sendJSON(w http.ResponseWriter, status int, value any) {
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value) // a caller that went away cannot be told
+	_ = encoder.Encode(value) // an error means that the caller closed the connection
 }
 
-// maxLogged is how many images a request's line tells of.
+// maxLogged is how many images the log line of a request lists.
 const maxLogged = 20
 
-// loggedResults are those that a request's line tells of, what was not admitted first.
+// loggedResults are the results that the log line of a request lists; those that were not verified come first.
 func loggedResults(results []core.Result) []core.Result {
 	if len(results) <= maxLogged {
 		return results
@@ -221,7 +220,7 @@ func loggedResults(results []core.Result) []core.Result {
 	return append(denied, admitted...)[:maxLogged]
 }
 
-// logRequest writes the request's line: what was asked about each image, and what came of it.
+// logRequest writes one log line for a request, with the image and the reason code of each result.
 func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
 	if !f.log.Enabled(ctx, slog.LevelInfo) {
 		return
@@ -235,16 +234,16 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, 
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}
-	told := loggedResults(verdict.Results)
-	attributes = append(attributes, slog.Any("images", lo.Map(told, func(result core.Result, _ int) map[string]string {
+	logged := loggedResults(verdict.Results)
+	attributes = append(attributes, slog.Any("images", lo.Map(logged, func(result core.Result, _ int) map[string]string {
 		line := map[string]string{"image": reason.Clip(result.Requested, reason.MaxName), "digest": result.Digest, "code": string(result.Code)}
 		if !result.Verified {
 			line["reason"] = reason.Clip(result.Reason, reason.MaxWords)
 		}
 		return line
 	})))
-	if untold := len(verdict.Results) - len(told); untold > 0 {
-		attributes = append(attributes, slog.Int("imagesNotLogged", untold))
+	if omitted := len(verdict.Results) - len(logged); omitted > 0 {
+		attributes = append(attributes, slog.Int("imagesNotLogged", omitted))
 	}
 	f.log.LogAttrs(ctx, slog.LevelInfo, "request", attributes...)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
-// metrics are the service's own, beside those of the Go runtime. They have a registry of their own, since the
-// libraries put theirs into the global one.
+// metrics are the metrics of the service and of the Go runtime. They have a Prometheus registry of their own, since
+// libraries register theirs in the global one.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
@@ -66,7 +66,7 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
 
-// watch exports what is verified, what registries are asked and what plugins do.
+// watch exports the statistics of the gatherer, the registry client and the plugins.
 func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager) {
 	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().InUse) })
 	m.gauge("verifications_waiting", "Those that wait since --maxVerifications of them are under way.", func() float64 { return float64(gatherer.Turns().Queued) })
@@ -98,7 +98,7 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, value fun
 		func() float64 { return float64(value()) }))
 }
 
-// observe counts one request.
+// observe counts one request and its images.
 func (m *metrics) observe(path string, status int, took time.Duration, verdict core.Verdict) {
 	m.requests.WithLabelValues(path, strconv.Itoa(status)).Observe(took.Seconds())
 	for _, result := range verdict.Results {
@@ -110,7 +110,7 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// cacheCollector reads the cache's counts when they are asked for.
+// cacheCollector reads the cache's statistics at every scrape.
 type cacheCollector struct{ outcomes *cache.Cache }
 
 func cacheDescriptions() (lookups, size, evicted *prometheus.Desc) {

@@ -14,11 +14,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
-// prewarm verifies what was verified last anew when trust has changed, so that the next to ask need not wait. A nil
-// one does nothing.
+// prewarm verifies the images that were verified last again after trust has changed, so that the next caller finds them in
+// the cache. A nil prewarm does nothing.
 type prewarm struct {
 	recent  *ttlcache.Cache[string, remembered]
-	changed chan struct{} // holds a change of trust that was not acted on yet
+	changed chan struct{} // has one element while a change of trust was not acted on
 	gather  func(context.Context, core.Request)
 }
 
@@ -28,12 +28,12 @@ type remembered struct {
 	weight  int // bytes
 }
 
-// Bounds on warming up: it must not get in the way of those who wait.
+// Bounds on prewarming, which must not slow down the requests of callers.
 const (
 	prewarmAtOnce = 2
-	prewarmSettle = 200 * time.Millisecond // for changes that come together
-	prewarmFor    = 24 * time.Hour         // after it was last asked for, an image is forgotten
-	prewarmBytes  = 16 << 20               // of demands for attestations, which whoever asks may make as long as a body, counted for each image
+	prewarmSettle = 200 * time.Millisecond // to collect changes that come together
+	prewarmFor    = 24 * time.Hour         // how long an image is remembered after its last request
+	prewarmBytes  = 16 << 20               // of attestation rules, counted once for each image, since callers choose how long they are
 )
 
 func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
@@ -48,7 +48,7 @@ func newPrewarm(most int, gather func(context.Context, core.Request)) *prewarm {
 	}
 }
 
-// remember notes the images of a request that were verified, by their digests.
+// remember adds the images of a request that were verified, by their digests, with the attestation rules of the request.
 func (p *prewarm) remember(request core.Request, policy string, verdict core.Verdict) {
 	if p == nil {
 		return
@@ -74,7 +74,7 @@ func (p *prewarm) remember(request core.Request, policy string, verdict core.Ver
 	}
 }
 
-// trustChanged says that it is time. It does not wait.
+// trustChanged has run prewarm the images. It does not block.
 func (p *prewarm) trustChanged() {
 	if p == nil {
 		return
@@ -85,7 +85,7 @@ func (p *prewarm) trustChanged() {
 	}
 }
 
-// run warms up after every change until ctx ends.
+// run prewarms after every change of trust until ctx ends.
 func (p *prewarm) run(ctx context.Context) {
 	for {
 		select {
@@ -102,7 +102,7 @@ func (p *prewarm) run(ctx context.Context) {
 	}
 }
 
-// all verifies what is remembered, until trust changes again.
+// all verifies the remembered images, until trust changes again.
 func (p *prewarm) all(ctx context.Context) {
 	requests := lo.MapToSlice(p.recent.Items(), func(_ string, item *ttlcache.Item[string, remembered]) core.Request { return item.Value().request })
 	var group errgroup.Group
@@ -116,5 +116,5 @@ func (p *prewarm) all(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = group.Wait() // the functions give no errors
+	_ = group.Wait() // the functions return no errors
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Listen opens the addresses of the settings: for TLS, where there are certificates, and for plain HTTP unless that is
-// closed. Serve answers on them, and closes them.
+// Listen opens the addresses of the settings: for TLS if there is a source of certificates, and for plain HTTP unless
+// plainAddress is empty. Serve answers on them, and closes them.
 func (f *Function) Listen() ([]net.Listener, error) {
 	encrypted, err := f.ListenTLS()
 	if err != nil || f.settings.PlainAddress == "" {
@@ -25,15 +25,15 @@ func (f *Function) Listen() ([]net.Listener, error) {
 	plain, err := net.Listen("tcp", f.settings.PlainAddress)
 	if err != nil {
 		for _, listener := range encrypted {
-			_ = listener.Close() // the first error is what counts
+			_ = listener.Close() // the first error is the one to report
 		}
 		return nil, fmt.Errorf("plainAddress: %w", err)
 	}
 	return append(encrypted, plain), nil
 }
 
-// ListenTLS opens the address for TLS only, for where something else serves plain HTTP. It gives none without
-// certificates.
+// ListenTLS opens only the address for TLS, for runtimes that serve plain HTTP themselves. The list is empty without a
+// source of certificates.
 func (f *Function) ListenTLS() ([]net.Listener, error) {
 	if f.serving == nil {
 		return nil, nil
@@ -45,8 +45,8 @@ func (f *Function) ListenTLS() ([]net.Listener, error) {
 	return []net.Listener{tls.NewListener(listener, f.serving.config())}, nil
 }
 
-// Serve answers on listeners until ctx ends, and then drains: for DrainDelay it answers on, not ready, while callers
-// are being sent elsewhere; for DrainTimeout it waits for what is in flight.
+// Serve answers on listeners until ctx ends, and then drains: for DrainDelay it goes on to answer but is not ready, while
+// endpoints are updated; then it waits up to DrainTimeout for requests in flight.
 func (f *Function) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := f.server()
 	failed := make(chan error, len(listeners))
@@ -76,8 +76,8 @@ func (f *Function) Serve(ctx context.Context, listeners ...net.Listener) error {
 	return nil
 }
 
-// server has a bound on every wait. Kyverno opens a connection per call and leaves it idle, so idle ones are
-// closed early.
+// server has a timeout on every wait. Kyverno opens a connection per apiCall and leaves it idle, so that idle connections
+// are closed early.
 func (f *Function) server() *http.Server {
 	return &http.Server{
 		Handler:           f.Handler(),

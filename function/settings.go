@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Settings is everything that can be set, each by a flag or an environment variable; a flag goes first. The
-// README's table is made from the tags.
+// Settings are all settings of the service. Each has a flag and an environment variable; the flag goes first. The table in
+// function/README.md is made from the tags.
 type Settings struct {
 	TrustDir           string `flag:"trustDir" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
 	Kubeconfig         string `flag:"kubeconfig" env:"KUBECONFIG" help:"Without trustDir: kubeconfig file of the cluster that holds the trust resources; else the pod's own cluster."`
@@ -78,8 +78,8 @@ type Settings struct {
 // Environment looks up an environment variable, as os.LookupEnv does.
 type Environment func(name string) (string, bool)
 
-// LoadSettings reads settings from the environment and then from the command line's flags. The rest of the
-// command line is what follows the flags. add registers further flags of a command; it may be nil.
+// LoadSettings reads the settings from the environment and then from the flags of the command line. It returns the other
+// arguments too. add registers further flags of a command; it may be nil.
 func LoadSettings(name string, args []string, env Environment, add func(*flag.FlagSet)) (Settings, []string, error) {
 	var s Settings
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
@@ -103,7 +103,7 @@ func LoadSettings(name string, args []string, env Environment, add func(*flag.Fl
 	return s, rest, s.validate()
 }
 
-// HelpError is the answer to -h: the text to print. It is a flag.ErrHelp.
+// HelpError is the answer to -h, with the text to print. It unwraps to flag.ErrHelp.
 type HelpError struct{ Text string }
 
 // Error is the text.
@@ -120,7 +120,7 @@ func help(flags *flag.FlagSet) error {
 	return &HelpError{text.String()}
 }
 
-// parseAnywhere accepts flags before, between and behind the other words.
+// parseAnywhere accepts flags before, between and after the other arguments, which it returns.
 func parseAnywhere(flags *flag.FlagSet, args []string) ([]string, error) {
 	var rest []string
 	for {
@@ -135,7 +135,7 @@ func parseAnywhere(flags *flag.FlagSet, args []string) ([]string, error) {
 	}
 }
 
-// maxSeconds is ten years: what is longer was meant in another unit, and would overflow in the end.
+// maxSeconds is ten years; a larger value was most likely meant in another unit, and might overflow as a duration.
 const maxSeconds = 10 * 365 * 24 * 3600
 
 func (s Settings) validate() error {
@@ -161,7 +161,7 @@ func (s Settings) validate() error {
 	}
 	for name, value := range map[string]string{"tlsSecret": s.TLSSecret, "epochConfigMap": s.EpochConfigMap} {
 		if value == "" {
-			return fmt.Errorf("%s is empty; name the object", name) // all objects would be watched
+			return fmt.Errorf("%s is empty; name the object", name) // an empty name would watch all objects
 		}
 	}
 	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
@@ -173,7 +173,7 @@ func (s Settings) validate() error {
 	return nil
 }
 
-// Field is one setting: its tags, and where its value goes.
+// Field is one setting: its tags, and the struct field for its value.
 type Field struct {
 	Flag, Env, Default, Help string
 	value                    reflect.Value
@@ -182,7 +182,7 @@ type Field struct {
 // Fields lists the settings, for documentation.
 func Fields() []*Field { return fieldsOf(&Settings{}) }
 
-// fieldsOf gives the fields of a struct of settings, from a pointer to it.
+// fieldsOf gives the fields of a struct of settings; settings is a pointer to it.
 func fieldsOf(settings any) []*Field {
 	value := reflect.ValueOf(settings).Elem()
 	fields := make([]*Field, value.NumField())
@@ -213,7 +213,7 @@ func (f *Field) load(env Environment) error {
 	return nil
 }
 
-// split parts a variable that holds several values of a repeatable flag.
+// split splits an environment variable that holds several values of a repeatable flag.
 func (f *Field) split(text string) []string {
 	if f.value.Kind() != reflect.Map {
 		return []string{text}

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// serving is the certificate that the service shows, which may be replaced at any time without a connection lost.
+// serving holds the serving certificate, which can be replaced at any time without closing connections.
 type serving struct {
 	log       *slog.Logger
-	clientCAs *x509.CertPool // who has no certificate of theirs is not served; nil serves everyone
+	clientCAs *x509.CertPool // callers must have a certificate of one of these; nil serves all callers
 	current   atomic.Pointer[tls.Certificate]
 }
 
@@ -39,8 +39,9 @@ func newServing(clientCAFile string, log *slog.Logger) (*serving, error) {
 	return s, nil
 }
 
-// take takes a certificate chain and its key, PEM, from now on. What cannot be used is logged, and the one before stays.
-func (s *serving) take(chain, key []byte) {
+// replace makes a PEM certificate chain and its key the serving certificate. One that cannot be used is logged, and the
+// previous one stays.
+func (s *serving) replace(chain, key []byte) {
 	certificate, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		s.log.Error("serving certificate cannot be used; the one before stays", "error", err)
@@ -53,7 +54,7 @@ func (s *serving) take(chain, key []byte) {
 	}
 }
 
-// ready tells whether there is a certificate.
+// ready is an error while there is no certificate. A nil serving, without TLS, is ready.
 func (s *serving) ready() error {
 	if s != nil && s.current.Load() == nil {
 		return errNoCertificate
@@ -61,7 +62,7 @@ func (s *serving) ready() error {
 	return nil
 }
 
-// notAfter is when the certificate ends, in seconds since 1970; 0 while there is none.
+// notAfter is when the certificate expires, in seconds since 1970; 0 while there is none.
 func (s *serving) notAfter() float64 {
 	if certificate := s.current.Load(); certificate != nil {
 		return float64(certificate.Leaf.NotAfter.Unix())
@@ -69,7 +70,7 @@ func (s *serving) notAfter() float64 {
 	return 0
 }
 
-// config serves the certificate of each moment.
+// config is a TLS configuration that presents the current certificate in each handshake.
 func (s *serving) config() *tls.Config {
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -90,10 +91,10 @@ func (s *serving) config() *tls.Config {
 // certificateFiles are a certificate chain and its key in files.
 type certificateFiles struct {
 	chain, key string
-	seen       string // what they looked like when they were read; of the goroutine that runs watch
+	seen       string // sizes and modification times of the files when they were read; only for the goroutine of watch
 }
 
-// load reads the files where they changed. It fails when they cannot be read; what they hold is for s to judge.
+// load reads the files if they changed, and gives them to s, which checks them. It fails when they cannot be read.
 func (f *certificateFiles) load(s *serving) error {
 	var look string
 	for _, name := range []string{f.chain, f.key} {
@@ -115,11 +116,11 @@ func (f *certificateFiles) load(s *serving) error {
 		return fmt.Errorf("serving certificate: %w", err)
 	}
 	f.seen = look
-	s.take(chain, key)
+	s.replace(chain, key)
 	return nil
 }
 
-// watch looks at the files every interval until ctx ends.
+// watch loads the files at every interval until ctx ends.
 func (f *certificateFiles) watch(ctx context.Context, s *serving, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

@@ -23,11 +23,11 @@ import (
 )
 
 const (
-	// userAgent is what registries and the API server are told.
+	// userAgent is the User-Agent of requests to registries and to the API server.
 	userAgent = "kyverno-notation-venafi"
-	// trustInterval is how often the trust directory is looked at.
+	// trustInterval is how often the files of trustDir, tlsCertFile and tlsKeyFile are checked for changes.
 	trustInterval = 500 * time.Millisecond
-	// pluginsInterval is how often requests look at the installed plugins.
+	// pluginsInterval is how often the plugin directory is checked for changes, on requests.
 	pluginsInterval = time.Second
 )
 
@@ -38,22 +38,22 @@ type sources struct {
 	credential   registry.CredentialFunc
 	pluginConfig plugin.Config
 	watches      []func(context.Context)
-	connected    func() bool                                             // to the API server; nil without one
-	senders      CallerReview                                            // of events; nil lets nobody send any
-	renew        func()                                                  // has trust looked at again
-	bump         func(context.Context, string) error                     // has the other replicas do so
-	synced       func() bool                                             // credentials and plugin configuration were asked for; nil without a cluster
-	certificate  func(*serving) (watch func(context.Context), err error) // brings the serving certificate; nil for no TLS
+	connected    func() bool                                             // whether all watches of the API server are up; nil without a cluster
+	senders      CallerReview                                            // reviews who sends an event; nil refuses all events
+	renew        func()                                                  // lists the trust resources again
+	bump         func(context.Context, string) error                     // has the other replicas do so, by a new value of the epoch
+	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
+	certificate  func(*serving) (watch func(context.Context), err error) // the source of the serving certificate; nil for no TLS
 	close        func()
 }
 
-// New wires the parts that settings ask for. It fails when a file that they name cannot be used.
+// New wires the parts that the settings ask for. It fails when a file that they name cannot be used.
 func New(settings Settings, env Environment, log *slog.Logger) (*Function, error) {
 	open := fromCluster
 	if settings.TrustDir != "" {
 		open = fromFiles
 	}
-	f := &Function{settings: settings, log: log, door: newDoor(settings)}
+	f := &Function{settings: settings, log: log, limiter: newLimiter(settings)}
 	f.prewarm = newPrewarm(settings.Prewarm, f.warm)
 	from, err := open(settings, log, f.prewarm.trustChanged)
 	if err != nil {
@@ -111,7 +111,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	return f, nil
 }
 
-// newPlugins makes the manager of the plugins that settings name.
+// newPlugins makes the plugin manager from the settings.
 func newPlugins(settings Settings, config plugin.Config, env Environment) (*plugin.Manager, error) {
 	verifiers, err := plugin.ParseVerifiers(settings.PluginVerifies)
 	if err != nil {
@@ -135,19 +135,19 @@ func newPlugins(settings Settings, config plugin.Config, env Environment) (*plug
 	}), nil
 }
 
-// secure has the service speak TLS, with certificates from files, or else from where trust comes from.
+// secure sets up TLS, with the certificate files of the settings, or else with the certificate of the sources.
 func (f *Function) secure(from sources) (err error) {
-	bring := from.certificate
+	source := from.certificate
 	if f.settings.TLSCertFile != "" {
-		bring = fromCertificateFiles(f.settings)
+		source = fromCertificateFiles(f.settings)
 	}
-	if bring == nil || f.settings.TLSAddress == "" {
+	if source == nil || f.settings.TLSAddress == "" {
 		return nil
 	}
 	if f.serving, err = newServing(f.settings.TLSClientCAFile, f.log); err != nil {
 		return err
 	}
-	watch, err := bring(f.serving)
+	watch, err := source(f.serving)
 	f.watches = append(f.watches, watch)
 	return err
 }
@@ -159,7 +159,7 @@ func fromCertificateFiles(settings Settings) func(*serving) (func(context.Contex
 	}
 }
 
-// newCache makes the cache that settings ask for. Without one, requests that come at once share their work still.
+// newCache makes the cache. With caching disabled it holds nothing, but concurrent lookups for one key still run once.
 func newCache(settings Settings) *cache.Cache {
 	options := cache.Options{Timeout: settings.RequestTimeout}
 	if settings.CacheEnabled {
@@ -168,7 +168,7 @@ func newCache(settings Settings) *cache.Cache {
 	return cache.New(options)
 }
 
-// fromFiles takes trust from a directory. Nobody is asked who they are unless a cluster is there to ask.
+// fromFiles takes trust from a directory. Callers are not authenticated, since there is no API server to review tokens.
 func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, error) {
 	if settings.ReviewKyvernoToken != nil && *settings.ReviewKyvernoToken {
 		return sources{}, fmt.Errorf("reviewKyvernoToken needs a cluster, and trustDir is set; leave one of them out")
@@ -186,7 +186,8 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 	}, nil
 }
 
-// fromCluster takes everything from the API server, and watches it.
+// fromCluster takes trust, credentials, plugin configuration and the serving certificate from the API server, and watches
+// them.
 func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, error) {
 	client, err := connect(settings)
 	if err != nil {
@@ -198,22 +199,22 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		Namespace: client.Namespace, ConfigMap: settings.PluginConfigMap, Secret: settings.PluginConfigSecret,
 	}, log)
 	epoch := kube.NewEpoch(client, client.Namespace, settings.EpochConfigMap, log, resources.Renew)
-	links := []interface{ Connected() bool }{resources, secrets, config, epoch}
+	watched := []interface{ Connected() bool }{resources, secrets, config, epoch}
 	from := sources{
 		trust:        resources,
 		credential:   firstOf(secrets.Credential, registry.DockerConfig(settings.DockerConfig)),
 		pluginConfig: merged(config.Config, settings.PluginConfig),
 		watches:      []func(context.Context){resources.Watch, secrets.Watch, config.Watch, epoch.Watch},
 		connected: func() bool {
-			return lo.EveryBy(links, func(l interface{ Connected() bool }) bool { return l.Connected() })
+			return lo.EveryBy(watched, func(w interface{ Connected() bool }) bool { return w.Connected() })
 		},
 		synced:  func() bool { return secrets.Synced() && config.Synced() },
 		senders: kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
 		renew:   resources.Renew,
 		bump:    epoch.Bump,
 		certificate: func(s *serving) (func(context.Context), error) {
-			secret := kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.take)
-			links = append(links, secret)
+			secret := kube.NewTLSSecret(client, client.Namespace, settings.TLSSecret, log, s.replace)
+			watched = append(watched, secret)
 			return secret.Watch, nil
 		},
 		close: client.Close,
@@ -225,7 +226,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		var secret *kube.CallerSecret
 		if settings.CallerSecret != "" {
 			secret = kube.NewCallerSecret(client, client.Namespace, settings.CallerSecret, log)
-			links, from.watches = append(links, secret), append(from.watches, secret.Watch)
+			watched, from.watches = append(watched, secret), append(from.watches, secret.Watch)
 			from.synced = func() bool { return secrets.Synced() && config.Synced() && secret.Synced() }
 		}
 		from.callers = kube.NewCallers(secret, kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers}))
@@ -233,7 +234,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 	return from, nil
 }
 
-// connect makes a client of the API server, for the service's namespace.
+// connect makes a client of the API server. Its namespace is that of the settings, if they have one.
 func connect(settings Settings) (*kubeclient.Client, error) {
 	client, err := kubeclient.Connect(settings.Kubeconfig, userAgent)
 	if err == nil && settings.Namespace != "" {
@@ -242,7 +243,7 @@ func connect(settings Settings) (*kubeclient.Client, error) {
 	return client, err
 }
 
-// firstOf gives the first credentials that are not empty.
+// firstOf gives the first credential that is not empty.
 func firstOf(sources ...registry.CredentialFunc) registry.CredentialFunc {
 	return func(ctx context.Context, host, repository string) (auth.Credential, error) {
 		for _, source := range sources {
@@ -254,7 +255,7 @@ func firstOf(sources ...registry.CredentialFunc) registry.CredentialFunc {
 	}
 }
 
-// merged puts the settings' own plugin configuration before the cluster's.
+// merged is the plugin configuration of the cluster, overridden by that of the settings.
 func merged(cluster plugin.Config, own map[string]string) plugin.Config {
 	if len(own) == 0 {
 		return cluster
@@ -262,8 +263,8 @@ func merged(cluster plugin.Config, own map[string]string) plugin.Config {
 	return func() map[string]string { return lo.Assign(cluster(), own) }
 }
 
-// pluginEnvironment is what a plugin gets to see of the service's environment: where certificates and proxies
-// are, and nothing that may be secret.
+// pluginEnvironment is the part of the service's environment that a plugin gets: the locations of certificates and proxies,
+// and nothing that may be secret.
 func pluginEnvironment(env Environment) []string {
 	var passed []string
 	for _, name := range []string{

@@ -1,5 +1,6 @@
-// Command demo shows the service at work with nothing else needed: it starts a registry, signs images on the spot, serves,
-// and prints the verdict on each. It is a command of its own, so that the service's binary carries no registry and no signer.
+// Command demo shows the service at work without a cluster: it starts a registry, signs images, starts the service, and
+// prints the verdict on each image. It is a command of its own, so that the service's binary contains no registry and no
+// signer.
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// errUnexpected is a demonstration that did not show what it should.
+// errUnexpected means that a verdict is not the one that the demonstration expects.
 var errUnexpected = errors.New("the verdicts are not those expected")
 
 func main() {
@@ -36,8 +37,8 @@ func main() {
 	os.Exit(report(demo(ctx, os.Args[1:], os.Stdout), os.Stdout, os.Stderr))
 }
 
-// report prints what ended the demonstration and gives the exit status: 1 where a verdict is not the expected one, 2 where
-// there was none.
+// report prints the error or help text that ended the demonstration, and returns the exit status: 1 if a verdict is not the
+// expected one, 2 if there are no verdicts.
 func report(err error, stdout, stderr io.Writer) int {
 	var help *function.HelpError
 	switch {
@@ -54,7 +55,7 @@ func report(err error, stdout, stderr io.Writer) int {
 	return 2
 }
 
-// demo fills a registry of its own with images, serves, and shows the verdict on each.
+// demo fills a registry of its own with images, starts the service, and prints the verdict on each image.
 func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	var once bool
 	settings, rest, err := function.LoadSettings("demo", args, os.LookupEnv, func(flags *flag.FlagSet) {
@@ -80,7 +81,7 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = platform.Close() }() // nobody asks it any more
+	defer func() { _ = platform.Close() }() // no client is left
 	config, ca, err := platform.Write(dir)
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	settings.TrustDir, settings.DefaultTrustPolicy = dir, scenariotest.PolicyName
 	settings.InsecureRegistries, settings.AllowLoopback, settings.DrainDelay = []string{images.Host()}, true, 0
 	env := func(name string) (string, bool) {
-		if name == "SSL_CERT_FILE" { // the plugin trusts the platform, which is only here for it
+		if name == "SSL_CERT_FILE" { // the plugin trusts the CA of the demonstration's signing platform
 			return ca, true
 		}
 		return os.LookupEnv(name)
@@ -112,7 +113,8 @@ func publish(ctx context.Context, host, trustDir string, platform *signingtest.P
 	return s.PublishAll(ctx)
 }
 
-// demonstrate serves, asks about every image over HTTP, and leaves the server running unless once is set.
+// demonstrate starts the service, sends a request for every image over HTTP, and keeps the server running unless once is
+// set.
 func demonstrate(ctx context.Context, settings function.Settings, env function.Environment, host string, once bool, stdout io.Writer) error {
 	if once {
 		settings.PlainAddress = "127.0.0.1:0"
@@ -146,7 +148,7 @@ func demonstrate(ctx context.Context, settings function.Settings, env function.E
 	return errors.Join(asExpected, <-served)
 }
 
-// reachable is an address that a client on this machine can use.
+// reachable is the loopback address with the port of address, for clients on this machine.
 func reachable(address net.Addr) string {
 	_, port, err := net.SplitHostPort(address.String())
 	if err != nil {
@@ -184,13 +186,13 @@ func show(ctx context.Context, url, host string, stdout io.Writer) error {
 	return nil
 }
 
-// row is an answer, for the table.
+// row is an answer of the service, as a row of the table.
 type row struct {
 	status     int
 	code, said string
 }
 
-// ask posts a pod with one image, as Kyverno does, and asks /verify for the code.
+// ask posts a pod with one image to /checkimages, as Kyverno does, and to /verify for the reason code.
 func ask(ctx context.Context, url, image string, body []byte) (row, error) {
 	status, text, err := post(ctx, url+"/checkimages", body)
 	if err != nil {

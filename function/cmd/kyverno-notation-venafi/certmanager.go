@@ -11,7 +11,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
-// certmanager runs until it is told to end.
+// certmanager runs the certificate manager until ctx ends, on SIGINT or SIGTERM.
 func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
 	settings, rest, err := function.LoadCertmanagerSettings(args, os.LookupEnv)
 	if err != nil {

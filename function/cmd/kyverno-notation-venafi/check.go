@@ -21,13 +21,13 @@ const (
 	exitUnknown  = 2
 )
 
-// checkOptions are the flags that check has beside the settings.
+// checkOptions are the flags of check that are not settings.
 type checkOptions struct {
 	manifest, output string
 	demands          demands
 }
 
-// check verifies images from the command line with the engine of the service.
+// check verifies images from the command line as the service does, and returns the exit status.
 func check(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	verdicts, options, err := runCheck(ctx, args, stderr)
 	if err != nil {
@@ -77,7 +77,7 @@ func (o *checkOptions) register(flags *flag.FlagSet) {
 	o.demands.register(flags)
 }
 
-// bodies makes a request for the images named on the command line, and one for each workload of the manifest.
+// bodies makes one request body for the images on the command line, or one for each workload of the manifest.
 func (o *checkOptions) bodies(images []string) ([][]byte, error) {
 	if o.output != "table" && o.output != "json" {
 		return nil, fmt.Errorf("-o is %q; use table or json", o.output)
@@ -113,7 +113,7 @@ func (o *checkOptions) bodies(images []string) ([][]byte, error) {
 	return bodies, nil
 }
 
-// podOf puts images into a pod, for the request's sake.
+// podOf makes a pod of images, since a request needs an object.
 func podOf(images []string) any {
 	containers := make([]any, len(images))
 	for i, image := range images {
@@ -122,7 +122,7 @@ func podOf(images []string) any {
 	return map[string]any{"kind": "Pod", "spec": map[string]any{"containers": containers}}
 }
 
-// exitStatus is the worst of the verdicts: a denial is certain, a failure is not.
+// exitStatus is exitDenied if an image was denied, else exitUnknown if a verification failed, else exitVerified.
 func exitStatus(verdicts []core.Verdict) int {
 	status := exitVerified
 	for _, verdict := range verdicts {

@@ -17,7 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// demands is what check asks of images: the trust policy and the attestations.
+// demands are the trust policy and the attestations that check requires of images.
 type demands struct {
 	trustPolicy string
 	file        string
@@ -52,14 +52,14 @@ func (d *demands) setSelect(which string) error {
 	return nil
 }
 
-// errNoType is a flag about an attestation type that was not named.
+// errNoType is a flag about an attestation type that stands before the flag with the type.
 var errNoType = errors.New("name the attestation type before it, with --attestation")
 
 // addCondition reads a condition such as
 //
 //	{{ predicate.builder.id }} Equals https://github.com/actions/runner
 //
-// The value is JSON, or else text.
+// The value is JSON, or a string if it is not valid JSON.
 func (d *demands) addCondition(text string) error {
 	if len(d.types) == 0 {
 		return errNoType
@@ -85,7 +85,7 @@ func (d *demands) addCondition(text string) error {
 	return nil
 }
 
-// attestations gives the request's field; nil when nothing is demanded.
+// attestations gives the field attestations of the request; nil when no attestation is required.
 func (d *demands) attestations() (any, error) {
 	switch {
 	case d.file != "" && len(d.types) > 0:
@@ -98,8 +98,8 @@ func (d *demands) attestations() (any, error) {
 	return nil, nil
 }
 
-// readAttestations reads a file that holds the list, or an object with the field attestations. The backslashes
-// that keep Kyverno from resolving a key belong to the policy and are taken off, as Kyverno does.
+// readAttestations reads a file that holds the list, or an object with the field attestations. In a policy the keys are
+// escaped as \{{ }}, so that Kyverno does not resolve them; the backslashes are removed here, as Kyverno removes them.
 func readAttestations(name string) (any, error) {
 	data, err := os.ReadFile(name)
 	if err != nil {

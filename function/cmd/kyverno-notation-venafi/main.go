@@ -27,7 +27,8 @@ const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check] [flags]
 Run a command with -h for its flags.
 `
 
-// run picks the command. It gives the exit status: 2 where the command line or the settings are wrong.
+// run runs the command that the arguments name, and returns the exit status: 2 if the command line or the settings are
+// wrong.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -50,7 +51,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 2
 }
 
-// report prints what ended a command and gives the exit status.
+// report prints the error or help text that ended a command, and returns the exit status.
 func report(err error, stdout, stderr io.Writer) int {
 	var help *function.HelpError
 	switch {
@@ -64,7 +65,7 @@ func report(err error, stdout, stderr io.Writer) int {
 	return 2
 }
 
-// serve runs the service until it is told to end.
+// serve runs the service until ctx ends, on SIGINT or SIGTERM.
 func serve(ctx context.Context, args []string, stderr io.Writer) error {
 	settings, log, err := prepare("serve", args, stderr)
 	if err != nil {
@@ -83,7 +84,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) error {
 	return service.Serve(ctx, listeners...)
 }
 
-// prepare reads the settings of a command that serves.
+// prepare reads the settings of a command without arguments, and makes its logger.
 func prepare(name string, args []string, stderr io.Writer) (function.Settings, *slog.Logger, error) {
 	settings, rest, err := function.LoadSettings(name, args, os.LookupEnv, nil)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 )
 
-// markResult does not let an image that is admitted without having been verified read like one that was.
+// markResult is the verdict in the table. An image that is admitted without verification, for example under the level skip,
+// is marked as unverified.
 func markResult(w io.Writer, result core.Result) string {
 	if result.Verified && result.Code != reason.Verified {
 		return terminal.Paint(w, "unverified", terminal.Yellow)

@@ -15,11 +15,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 )
 
-// maxManifest bounds a manifest file; bytes.
+// maxManifest is the upper bound on the size of a manifest file; bytes.
 const maxManifest = 32 << 20
 
-// readWorkloads gives the objects of a manifest that have pods: those of other kinds, such as Services, have
-// nothing to verify and are left out.
+// readWorkloads gives the Pods of a manifest and its objects with a pod template. Objects of other kinds, such as Services,
+// have no images and are left out.
 func readWorkloads(name string) ([]any, error) {
 	data, err := readManifest(name)
 	if err != nil {
@@ -66,8 +66,8 @@ func readManifest(name string) ([]byte, error) {
 	return data, nil
 }
 
-// workloadsIn gives the objects of a list, and what has pods beside its items: kubectl takes whatever has items for a
-// list, and other clients go by the kind.
+// workloadsIn gives the workloads among the items of a list. An object that has both items and a pod template is taken as
+// both: kubectl treats every object with items as a list, and other clients go by its kind.
 func workloadsIn(object map[string]any) (workloads []any) {
 	if items, ok := object["items"].([]any); ok {
 		for _, item := range items {

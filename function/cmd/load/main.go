@@ -1,6 +1,5 @@
-// Command load measures the service as its callers see it: it starts a registry, the service and the plugin on
-// loopback, sends requests over HTTP, and prints tables. What it prints are figures of this machine; what holds
-// elsewhere are the counts and the ratios within one run.
+// Command load measures the service as its callers see it: it starts a registry, the service and the plugin on loopback,
+// sends requests over HTTP, and prints tables. Times depend on the machine; counts, and ratios within one run, do not.
 package main
 
 import (
@@ -17,10 +16,10 @@ import (
 // options of a run.
 type options struct {
 	service, plugins string          // the service's binary, and the directory of plugins
-	delays           []time.Duration // of the registry
-	each             time.Duration   // for which a scenario is measured
-	soak             time.Duration   // instead of all that; 0 for no soak
-	worst            bool            // the worst known inputs only
+	delays           []time.Duration // that the registry adds to each request
+	each             time.Duration   // how long each scenario is measured
+	soak             time.Duration   // how long to soak instead of running the scenarios; 0 for no soak
+	worst            bool            // measure only the worst known inputs
 }
 
 func main() {

@@ -44,7 +44,7 @@ func arrival(path string, body io.Reader) (http.ResponseWriter, *http.Request) {
 // plan has a function read and plan a body.
 func plan(f *Function, body string) (planned, error) {
 	w, r := arrival(pathCheck, strings.NewReader(body))
-	return f.understood(r.Context(), w, r)
+	return f.readPlan(r.Context(), w, r)
 }
 
 // TestPlacesAreHeldUntilTheRequestIsPlanned since what is made of a body takes more than the body.
@@ -59,7 +59,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			trust := heldTrust{make(chan struct{}, test.places), make(chan struct{})}
-			f := &Function{trust: trust, door: newDoor(Settings{MaxRequests: 20, MaxBodyBytes: len(largeBody), RequestTimeout: 400 * time.Millisecond})}
+			f := &Function{trust: trust, limiter: newLimiter(Settings{MaxRequests: 20, MaxBodyBytes: len(largeBody), RequestTimeout: 400 * time.Millisecond})}
 			planned := make(chan error)
 			for range test.places {
 				go func() {
@@ -89,7 +89,7 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 
 // TestBodiesThatStall at the path that everyone may ask do not keep others from asking at the other.
 func TestBodiesThatStall(t *testing.T) {
-	d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
+	d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
 	ended := make(chan struct{})
 	var stalled []*io.PipeWriter
 	for range largeBodies {
@@ -97,8 +97,8 @@ func TestBodiesThatStall(t *testing.T) {
 		stalled = append(stalled, sender)
 		go func() {
 			w, r := arrival(pathVerify, body)
-			if _, held, err := d.read(r.Context(), w, r); err == nil {
-				held.leave()
+			if _, seat, err := d.read(r.Context(), w, r); err == nil {
+				seat.release()
 			}
 			ended <- struct{}{}
 		}()
@@ -108,12 +108,12 @@ func TestBodiesThatStall(t *testing.T) {
 	}
 	for path, want := range map[string]error{pathVerify: errOverloaded, pathCheck: nil} {
 		w, r := arrival(path, strings.NewReader(largeBody))
-		_, held, err := d.read(r.Context(), w, r)
+		_, seat, err := d.read(r.Context(), w, r)
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v; want %v", path, err, want)
 		}
 		if err == nil {
-			held.leave()
+			seat.release()
 		}
 	}
 	for _, sender := range stalled {
@@ -205,11 +205,11 @@ func TestWhoMayAsk(t *testing.T) {
 // TestLargeBodiesAreParsedInTurn, one at a time, and hold up no usual one. The path that waits for the other goes first.
 func TestLargeBodiesAreParsedInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
+		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
 		read := func(path, body string) (leave func(), err error) {
 			w, r := arrival(path, strings.NewReader(body))
-			_, held, err := d.read(r.Context(), w, r)
-			return held.leave, err
+			_, seat, err := d.read(r.Context(), w, r)
+			return seat.release, err
 		}
 		first, err := read(pathVerify, largeBody)
 		if err != nil {
@@ -260,10 +260,10 @@ func TestLargeBodiesAreParsedInTurn(t *testing.T) {
 func TestLargeDemandsStayOnlySoManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1 << 20
-		d := newDoor(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
+		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
 		admit := func(path, policy string, weight int) (func(), error) {
-			held, err := d.admit(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
-			return held.leave, err
+			seat, err := d.reserve(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
+			return seat.release, err
 		}
 		var leave []func()
 		for _, policy := range []string{"a", "a", "b", "b", "c", "d"} {
