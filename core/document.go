@@ -5,47 +5,46 @@ import (
 	"encoding/json"
 )
 
-// document is a JSON text with the places of its values, read in one pass and without a copy. What is made of it is only
-// what is asked for.
+// document is a JSON text and the positions of its values, which are found in one pass without copying. Strings are
+// decoded only when they are asked for.
 type document struct {
 	text  []byte
-	nodes []node // in the order of the text, so that what is in a list or an object follows it
+	nodes []node // in the order of the text: a list or an object is followed by its elements or members
 }
 
-// node is where a value stands in the text.
+// node is the position of a value in the text.
 type node struct {
-	name     int   // index of the member's name behind its quotation mark; 0 for no member
-	from, to int   // of the value, with its brackets or quotation marks
-	next     int   // index of the node behind this one and all that is in it
-	size     int16 // bytes of the name, which has at most maxKey
+	name     int   // index of the first byte of the member's name, after its quotation mark; 0 for a value that is not a member
+	from, to int   // start and end of the value, with its brackets or quotation marks
+	next     int   // index in nodes of the value after this one and everything inside it
+	size     int16 // length of the name in bytes, at most maxKey
 	kind     byte  // '{', '[', '"', '0' for a number, and 't', 'f' or 'n'
-	escaped  bool  // a text has escapes
+	escaped  bool  // whether a string has escapes
 }
 
-// value is a value of a document. The zero value is none.
+// value is a value of a document. The zero value is no value.
 type value struct {
 	*document
 	at int
 }
 
-// readDocument reads a text that is JSON by its grammar and within the bounds of boundShape. plain tells that there is
-// nothing in it that calls for a closer look: no name twice in an object, none with escapes, no number that may be out of
-// range.
+// readDocument reads a JSON text. valid is whether it follows JSON's grammar and is within the bounds of boundShape. plain is
+// whether it needs no further checks: no object has a name twice, no name has escapes, and every number is surely in range.
 func readDocument(text []byte) (root value, valid, plain bool) {
 	r := &reader{document: document{text: text, nodes: make([]node, 0, min(64, 2+len(text)/4))}, plain: true}
 	valid = r.value(0, 0, 0) && r.space() == 0 && r.at == len(text)
 	return value{&r.document, 0}, valid, r.plain
 }
 
-// reader reads a document. Its methods give false where the text is not JSON, or over a bound.
+// reader reads a document. Its methods return false if the text is not JSON or exceeds a bound.
 type reader struct {
 	document
 	at    int
-	shape int // see maxShape
+	shape int // number of lists, objects and commas so far, at most maxShape
 	plain bool
 }
 
-// space passes over white space, and gives the byte after it; 0 at the end.
+// space skips white space, and returns the byte after it without reading it; 0 at the end.
 func (r *reader) space() byte {
 	for ; r.at < len(r.text); r.at++ {
 		switch c := r.text[r.at]; c {
@@ -57,7 +56,7 @@ func (r *reader) space() byte {
 	return 0
 }
 
-// value reads a value, of the member that has a name.
+// value reads a value. name and size are those of its node.
 func (r *reader) value(depth, name, size int) bool {
 	kind := r.space()
 	i := len(r.nodes)
@@ -85,7 +84,7 @@ func (r *reader) value(depth, name, size int) bool {
 	return ok
 }
 
-// members reads what is in a list or an object, behind its first bracket.
+// members reads the elements of a list or the members of an object, and its closing bracket.
 func (r *reader) members(parent, depth int) bool {
 	object := r.nodes[parent].kind == '{'
 	end := r.nodes[parent].kind + 2 // ']' and '}'
@@ -119,7 +118,7 @@ func (r *reader) members(parent, depth int) bool {
 	}
 }
 
-// name reads a member's name and the colon behind it.
+// name reads a member's name and the colon after it.
 func (r *reader) name() (from, size int, ok bool) {
 	if r.space() != '"' {
 		return 0, 0, false
@@ -135,7 +134,7 @@ func (r *reader) name() (from, size int, ok bool) {
 	return from, size, true
 }
 
-// string passes over a text, whose bytes are known to be UTF-8.
+// string skips a string. The caller has checked that the document is UTF-8.
 func (r *reader) string() (escaped, ok bool) {
 	for r.at++; r.at < len(r.text); r.at++ {
 		switch c := r.text[r.at]; {
@@ -154,7 +153,7 @@ func (r *reader) string() (escaped, ok bool) {
 	return false, false
 }
 
-// escape looks at what stands behind a backslash, and passes over all of it but its last byte.
+// escape checks the part of an escape after its backslash, and moves to its last byte.
 func (r *reader) escape() bool {
 	if r.at >= len(r.text) {
 		return false
@@ -178,10 +177,10 @@ func (r *reader) word(word string) bool {
 	return true
 }
 
-// usualNumber is a length at which no number without an exponent is out of range.
+// usualNumber is a length up to which a number without an exponent is surely in the range of float64; bytes.
 const usualNumber = 100
 
-// number reads a number by JSON's grammar.
+// number skips a number.
 func (r *reader) number() bool {
 	from := r.at
 	r.next("-")
@@ -197,7 +196,7 @@ func (r *reader) number() bool {
 	return true
 }
 
-// next passes over one byte, if it is among some.
+// next skips one byte if it is one of those in among.
 func (r *reader) next(among string) bool {
 	if r.at < len(r.text) && bytes.IndexByte([]byte(among), r.text[r.at]) >= 0 {
 		r.at++
@@ -214,10 +213,10 @@ func (r *reader) digits() bool {
 	return r.at > from
 }
 
-// fewMembers are compared with each other faster than put into a set.
+// fewMembers is a number of names up to which comparing each with each is faster than a set.
 const fewMembers = 16
 
-// distinct tells that no two members of an object have the same name.
+// distinct is true if no two members of an object have the same name.
 func (r *reader) distinct(object int) bool {
 	var seen map[string]bool
 	n := 0
@@ -245,7 +244,7 @@ func (r *reader) distinct(object int) bool {
 	return true
 }
 
-// rawName is a member's name as it is written.
+// rawName is a member's name as it is written, with its escapes.
 func (d *document) rawName(i int) []byte {
 	n := d.nodes[i]
 	return d.text[n.name : n.name+int(n.size)]
@@ -253,10 +252,10 @@ func (d *document) rawName(i int) []byte {
 
 func (v value) kind() byte { return v.nodes[v.at].kind }
 
-// raw is the value's text.
+// raw is the JSON text of the value.
 func (v value) raw() []byte { return v.text[v.nodes[v.at].from:v.nodes[v.at].to] }
 
-// name is a member's name.
+// name is the decoded name of a member.
 func (v value) name() []byte {
 	raw := v.rawName(v.at)
 	if bytes.IndexByte(raw, '\\') < 0 {
@@ -266,7 +265,7 @@ func (v value) name() []byte {
 	return []byte(unquoted(v.text[n.name-1 : n.name+int(n.size)+1]))
 }
 
-// string is what a text says; "" for another value, or none.
+// string is the decoded string; "" for a value of another kind, and for no value.
 func (v value) string() string {
 	if v.document == nil || v.kind() != '"' {
 		return ""
@@ -280,14 +279,14 @@ func (v value) string() string {
 }
 
 func unquoted(quoted []byte) (text string) {
-	_ = json.Unmarshal(quoted, &text) // whose grammar was checked
+	_ = json.Unmarshal(quoted, &text) // never an error, since the reader checked its grammar
 	return text
 }
 
-// nests tells a value that may hold a template from the many that cannot.
+// nests is true for lists and objects; other values cannot contain a pod template.
 func (v value) nests() bool { return v.kind() == '{' || v.kind() == '[' }
 
-// all gives the members of an object, or the elements of a list with their indices.
+// all iterates over the members of an object or the elements of a list, with their indices.
 func (v value) all() func(yield func(int, value) bool) {
 	return func(yield func(int, value) bool) {
 		if v.document == nil || !v.nests() {
@@ -301,7 +300,7 @@ func (v value) all() func(yield func(int, value) bool) {
 	}
 }
 
-// member finds a member of an object; false for any other value.
+// member finds a member of an object by its name; false if there is none, or the value is not an object.
 func (v value) member(name string) (value, bool) {
 	if v.kind() == '{' {
 		for _, member := range v.all() {

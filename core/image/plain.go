@@ -2,8 +2,9 @@ package image
 
 import "strings"
 
-// parsePlain reads an image name that names its registry in the canonical way and is written as most are:
-// "registry/repository", with a tag, a digest or both. It gives false for others, of which some are references too.
+// parsePlain parses image names of the most frequent form without regular expressions: "registry/repository" with a tag, a
+// digest or both, where registry is already canonical. It returns false for all other names; some of them are valid
+// references too, so that the caller must parse them in full.
 func parsePlain(name, registry string) (Reference, bool) {
 	rest, ok := strings.CutPrefix(name, registry)
 	if !ok || registry == dockerHub || registry[0] == '[' || rest == "" || rest[0] != '/' {
@@ -29,7 +30,7 @@ func isSHA256(digest string) bool {
 	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
-// Bounds on the parts of a reference (github.com/distribution/reference), bytes.
+// Bounds on the parts of a reference, as in github.com/distribution/reference; bytes.
 const (
 	maxRepository = 255
 	maxTag        = 128
@@ -47,13 +48,13 @@ func isTag(tag string) bool {
 	return true
 }
 
-// isRepository tells components, parted by slashes, of letters and digits with one of these between them: a period, one or
-// two underscores, hyphens.
+// isRepository checks the grammar of a repository: components separated by slashes, of lowercase letters and digits, with
+// single separators between them: a period, one or two underscores, or hyphens.
 func isRepository(path string) bool {
 	if path == "" || len(path) > maxRepository || !isLowerOrDigit(path[len(path)-1]) {
 		return false
 	}
-	separator := "/" // since the last letter or digit; as at the beginning of a component
+	separator := "/" // bytes since the last letter or digit; the path begins as after a slash
 	for i := 0; i < len(path); i++ {
 		if isLowerOrDigit(path[i]) {
 			separator = ""

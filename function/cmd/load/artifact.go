@@ -19,10 +19,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// worstArtifacts are inputs of which the cost lies in what was pushed.
-func (w *world) worstArtifacts(ctx context.Context) ([]worst, error) {
+// worstArtifacts are inputs whose cost comes from artifacts in the registry.
+func (fx *fixture) worstArtifacts(ctx context.Context) ([]worst, error) {
 	var inputs []worst
-	for _, input := range []func(context.Context) (worst, error){w.hugeKey, w.longManifests, w.manyValues, w.manyDemands} {
+	for _, input := range []func(context.Context) (worst, error){fx.hugeKey, fx.longManifests, fx.manyValues, fx.manyDemands} {
 		made, err := input(ctx)
 		if err != nil {
 			return nil, err
@@ -32,23 +32,23 @@ func (w *world) worstArtifacts(ctx context.Context) ([]worst, error) {
 	return inputs, nil
 }
 
-// hugeKey is an image with one signature, of a certificate with an RSA key of 500,000 bits.
-func (w *world) hugeKey(ctx context.Context) (worst, error) {
+// hugeKey is an image with one signature, whose signing certificate has an RSA key of 500,000 bits.
+func (fx *fixture) hugeKey(ctx context.Context) (worst, error) {
 	const name, bits = "worst-key", 500_000
 	modulus := make([]byte, bits/8)
-	_, _ = rand.Read(modulus) // it never fails
+	_, _ = rand.Read(modulus) // never returns an error
 	modulus[0], modulus[len(modulus)-1] = modulus[0]|0x80, modulus[len(modulus)-1]|1
 	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 1<<31 - 1}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
-	signer, err := w.scenario.Trusted.IssueTemplate(template, key)
+	signer, err := fx.scenario.Trusted.IssueTemplate(template, key)
 	if err != nil {
 		return worst{}, err
 	}
-	image, err := w.scenario.PushSigned(ctx, name, nil, nil)
+	image, err := fx.scenario.PushSigned(ctx, name, nil, nil)
 	if err != nil {
 		return worst{}, err
 	}
-	good, err := w.scenario.Signer().Sign(ctx, signingtest.SignRequest{Subject: image, Format: signingtest.JWS})
+	good, err := fx.scenario.Signer().Sign(ctx, signingtest.SignRequest{Subject: image, Format: signingtest.JWS})
 	if err != nil {
 		return worst{}, err
 	}
@@ -56,12 +56,12 @@ func (w *world) hugeKey(ctx context.Context) (worst, error) {
 	if err != nil {
 		return worst{}, err
 	}
-	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	repository, err := signingtest.Repository(fx.registry.Host(), "acme/"+name, fx.registry.Client(), true)
 	if err != nil {
 		return worst{}, err
 	}
 	_, err = signingtest.PushSignature(ctx, repository, image, signingtest.JWS, envelope)
-	return worst{"an RSA key of 500,000 bits", pod(w.scenario.Reference(name))}, err
+	return worst{"an RSA key of 500,000 bits", pod(fx.scenario.Reference(name))}, err
 }
 
 // resigned puts a certificate chain and a signature into a JWS envelope.
@@ -90,15 +90,15 @@ func resigned(envelope []byte, chain []*x509.Certificate, signature []byte) ([]b
 	return json.Marshal(parts)
 }
 
-// longManifests is an image with as many attestations as are looked at side by side, each with a manifest of 1 MB, which
-// anyone may push. They may have 4, but then this registry takes seconds to list them.
-func (w *world) longManifests(ctx context.Context) (worst, error) {
+// longManifests is an image with 16 attestations, as many as are fetched in parallel, each with a manifest of 1 MB. A
+// manifest may have 4 MB, but then this registry takes seconds to list them.
+func (fx *fixture) longManifests(ctx context.Context) (worst, error) {
 	const name = "worst-manifests"
-	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	image, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		return worst{}, err
 	}
-	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	repository, err := signingtest.Repository(fx.registry.Host(), "acme/"+name, fx.registry.Client(), true)
 	if err != nil {
 		return worst{}, err
 	}
@@ -111,40 +111,40 @@ func (w *world) longManifests(ctx context.Context) (worst, error) {
 			return worst{}, err
 		}
 	}
-	return worst{"16 attestations with manifests of 1 MB", demanding(w.scenario.Reference(name), "{{ licence }}", "MIT")}, nil
+	return worst{"16 attestations with manifests of 1 MB", demanding(fx.scenario.Reference(name), "{{ licence }}", "MIT")}, nil
 }
 
-// manyValues is an image with an attestation of 32 MiB that has nothing but small values.
-func (w *world) manyValues(ctx context.Context) (worst, error) {
+// manyValues is an image with an attestation of 32 MiB that consists of small values.
+func (fx *fixture) manyValues(ctx context.Context) (worst, error) {
 	const name = "worst-values"
-	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	image, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		return worst{}, err
 	}
 	payload := `{"list":[` + strings.Repeat(`1,`, 16<<20-100) + `1]}`
-	_, err = w.scenario.Attest(ctx, name, image, sbomType, []byte(payload), w.scenario.Signer())
-	return worst{"an attestation of 32 MiB of numbers", demanding(w.scenario.Reference(name), "{{ length(list[?@ > `1`]) }}", "0")}, err
+	_, err = fx.scenario.Attest(ctx, name, image, sbomType, []byte(payload), fx.scenario.Signer())
+	return worst{"an attestation of 32 MiB of numbers", demanding(fx.scenario.Reference(name), "{{ length(list[?@ > `1`]) }}", "0")}, err
 }
 
-// manyDemands is a thousand images of which each has to meet a condition of 3 MB.
-func (w *world) manyDemands(ctx context.Context) (worst, error) {
+// manyDemands is a request for 1000 images that must all meet a condition of 3 MB.
+func (fx *fixture) manyDemands(ctx context.Context) (worst, error) {
 	const name = "worst-demands"
-	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	image, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		return worst{}, err
 	}
-	if _, err = w.scenario.Attest(ctx, name, image, sbomType, []byte(`{"licence":"MIT"}`), w.scenario.Signer()); err != nil {
+	if _, err = fx.scenario.Attest(ctx, name, image, sbomType, []byte(`{"licence":"MIT"}`), fx.scenario.Signer()); err != nil {
 		return worst{}, err
 	}
 	var containers strings.Builder
 	for i := range 1000 {
-		fmt.Fprintf(&containers, `,{"image":"%s/acme/%s:t%d@%s"}`, w.registry.Host(), name, i, image.Digest)
+		fmt.Fprintf(&containers, `,{"image":"%s/acme/%s:t%d@%s"}`, fx.registry.Host(), name, i, image.Digest)
 	}
 	return worst{"1000 images, and a condition of 3 MB", fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[%s]}},"attestations":%s}`,
 		containers.String()[1:], conditions("{{ licence }}", strings.Repeat("x", 3<<20)))}, nil
 }
 
-// demanding is a request for an image that has to meet a condition.
+// demanding is a request for an image whose attestation must meet a condition.
 func demanding(image, key, value string) string {
 	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":%q}]}},"attestations":%s}`, image, conditions(key, value))
 }

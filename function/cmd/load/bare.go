@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// serveBare serves, at an address, the least that any service would do: it decodes the request and encodes the answer
-// of a file. Its argument is "address=file".
+// serveBare serves a handler that does the least that any service must do: it decodes the request, and encodes an answer
+// that it read from a file. The argument is "address=file".
 func serveBare(argument string) error {
 	address, file, _ := strings.Cut(argument, "=")
 	text, err := os.ReadFile(file)
@@ -38,7 +38,7 @@ func serveBare(argument string) error {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(answer) // a caller that went away cannot be told
+		_ = json.NewEncoder(w).Encode(answer) // an error means that the caller closed the connection
 	})
 	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()

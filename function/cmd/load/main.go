@@ -59,18 +59,18 @@ func run(ctx context.Context, o options, delays string) (err error) {
 	if o.plugins, err = filepath.Abs(o.plugins); err != nil {
 		return err
 	}
-	w, err := newWorld(ctx, o)
+	fx, err := newFixture(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer fx.close()
 	if o.soak > 0 {
-		return w.soak(ctx, o.soak)
+		return fx.soak(ctx, o.soak)
 	}
 	if !o.worst {
-		if err := w.measureAll(ctx); err != nil {
+		if err := fx.measureAll(ctx); err != nil {
 			return err
 		}
 	}
-	return w.measureWorst(ctx)
+	return fx.measureWorst(ctx)
 }

@@ -13,27 +13,27 @@ import (
 	"github.com/samber/lo"
 )
 
-// scenario is load of one kind.
+// load is a kind of request, sent by a number of callers.
 type load struct {
 	name    string
 	to      *process
 	callers int
-	body    func(i int) string // of the i-th request
+	body    func(i int) string // body of the i-th request
 	most    int                // requests; 0 for as many as fit into the time
 }
 
-// figures are what a load came to.
+// figures are the measurements of a load.
 type figures struct {
 	requests           int
 	p50, p99           time.Duration
 	rate               float64 // per second
 	lookups, processes float64 // registry requests and plugin processes per request
 	mallocs            float64 // per request
-	resident           float64 // bytes, after it
+	resident           float64 // bytes, after the load
 }
 
-// measure sends a load, after a few requests that do not count.
-func (w *world) measure(ctx context.Context, l load) (figures, error) {
+// measure sends a load and measures it, after a few requests for warming up.
+func (fx *fixture) measure(ctx context.Context, l load) (figures, error) {
 	if l.most == 0 {
 		for i := range 3 {
 			if status, text, err := l.to.post(ctx, l.body(i)); err != nil || status != http.StatusOK {
@@ -45,14 +45,14 @@ func (w *world) measure(ctx context.Context, l load) (figures, error) {
 	if err != nil {
 		return figures{}, err
 	}
-	w.registry.Reset()
+	fx.registry.Reset()
 	began := time.Now()
-	took, err := l.send(ctx, w.options.each)
+	took, err := l.send(ctx, fx.options.each)
 	if err != nil {
 		return figures{}, fmt.Errorf("%s: %w", l.name, err)
 	}
 	elapsed := time.Since(began)
-	asked := len(w.registry.Requests())
+	asked := len(fx.registry.Requests())
 	after, err := l.to.state()
 	if err != nil {
 		return figures{}, err
@@ -65,7 +65,7 @@ func (w *world) measure(ctx context.Context, l load) (figures, error) {
 	}, nil
 }
 
-// send lets the callers send until the time is over. It gives what each request took, and the first error.
+// send has all callers send requests for the given time. It returns the duration of each request, and the first error.
 func (l load) send(ctx context.Context, each time.Duration) ([]time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -102,7 +102,7 @@ func percentile(took []time.Duration, p int) time.Duration {
 	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
 }
 
-// pod is the request for a pod of images.
+// pod is the request for a pod with these images.
 func pod(images ...string) string {
 	containers := lo.Map(images, func(image string, i int) string { return fmt.Sprintf(`{"name":"c%d","image":%q}`, i, image) })
 	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[%s]}}}`, strings.Join(containers, ","))

@@ -18,24 +18,24 @@ import (
 
 const sbomType = "sbom/cyclone-dx"
 
-func (w *world) measureAll(ctx context.Context) error {
-	rest, err := w.warm.state()
+func (fx *fixture) measureAll(ctx context.Context) error {
+	rest, err := fx.warm.state()
 	if err != nil {
 		return err
 	}
 	fmt.Printf("Memory at rest: %.0f MiB\n", rest.resident/(1<<20))
-	bodies, err := w.bodies(ctx)
+	bodies, err := fx.bodies(ctx)
 	if err != nil {
 		return err
 	}
-	for i, delay := range w.options.delays {
-		if err := w.coldAt(ctx, delay, bodies); err != nil {
+	for i, delay := range fx.options.delays {
+		if err := fx.coldAt(ctx, delay, bodies); err != nil {
 			return err
 		}
 		if i > 0 {
 			continue
 		}
-		for _, part := range []func(context.Context) error{w.keptAndShared, w.growth} {
+		for _, part := range []func(context.Context) error{fx.cachedAndShared, fx.growth} {
 			if err := part(ctx); err != nil {
 				return err
 			}
@@ -44,20 +44,20 @@ func (w *world) measureAll(ctx context.Context) error {
 	return nil
 }
 
-// body is a request that is sent again and again.
+// body is a request that is sent repeatedly.
 type body struct{ name, text string }
 
-// bodies are those of the cold loads.
-func (w *world) bodies(ctx context.Context) ([]body, error) {
-	plain, err := w.push(ctx, "plain", false)
+// bodies are the requests of the cold loads.
+func (fx *fixture) bodies(ctx context.Context) ([]body, error) {
+	plain, err := fx.push(ctx, "plain", false)
 	if err != nil {
 		return nil, err
 	}
-	many, err := w.pushMany(ctx, "pod", 50, true)
+	many, err := fx.pushMany(ctx, "pod", 50, true)
 	if err != nil {
 		return nil, err
 	}
-	attested, err := w.attested(ctx, 10)
+	attested, err := fx.attested(ctx, 10)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (w *world) bodies(ctx context.Context) ([]body, error) {
 	}, nil
 }
 
-// Names of loads between which ratios are told.
+// Names of the loads whose ratios are printed.
 const (
 	loadImage     = "an image"
 	loadPlugin    = "an image, plugin"
@@ -80,48 +80,48 @@ const (
 	loadPodSBOM   = "a pod of 10 of them"
 )
 
-// attested pushes images with a signed SBOM each.
-func (w *world) attested(ctx context.Context, n int) ([]string, error) {
+// attested pushes n signed images, each with a signed SBOM.
+func (fx *fixture) attested(ctx context.Context, n int) ([]string, error) {
 	references := make([]string, n)
 	for i := range references {
 		name := fmt.Sprintf("attested-%d", i)
-		image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+		image, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), &signingtest.SignRequest{})
 		if err != nil {
 			return nil, err
 		}
-		if _, err := w.scenario.Attest(ctx, name, image, sbomType, []byte(`{"licence":"MIT"}`), w.scenario.Signer()); err != nil {
+		if _, err := fx.scenario.Attest(ctx, name, image, sbomType, []byte(`{"licence":"MIT"}`), fx.scenario.Signer()); err != nil {
 			return nil, err
 		}
-		references[i] = w.scenario.Reference(name)
+		references[i] = fx.scenario.Reference(name)
 	}
 	return references, nil
 }
 
-// withSBOM is the body for a pod of images of which an SBOM is demanded.
+// withSBOM is the request for a pod whose images must have an SBOM.
 func withSBOM(images []string) string {
 	const demand = `"attestations":[{"imageReference":"*","type":[{"name":%q,"conditions":{"all":[{"key":"{{ licence }}","operator":"NotEquals","value":"GPL-3.0"}]}}]}]`
 	return strings.TrimSuffix(pod(images...), "}") + "," + fmt.Sprintf(demand, sbomType) + "}"
 }
 
-// coldAt measures admissions of which nothing is kept, with the registry at a distance, and holds the two promises
-// about them against the figures.
-func (w *world) coldAt(ctx context.Context, delay time.Duration, bodies []body) error {
-	w.registry.SetFault(nil)
+// coldAt measures requests without a cache while the registry adds a delay to each answer, and prints the ratios that the
+// README promises.
+func (fx *fixture) coldAt(ctx context.Context, delay time.Duration, bodies []body) error {
+	fx.registry.SetFault(nil)
 	if delay > 0 {
-		w.registry.SetFault(registrytest.Delay(delay))
-		defer w.registry.SetFault(nil)
+		fx.registry.SetFault(registrytest.Delay(delay))
+		defer fx.registry.SetFault(nil)
 	}
 	heading(fmt.Sprintf("Cold, one caller, the registry %s away", delay))
 	p50 := map[string]time.Duration{}
 	for _, b := range bodies {
-		f, err := w.measure(ctx, load{name: b.name, to: w.cold, callers: 1, body: always(b.text)})
+		f, err := fx.measure(ctx, load{name: b.name, to: fx.cold, callers: 1, body: always(b.text)})
 		if err != nil {
 			return err
 		}
 		f.row(b.name)
 		p50[b.name] = f.p50
 	}
-	process, err := w.processTime(ctx)
+	process, err := fx.processTime(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,11 +135,11 @@ func (w *world) coldAt(ctx context.Context, delay time.Duration, bodies []body) 
 	return nil
 }
 
-// processTime is what a process of the plugin takes, from its start to its end.
-func (w *world) processTime(ctx context.Context) (time.Duration, error) {
+// processTime is the median duration of a plugin process.
+func (fx *fixture) processTime(ctx context.Context) (time.Duration, error) {
 	var took []time.Duration
 	for range 50 {
-		command := exec.CommandContext(ctx, filepath.Join(w.options.plugins, "venafi-csp", "notation-venafi-csp"), "get-plugin-metadata")
+		command := exec.CommandContext(ctx, filepath.Join(fx.options.plugins, "venafi-csp", "notation-venafi-csp"), "get-plugin-metadata")
 		command.Stdin = nil
 		began := time.Now()
 		if err := command.Run(); err != nil {
@@ -150,35 +150,36 @@ func (w *world) processTime(ctx context.Context) (time.Duration, error) {
 	return percentile(took, 50), nil
 }
 
-// keptAndShared measures what is kept beside a bare handler, what is shared, and a mixture.
-func (w *world) keptAndShared(ctx context.Context) error {
-	image, err := w.push(ctx, "kept", true)
+// cachedAndShared measures cached outcomes, lookups that concurrent requests share, mixed load, and cached outcomes in turns
+// with a bare handler.
+func (fx *fixture) cachedAndShared(ctx context.Context) error {
+	image, err := fx.push(ctx, "kept", true)
 	if err != nil {
 		return err
 	}
-	status, answer, err := w.warm.post(ctx, pod(image))
+	status, answer, err := fx.warm.post(ctx, pod(image))
 	if err != nil || status != http.StatusOK {
 		return fmt.Errorf("answer %d %s %w", status, answer, err)
 	}
 	heading("Kept, and shared")
 	for _, callers := range []int{1, 16, 64} {
-		f, err := w.measure(ctx, load{name: "kept", to: w.warm, callers: callers, body: always(pod(image))})
+		f, err := fx.measure(ctx, load{name: "kept", to: fx.warm, callers: callers, body: always(pod(image))})
 		if err != nil {
 			return err
 		}
 		f.row(fmt.Sprintf("kept, %d callers", callers))
 	}
-	for _, part := range []func(context.Context) error{w.stampede, w.mixed, w.coldCallers} {
+	for _, part := range []func(context.Context) error{fx.stampede, fx.mixed, fx.coldCallers} {
 		if err := part(ctx); err != nil {
 			return err
 		}
 	}
-	return w.besideBare(ctx, pod(image), answer)
+	return fx.besideBare(ctx, pod(image), answer)
 }
 
-// besideBare measures what is kept and a bare handler in turns, since a machine's other work comes and goes.
-func (w *world) besideBare(ctx context.Context, body, answer string) error {
-	bare, err := w.startBare(ctx, answer)
+// besideBare measures cached outcomes and a bare handler in turns, so that other work on the machine affects both.
+func (fx *fixture) besideBare(ctx context.Context, body, answer string) error {
+	bare, err := fx.startBare(ctx, answer)
 	if err != nil {
 		return err
 	}
@@ -186,11 +187,11 @@ func (w *world) besideBare(ctx context.Context, body, answer string) error {
 	const turns = 7
 	var rates, tails []float64
 	for i := range turns {
-		kept, err := w.measure(ctx, load{name: "kept", to: w.warm, callers: 16, body: always(body)})
+		kept, err := fx.measure(ctx, load{name: "kept", to: fx.warm, callers: 16, body: always(body)})
 		if err != nil {
 			return err
 		}
-		least, err := w.measure(ctx, load{name: "bare", to: bare, callers: 16, body: always(body)})
+		least, err := fx.measure(ctx, load{name: "bare", to: bare, callers: 16, body: always(body)})
 		if err != nil {
 			return err
 		}
@@ -208,12 +209,12 @@ func (w *world) besideBare(ctx context.Context, body, answer string) error {
 }
 
 // stampede sends 100 requests for one cold image at once.
-func (w *world) stampede(ctx context.Context) error {
-	image, err := w.push(ctx, "stampede", true)
+func (fx *fixture) stampede(ctx context.Context) error {
+	image, err := fx.push(ctx, "stampede", true)
 	if err != nil {
 		return err
 	}
-	f, err := w.measure(ctx, load{name: "stampede", to: w.warm, callers: 100, body: always(pod(image)), most: 100})
+	f, err := fx.measure(ctx, load{name: "stampede", to: fx.warm, callers: 100, body: always(pod(image)), most: 100})
 	if err != nil {
 		return err
 	}
@@ -221,14 +222,14 @@ func (w *world) stampede(ctx context.Context) error {
 	return nil
 }
 
-// mixed sends 95 requests for what is kept to 5 for what is new.
-func (w *world) mixed(ctx context.Context) error {
+// mixed sends 95 requests for a cached image to 5 for new images.
+func (fx *fixture) mixed(ctx context.Context) error {
 	const total = 4000
-	fresh, err := w.pushMany(ctx, "mixed", total/20+1, false)
+	fresh, err := fx.pushMany(ctx, "mixed", total/20+1, false)
 	if err != nil {
 		return err
 	}
-	f, err := w.measure(ctx, load{name: "mixed", to: w.warm, callers: 16, most: total, body: func(i int) string {
+	f, err := fx.measure(ctx, load{name: "mixed", to: fx.warm, callers: 16, most: total, body: func(i int) string {
 		if i%20 == 0 {
 			return pod(fresh[1+i/20%(len(fresh)-1)])
 		}
@@ -241,13 +242,13 @@ func (w *world) mixed(ctx context.Context) error {
 	return nil
 }
 
-// coldCallers is the load under which memory is promised to stay in bounds.
-func (w *world) coldCallers(ctx context.Context) error {
-	images, err := w.pushMany(ctx, "crowd", 64, true)
+// coldCallers measures the load for which the README promises a bound on memory.
+func (fx *fixture) coldCallers(ctx context.Context) error {
+	images, err := fx.pushMany(ctx, "crowd", 64, true)
 	if err != nil {
 		return err
 	}
-	f, err := w.measure(ctx, load{name: "64 cold callers", to: w.cold, callers: 64, body: func(i int) string { return pod(images[i%len(images)]) }})
+	f, err := fx.measure(ctx, load{name: "64 cold callers", to: fx.cold, callers: 64, body: func(i int) string { return pod(images[i%len(images)]) }})
 	if err != nil {
 		return err
 	}
@@ -255,36 +256,36 @@ func (w *world) coldCallers(ctx context.Context) error {
 	return nil
 }
 
-// growth measures how the cost grows with images, signatures and trust policies.
-func (w *world) growth(ctx context.Context) error {
+// growth measures how the cost grows with the number of images, signatures and trust policies.
+func (fx *fixture) growth(ctx context.Context) error {
 	heading("How the cost of a cold admission grows, one caller, no plugin")
-	images, err := w.pushMany(ctx, "grow", 50, false)
+	images, err := fx.pushMany(ctx, "grow", 50, false)
 	if err != nil {
 		return err
 	}
 	for _, n := range []int{1, 5, 20, 50} {
-		f, err := w.measure(ctx, load{name: "images", to: w.cold, callers: 1, body: always(pod(images[:n]...))})
+		f, err := fx.measure(ctx, load{name: "images", to: fx.cold, callers: 1, body: always(pod(images[:n]...))})
 		if err != nil {
 			return err
 		}
 		f.row(fmt.Sprintf("%d images", n))
 	}
 	for _, n := range []int{1, 5, 20} {
-		body, err := w.signedOften(ctx, n)
+		body, err := fx.signedOften(ctx, n)
 		if err != nil {
 			return err
 		}
-		f, err := w.measure(ctx, load{name: "signatures", to: w.cold, callers: 1, body: always(body)})
+		f, err := fx.measure(ctx, load{name: "signatures", to: fx.cold, callers: 1, body: always(body)})
 		if err != nil {
 			return err
 		}
 		f.row(fmt.Sprintf("1 image, %d signatures", n))
 	}
 	for _, n := range []int{100, 1000} {
-		if err := w.policies(n); err != nil {
+		if err := fx.policies(n); err != nil {
 			return err
 		}
-		f, err := w.measure(ctx, load{name: "policies", to: w.cold, callers: 1, body: always(pod(images[0]))})
+		f, err := fx.measure(ctx, load{name: "policies", to: fx.cold, callers: 1, body: always(pod(images[0]))})
 		if err != nil {
 			return err
 		}
@@ -293,44 +294,44 @@ func (w *world) growth(ctx context.Context) error {
 	return nil
 }
 
-// signedOften gives an image with one good signature among n.
-func (w *world) signedOften(ctx context.Context, n int) (string, error) {
+// signedOften is a request for an image with n signatures, one of which is trusted.
+func (fx *fixture) signedOften(ctx context.Context, n int) (string, error) {
 	name := fmt.Sprintf("often-%d", n)
-	foreign, err := w.scenario.Foreign.Issue(signingtest.LeafOptions{CommonName: "Mallory"})
+	foreign, err := fx.scenario.Foreign.Issue(signingtest.LeafOptions{CommonName: "Mallory"})
 	if err != nil {
 		return "", err
 	}
-	image, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), &signingtest.SignRequest{})
+	image, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		return "", err
 	}
 	for range n - 1 {
-		if err := w.scenario.Sign(ctx, name, image, foreign, signingtest.SignRequest{}); err != nil {
+		if err := fx.scenario.Sign(ctx, name, image, foreign, signingtest.SignRequest{}); err != nil {
 			return "", err
 		}
 	}
-	return pod(w.scenario.Reference(name)), nil
+	return pod(fx.scenario.Reference(name)), nil
 }
 
-// policies adds trust policies, and waits until the service has seen them.
-func (w *world) policies(n int) error {
+// policies adds n trust policies, and waits until the service has read them.
+func (fx *fixture) policies(n int) error {
 	for i := range n {
 		name := fmt.Sprintf("other-%d", i)
-		if err := os.WriteFile(filepath.Join(w.dir, name+".yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(fx.dir, name+".yaml"), []byte(scenariotest.TrustPolicy(name, "strict", "ca:acme")), 0o600); err != nil {
 			return err
 		}
 	}
-	time.Sleep(2 * time.Second) // the directory is looked at twice a second
+	time.Sleep(2 * time.Second) // the service checks the directory twice a second
 	return nil
 }
 
 // startBare starts a handler that does nothing but decode a body and encode the answer.
-func (w *world) startBare(ctx context.Context, answer string) (*process, error) {
+func (fx *fixture) startBare(ctx context.Context, answer string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(w.dir, "answer")
+	file := filepath.Join(fx.dir, "answer")
 	if err := os.WriteFile(file, []byte(answer), 0o600); err != nil {
 		return nil, err
 	}

@@ -12,28 +12,28 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
-// Bounds of a soak, on what the service may have taken more at its end than after its first minute.
+// Bounds of a soak. Those named more... are on the growth between the first minute and the end.
 const (
 	soakCallers   = 16
 	mostMemory    = 256 << 20 // bytes, at any time
 	moreMemory    = 32 << 20
 	moreFiles     = 64
 	moreRoutines  = 200
-	settleForSoak = 20 * time.Second // for idle connections to be closed before the last look
+	settleForSoak = 20 * time.Second // for idle connections to be closed before the last measurement
 )
 
-// soak sends mixed load, of images that are kept, new, unsigned and missing, through a registry that fails now and
-// then, and demands that memory, files and goroutines stay bounded.
-func (w *world) soak(ctx context.Context, lasts time.Duration) error {
-	images, err := w.pushMany(ctx, "soak", 1500, false)
+// soak sends mixed load, for images that are cached, new, unsigned and missing, while the registry fails from time to time.
+// It is an error when memory, open files or goroutines exceed their bounds.
+func (fx *fixture) soak(ctx context.Context, lasts time.Duration) error {
+	images, err := fx.pushMany(ctx, "soak", 1500, false)
 	if err != nil {
 		return err
 	}
-	plugged, err := w.pushMany(ctx, "plugged", 200, true)
+	plugged, err := fx.pushMany(ctx, "plugged", 200, true)
 	if err != nil {
 		return err
 	}
-	images = append(append(images, plugged...), w.scenario.Reference("missing"))
+	images = append(append(images, plugged...), fx.scenario.Reference("missing"))
 	ctx, cancel := context.WithTimeout(ctx, lasts)
 	defer cancel()
 	var answers [600]atomic.Int64
@@ -41,35 +41,35 @@ func (w *world) soak(ctx context.Context, lasts time.Duration) error {
 	for range soakCallers {
 		callers.Go(func() {
 			for ctx.Err() == nil {
-				status, _, err := w.warm.post(ctx, pod(images[rand.IntN(len(images))], images[rand.IntN(20)]))
+				status, _, err := fx.warm.post(ctx, pod(images[rand.IntN(len(images))], images[rand.IntN(20)]))
 				if err == nil {
 					answers[status].Add(1)
 				}
 			}
 		})
 	}
-	callers.Go(func() { w.disturb(ctx) })
-	first, err := w.watch(ctx, &answers)
+	callers.Go(func() { fx.disturb(ctx) })
+	first, err := fx.watch(ctx, &answers)
 	cancel()
 	callers.Wait()
 	if err != nil {
 		return err
 	}
-	w.registry.SetFault(nil)
+	fx.registry.SetFault(nil)
 	time.Sleep(settleForSoak)
-	last, err := w.warm.state()
+	last, err := fx.warm.state()
 	if err != nil {
 		return err
 	}
 	return grown(first, last)
 }
 
-// disturb lets the registry fail for a moment, again and again.
-func (w *world) disturb(ctx context.Context) {
+// disturb changes the fault of the registry every three seconds.
+func (fx *fixture) disturb(ctx context.Context) {
 	faults := []registrytest.Fault{nil, registrytest.Delay(50 * time.Millisecond), registrytest.Down, nil, registrytest.Truncate, registrytest.FailTimes(100, http.StatusTooManyRequests, nil), nil}
 	for i := 0; ctx.Err() == nil; i++ {
-		w.registry.SetFault(faults[i%len(faults)])
-		w.registry.Reset() // it remembers every request
+		fx.registry.SetFault(faults[i%len(faults)])
+		fx.registry.Reset() // the registry records every request
 		select {
 		case <-ctx.Done():
 		case <-time.After(3 * time.Second):
@@ -77,8 +77,8 @@ func (w *world) disturb(ctx context.Context) {
 	}
 }
 
-// watch prints a line every ten seconds, and gives the state after the first minute, or half the time.
-func (w *world) watch(ctx context.Context, answers *[600]atomic.Int64) (first state, err error) {
+// watch prints a line every ten seconds, and returns the state after the first minute, or after half of a shorter soak.
+func (fx *fixture) watch(ctx context.Context, answers *[600]atomic.Int64) (first state, err error) {
 	began := time.Now()
 	deadline, _ := ctx.Deadline()
 	warmUp := min(time.Minute, time.Until(deadline)/2)
@@ -88,7 +88,7 @@ func (w *world) watch(ctx context.Context, answers *[600]atomic.Int64) (first st
 			return first, nil
 		case <-time.After(min(10*time.Second, warmUp)):
 		}
-		now, err := w.warm.state()
+		now, err := fx.warm.state()
 		if err != nil {
 			return first, err
 		}

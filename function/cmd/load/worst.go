@@ -16,28 +16,28 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// What the service is held against: as many callers at once, and Go's memory limit as the manifests set it.
+// The load for worst inputs, and the bounds on memory.
 const (
 	worstCallers = 64
 	worstLimit   = "512MiB"
-	worstMemory  = 768 << 20 // bytes that a service may have at any time: what the manifests' limit leaves beside plugins
-	maxBody      = 4 << 20   // bytes, of the service's own setting
+	worstMemory  = 768 << 20 // bytes that a service may have at any time: the memory limit of the manifests without the share of plugins
+	maxBody      = 4 << 20   // bytes; the default of --maxBodyBytes
 )
 
-// worst is a small or allowed input that costs much. Whoever finds another one adds it here.
+// worst is an input within all bounds that costs much. New ones are added here.
 type worst struct {
 	name string
 	body string
 }
 
-// worstInputs are those that are known. Each is sent by many callers at once.
-func (w *world) worstInputs(ctx context.Context) ([]worst, error) {
-	image, err := w.push(ctx, "worst", false)
+// worstInputs are the known worst inputs.
+func (fx *fixture) worstInputs(ctx context.Context) ([]worst, error) {
+	image, err := fx.push(ctx, "worst", false)
 	if err != nil {
 		return nil, err
 	}
 	long := strings.Repeat("a", 120_000)
-	attested, err := w.worstAttested(ctx, fmt.Sprintf(`{"licence":"MIT","long":%q,"list":[%s[1,2]%s]}`, long, strings.Repeat("[", 30), strings.Repeat("]", 30)))
+	attested, err := fx.worstAttested(ctx, fmt.Sprintf(`{"licence":"MIT","long":%q,"list":[%s[1,2]%s]}`, long, strings.Repeat("[", 30), strings.Repeat("]", 30)))
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +47,12 @@ func (w *world) worstInputs(ctx context.Context) ([]worst, error) {
 	for range 22 {
 		fmt.Fprintf(&flattenings, " | [[@,@][],[@,@][]][]")
 	}
-	artifacts, err := w.worstArtifacts(ctx)
+	artifacts, err := fx.worstArtifacts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var keys strings.Builder
-	for i := range 33_000 { // which is within the bound on values
+	for i := range 33_000 { // just within the bound on values
 		fmt.Fprintf(&keys, `"%d":{"":1},`, i)
 	}
 	return append([]worst{
@@ -73,26 +73,26 @@ func (w *world) worstInputs(ctx context.Context) ([]worst, error) {
 	}, artifacts...), nil
 }
 
-func (w *world) worstAttested(ctx context.Context, payload string) (string, error) {
-	image, err := w.scenario.PushSigned(ctx, "worst-attested", w.scenario.Signer(), &signingtest.SignRequest{})
+func (fx *fixture) worstAttested(ctx context.Context, payload string) (string, error) {
+	image, err := fx.scenario.PushSigned(ctx, "worst-attested", fx.scenario.Signer(), &signingtest.SignRequest{})
 	if err != nil {
 		return "", err
 	}
-	_, err = w.scenario.Attest(ctx, "worst-attested", image, sbomType, []byte(payload), w.scenario.Signer())
-	return w.scenario.Reference("worst-attested"), err
+	_, err = fx.scenario.Attest(ctx, "worst-attested", image, sbomType, []byte(payload), fx.scenario.Signer())
+	return fx.scenario.Reference("worst-attested"), err
 }
 
-// fill makes a body as large as may be of something again and again.
+// fill makes a body of the largest allowed size by repeating a text.
 func fill(before, again, after string) string { return fillTo(maxBody, before, again, after) }
 
 func fillTo(size int, before, again, after string) string {
 	return before + strings.Repeat(again, (size-len(before)-len(after))/len(again)) + after
 }
 
-// measureWorst sends each of the worst inputs alone, and from many callers at once, to a service of its own with Go's
-// memory limit. It fails where a request is not answered, the service is no more, or it took too much memory.
-func (w *world) measureWorst(ctx context.Context) error {
-	inputs, err := w.worstInputs(ctx)
+// measureWorst sends each of the worst inputs to a service of its own, once alone and then from many callers at once. It
+// fails when a request is not answered, or the service ends or takes too much memory.
+func (fx *fixture) measureWorst(ctx context.Context) error {
+	inputs, err := fx.worstInputs(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,15 +100,15 @@ func (w *world) measureWorst(ctx context.Context) error {
 	fmt.Println("| input | KiB | answer KiB | alone ms | all answered after s | longest s | processor s | memory at most MiB | answers |\n|---|---|---|---|---|---|---|---|---|")
 	var failed []error
 	for _, input := range inputs {
-		if err := w.measureOneWorst(ctx, input); err != nil {
+		if err := fx.measureOneWorst(ctx, input); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", input.name, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (w *world) measureOneWorst(ctx context.Context, input worst) error {
-	p, err := w.serve(ctx, "--cacheEnabled=false")
+func (fx *fixture) measureOneWorst(ctx context.Context, input worst) error {
+	p, err := fx.serve(ctx, "--cacheEnabled=false")
 	if err != nil {
 		return err
 	}
@@ -160,9 +160,9 @@ func (w *world) measureOneWorst(ctx context.Context, input worst) error {
 	return unanswered
 }
 
-// used is what a process has used of the machine so far.
+// used is the memory and processor time that a process has used so far.
 type used struct {
-	peak      int64 // of its memory; bytes
+	peak      int64 // of resident memory; bytes
 	processor time.Duration
 }
 
@@ -181,7 +181,7 @@ func (p *process) used() (used, error) {
 		return used{}, err
 	}
 	_, fields, _ := strings.Cut(string(stat), ") ")
-	var ticks int64 // of a hundredth of a second
+	var ticks int64 // hundredths of a second
 	for _, field := range strings.Fields(fields)[11:13] {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package terminal writes a verdict in a word, in colour where people look at it.
+// Package terminal prints a verdict as one word, in colour if the output is a terminal.
 package terminal
 
 import (
@@ -18,7 +18,7 @@ const (
 	plain Colour = "\x1b[0m"
 )
 
-// Verdict is the word for an image that is verified or denied.
+// Verdict is "verified" or "denied", in colour if w is a terminal.
 func Verdict(w io.Writer, verified bool) string {
 	if verified {
 		return Paint(w, "verified", Green)

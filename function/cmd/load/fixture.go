@@ -21,9 +21,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// world is a registry with images, and services that trust their signer: one that keeps nothing, so that every
-// admission is cold, and one as it comes.
-type world struct {
+// fixture is a registry with images, and two services that trust their signer: cold, without a cache, and warm, with the
+// default settings.
+type fixture struct {
 	options    options
 	dir        string
 	registry   *registrytest.Registry
@@ -32,100 +32,100 @@ type world struct {
 	cold, warm *process
 }
 
-func newWorld(ctx context.Context, o options) (w *world, err error) {
-	w = &world{options: o, registry: registrytest.New(registrytest.Options{})}
+func newFixture(ctx context.Context, o options) (fx *fixture, err error) {
+	fx = &fixture{options: o, registry: registrytest.New(registrytest.Options{})}
 	defer func() {
 		if err != nil {
-			w.close()
+			fx.close()
 		}
 	}()
-	if w.dir, err = os.MkdirTemp("", "load-"); err != nil {
-		return w, err
+	if fx.dir, err = os.MkdirTemp("", "load-"); err != nil {
+		return fx, err
 	}
-	if w.scenario, err = scenariotest.New(w.registry.Host(), w.registry.Client(), true); err != nil {
-		return w, err
+	if fx.scenario, err = scenariotest.New(fx.registry.Host(), fx.registry.Client(), true); err != nil {
+		return fx, err
 	}
-	if w.scenario.Platform, err = signingtest.NewPlatform(); err != nil {
-		return w, err
+	if fx.scenario.Platform, err = signingtest.NewPlatform(); err != nil {
+		return fx, err
 	}
-	secrets := filepath.Join(w.dir, "platform")
+	secrets := filepath.Join(fx.dir, "platform")
 	if err = os.Mkdir(secrets, 0o700); err != nil {
-		return w, err
+		return fx, err
 	}
-	if w.config, w.ca, err = w.scenario.Platform.Write(secrets); err != nil {
-		return w, err
+	if fx.config, fx.ca, err = fx.scenario.Platform.Write(secrets); err != nil {
+		return fx, err
 	}
-	if err = os.Setenv("SSL_CERT_FILE", w.ca); err != nil { // for the services, which give it to the plugin
-		return w, err
+	if err = os.Setenv("SSL_CERT_FILE", fx.ca); err != nil { // the services inherit it and pass it to the plugin
+		return fx, err
 	}
-	if err = w.scenario.WriteTrust(w.dir); err != nil {
-		return w, err
+	if err = fx.scenario.WriteTrust(fx.dir); err != nil {
+		return fx, err
 	}
-	if w.cold, err = w.serve(ctx, "--cacheEnabled=false"); err != nil {
-		return w, err
+	if fx.cold, err = fx.serve(ctx, "--cacheEnabled=false"); err != nil {
+		return fx, err
 	}
-	w.warm, err = w.serve(ctx)
-	return w, err
+	fx.warm, err = fx.serve(ctx)
+	return fx, err
 }
 
-func (w *world) close() {
-	for _, p := range []*process{w.cold, w.warm} {
+func (fx *fixture) close() {
+	for _, p := range []*process{fx.cold, fx.warm} {
 		if p != nil {
 			p.stop()
 		}
 	}
-	if w.scenario != nil && w.scenario.Platform != nil {
-		_ = w.scenario.Platform.Close() // nobody asks it any more
+	if fx.scenario != nil && fx.scenario.Platform != nil {
+		_ = fx.scenario.Platform.Close() // no client is left
 	}
-	w.registry.Close()
-	_ = os.RemoveAll(w.dir)
+	fx.registry.Close()
+	_ = os.RemoveAll(fx.dir)
 }
 
-// push signs an image on the spot and gives its reference.
-func (w *world) push(ctx context.Context, name string, plugin bool) (string, error) {
+// push pushes a signed image and returns its reference.
+func (fx *fixture) push(ctx context.Context, name string, plugin bool) (string, error) {
 	request := &signingtest.SignRequest{}
 	if plugin {
 		request.Plugin = signingtest.Venafi()
 	}
-	_, err := w.scenario.PushSigned(ctx, name, w.scenario.Signer(), request)
-	return w.scenario.Reference(name), err
+	_, err := fx.scenario.PushSigned(ctx, name, fx.scenario.Signer(), request)
+	return fx.scenario.Reference(name), err
 }
 
-// pushMany gives references of n signed images.
-func (w *world) pushMany(ctx context.Context, prefix string, n int, plugin bool) ([]string, error) {
+// pushMany pushes n signed images and returns their references.
+func (fx *fixture) pushMany(ctx context.Context, prefix string, n int, plugin bool) ([]string, error) {
 	references := make([]string, n)
 	for i := range references {
 		var err error
-		if references[i], err = w.push(ctx, fmt.Sprintf("%s-%d", prefix, i), plugin); err != nil {
+		if references[i], err = fx.push(ctx, fmt.Sprintf("%s-%d", prefix, i), plugin); err != nil {
 			return nil, err
 		}
 	}
 	return references, nil
 }
 
-// process is a server that was started, in a process of its own so that its memory can be told from ours.
+// process is a server in a process of its own, so that its memory can be measured apart from the load generator's.
 type process struct {
 	command *exec.Cmd
 	url     string
 	client  *http.Client
 }
 
-func (w *world) serve(ctx context.Context, flags ...string) (*process, error) {
-	return start(ctx, w.options.service, func(address string) []string {
-		return append([]string{"serve", "--plainAddress", address, "--trustDir", w.dir, "--defaultTrustPolicy", scenariotest.PolicyName,
-			"--pluginDir", w.options.plugins, "--pluginConfig", "config=" + w.config, "--allowLoopback", "--insecureRegistries", w.registry.Host(), "--drainDelay", "0s",
-			"--dockerConfig", filepath.Join(w.dir, "none.json"), "--logLevel", "error"}, flags...)
+func (fx *fixture) serve(ctx context.Context, flags ...string) (*process, error) {
+	return start(ctx, fx.options.service, func(address string) []string {
+		return append([]string{"serve", "--plainAddress", address, "--trustDir", fx.dir, "--defaultTrustPolicy", scenariotest.PolicyName,
+			"--pluginDir", fx.options.plugins, "--pluginConfig", "config=" + fx.config, "--allowLoopback", "--insecureRegistries", fx.registry.Host(), "--drainDelay", "0s",
+			"--dockerConfig", filepath.Join(fx.dir, "none.json"), "--logLevel", "error"}, flags...)
 	}, "/health/readiness")
 }
 
-// start runs a server on a free port of loopback, and waits until a path answers.
+// start runs a server on a free loopback port, and waits until the path ready answers 200.
 func start(ctx context.Context, binary string, arguments func(address string) []string, ready string) (*process, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	address := listener.Addr().String()
-	_ = listener.Close() // the port is for the process
+	_ = listener.Close() // so that the process can listen on the port
 	command := exec.CommandContext(ctx, binary, arguments(address)...)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 20 * time.Second
@@ -151,7 +151,7 @@ func start(ctx context.Context, binary string, arguments func(address string) []
 
 func (p *process) stop() {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
-	_ = p.command.Wait() // what it has to say it said
+	_ = p.command.Wait() // its output went to stderr
 	p.client.CloseIdleConnections()
 }
 
@@ -181,7 +181,7 @@ func read(response *http.Response) (int, string, error) {
 	return response.StatusCode, string(text), err
 }
 
-// state is what a service says of itself.
+// state is a part of the metrics of a service.
 type state struct {
 	processes, mallocs, entries float64 // plugin processes and allocations since the start, outcomes kept
 	files, goroutines           float64
