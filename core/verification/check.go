@@ -46,8 +46,8 @@ func signed(task Task, fact Fact, now time.Time) *reason.Finding {
 	return notSatisfied(fact.Signature, task.Ref, fact.Digest, now)
 }
 
-// notSatisfied says why no signature of an artifact, which has a digest in the repository of an image, satisfies; nil when
-// one does.
+// notSatisfied says why no signature of an artifact satisfies the statement; nil when one does. The artifact is the one with
+// the digest in the repository of ref.
 func notSatisfied(signature SignatureFact, ref image.Reference, digest string, now time.Time) *reason.Finding {
 	switch {
 	case signature.Verified:

@@ -19,8 +19,9 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 	return Step{Lookups: c.open}
 }
 
-// Key is under which the facts of a task may be kept and shared, with what is doubtful about the digest, which is not
-// shared. There is none before the digest is known, and for a task that needs no lookups.
+// Key is the key under which the facts of a task may be cached and shared between requests. warnings are doubts about how the
+// digest was resolved; they belong to this task only and are not cached with the facts. ok is false before the digest is
+// known, and for a task that needs no lookups.
 func Key(task Task, evidence Evidence) (key Lookup, warnings []string, ok bool) {
 	digest := task.Ref.Digest
 	if task.needsNothing() || digest == "" && len(evidence) == 0 {
@@ -37,11 +38,12 @@ func Key(task Task, evidence Evidence) (key Lookup, warnings []string, ok bool) 
 	return Lookup{Kind: Conclude, Repository: repository, Subject: digest, Trust: task.trust(), Demand: task.demands()}, warnings, true
 }
 
+// resolution is the lookup that resolves a tag.
 func resolution(repository, tag string) Lookup {
 	return Lookup{Kind: Resolve, Repository: repository, Subject: tag}
 }
 
-// needsNothing tells a task of which nothing is looked up.
+// needsNothing is true for a task without lookups: the level is skip, and no attestations are required.
 func (t Task) needsNothing() bool {
 	return t.Statement.Level == trust.LevelSkip && len(t.Attestations) == 0
 }
@@ -50,8 +52,8 @@ func (t Task) needsNothing() bool {
 type course struct {
 	task     Task
 	evidence Evidence
-	open     []Lookup          // that the walk has come to without an answer
-	asked    map[Lookup]bool   // the first of them, to find them by; nil for none
+	open     []Lookup          // needed but not answered yet
+	asked    map[Lookup]bool   // an index of the first lookups in open; nil until open has fewOpen lookups
 	listed   map[string]listed // by artifact type
 	room     int               // attestations that may be looked at yet
 }
@@ -65,7 +67,7 @@ func (c *course) ask(lookup Lookup) (Answer, bool) {
 	return answer, known
 }
 
-// fewOpen are looked through faster than found in a map.
+// fewOpen is a number of lookups up to which a search of the list is faster than a map.
 const fewOpen = 16
 
 func (c *course) isOpen(lookup Lookup) bool {

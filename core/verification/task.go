@@ -75,7 +75,7 @@ func (t Task) trust() Trust {
 	return Trust{Policy: t.Policy, Revision: t.Revision, Plugins: t.Plugins}
 }
 
-// demands stands for all that is demanded of attestations, in few bytes.
+// demands identifies the attestation types that the task demands: their identities, or a hash of these if there are several.
 func (t Task) demands() string {
 	if len(t.Attestations) == 0 {
 		return ""

@@ -121,15 +121,15 @@ type course struct {
 	*Gatherer
 	task     verification.Task
 	now      time.Time
-	cached   map[verification.Lookup][]byte // documents that need not be fetched
-	retained *atomic.Int64                  // bytes of documents that stay until its end; nil where none may
+	cached   map[verification.Lookup][]byte // documents from cached evidence, which are not fetched again
+	retained *atomic.Int64                  // bytes of documents that stay in memory until the verification ends; nil if none may stay
 }
 
-// repository is where the image is.
+// repository is the repository of the image.
 func (c course) repository() *registry.Repository { return c.registry.Repository(c.task.Ref) }
 
-// fact looks up what the core asks for until the digest is known. The facts for a digest are taken from the cache, or from
-// someone who is working on them.
+// fact makes lookups until the digest is known. The facts for that digest then come from the cache, from a concurrent request
+// for them, or from further lookups.
 func (c course) fact(ctx context.Context) verification.Fact {
 	evidence := verification.Evidence{}
 	for {
@@ -144,7 +144,7 @@ func (c course) fact(ctx context.Context) verification.Fact {
 	}
 }
 
-// run looks up what the core asks for, until there is an outcome.
+// run takes steps until there is an outcome.
 func (c course) run(ctx context.Context, evidence verification.Evidence) verification.Outcome {
 	for {
 		if outcome := c.step(ctx, evidence); outcome != nil {
@@ -153,7 +153,7 @@ func (c course) run(ctx context.Context, evidence verification.Evidence) verific
 	}
 }
 
-// step adds to the evidence what the core asks for next, or gives the outcome where there is one.
+// step makes the next lookups and adds their answers to the evidence, or returns the outcome if the core has reached one.
 func (c course) step(ctx context.Context, evidence verification.Evidence) *verification.Outcome {
 	step := verification.Next(c.task, evidence, c.now)
 	if step.Outcome != nil {
@@ -167,6 +167,7 @@ func (c course) step(ctx context.Context, evidence verification.Evidence) *verif
 	return nil
 }
 
+// sideBySide makes several lookups in parallel and adds their answers to the evidence.
 func (c course) sideBySide(ctx context.Context, lookups []verification.Lookup, evidence verification.Evidence) {
 	answers := make([]verification.Answer, len(lookups))
 	c.each(len(lookups), c.beside, func(i int) { answers[i] = c.answer(ctx, lookups[i]) })
@@ -175,9 +176,9 @@ func (c course) sideBySide(ctx context.Context, lookups []verification.Lookup, e
 	}
 }
 
-// each calls a function for every index, a bounded number at once: the caller works, and beside it as many others as there
-// is room for among all. A nil beside is room for any number. A panic of one becomes one of the caller, whose guard would
-// otherwise not see it.
+// each calls do for every index below n, up to MaxParallel calls in parallel: one in the calling goroutine, and the others in
+// goroutines that each take one unit of beside, if it has some; a nil beside does not limit them. A panic in do is raised
+// again in the calling goroutine, where guarded recovers it.
 func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	if n == 1 {
 		do(0)
@@ -186,7 +187,7 @@ func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
 	g.share(n, beside, do)
 }
 
-// share is each for more than one.
+// share is each for n over 1. It is a function of its own since its closures would make each allocate for n = 1 too.
 func (g *Gatherer) share(n int, beside *semaphore.Weighted, do func(i int)) {
 	var next atomic.Int64
 	var panicked atomic.Pointer[any]

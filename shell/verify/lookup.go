@@ -21,7 +21,7 @@ import (
 
 // answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
 func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	if lookup.Kind == verification.Document { // whose evaluation must fit the budgets and time of this request
+	if lookup.Kind == verification.Document { // not shared: it is evaluated within the budgets and the deadline of this request
 		return c.document(ctx, lookup)
 	}
 	if answer, ok := cache.Get[verification.Answer](c.outcomes, lookup); ok {
@@ -30,7 +30,7 @@ func (c course) answer(ctx context.Context, lookup verification.Lookup) verifica
 	return c.shared(ctx, lookup)
 }
 
-// shared makes a lookup, or waits for the answer of concurrent work.
+// shared makes a lookup, or waits for a concurrent request that makes it.
 func (c course) shared(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
 		answer := c.lookUp(ctx, lookup)
@@ -150,9 +150,9 @@ type concluded struct {
 	evidence verification.Evidence // of time dependent facts; nil for others
 }
 
-// conclusion gives the facts for a digest: kept, or from someone who is working on them, or by working on them. Facts that
-// depend on the time are worked out anew from what was kept. Where they do not admit the image any more, other
-// attestations may have been attached since.
+// conclusion gives the facts for a digest, cached ones if there are some. Cached facts that depend on the time are evaluated
+// again from their cached evidence. If they admitted the image before and do not any more, they are looked up anew, since
+// newer attestations may have been attached.
 func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
 	if found, ok := cache.Get[concluded](c.outcomes, key); ok {
 		if found.evidence == nil {
@@ -168,9 +168,9 @@ func (c course) conclusion(ctx context.Context, key verification.Lookup, evidenc
 	return c.concluded(ctx, key, evidence)
 }
 
-// concluded gives the facts for a digest from someone who is working on them, or by working on them.
+// concluded makes the lookups for the facts of a digest, or waits for a concurrent request that makes them.
 func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
-	before := maps.Clone(evidence) // the caller goes on with its own when it gives up
+	before := maps.Clone(evidence) // a copy, since the work may go on after this request has given up
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
 	if !ok {
 		return verification.Fact{Failure: &timeout().Finding}
