@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestCertmanagerSettings reads them from flags and environment.
-func TestCertmanagerSettings(t *testing.T) {
+// TestLoadCertmanagerSettings reads the settings from flags and environment.
+func TestLoadCertmanagerSettings(t *testing.T) {
 	tests := map[string]struct {
 		args []string
 		env  map[string]string
@@ -59,8 +59,8 @@ func untilDone(ctx context.Context) error {
 	return nil
 }
 
-// TestAFailedHealthListenerEndsTheWork, at once and with an error.
-func TestAFailedHealthListenerEndsTheWork(t *testing.T) {
+// TestWhileHealthyEndsWhenItsListenerFails fails the health listener and expects an error at once.
+func TestWhileHealthyEndsWhenItsListenerFails(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestAFailedHealthListenerEndsTheWork(t *testing.T) {
 	}
 }
 
-func TestHealthIsAnsweredWhileTheWorkGoesOn(t *testing.T) {
+func TestWhileHealthyAnswersProbes(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestHealthIsAnsweredWhileTheWorkGoesOn(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestCandidatesDiffer(t *testing.T) {
+func TestCandidateIsUnique(t *testing.T) {
 	first, err := candidate()
 	if err != nil {
 		t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// TestDockerfile parses it as BuildKit does, and checks what is promised of the image.
-func TestDockerfile(t *testing.T) {
+// TestDockerfilePinsItsInputsAndIsNotRoot parses the Dockerfile as BuildKit does.
+func TestDockerfilePinsItsInputsAndIsNotRoot(t *testing.T) {
 	file, err := os.Open("../Dockerfile")
 	if err != nil {
 		t.Fatal(err)

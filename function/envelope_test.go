@@ -143,8 +143,9 @@ func (b *bench) attach(t testing.TB, name, format string, change func(image ocis
 	return b.scenario.Reference(name)
 }
 
-// TestCostlyEnvelopes are refused before anything in them is verified, which nothing could end.
-func TestCostlyEnvelopes(t *testing.T) {
+// TestServiceDeniesCostlyEnvelopes holds that envelopes over the bounds are denied before verification, which cannot be
+// interrupted.
+func TestServiceDeniesCostlyEnvelopes(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	const bits = 500_000
 	random := bytes.Repeat([]byte{1}, bits/8)
@@ -195,8 +196,8 @@ func TestCostlyEnvelopes(t *testing.T) {
 	}
 }
 
-// TestACostlyTimestamp is refused too: its certificates are the signer's choice.
-func TestACostlyTimestamp(t *testing.T) {
+// TestServiceDeniesCostlyTimestamps holds that the certificates of a timestamp, which the signer chooses, are bounded too.
+func TestServiceDeniesCostlyTimestamps(t *testing.T) {
 	clock, err := signingtest.NewCA(signingtest.Options{CommonName: "Clock Root"})
 	if err != nil {
 		t.Fatal(err)
@@ -225,8 +226,8 @@ func TestACostlyTimestamp(t *testing.T) {
 	}
 }
 
-// TestACostlyTrustStore is its owner's fault, and told so.
-func TestACostlyTrustStore(t *testing.T) {
+// TestServiceRefusesCostlyTrustStores holds that a trust store over the bounds is reported as the fault of its owner.
+func TestServiceRefusesCostlyTrustStores(t *testing.T) {
 	b := startTrusting(t, func(*bench) string {
 		return statement(scenariotest.PolicyName, "strict", "", `"ca:costly"`, everyone)
 	}, func(b *bench) []string {
@@ -239,8 +240,9 @@ func TestACostlyTrustStore(t *testing.T) {
 	}
 }
 
-// TestRevocationAddresses are asked as far as they can be, and what went wrong is told with the address.
-func TestRevocationAddresses(t *testing.T) {
+// TestRevocationReportsFailedAddresses looks revocation up at addresses of all kinds, and expects failures to name the
+// address.
+func TestRevocationReportsFailedAddresses(t *testing.T) {
 	tests := map[string]struct {
 		options func(*signingtest.RevocationServer) signingtest.LeafOptions
 		change  func(*signingtest.RevocationServer)
@@ -321,9 +323,9 @@ func TestRevocationAddresses(t *testing.T) {
 	}
 }
 
-// TestWhoSpeaksForRevocation by OCSP: the CA, and whom it marked for that. The signer himself does not, though the CA
-// knows him, and nobody with a key that takes seconds to verify with.
-func TestWhoSpeaksForRevocation(t *testing.T) {
+// TestRevocationAcceptsDesignatedRespondersOnly accepts OCSP answers of the CA and of responders that it designated, but
+// not of the signer itself, nor of responders with a key that takes seconds to verify with.
+func TestRevocationAcceptsDesignatedRespondersOnly(t *testing.T) {
 	tests := map[string]struct {
 		responder func(t *testing.T, ca *signingtest.CA, signer *signingtest.Signer) *signingtest.Signer
 		want      reason.Code
@@ -374,8 +376,8 @@ func template(t *testing.T, ca *signingtest.CA, use x509.ExtKeyUsage) *signingte
 	return signer
 }
 
-// TestPluginSettings that name no host or no version are refused.
-func TestPluginSettings(t *testing.T) {
+// TestNewRefusesInvalidPluginSettings holds that settings without a host or a version are refused.
+func TestNewRefusesInvalidPluginSettings(t *testing.T) {
 	for sentence, change := range map[string]setting{
 		"a URL for a host":      func(s *function.Settings) { s.PluginX5UHosts = []string{"https://tpp.example.com"} },
 		"a path behind a host":  func(s *function.Settings) { s.PluginX5UHosts = []string{"tpp.example.com/vedsdk"} },
@@ -394,8 +396,8 @@ func TestPluginSettings(t *testing.T) {
 	}
 }
 
-// TestAVersionThatASettingNames is run although it declares nothing.
-func TestAVersionThatASettingNames(t *testing.T) {
+// TestPluginVerifiesRunsUndeclaredVersions runs a plugin version that declares no capability and that a setting names.
+func TestPluginVerifiesRunsUndeclaredVersions(t *testing.T) {
 	b := start(t, registrytest.Options{}, "no-capability", func(s *function.Settings) { s.PluginVerifies = []string{"venafi-csp@0.9.0"} })
 	reference, _ := b.publish(t, "plugin-signed")
 	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {

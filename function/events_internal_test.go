@@ -132,7 +132,7 @@ func (o *office) post(l letter) (status int, text string) {
 	return answer.Code, answer.Body.String()
 }
 
-func TestEvents(t *testing.T) {
+func TestEventsDropAffectedOutcomes(t *testing.T) {
 	tests := map[string]struct {
 		letter letter
 		status int
@@ -172,8 +172,9 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestEventsDoubledAndLost acts once on what comes twice, and asks for another try where the others could not be told.
-func TestEventsDoubledAndLost(t *testing.T) {
+// TestEventsApplyOnceAndReportFailures holds that a duplicate event is applied once, and that the sender is asked to send
+// again when the epoch cannot be written.
+func TestEventsApplyOnceAndReportFailures(t *testing.T) {
 	o := openOffice(t)
 	o.deaf = errors.New("the API server is away")
 	if status, text := o.post(letter{}); status != http.StatusServiceUnavailable || !strings.Contains(text, "send the event again") {
@@ -194,8 +195,8 @@ func TestEventsDoubledAndLost(t *testing.T) {
 	}
 }
 
-// TestEventsWithoutACluster are refused, since nobody can be asked who sends them.
-func TestEventsWithoutACluster(t *testing.T) {
+// TestEventsAreRefusedWithoutACluster holds that events are refused without an API server that can review their sender.
+func TestEventsAreRefusedWithoutACluster(t *testing.T) {
 	o := openOffice(t)
 	o.senders = nil
 	if status, text := o.post(letter{}); status != http.StatusForbidden || o.renewed != 0 {

@@ -24,8 +24,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
-// TestRequestsThatAreNotUnderstood refuses them with a sentence that names the field.
-func TestRequestsThatAreNotUnderstood(t *testing.T) {
+// TestHandlerRefusesMalformedRequests expects a sentence that names the field.
+func TestHandlerRefusesMalformedRequests(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxBodyBytes = 4096 })
 	tests := map[string]struct {
 		body   string
@@ -54,8 +54,9 @@ func TestRequestsThatAreNotUnderstood(t *testing.T) {
 	}
 }
 
-// TestOtherRequests answers health, and refuses methods and paths that the contract does not know.
-func TestOtherRequests(t *testing.T) {
+// TestHandlerAnswersProbesAndRefusesUnknownPaths answers health probes, and refuses methods and paths that the contract
+// does not have.
+func TestHandlerAnswersProbesAndRefusesUnknownPaths(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	tests := map[string]struct {
 		method, path string
@@ -84,8 +85,8 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
-// TestDenialAsJSON gives the verdict to those who accept it.
-func TestDenialAsJSON(t *testing.T) {
+// TestCheckImagesDeniesAsJSONOnRequest gives the verdict as JSON to callers that accept it.
+func TestCheckImagesDeniesAsJSONOnRequest(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "unsigned")
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/checkimages", strings.NewReader(pod(reference)))
@@ -107,8 +108,8 @@ func TestDenialAsJSON(t *testing.T) {
 	}
 }
 
-// TestNoPolicy asks without a policy where there is no default.
-func TestNoPolicy(t *testing.T) {
+// TestCheckImagesNeedsATrustPolicy sends a request without a trust policy to a service without a default.
+func TestCheckImagesNeedsATrustPolicy(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.DefaultTrustPolicy = "" })
 	answer := b.post(t, "/checkimages", pod("x"))
 	if answer.status != http.StatusBadRequest || !strings.Contains(answer.text, "trustPolicy: is missing and the service has no default") {
@@ -116,8 +117,8 @@ func TestNoPolicy(t *testing.T) {
 	}
 }
 
-// TestImagesForm asks with Kyverno's own description of the images.
-func TestImagesForm(t *testing.T) {
+// TestCheckImagesAcceptsKyvernosImages sends Kyverno's {{images}} instead of the object.
+func TestCheckImagesAcceptsKyvernosImages(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	_, digest := b.publish(t, "signed")
 	host := b.registry.Host()
@@ -130,8 +131,8 @@ func TestImagesForm(t *testing.T) {
 	}
 }
 
-// TestACancelledRequestStopsItsWork gives up while a plugin hangs, and finds its process gone.
-func TestACancelledRequestStopsItsWork(t *testing.T) {
+// TestCancelledRequestsEndTheirPlugin cancels a request while a plugin hangs, and expects its processes to end.
+func TestCancelledRequestsEndTheirPlugin(t *testing.T) {
 	b := start(t, registrytest.Options{}, "verify-signature:hang-child", func(s *function.Settings) {
 		s.PluginTimeout, s.RequestTimeout = time.Minute, time.Minute
 	})
@@ -208,8 +209,8 @@ func eventually(limit time.Duration, holds func() error) error {
 	return err
 }
 
-// TestDrainingFinishesWhatIsInFlight stops the service while a request waits for a slow registry.
-func TestDrainingFinishesWhatIsInFlight(t *testing.T) {
+// TestDrainAnswersRequestsInFlight drains the service while a request waits for the registry.
+func TestDrainAnswersRequestsInFlight(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	b.registry.SetFault(registrytest.Delay(200 * time.Millisecond))
@@ -225,8 +226,8 @@ func TestDrainingFinishesWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// TestOneLinePerRequest reads the log of an admission, a denial and a refusal.
-func TestOneLinePerRequest(t *testing.T) {
+// TestLogHasOneLinePerRequest reads the log of an admission, a denial and a refused request.
+func TestLogHasOneLinePerRequest(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	var log lockedBuffer
 	b.log = slog.New(slog.NewJSONHandler(&log, nil))
@@ -258,9 +259,9 @@ func TestOneLinePerRequest(t *testing.T) {
 	}
 }
 
-// TestTheLineOfALargeRequestIsBounded holds that a line tells of what was denied before it tells of the rest, and of how
-// many it tells nothing.
-func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
+// TestLogLineIsBoundedAndListsDenialsFirst holds that the log line of a large request lists denied images first, and counts
+// those that it omits.
+func TestLogLineIsBoundedAndListsDenialsFirst(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	var log lockedBuffer
 	b.log = slog.New(slog.NewJSONHandler(&log, nil))
@@ -280,8 +281,8 @@ func TestTheLineOfALargeRequestIsBounded(t *testing.T) {
 	}
 }
 
-// TestARegistryUnderOtherNames verifies an image of a real registry under names that a policy may not know it by.
-func TestARegistryUnderOtherNames(t *testing.T) {
+// TestRegistryNamesAreCanonical verifies an image of one registry under other spellings of its name.
+func TestRegistryNamesAreCanonical(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, digest := b.publish(t, "signed")
 	for _, name := range []string{"127.0.0.1:0", "[::ffff:7f00:1]:", "[0:0:0:0:0:ffff:7f00:1]:00"} {
@@ -312,8 +313,8 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// TestTrustIsReloaded changes, breaks and deletes trust under a running service.
-func TestTrustIsReloaded(t *testing.T) {
+// TestTrustFilesAreReloaded changes, breaks and deletes trust files while the service runs.
+func TestTrustFilesAreReloaded(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	code := func(want reason.Code) func() error {

@@ -68,8 +68,9 @@ func startTrusting(t *testing.T, policy func(*bench) string, stores func(*bench)
 
 const everyone = `"*"`
 
-// TestLevels verifies images under each level and override of the Notary Project's trust policy specification.
-func TestLevels(t *testing.T) {
+// TestLevelsFollowTheSpecification verifies images under each level and override of the Notary Project's trust policy
+// specification.
+func TestLevelsFollowTheSpecification(t *testing.T) {
 	override := func(kind, action string) string {
 		return fmt.Sprintf("      override: {%s: %s}\n", kind, action)
 	}
@@ -119,8 +120,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestTrustStores verifies with stores that are missing, broken or of the wrong type.
-func TestTrustStores(t *testing.T) {
+// TestUnusableTrustStoresAreReported verifies with trust stores that are missing, broken or of the wrong type.
+func TestUnusableTrustStoresAreReported(t *testing.T) {
 	tests := map[string]struct {
 		stores string
 		extra  func(*bench) []string
@@ -152,8 +153,8 @@ func TestTrustStores(t *testing.T) {
 	}
 }
 
-// TestRevocation asks a real responder, by CRL and by OCSP.
-func TestRevocation(t *testing.T) {
+// TestRevocationByCRLAndOCSP looks revocation up at a real responder.
+func TestRevocationByCRLAndOCSP(t *testing.T) {
 	tests := map[string]struct {
 		ocsp, revoke, down bool
 		level              string
@@ -200,8 +201,9 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// TestTimestamps lets a timestamp vouch for a signature of a certificate that has expired since.
-func TestTimestamps(t *testing.T) {
+// TestTimestampsVerifyExpiredCertificates verifies signatures whose certificate has expired since, with and without a
+// timestamp.
+func TestTimestampsVerifyExpiredCertificates(t *testing.T) {
 	tests := map[string]struct {
 		stamped, unknown bool
 		stores           string

@@ -47,8 +47,9 @@ func plan(f *Function, body string) (planned, error) {
 	return f.readPlan(r.Context(), w, r)
 }
 
-// TestPlacesAreHeldUntilTheRequestIsPlanned since what is made of a body takes more than the body.
-func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
+// TestReadPlanHoldsItsSeatUntilPlanned holds that a request keeps its seat until it is planned, since parsing takes more
+// memory than the body.
+func TestReadPlanHoldsItsSeatUntilPlanned(t *testing.T) {
 	tests := map[string]struct {
 		body   string
 		places int // that are taken by such requests
@@ -87,8 +88,9 @@ func TestPlacesAreHeldUntilTheRequestIsPlanned(t *testing.T) {
 	}
 }
 
-// TestBodiesThatStall at the path that everyone may ask do not keep others from asking at the other.
-func TestBodiesThatStall(t *testing.T) {
+// TestLimiterSeparatesStalledBodiesByPath holds that bodies that stall at /verify, which may be open to everyone, do not
+// hold up requests at /checkimages.
+func TestLimiterSeparatesStalledBodiesByPath(t *testing.T) {
 	d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
 	ended := make(chan struct{})
 	var stalled []*io.PipeWriter
@@ -145,9 +147,9 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestWhoMayAsk is the same at both paths, and found out before anything is read. What is missing is told, with what to
-// write into the policy; at /verify as JSON, which is all that a CEL policy can read.
-func TestWhoMayAsk(t *testing.T) {
+// TestHandlerAuthenticatesBeforeReading holds that both paths authenticate the caller before they read the body. The errors
+// say what to write into the policy; at /verify they are JSON, since CEL policies can read nothing else.
+func TestHandlerAuthenticatesBeforeReading(t *testing.T) {
 	const known, stranger = "Bearer known", "Bearer stranger"
 	body := `{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"registry.example.com/x:v1"}]}},"trustPolicy":"absent"}`
 	tests := map[string]struct {
@@ -202,8 +204,9 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
-// TestLargeBodiesAreParsedInTurn, one at a time, and hold up no usual one. The path that waits for the other goes first.
-func TestLargeBodiesAreParsedInTurn(t *testing.T) {
+// TestLimiterParsesLargeBodiesInTurn holds that large bodies are parsed one at a time, that they do not hold up smaller
+// ones, and that the path that had no turn goes first.
+func TestLimiterParsesLargeBodiesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
 		read := func(path, body string) (leave func(), err error) {
@@ -255,9 +258,9 @@ func TestLargeBodiesAreParsedInTurn(t *testing.T) {
 	})
 }
 
-// TestLargeDemandsStayOnlySoManyAtOnce while what they ask for is found out, and those of one trust policy leave room to
-// others. What has nothing large to it does not wait.
-func TestLargeDemandsStayOnlySoManyAtOnce(t *testing.T) {
+// TestLimiterBoundsLargePlans holds that large plans are bounded in total and per trust policy while they are answered, and
+// that small plans do not wait.
+func TestLimiterBoundsLargePlans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1 << 20
 		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})

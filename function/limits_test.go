@@ -9,8 +9,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
-// TestABrokenPluginIsLeftAlone after five failures, and that is no denial.
-func TestABrokenPluginIsLeftAlone(t *testing.T) {
+// TestFailingPluginsAreLeftAlone holds that a plugin is not run again after five failures, and that this is a failure and
+// no denial.
+func TestFailingPluginsAreLeftAlone(t *testing.T) {
 	b := start(t, registrytest.Options{}, "verify-signature:crash", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	before := b.processes(t)
@@ -28,8 +29,8 @@ func TestABrokenPluginIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestLimitsAreMeasured by counters that name no host.
-func TestLimitsAreMeasured(t *testing.T) {
+// TestMetricsMeasureLimitsWithoutHosts holds that the metrics of the limits have no host in their labels.
+func TestMetricsMeasureLimitsWithoutHosts(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	if answer := b.post(t, "/checkimages", pod(reference)); answer.status != http.StatusOK {

@@ -17,8 +17,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// TestEveryStateOfTrust asks about an image in every state of trust, against both kinds of registry.
-func TestEveryStateOfTrust(t *testing.T) {
+// TestCheckImagesInEveryStateOfTrust sends requests for an image in every state of trust, with both kinds of registry.
+func TestCheckImagesInEveryStateOfTrust(t *testing.T) {
 	for kind, options := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
 			b := start(t, options, "", nil)
@@ -59,8 +59,8 @@ func denied(t *testing.T, answer reply, reference, digest string) {
 	}
 }
 
-// TestPluginsThatFail runs a real process for each way in which a plugin fails.
-func TestPluginsThatFail(t *testing.T) {
+// TestPluginFailuresGiveTheirCode runs a real process for each way in which a plugin fails.
+func TestPluginFailuresGiveTheirCode(t *testing.T) {
 	tests := map[string]struct {
 		mode   string
 		want   reason.Code
@@ -103,8 +103,9 @@ func TestPluginsThatFail(t *testing.T) {
 	}
 }
 
-// TestAPluginSignatureOfAnotherImage is a denial, though the plugin accepts the signature.
-func TestAPluginSignatureOfAnotherImage(t *testing.T) {
+// TestPluginSignaturesOfAnotherImageAreDenied holds that a signature of another image is denied even if the plugin accepts
+// it.
+func TestPluginSignaturesOfAnotherImageAreDenied(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	image, err := b.scenario.PushSigned(t.Context(), "swapped", nil, nil)
 	if err != nil {
@@ -130,8 +131,8 @@ func TestAPluginSignatureOfAnotherImage(t *testing.T) {
 	}
 }
 
-// TestRegistriesThatFail injects faults between the service and a real registry.
-func TestRegistriesThatFail(t *testing.T) {
+// TestRegistryFailuresGiveTheirCode injects faults between the service and a real registry.
+func TestRegistryFailuresGiveTheirCode(t *testing.T) {
 	unavailable := http.Header{"Retry-After": {"0"}}
 	tests := map[string]struct {
 		fault  registrytest.Fault
@@ -168,8 +169,8 @@ func TestRegistriesThatFail(t *testing.T) {
 	}
 }
 
-// TestALyingRegistryCannotSwapContent gives another envelope under the digest of the right one.
-func TestALyingRegistryCannotSwapContent(t *testing.T) {
+// TestRegistryCannotSwapContent serves another envelope under the digest of the right one.
+func TestRegistryCannotSwapContent(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", cold)
 	reference, digest := b.publish(t, "signed")
 	b.registry.Reset()
@@ -198,8 +199,9 @@ func TestALyingRegistryCannotSwapContent(t *testing.T) {
 	}
 }
 
-// TestWhatAnAdmissionCosts counts what one cold image with one signature asks of a registry, and of the plugin.
-func TestWhatAnAdmissionCosts(t *testing.T) {
+// TestColdAdmissionCountsItsLookups counts the registry requests and plugin processes for one cold image with one
+// signature.
+func TestColdAdmissionCountsItsLookups(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	b.registry.Reset()
@@ -219,9 +221,9 @@ func TestWhatAnAdmissionCosts(t *testing.T) {
 	}
 }
 
-// TestOneFailureDoesNotHideAnother denies a pod of several images with a line for each reason, which names all that
-// failed for it.
-func TestOneFailureDoesNotHideAnother(t *testing.T) {
+// TestDenialNamesEveryFailure denies a pod of several images, and expects a line for each failed image with all that
+// failed.
+func TestDenialNamesEveryFailure(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	signed, _ := b.publish(t, "signed")
 	unsigned, _ := b.publish(t, "unsigned")
@@ -238,8 +240,8 @@ func TestOneFailureDoesNotHideAnother(t *testing.T) {
 	}
 }
 
-// TestATagIsResolvedOnce counts the look-ups of a tag that stands in several containers.
-func TestATagIsResolvedOnce(t *testing.T) {
+// TestTagsAreResolvedOncePerRequest counts the lookups of a tag that several containers have.
+func TestTagsAreResolvedOncePerRequest(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	b.registry.Reset()
@@ -255,8 +257,8 @@ func TestATagIsResolvedOnce(t *testing.T) {
 	}
 }
 
-// TestManySignatures tries at most so many, and finds a good one among foreign ones.
-func TestManySignatures(t *testing.T) {
+// TestSignatureAttemptsAreBounded verifies images with one trusted signature among many untrusted ones.
+func TestSignatureAttemptsAreBounded(t *testing.T) {
 	tests := map[string]struct {
 		foreign, attempts int
 		good              bool

@@ -64,9 +64,10 @@ func (b *bench) verifications(t *testing.T) (n int) {
 	return n
 }
 
-// TestNoPluginSpeaksForAnImpostor, who has a certificate of the trusted CA and names that of someone else, in every
-// version of the plugin and with one that trusts everyone.
-func TestNoPluginSpeaksForAnImpostor(t *testing.T) {
+// TestPluginsCannotVouchForUntrustedIdentities signs with a certificate of the trusted CA whose subject is not a trusted
+// identity, and an x5u that names the certificate of one, with every version of the plugin and with one that accepts
+// everything.
+func TestPluginsCannotVouchForUntrustedIdentities(t *testing.T) {
 	for _, mode := range []string{"", "0.3.0", "0.3.3", "agree"} {
 		for level, want := range map[string]reason.Code{"strict": reason.SignatureUntrusted, "permissive": reason.SignatureUntrusted, "audit": reason.Verified} {
 			t.Run(fmt.Sprintf("in mode %q under %s", mode, level), func(t *testing.T) {
@@ -116,8 +117,9 @@ func canary(t *testing.T) (address string, connections *atomic.Int64) {
 	return listener.Addr().String(), connections
 }
 
-// TestAPluginAsksItsPlatformOnly, whatever address a trusted signer has it fetch.
-func TestAPluginAsksItsPlatformOnly(t *testing.T) {
+// TestPluginsConnectToTheirPlatformOnly signs with x5u addresses outside of the plugin's platform, and expects no
+// connection to them.
+func TestPluginsConnectToTheirPlatformOnly(t *testing.T) {
 	address, connections := canary(t)
 	tests := map[string]struct {
 		x5u    func(platform string) string // of the platform's "host:port"
@@ -159,8 +161,8 @@ func TestAPluginAsksItsPlatformOnly(t *testing.T) {
 	}
 }
 
-// TestPlatformsBesideTheConfiguration are those that a setting names.
-func TestPlatformsBesideTheConfiguration(t *testing.T) {
+// TestPluginX5UHostsAreAllowed allows the hosts that --pluginX5UHosts names beside the platform of the configuration.
+func TestPluginX5UHostsAreAllowed(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	host := strings.TrimSuffix(strings.TrimPrefix(b.scenario.Platform.URL(), "https://"), "/vedsdk")
 	b.serve(t, func(s *function.Settings) { s.PluginConfig, s.PluginX5UHosts = nil, []string{" " + host} })
@@ -174,8 +176,9 @@ func TestPlatformsBesideTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestAnAddressOfNobody is refused whether or not it is known who the platform is: a signer must not choose a failure.
-func TestAnAddressOfNobody(t *testing.T) {
+// TestInvalidX5UAddressesAreDenied holds that a malformed x5u is a denial even if the platform is not known, since the
+// signer could otherwise cause a failure.
+func TestInvalidX5UAddressesAreDenied(t *testing.T) {
 	b := startPlugin(t, "", "strict", everyone, func(s *function.Settings) { s.PluginConfig = map[string]string{"config": "absent.ini"} })
 	nowhere := pod(b.pushVenafi(t, "nowhere", b.scenario.Signer(), "file:///etc/passwd"))
 	if got := b.verdict(t, nowhere).Results[0]; got.Code != reason.PluginRefused {
@@ -183,8 +186,8 @@ func TestAnAddressOfNobody(t *testing.T) {
 	}
 }
 
-// TestSignaturesOfTheOptOut name no plugin, and are verified without one.
-func TestSignaturesOfTheOptOut(t *testing.T) {
+// TestSignaturesWithoutPluginAttributeVerify verifies signatures that name no plugin without running one.
+func TestSignaturesWithoutPluginAttributeVerify(t *testing.T) {
 	b := startPlugin(t, "0.3.3", "strict", release, nil)
 	if _, err := b.scenario.PushSigned(t.Context(), "native", b.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
@@ -194,9 +197,9 @@ func TestSignaturesOfTheOptOut(t *testing.T) {
 	}
 }
 
-// TestNobodyIsAskedForAStranger, whose certificate names addresses of his choice, nor for one whom the CA knows and the
-// policy does not trust.
-func TestNobodyIsAskedForAStranger(t *testing.T) {
+// TestUntrustedSignersCauseNoConnections holds that no address in a signature is connected to when its signer is unknown to
+// the CA or not trusted by the policy.
+func TestUntrustedSignersCauseNoConnections(t *testing.T) {
 	stranger := func(s *scenariotest.Scenario) *signingtest.CA { return s.Foreign }
 	colleague := func(s *scenariotest.Scenario) *signingtest.CA { return s.Trusted }
 	for sentence, ca := range map[string]func(*scenariotest.Scenario) *signingtest.CA{"a stranger": stranger, "a colleague": colleague} {
@@ -227,8 +230,9 @@ func TestNobodyIsAskedForAStranger(t *testing.T) {
 	}
 }
 
-// TestUnknownRevocationIsNotKept where a plugin ran, whoever looks revocation up.
-func TestUnknownRevocationIsNotKept(t *testing.T) {
+// TestUnknownRevocationIsNotCached holds that the outcome is not cached, whether the plugin or the service looks revocation
+// up.
+func TestUnknownRevocationIsNotCached(t *testing.T) {
 	for _, mode := range []string{"", "0.3.0", "0.3.3"} {
 		t.Run(fmt.Sprintf("in mode %q", mode), func(t *testing.T) {
 			t.Parallel()
@@ -253,8 +257,8 @@ func TestUnknownRevocationIsNotKept(t *testing.T) {
 	}
 }
 
-// TestABrokenAddressBreaksItsOwnImages, and not those of another signer of the same CA.
-func TestABrokenAddressBreaksItsOwnImages(t *testing.T) {
+// TestBrokenX5UAddressesAffectOnlyTheirImages holds that another signer of the same CA is not affected.
+func TestBrokenX5UAddressesAffectOnlyTheirImages(t *testing.T) {
 	b := startPlugin(t, "", "strict", everyone, nil)
 	broken := b.scenario.Platform.Serve([]byte("no certificate"))
 	for i := range 7 {

@@ -12,8 +12,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// TestPrewarmForgetsWhatIsTooLong for all to be remembered, and remembers what came last.
-func TestPrewarmForgetsWhatIsTooLong(t *testing.T) {
+// TestPrewarmBoundsItsMemory holds that old requests are forgotten when the remembered ones take too much memory.
+func TestPrewarmBoundsItsMemory(t *testing.T) {
 	p := newPrewarm(1000, nil)
 	long, err := json.Marshal(strings.Repeat("x", 1<<20))
 	if err != nil {

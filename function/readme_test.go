@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of the README")
 
-// TestREADME keeps the tables of settings and of codes true.
-func TestREADME(t *testing.T) {
+// TestREADMETablesAreCurrent compares the tables of settings and codes with the code.
+func TestREADMETablesAreCurrent(t *testing.T) {
 	const path = "README.md"
 	have, err := os.ReadFile(path)
 	if err != nil {
@@ -44,8 +44,8 @@ var otherFlags = []string{"attestation", "attestations", "condition", "trustPoli
 // quotedFlag is a flag at the beginning of code within a line, such as `--trustDir` or `--plainAddress=`.
 var quotedFlag = regexp.MustCompile("`--([A-Za-z0-9-]+)")
 
-// TestREADMEFlags: the flags that READMEs name are settings, but for otherFlags.
-func TestREADMEFlags(t *testing.T) {
+// TestREADMEFlagsExist holds that the flags that READMEs name are settings or among otherFlags.
+func TestREADMEFlagsExist(t *testing.T) {
 	known := slices.Clone(otherFlags)
 	for _, field := range slices.Concat(function.Fields(), function.CertificateFields()) {
 		known = append(known, field.Flag)

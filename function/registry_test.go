@@ -35,8 +35,8 @@ func writeFile(t *testing.T, name, text string, mode os.FileMode) string {
 	return path
 }
 
-// TestCredentials verifies an image of a registry that asks who comes.
-func TestCredentials(t *testing.T) {
+// TestCredentialsOfEverySourceWork verifies an image of a registry that requires authentication.
+func TestCredentialsOfEverySourceWork(t *testing.T) {
 	helper := func(t *testing.T, host string) string {
 		dir := filepath.Dir(writeFile(t, "docker-credential-test", fmt.Sprintf("#!/bin/sh\ncat >/dev/null\necho '{\"ServerURL\":\"%s\",\"Username\":\"user\",\"Secret\":\"secret\"}'\n", host), 0o755))
 		t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -99,8 +99,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestTransportSecurity speaks plain HTTP and trusts CAs only as far as it was told to.
-func TestTransportSecurity(t *testing.T) {
+// TestRegistryTransportSecurity holds that plain HTTP and further CAs are used only where the settings allow it.
+func TestRegistryTransportSecurity(t *testing.T) {
 	tests := map[string]struct {
 		tls    bool
 		change func(b *bench, s *function.Settings)
@@ -138,8 +138,8 @@ func TestTransportSecurity(t *testing.T) {
 	}
 }
 
-// TestCredentialsStayWithTheirRegistry redirects the envelope's download to another host.
-func TestCredentialsStayWithTheirRegistry(t *testing.T) {
+// TestCredentialsAreNotForwardedOnRedirect redirects the envelope's download to another host.
+func TestCredentialsAreNotForwardedOnRedirect(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	var asked, leaked atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

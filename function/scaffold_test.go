@@ -49,8 +49,8 @@ replace github.com/nirmata/kyverno-notation-venafi => %s
 `
 )
 
-// TestTheFunctionServesInItsScaffold builds and runs the function as func does, and asks it about images.
-func TestTheFunctionServesInItsScaffold(t *testing.T) {
+// TestFunctionServesInItsScaffold builds and runs the function as func does, and sends it requests.
+func TestFunctionServesInItsScaffold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and links a second program")
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
-// TestSettings reads them from flags and environment.
-func TestSettings(t *testing.T) {
+// TestLoadSettings reads the settings from flags and environment.
+func TestLoadSettings(t *testing.T) {
 	tests := map[string]struct {
 		args []string
 		env  map[string]string

@@ -9,8 +9,8 @@ import (
 	shim "github.com/nirmata/kyverno-notation-venafi"
 )
 
-// TestTheFunctionServesTLSBesideItsRuntime: from Start to Stop, and only where it can have the address.
-func TestTheFunctionServesTLSBesideItsRuntime(t *testing.T) {
+// TestFunctionServesTLSBesideItsRuntime serves TLS from Start to Stop, and fails to start if the address is taken.
+func TestFunctionServesTLSBesideItsRuntime(t *testing.T) {
 	dir := t.TempDir()
 	s := &secured{authority: newAuthority(t), chainFile: filepath.Join(dir, "tls.crt"), keyFile: filepath.Join(dir, "tls.key"), address: freeAddress(t)}
 	_, _, chain, key := s.issue(t, servedName, false)

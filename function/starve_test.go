@@ -87,9 +87,9 @@ func (b *bench) stall(t *testing.T, path string, callers int, policies ...string
 	}
 }
 
-// TestCallersWhoStallLeaveRoom for others, however many they are and however many trust policies they name, up to as many
-// as there are places.
-func TestCallersWhoStallLeaveRoom(t *testing.T) {
+// TestStalledCallersLeaveSeatsToOtherPolicies has many callers stall under several trust policies, and expects that
+// requests under another policy are answered.
+func TestStalledCallersLeaveSeatsToOtherPolicies(t *testing.T) {
 	const places = 6
 	tests := map[string]struct {
 		path     string
@@ -139,8 +139,8 @@ func TestCallersWhoStallLeaveRoom(t *testing.T) {
 	}
 }
 
-// TestCallersOfOnePathLeaveRoomAtTheOther although all places of theirs are taken, by two trust policies.
-func TestCallersOfOnePathLeaveRoomAtTheOther(t *testing.T) {
+// TestStalledCallersLeaveSeatsAtTheOtherPath fills the seats of one path, and expects that the other path answers.
+func TestStalledCallersLeaveSeatsAtTheOtherPath(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) {
 		s.MaxVerifications, s.MaxRequests, s.RequestTimeout = 64, 8, 30*time.Second
 	})
@@ -157,8 +157,9 @@ func TestCallersOfOnePathLeaveRoomAtTheOther(t *testing.T) {
 	}
 }
 
-// TestARegistryThatStallsLeavesRoom for the images of others under the same trust policy.
-func TestARegistryThatStallsLeavesRoom(t *testing.T) {
+// TestStalledRegistriesLeaveSeatsToOthers stalls one registry, and expects answers about images of another one under the
+// same trust policy.
+func TestStalledRegistriesLeaveSeatsToOthers(t *testing.T) {
 	b, other := prepare(t, registrytest.Options{}, ""), registrytest.New(registrytest.Options{})
 	t.Cleanup(other.Close)
 	b.serve(t, func(s *function.Settings) {
@@ -179,8 +180,9 @@ func TestARegistryThatStallsLeavesRoom(t *testing.T) {
 	}
 }
 
-// TestBodiesThatStallOnTheWire, small and large ones, leave room at the other path, and do not stay for long.
-func TestBodiesThatStallOnTheWire(t *testing.T) {
+// TestStalledBodiesLeaveSeatsAtTheOtherPath sends half of many bodies, and expects that the other path answers and that the
+// seats are free again soon.
+func TestStalledBodiesLeaveSeatsAtTheOtherPath(t *testing.T) {
 	large := `{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"x"}]}},"metadata":"` + strings.Repeat("x", 256<<10) + `"}`
 	tests := map[string]struct {
 		whole, sent string

@@ -20,8 +20,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// TestAStampede costs what one request costs.
-func TestAStampede(t *testing.T) {
+// TestConcurrentRequestsShareOneVerification counts the lookups of 100 requests at once for one cold image.
+func TestConcurrentRequestsShareOneVerification(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "plugin-signed")
 	b.registry.Reset()
@@ -57,8 +57,8 @@ func (b *bench) hold(t *testing.T, part string) (reached <-chan struct{}, releas
 	return arrived, release
 }
 
-// TestLoadIsShed at once where nobody may wait, while what is kept is answered on.
-func TestLoadIsShed(t *testing.T) {
+// TestExcessLoadIsRefusedAtOnce refuses cold images over the bound when none may wait, and still answers from the cache.
+func TestExcessLoadIsRefusedAtOnce(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxVerifications, s.MaxQueued = 1, 0 })
 	kept, _ := b.publish(t, "signed")
 	cold, _ := b.publish(t, "plugin-signed")
@@ -101,8 +101,8 @@ func (b *bench) metrics(t *testing.T) string {
 	return string(text)
 }
 
-// TestRequestsAreBounded refuses more at once than may be.
-func TestRequestsAreBounded(t *testing.T) {
+// TestMaxRequestsIsEnforced refuses a request over --maxRequests.
+func TestMaxRequestsIsEnforced(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxRequests = 1 })
 	held, _ := b.publish(t, "signed")
 	reached, release := b.hold(t, "/signed/blobs/")
@@ -118,8 +118,8 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// TestABurstStarvesNobody lets another trust policy in while one has more than its share.
-func TestABurstStarvesNobody(t *testing.T) {
+// TestBurstOfOnePolicyLeavesSeatsToOthers sends a burst under one trust policy, and expects that another one is answered.
+func TestBurstOfOnePolicyLeavesSeatsToOthers(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	if err := os.WriteFile(b.trustDir+"/quiet.yaml", []byte(scenariotest.TrustPolicy("quiet", "strict", "ca:acme")), 0o600); err != nil {
 		t.Fatal(err)
@@ -148,8 +148,9 @@ func TestABurstStarvesNobody(t *testing.T) {
 	burst.Wait()
 }
 
-// TestPrewarming verifies anew, after a change of trust, what was asked for before it.
-func TestPrewarming(t *testing.T) {
+// TestPrewarmVerifiesAgainAfterATrustChange changes the trust policy, and expects that the image is in the cache before the
+// next request.
+func TestPrewarmVerifiesAgainAfterATrustChange(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	b.serve(t, func(s *function.Settings) { s.Prewarm = 10 })
 	reference, _ := b.publish(t, "signed")
@@ -182,8 +183,8 @@ func TestPrewarming(t *testing.T) {
 	}
 }
 
-// TestBodiesAtTheirBound are read up to it, and refused past it.
-func TestBodiesAtTheirBound(t *testing.T) {
+// TestMaxBodyBytesIsEnforced reads bodies up to the bound, and refuses those over it.
+func TestMaxBodyBytesIsEnforced(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
 	const bound = 4 << 20
@@ -198,8 +199,8 @@ func TestBodiesAtTheirBound(t *testing.T) {
 	}
 }
 
-// TestAThousandContainers are answered, whether their images are few or many. More are refused, and not left out.
-func TestAThousandContainers(t *testing.T) {
+// TestThousandContainersAreAnswered answers a pod of 1000 containers, with one image or with 1000, and refuses one of 1001.
+func TestThousandContainersAreAnswered(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.RequestTimeout = 2 * time.Second })
 	const n = 1000
 	reference, _ := b.publish(t, "signed")
@@ -218,8 +219,8 @@ func TestAThousandContainers(t *testing.T) {
 	}
 }
 
-// TestSlowClients do not keep others from being answered, and are sent away.
-func TestSlowClients(t *testing.T) {
+// TestSlowClientsAreDisconnected holds that slow clients do not hold up others, and are disconnected in the end.
+func TestSlowClientsAreDisconnected(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the server's own deadlines")
 	}
@@ -258,8 +259,8 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestAFullDisk loses the log and nothing else.
-func TestAFullDisk(t *testing.T) {
+// TestFullDiskLosesOnlyTheLog writes the log to a full disk.
+func TestFullDiskLosesOnlyTheLog(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip("there is no /dev/full here")
@@ -277,8 +278,9 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
-// TestOutOfFileDescriptors is a failure, no denial and no admission, and passes when there are some again.
-func TestOutOfFileDescriptors(t *testing.T) {
+// TestOutOfFileDescriptorsIsAFailure expects a failure, neither a denial nor an admission, and an admission once files can
+// be opened again.
+func TestOutOfFileDescriptorsIsAFailure(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", cold)
 	reference, _ := b.publish(t, "plugin-signed")
 	ask := func(want int) {

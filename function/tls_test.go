@@ -154,7 +154,7 @@ func (s *secured) ask(t *testing.T, change func(*tls.Config)) (*http.Response, e
 	return response, err
 }
 
-func TestTLS(t *testing.T) {
+func TestTLSAuthenticatesBothSides(t *testing.T) {
 	tests := map[string]struct {
 		change setting
 		client func(*tls.Config)
@@ -210,7 +210,7 @@ func clientCertificate(t *testing.T, a *authority) func(*tls.Config) {
 	return func(c *tls.Config) { c.Certificates = []tls.Certificate{pair} }
 }
 
-// TestTLSCertificatesAreReplaced without a restart, and only by what can be used.
+// TestTLSCertificatesAreReplaced holds that the certificate is replaced without a restart, and only by a usable one.
 func TestTLSCertificatesAreReplaced(t *testing.T) {
 	s := secure(t, nil)
 	shown := func() string {
@@ -243,7 +243,7 @@ func TestTLSCertificatesAreReplaced(t *testing.T) {
 
 func mustKey(_ *x509.Certificate, _ *ecdsa.PrivateKey, _, key []byte) []byte { return key }
 
-func TestTLSSettingsThatCannotBe(t *testing.T) {
+func TestListenRefusesInvalidTLSSettings(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "absent")
 	tests := map[string]struct {
 		flags []string
