@@ -49,7 +49,7 @@ type Function struct {
 	serving  *serving // nil without TLS
 	metrics  *metrics
 
-	inspected atomic.Bool // the metadata of the plugins was read
+	inspected chan struct{} // closed when the metadata of the plugins was read
 	draining  atomic.Bool
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -60,6 +60,7 @@ type Function struct {
 const gcPercent = 200
 
 // Start begins to watch the trust resources and to read the metadata of the plugins, and returns at once. Stop ends both.
+// Start may be called once.
 func (f *Function) Start(ctx context.Context) {
 	if set := debug.SetGCPercent(gcPercent); set != 100 { // GOGC is set in the environment, and goes first
 		debug.SetGCPercent(set)
@@ -86,7 +87,7 @@ func (f *Function) Stop() {
 }
 
 func (f *Function) inspectPlugins(ctx context.Context) {
-	defer f.inspected.Store(true)
+	defer close(f.inspected)
 	plugins, err := f.plugins.Inspect(ctx)
 	if err != nil {
 		f.log.Error("plugins cannot be listed; signatures that demand one are denied", "error", err)
@@ -125,10 +126,12 @@ func (f *Function) Ready() error {
 	if f.synced != nil && !f.synced() {
 		return errNotSynced
 	}
-	if !f.inspected.Load() {
+	select {
+	case <-f.inspected:
+		return f.serving.ready()
+	default:
 		return errors.New("the plugins are not inspected yet; try again")
 	}
-	return f.serving.ready()
 }
 
 // Drain makes the service not ready, so that no new callers are sent to it. Requests are still answered.

@@ -213,14 +213,15 @@ func eventually(limit time.Duration, holds func() error) error {
 func TestDrainAnswersRequestsInFlight(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", nil)
 	reference, _ := b.publish(t, "signed")
-	b.registry.SetFault(registrytest.Delay(200 * time.Millisecond))
+	reached, release := b.hold(t, "/signed/")
 	answered := make(chan reply, 1)
 	go func() { answered <- b.post(t, "/checkimages", pod(reference)) }()
-	time.Sleep(100 * time.Millisecond)
+	wait(t, reached, "a registry request")
 	b.service.Drain()
 	if answer := b.post(t, "/health/readiness", ""); answer.status == http.StatusOK {
 		t.Error("a draining service calls itself ready")
 	}
+	release()
 	if answer := <-answered; answer.status != http.StatusOK {
 		t.Errorf("answer %d %s", answer.status, answer.text)
 	}
@@ -315,16 +316,11 @@ func (b *lockedBuffer) String() string {
 
 // TestTrustFilesAreReloaded changes, breaks and deletes trust files while the service runs.
 func TestTrustFilesAreReloaded(t *testing.T) {
-	b := start(t, registrytest.Options{}, "", nil)
+	b := prepare(t, registrytest.Options{}, "")
+	var loaded <-chan struct{}
+	b.log, loaded = onLog("trust loaded")
+	b.serve(t, nil)
 	reference, _ := b.publish(t, "signed")
-	code := func(want reason.Code) func() error {
-		return func() error {
-			if got := b.verdict(t, pod(reference)).Results[0]; got.Code != want {
-				return fmt.Errorf("code %s; want %s: %s", got.Code, want, got.Reason)
-			}
-			return nil
-		}
-	}
 	policy := filepath.Join(b.trustDir, "trustpolicy-demo.yaml")
 	good, err := os.ReadFile(policy)
 	if err != nil {
@@ -355,8 +351,9 @@ func TestTrustFilesAreReloaded(t *testing.T) {
 		if err := step.act(); err != nil {
 			t.Fatal(err)
 		}
-		if err := eventually(5*time.Second, code(step.want)); err != nil {
-			t.Fatalf("%s: %v", step.sentence, err)
+		wait(t, loaded, step.sentence)
+		for got := b.verdict(t, pod(reference)).Results[0]; got.Code != step.want; got = b.verdict(t, pod(reference)).Results[0] {
+			wait(t, loaded, fmt.Sprintf("%s: code %s, want %s: %s", step.sentence, got.Code, step.want, got.Reason)) // a file may be read half written
 		}
 	}
 }

@@ -20,10 +20,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
-// heldTrust is asked for when a request is planned, and then waits. It is not loaded for more than have room in asked.
+// heldTrust is a TrustSource that holds up the planning of as many requests as asked has room for. For others it is not loaded.
 type heldTrust struct{ asked, release chan struct{} }
 
-// Snapshot waits to be released.
+// Snapshot waits for release.
 func (h heldTrust) Snapshot() (trust.Snapshot, bool) {
 	select {
 	case h.asked <- struct{}{}:
@@ -34,14 +34,14 @@ func (h heldTrust) Snapshot() (trust.Snapshot, bool) {
 	}
 }
 
-// largeBody is over what is usual.
+// largeBody is a request over usualBody.
 var largeBody = `{"object":{"kind":"Pod","spec":{"containers":[{"image":"a"}]}},"trustPolicy":"p","metadata":"` + strings.Repeat("x", 2*usualBody) + `"}`
 
 func arrival(path string, body io.Reader) (http.ResponseWriter, *http.Request) {
 	return httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, body)
 }
 
-// plan has a function read and plan a body.
+// plan has f read and plan a body.
 func plan(f *Function, body string) (planned, error) {
 	w, r := arrival(pathCheck, strings.NewReader(body))
 	return f.readPlan(r.Context(), w, r)
@@ -51,39 +51,42 @@ func plan(f *Function, body string) (planned, error) {
 // memory than the body.
 func TestReadPlanHoldsItsSeatUntilPlanned(t *testing.T) {
 	tests := map[string]struct {
-		body   string
-		places int // that are taken by such requests
+		body  string
+		seats int // for such requests at once
 	}{
 		"of a usual request": {`{"object":{"kind":"Pod","spec":{"containers":[{"image":"a"}]}},"trustPolicy":"p"}`, 20},
 		"of a large one":     {largeBody, 1},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			trust := heldTrust{make(chan struct{}, test.places), make(chan struct{})}
-			f := &Function{trust: trust, limiter: newLimiter(Settings{MaxRequests: 20, MaxBodyBytes: len(largeBody), RequestTimeout: 400 * time.Millisecond})}
-			planned := make(chan error)
-			for range test.places {
-				go func() {
-					_, err := plan(f, test.body)
-					planned <- err
-				}()
-			}
-			for len(trust.asked) < test.places { // all are being planned
-				time.Sleep(time.Millisecond)
-			}
-			if _, err := plan(f, test.body); !errors.Is(err, errOverloaded) {
-				t.Errorf("one more while they are planned: %v", err)
-			}
-			close(trust.release)
-			for range test.places {
-				if err := <-planned; err != nil {
-					t.Error(err)
+			synctest.Test(t, func(t *testing.T) {
+				trust := heldTrust{make(chan struct{}, test.seats), make(chan struct{})}
+				f := &Function{trust: trust, limiter: newLimiter(Settings{MaxRequests: 20, MaxBodyBytes: len(largeBody), RequestTimeout: 400 * time.Millisecond})}
+				planned := make(chan error)
+				for range test.seats {
+					go func() {
+						_, err := plan(f, test.body)
+						planned <- err
+					}()
 				}
-			}
-			<-trust.asked
-			if _, err := plan(f, test.body); err != nil {
-				t.Errorf("one more after that: %v", err)
-			}
+				synctest.Wait()
+				if len(trust.asked) != test.seats {
+					t.Fatalf("%d requests are being planned; want %d", len(trust.asked), test.seats)
+				}
+				if _, err := plan(f, test.body); !errors.Is(err, errOverloaded) {
+					t.Errorf("one more while they are planned: %v", err)
+				}
+				close(trust.release)
+				for range test.seats {
+					if err := <-planned; err != nil {
+						t.Error(err)
+					}
+				}
+				<-trust.asked
+				if _, err := plan(f, test.body); err != nil {
+					t.Errorf("one more after that: %v", err)
+				}
+			})
 		})
 	}
 }
@@ -91,40 +94,42 @@ func TestReadPlanHoldsItsSeatUntilPlanned(t *testing.T) {
 // TestLimiterSeparatesStalledBodiesByPath holds that bodies that stall at /verify, which may be open to everyone, do not
 // hold up requests at /checkimages.
 func TestLimiterSeparatesStalledBodiesByPath(t *testing.T) {
-	d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
-	ended := make(chan struct{})
-	var stalled []*io.PipeWriter
-	for range largeBodies {
-		body, sender := io.Pipe()
-		stalled = append(stalled, sender)
-		go func() {
-			w, r := arrival(pathVerify, body)
-			if _, seat, err := d.read(r.Context(), w, r); err == nil {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: 1 << 20, RequestTimeout: 400 * time.Millisecond})
+		ended := make(chan struct{})
+		var stalled []*io.PipeWriter
+		for range largeBodies {
+			body, sender := io.Pipe()
+			stalled = append(stalled, sender)
+			go func() {
+				w, r := arrival(pathVerify, body)
+				if _, seat, err := l.read(r.Context(), w, r); err == nil {
+					seat.release()
+				}
+				ended <- struct{}{}
+			}()
+			if _, err := io.WriteString(sender, largeBody); err != nil { // returns when it is read
+				t.Fatal(err)
+			}
+		}
+		for path, want := range map[string]error{pathVerify: errOverloaded, pathCheck: nil} {
+			w, r := arrival(path, strings.NewReader(largeBody))
+			_, seat, err := l.read(r.Context(), w, r)
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v; want %v", path, err, want)
+			}
+			if err == nil {
 				seat.release()
 			}
-			ended <- struct{}{}
-		}()
-		if _, err := io.WriteString(sender, largeBody); err != nil { // returns when it is read
-			t.Fatal(err)
 		}
-	}
-	for path, want := range map[string]error{pathVerify: errOverloaded, pathCheck: nil} {
-		w, r := arrival(path, strings.NewReader(largeBody))
-		_, seat, err := d.read(r.Context(), w, r)
-		if !errors.Is(err, want) {
-			t.Errorf("%s: %v; want %v", path, err, want)
+		for _, sender := range stalled {
+			sender.Close()
+			<-ended
 		}
-		if err == nil {
-			seat.release()
-		}
-	}
-	for _, sender := range stalled {
-		sender.Close()
-		<-ended
-	}
+	})
 }
 
-// callersOf lets in who sends one header, as the API server would.
+// callersOf authenticates the caller with one header, and knows another one that may not ask.
 type callersOf struct{ known, stranger string }
 
 // Review is part of CallerReview.
@@ -208,10 +213,10 @@ func TestHandlerAuthenticatesBeforeReading(t *testing.T) {
 // ones, and that the path that had no turn goes first.
 func TestLimiterParsesLargeBodiesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
-		read := func(path, body string) (leave func(), err error) {
+		l := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: len(largeBody), RequestTimeout: 4 * time.Second})
+		read := func(path, body string) (release func(), err error) {
 			w, r := arrival(path, strings.NewReader(body))
-			_, seat, err := d.read(r.Context(), w, r)
+			_, seat, err := l.read(r.Context(), w, r)
 			return seat.release, err
 		}
 		first, err := read(pathVerify, largeBody)
@@ -219,10 +224,10 @@ func TestLimiterParsesLargeBodiesInTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range []string{pathVerify, pathCheck} {
-			if leave, err := read(path, "{}"); err != nil {
+			if release, err := read(path, "{}"); err != nil {
 				t.Errorf("a usual body at %s: %v", path, err)
 			} else {
-				leave()
+				release()
 			}
 			began := time.Now()
 			if _, err := read(path, largeBody); !errors.Is(err, errOverloaded) || time.Since(began) != time.Second {
@@ -232,18 +237,18 @@ func TestLimiterParsesLargeBodiesInTurn(t *testing.T) {
 		turns := make(chan string, 8)
 		for range 3 {
 			go func() {
-				if leave, err := read(pathVerify, largeBody); err == nil {
+				if release, err := read(pathVerify, largeBody); err == nil {
 					turns <- pathVerify
 					time.Sleep(100 * time.Millisecond)
-					leave()
+					release()
 				}
 			}()
 		}
 		synctest.Wait()
 		go func() {
-			if leave, err := read(pathCheck, largeBody); err == nil {
+			if release, err := read(pathCheck, largeBody); err == nil {
 				turns <- pathCheck
-				leave()
+				release()
 			}
 		}()
 		synctest.Wait()
@@ -263,18 +268,18 @@ func TestLimiterParsesLargeBodiesInTurn(t *testing.T) {
 func TestLimiterBoundsLargePlans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1 << 20
-		d := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
-		admit := func(path, policy string, weight int) (func(), error) {
-			seat, err := d.reserve(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
+		l := newLimiter(Settings{MaxRequests: 100, MaxBodyBytes: most, RequestTimeout: 4 * time.Second})
+		reserve := func(path, policy string, weight int) (func(), error) {
+			seat, err := l.reserve(t.Context(), path, core.Plan{Policy: policy, Tasks: []verification.Task{{}}}, weight)
 			return seat.release, err
 		}
-		var leave []func()
+		var releases []func()
 		for _, policy := range []string{"a", "a", "b", "b", "c", "d"} {
-			give, err := admit(pathVerify, policy, most/2)
+			release, err := reserve(pathVerify, policy, most/2)
 			if err != nil {
 				t.Fatal(err)
 			}
-			leave = append(leave, give)
+			releases = append(releases, release)
 		}
 		tests := []struct {
 			path, policy string
@@ -288,21 +293,21 @@ func TestLimiterBoundsLargePlans(t *testing.T) {
 			{pathCheck, "f", 2 * most, false},
 		}
 		for _, test := range tests {
-			give, err := admit(test.path, test.policy, test.weight)
+			release, err := reserve(test.path, test.policy, test.weight)
 			if refused := errors.Is(err, errOverloaded); refused != test.refused {
 				t.Errorf("%+v: %v", test, err)
 			}
 			if err == nil {
-				leave = append(leave, give)
+				releases = append(releases, release)
 			}
 		}
-		for _, give := range leave {
-			give()
+		for _, release := range releases {
+			release()
 		}
-		if give, err := admit(pathVerify, "f", most); err != nil {
-			t.Errorf("all have left: %v", err)
+		if release, err := reserve(pathVerify, "f", most); err != nil {
+			t.Errorf("after all releases: %v", err)
 		} else {
-			give()
+			release()
 		}
 	})
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/function"
@@ -127,13 +126,10 @@ func (b *bench) serve(t testing.TB, change setting) {
 
 func (b *bench) waitReady(t testing.TB) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if err = b.service.Ready(); err == nil {
-			return
-		}
+	wait(t, b.service.Inspected(), "the inspection of the plugins")
+	if err := b.service.Ready(); err != nil {
+		t.Fatalf("the service is not ready: %v", err)
 	}
-	t.Fatalf("the service does not become ready: %v", err)
 }
 
 // publish pushes a case's image and gives its reference and digest.

@@ -96,6 +96,11 @@ func (s *secured) write(t *testing.T, chain, key []byte) {
 
 func secure(t *testing.T, change setting) *secured {
 	t.Helper()
+	return secureWithLog(t, change, slog.New(slog.DiscardHandler))
+}
+
+func secureWithLog(t *testing.T, change setting, log *slog.Logger) *secured {
+	t.Helper()
 	dir := t.TempDir()
 	s := &secured{authority: newAuthority(t), chainFile: filepath.Join(dir, "tls.crt"), keyFile: filepath.Join(dir, "tls.key")}
 	_, _, chain, key := s.issue(t, servedName, false)
@@ -110,7 +115,7 @@ func secure(t *testing.T, change setting) *secured {
 	if change != nil {
 		change(&settings)
 	}
-	if s.service, err = function.New(settings, noEnvironment, slog.New(slog.DiscardHandler)); err != nil {
+	if s.service, err = function.New(settings, noEnvironment, log); err != nil {
 		t.Fatal(err)
 	}
 	listeners, err := s.service.Listen()
@@ -212,7 +217,9 @@ func clientCertificate(t *testing.T, a *authority) func(*tls.Config) {
 
 // TestTLSCertificatesAreReplaced holds that the certificate is replaced without a restart, and only by a usable one.
 func TestTLSCertificatesAreReplaced(t *testing.T) {
-	s := secure(t, nil)
+	log, examined := onLog("serving certificate ") // loaded, or cannot be used
+	s := secureWithLog(t, nil, log)
+	wait(t, examined, "the first certificate")
 	shown := func() string {
 		response, err := s.ask(t, nil)
 		if err != nil {
@@ -228,16 +235,14 @@ func TestTLSCertificatesAreReplaced(t *testing.T) {
 		"nothing":                      {nil, nil},
 	} {
 		s.write(t, broken[0], broken[1])
-		time.Sleep(1200 * time.Millisecond) // the files are looked at twice a second
+		wait(t, examined, "the refusal of "+sentence)
 		if got := shown(); got != first {
 			t.Errorf("%s: the certificate %s is shown; want %s still", sentence, got, first)
 		}
 	}
 	s.write(t, chain, key)
-	for deadline := time.Now().Add(20 * time.Second); shown() != fmt.Sprint(next.SerialNumber); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the new certificate is not shown")
-		}
+	for shown() != fmt.Sprint(next.SerialNumber) {
+		wait(t, examined, "the next certificate")
 	}
 }
 

@@ -53,7 +53,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if settings.TrustDir != "" {
 		open = fromFiles
 	}
-	f := &Function{settings: settings, log: log, limiter: newLimiter(settings)}
+	f := &Function{settings: settings, log: log, limiter: newLimiter(settings), inspected: make(chan struct{})}
 	f.prewarm = newPrewarm(settings.Prewarm, f.warm)
 	from, err := open(settings, log, f.prewarm.trustChanged)
 	if err != nil {

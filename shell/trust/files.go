@@ -106,9 +106,9 @@ func (f *Files) publish(found resources, fingerprint string) {
 	for _, p := range append(found.problems, problems...) {
 		p.Log(f.log)
 	}
-	f.log.Info("trust loaded", "dir", f.dir, "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
 	f.seen = fingerprint
 	f.snapshot.Store(&snapshot)
+	f.log.Info("trust loaded", "dir", f.dir, "policies", len(snapshot.Policies), "stores", len(snapshot.Stores))
 	f.changed()
 }
 
