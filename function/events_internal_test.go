@@ -18,18 +18,18 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 )
 
-// office is where events arrive, and what they bring about.
-type office struct {
+// eventsFixture is an events handler that records its effects.
+type eventsFixture struct {
 	*events
-	outcomes *cache.Cache
-	renewed  int
-	bumped   []string
-	deaf     error        // why the other replicas cannot be told
-	said     bytes.Buffer // the log
+	outcomes  *cache.Cache
+	renewed   int
+	bumped    []string
+	bumpFails error // returned instead of bumping the epoch; nil to bump it
+	logged    bytes.Buffer
 }
 
-// Review lets "Bearer good" in.
-func (o *office) Review(_ context.Context, authorization string) (string, error) {
+// Review accepts "Bearer good".
+func (o *eventsFixture) Review(_ context.Context, authorization string) (string, error) {
 	switch authorization {
 	case "Bearer good":
 		return "sender", nil
@@ -42,23 +42,23 @@ func (o *office) Review(_ context.Context, authorization string) (string, error)
 }
 
 // Snapshot has two policies, one of which uses a store.
-func (o *office) Snapshot() (trust.Snapshot, bool) {
+func (o *eventsFixture) Snapshot() (trust.Snapshot, bool) {
 	policy := func(name string, stores ...string) trust.Policy {
 		return trust.Policy{Name: name, Statements: []trust.Statement{{Name: "s", TrustStores: stores}}}
 	}
 	return trust.Snapshot{Policies: map[string]trust.Policy{"a": policy("a", "ca:acme"), "b": policy("b", "ca:other")}}, true
 }
 
-func openOffice(t *testing.T) *office {
+func newEventsFixture(t *testing.T) *eventsFixture {
 	t.Helper()
-	o := &office{outcomes: cache.New(cache.Options{Size: 10})}
+	o := &eventsFixture{outcomes: cache.New(cache.Options{Size: 10})}
 	t.Cleanup(o.outcomes.Close)
 	o.events = newEvents(o, o.outcomes, o, func() { o.renewed++ }, func(_ context.Context, value string) error {
-		if o.deaf == nil {
+		if o.bumpFails == nil {
 			o.bumped = append(o.bumped, value)
 		}
-		return o.deaf
-	}, slog.New(slog.NewTextHandler(&o.said, nil)))
+		return o.bumpFails
+	}, slog.New(slog.NewTextHandler(&o.logged, nil)))
 	o.fill()
 	return o
 }
@@ -67,31 +67,31 @@ func keyOf(policy string) cache.Key {
 	return cache.Key{Kind: verification.Signature, Trust: verification.Trust{Policy: policy}}
 }
 
-func (o *office) fill() {
+func (o *eventsFixture) fill() {
 	for _, policy := range []string{"", "a", "b"} {
 		cache.Put(o.outcomes, keyOf(policy), true, cache.Keep{For: time.Hour})
 	}
 }
 
-// kept lists the policies whose outcomes are kept.
-func (o *office) kept() string {
-	var kept []string
+// cached lists the policies whose outcomes are still cached.
+func (o *eventsFixture) cached() string {
+	var policies []string
 	for _, policy := range []string{"a", "b"} {
 		if _, ok := cache.Get[bool](o.outcomes, keyOf(policy)); ok {
-			kept = append(kept, policy)
+			policies = append(policies, policy)
 		}
 	}
-	return strings.Join(kept, " ")
+	return strings.Join(policies, " ")
 }
 
-// letter is an event on its way. Its zero fields are those of a change of the policy a.
-type letter struct {
+// testEvent is an event to send. Its zero fields stand for those of a change of the policy a.
+type testEvent struct {
 	token, id, kind, group, eventType, data string
 	structured                              bool
-	raw                                     string // instead of all that
+	raw                                     string // body that is sent instead
 }
 
-func (l letter) request() *http.Request {
+func (l testEvent) request() *http.Request {
 	or := func(value, other string) string {
 		if value == "" {
 			return other
@@ -126,7 +126,7 @@ func (l letter) request() *http.Request {
 	return request
 }
 
-func (o *office) post(l letter) (status int, text string) {
+func (o *eventsFixture) post(l testEvent) (status int, text string) {
 	answer := httptest.NewRecorder()
 	o.ServeHTTP(answer, l.request())
 	return answer.Code, answer.Body.String()
@@ -134,36 +134,36 @@ func (o *office) post(l letter) (status int, text string) {
 
 func TestEventsDropAffectedOutcomes(t *testing.T) {
 	tests := map[string]struct {
-		letter letter
+		event  testEvent
 		status int
 		acted  bool
-		kept   string
+		cached string
 	}{
-		"a policy changed, in binary mode":     {letter{}, 202, true, "b"},
-		"a policy changed, in structured mode": {letter{structured: true}, 202, true, "b"},
-		"a policy was deleted":                 {letter{eventType: "dev.knative.apiserver.resource.delete"}, 202, true, "b"},
-		"a store changed":                      {letter{kind: "TrustStore", data: `{"spec":{"type":"ca","trustStoreName":"acme"}}`}, 202, true, "b"},
-		"something changed, in mode Reference": {letter{eventType: "dev.knative.apiserver.ref.update", data: `{"kind":"TrustPolicy","name":"x"}`}, 202, true, ""},
-		"data that is nonsense":                {letter{data: `[7]`}, 202, true, ""},
-		"another kind of resource":             {letter{kind: "ConfigMap", group: "v1"}, 202, false, "a b"},
-		"another group's TrustPolicy":          {letter{group: "example.com/v1"}, 202, false, "a b"},
-		"another type of event":                {letter{eventType: "com.example.news"}, 202, false, "a b"},
-		"no token that is known":               {letter{token: "stolen"}, 401, false, "a b"},
-		"the token of someone else":            {letter{token: "other"}, 403, false, "a b"},
-		"a token that cannot be reviewed now":  {letter{token: "unknown"}, 503, false, "a b"},
-		"no event":                             {letter{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b"},
-		"an event without an id":               {letter{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b"},
-		"more than is read":                    {letter{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b"},
+		"a policy changed, in binary mode":     {testEvent{}, 202, true, "b"},
+		"a policy changed, in structured mode": {testEvent{structured: true}, 202, true, "b"},
+		"a policy was deleted":                 {testEvent{eventType: "dev.knative.apiserver.resource.delete"}, 202, true, "b"},
+		"a store changed":                      {testEvent{kind: "TrustStore", data: `{"spec":{"type":"ca","trustStoreName":"acme"}}`}, 202, true, "b"},
+		"something changed, in mode Reference": {testEvent{eventType: "dev.knative.apiserver.ref.update", data: `{"kind":"TrustPolicy","name":"x"}`}, 202, true, ""},
+		"data that is nonsense":                {testEvent{data: `[7]`}, 202, true, ""},
+		"another kind of resource":             {testEvent{kind: "ConfigMap", group: "v1"}, 202, false, "a b"},
+		"another group's TrustPolicy":          {testEvent{group: "example.com/v1"}, 202, false, "a b"},
+		"another type of event":                {testEvent{eventType: "com.example.news"}, 202, false, "a b"},
+		"no token that is known":               {testEvent{token: "stolen"}, 401, false, "a b"},
+		"the token of someone else":            {testEvent{token: "other"}, 403, false, "a b"},
+		"a token that cannot be reviewed now":  {testEvent{token: "unknown"}, 503, false, "a b"},
+		"no event":                             {testEvent{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b"},
+		"an event without an id":               {testEvent{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b"},
+		"more than is read":                    {testEvent{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
-			o := openOffice(t)
-			status, text := o.post(test.letter)
-			if told := strings.Contains(o.said.String(), fmt.Sprintf("status=%d", status)); told != (status != http.StatusAccepted) {
-				t.Errorf("%d, logged: %q", status, o.said.String())
+			o := newEventsFixture(t)
+			status, text := o.post(test.event)
+			if logged := strings.Contains(o.logged.String(), fmt.Sprintf("status=%d", status)); logged != (status != http.StatusAccepted) {
+				t.Errorf("%d, logged: %q", status, o.logged.String())
 			}
-			if status != test.status || o.kept() != test.kept {
-				t.Errorf("%d %s, kept %q; want %d, %q", status, text, o.kept(), test.status, test.kept)
+			if status != test.status || o.cached() != test.cached {
+				t.Errorf("%d %s, cached %q; want %d, %q", status, text, o.cached(), test.status, test.cached)
 			}
 			if acted := o.renewed == 1 && len(o.bumped) == 1; acted != test.acted || !acted && o.renewed+len(o.bumped) > 0 {
 				t.Errorf("renewed %d times, bumped %v", o.renewed, o.bumped)
@@ -175,31 +175,31 @@ func TestEventsDropAffectedOutcomes(t *testing.T) {
 // TestEventsApplyOnceAndReportFailures holds that a duplicate event is applied once, and that the sender is asked to send
 // again when the epoch cannot be written.
 func TestEventsApplyOnceAndReportFailures(t *testing.T) {
-	o := openOffice(t)
-	o.deaf = errors.New("the API server is away")
-	if status, text := o.post(letter{}); status != http.StatusServiceUnavailable || !strings.Contains(text, "send the event again") {
+	o := newEventsFixture(t)
+	o.bumpFails = errors.New("the API server is away")
+	if status, text := o.post(testEvent{}); status != http.StatusServiceUnavailable || !strings.Contains(text, "send the event again") {
 		t.Errorf("%d %s", status, text)
 	}
-	o.deaf = nil
+	o.bumpFails = nil
 	for range 3 {
-		if status, text := o.post(letter{}); status != http.StatusAccepted {
+		if status, text := o.post(testEvent{}); status != http.StatusAccepted {
 			t.Errorf("%d %s", status, text)
 		}
 		o.fill()
 	}
-	if len(o.bumped) != 1 || o.renewed != 2 || o.kept() != "a b" {
-		t.Errorf("bumped %v, renewed %d times, kept %q", o.bumped, o.renewed, o.kept())
+	if len(o.bumped) != 1 || o.renewed != 2 || o.cached() != "a b" {
+		t.Errorf("bumped %v, renewed %d times, cached %q", o.bumped, o.renewed, o.cached())
 	}
-	if status, _ := o.post(letter{id: "2"}); status != http.StatusAccepted || len(o.bumped) != 2 || o.bumped[0] == o.bumped[1] {
+	if status, _ := o.post(testEvent{id: "2"}); status != http.StatusAccepted || len(o.bumped) != 2 || o.bumped[0] == o.bumped[1] {
 		t.Errorf("another event: %d, bumped %v", status, o.bumped)
 	}
 }
 
 // TestEventsAreRefusedWithoutACluster holds that events are refused without an API server that can review their sender.
 func TestEventsAreRefusedWithoutACluster(t *testing.T) {
-	o := openOffice(t)
+	o := newEventsFixture(t)
 	o.senders = nil
-	if status, text := o.post(letter{}); status != http.StatusForbidden || o.renewed != 0 {
+	if status, text := o.post(testEvent{}); status != http.StatusForbidden || o.renewed != 0 {
 		t.Errorf("%d %s", status, text)
 	}
 }

@@ -163,7 +163,7 @@ func TestCancelledRequestsEndTheirPlugin(t *testing.T) {
 	}
 }
 
-// runningPlugin gives the processes of the plugin's last call and of its child.
+// runningPlugin gives the process IDs of the plugin's last call and of its child.
 func (b *bench) runningPlugin(t *testing.T) ([]int, error) {
 	t.Helper()
 	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
@@ -187,7 +187,7 @@ func (b *bench) runningPlugin(t *testing.T) ([]int, error) {
 	return pids, nil
 }
 
-// gone tells whether a process has ended; one that waits to be reaped has.
+// gone is nil if a process has ended, which includes one that was not reaped yet.
 func gone(pid int) error {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return nil
@@ -199,6 +199,7 @@ func gone(pid int) error {
 	return fmt.Errorf("process %d still runs", pid)
 }
 
+// eventually polls a condition that sends no signal, such as one on another process, until it holds.
 func eventually(limit time.Duration, holds func() error) error {
 	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

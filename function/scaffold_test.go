@@ -104,7 +104,8 @@ func buildScaffold(t *testing.T) (binary string) {
 	return filepath.Join(dir, "function")
 }
 
-// runScaffold starts the program, waits until it is ready, and at the end of the test has it end as a pod's would.
+// runScaffold starts the program and polls its readiness, as the kubelet does. At the end of the test it sends SIGTERM, as for a
+// pod that ends.
 func runScaffold(t *testing.T, binary, readiness string, environment ...string) {
 	t.Helper()
 	var log bytes.Buffer
@@ -148,7 +149,7 @@ func runScaffold(t *testing.T, binary, readiness string, environment ...string) 
 	}
 }
 
-// freeAddress is one on loopback that nobody listens on.
+// freeAddress is a loopback address on which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

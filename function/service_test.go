@@ -22,7 +22,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// bench is what a test works at: a registry with images, trust, plugins and the service over them.
+// bench is the environment of a test: a registry with images, trust, plugins, and the service that uses them.
 type bench struct {
 	registry  *registrytest.Registry
 	scenario  *scenariotest.Scenario
@@ -30,18 +30,18 @@ type bench struct {
 	ca        string // of the signing platform
 	trustDir  string
 	pluginDir string
-	log       *slog.Logger // of the service; nil discards
+	log       *slog.Logger // of the service; nil discards its log
 	service   *function.Function
 	url       string
 }
 
-// setting changes the settings of a test's service.
+// setting changes the settings of the service in a test.
 type setting func(*function.Settings)
 
-// cold keeps nothing from one request to the next.
+// cold disables the cache.
 func cold(s *function.Settings) { s.CacheEnabled = false }
 
-// registries are the two kinds that exist: with the referrers API, and with fallback tags only.
+// registries are the two kinds of registry: with the referrers API, and with fallback tags only.
 func registries(t testing.TB) map[string]registrytest.Options {
 	t.Helper()
 	return map[string]registrytest.Options{
@@ -132,7 +132,7 @@ func (b *bench) waitReady(t testing.TB) {
 	}
 }
 
-// publish pushes a case's image and gives its reference and digest.
+// publish pushes the image of a case, and returns its reference and digest.
 func (b *bench) publish(t testing.TB, name string) (reference, digest string) {
 	t.Helper()
 	for _, c := range scenariotest.Cases() {
@@ -148,7 +148,7 @@ func (b *bench) publish(t testing.TB, name string) (reference, digest string) {
 	return "", ""
 }
 
-// environment is this process's, with the CA of the signing platform.
+// environment is the environment of this process, with the CA of the signing platform.
 func (b *bench) environment(name string) (string, bool) {
 	if name == "SSL_CERT_FILE" {
 		return b.ca, true
@@ -165,7 +165,7 @@ type reply struct {
 	header http.Header
 }
 
-// post asks an endpoint.
+// post sends a request to a path.
 func (b *bench) post(t testing.TB, path, body string) reply {
 	t.Helper()
 	response, err := http.Post(b.url+path, "", strings.NewReader(body))
@@ -180,7 +180,7 @@ func (b *bench) post(t testing.TB, path, body string) reply {
 	return reply{status: response.StatusCode, text: string(text), header: response.Header}
 }
 
-// verdict asks /verify.
+// verdict sends a request to /verify.
 func (b *bench) verdict(t testing.TB, body string) core.Verdict {
 	t.Helper()
 	answer := b.post(t, "/verify", body)

@@ -20,7 +20,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// tarpit resolves the tags of repositories whose name begins so, and answers nothing else about them until it is released.
+// tarpit stalls requests for repositories tarpit-..., except for resolving their tags, until it is released.
 func tarpit(released <-chan struct{}) registrytest.Fault {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		before, after, found := strings.Cut(r.URL.Path, "/acme/tarpit-")
@@ -40,7 +40,7 @@ func tarpit(released <-chan struct{}) registrytest.Fault {
 	}
 }
 
-// metric gives the value of a line of the metrics.
+// metric gives the value of a metric without labels.
 func (b *bench) metric(t *testing.T, name string) int {
 	t.Helper()
 	for line := range strings.Lines(b.metrics(t)) {
@@ -56,8 +56,8 @@ func (b *bench) metric(t *testing.T, name string) int {
 	return 0
 }
 
-// stall has callers ask a path about images of a tarpit, each under one of the trust policies, and returns when all that
-// can be has come to stand still. The callers leave when the test ends.
+// stall has callers send requests for images of the tarpit to a path, in turn under each of the trust policies. It returns
+// when each of them is being verified, waits or was refused. The callers give up when the test ends.
 func (b *bench) stall(t *testing.T, path string, callers int, policies ...string) {
 	t.Helper()
 	ctx, leave := context.WithCancel(context.Background())
@@ -93,7 +93,7 @@ func TestStalledCallersLeaveSeatsToOtherPolicies(t *testing.T) {
 	const places = 6
 	tests := map[string]struct {
 		path     string
-		policies int // that are named by those who stall
+		policies int // trust policies of the stalled callers; -1 for two, beside many that do not exist
 	}{
 		"at /verify, under one name":                           {"/verify", 1},
 		"at /verify, under two names":                          {"/verify", 2},
@@ -123,7 +123,7 @@ func TestStalledCallersLeaveSeatsToOtherPolicies(t *testing.T) {
 			released := make(chan struct{})
 			t.Cleanup(func() { close(released) })
 			b.registry.SetFault(tarpit(released))
-			if test.policies < 0 { // names that do not exist are answered, and take nothing
+			if test.policies < 0 { // unknown trust policies are answered without a seat
 				for i := range 200 {
 					b.post(t, test.path, strings.Replace(pod(reference), "{", fmt.Sprintf(`{"trustPolicy":"absent-%d",`, i), 1))
 				}
@@ -148,7 +148,7 @@ func TestStalledCallersLeaveSeatsAtTheOtherPath(t *testing.T) {
 	released := make(chan struct{})
 	t.Cleanup(func() { close(released) })
 	b.registry.SetFault(tarpit(released))
-	b.stall(t, "/verify", 6, scenariotest.PolicyName) // all that one may have
+	b.stall(t, "/verify", 6, scenariotest.PolicyName) // all seats that one trust policy may have
 	if answer := b.post(t, "/verify", pod(reference)); answer.status != http.StatusServiceUnavailable {
 		t.Errorf("there is room at /verify: %d %s", answer.status, answer.text)
 	}
@@ -186,7 +186,7 @@ func TestStalledBodiesLeaveSeatsAtTheOtherPath(t *testing.T) {
 	large := `{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":"x"}]}},"metadata":"` + strings.Repeat("x", 256<<10) + `"}`
 	tests := map[string]struct {
 		whole, sent string
-		requests    int // that may be at once
+		requests    int // --maxRequests
 	}{
 		"small bodies": {pod("x"), "{", 16},
 		"large bodies": {large, large[:len(large)/2], 64},

@@ -40,7 +40,7 @@ func TestConcurrentRequestsShareOneVerification(t *testing.T) {
 	}
 }
 
-// hold keeps requests for a part of a path waiting until release is called.
+// hold has registry requests whose path contains part wait until release is called. reached signals each of them.
 func (b *bench) hold(t *testing.T, part string) (reached <-chan struct{}, release func()) {
 	t.Helper()
 	arrived, open := make(chan struct{}, 1000), make(chan struct{})
@@ -86,7 +86,7 @@ func TestExcessLoadIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// metrics reads what the service says of itself.
+// metrics gets the metrics of the service.
 func (b *bench) metrics(t *testing.T) string {
 	t.Helper()
 	response, err := http.Get(b.url + "/metrics")
@@ -230,7 +230,7 @@ func TestSlowClientsAreDisconnected(t *testing.T) {
 		defer connection.Close()
 		begun := "POST /checkimages HTTP/1.1\r\nHost: x\r\n"
 		if i%2 == 0 {
-			begun += "Content-Length: 4000000\r\n\r\n{" // and never the rest
+			begun += "Content-Length: 4000000\r\n\r\n{" // the rest is never sent
 		}
 		if _, err := connection.Write([]byte(begun)); err != nil {
 			t.Fatal(err)
