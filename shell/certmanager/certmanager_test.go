@@ -85,7 +85,7 @@ func manage(t *testing.T, api cluster, policy certificates.Policy) *kubetest.Log
 	return log
 }
 
-func TestCertificatesAreMade(t *testing.T) {
+func TestCertificatesAreIssued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		manage(t, api, longLived())
@@ -108,8 +108,9 @@ func TestCertificatesAreMade(t *testing.T) {
 	})
 }
 
-// TestDamageIsRepaired loses and garbles things one by one. What clients trust stays trusted.
-func TestDamageIsRepaired(t *testing.T) {
+// TestCertificatesRepairDamage deletes and corrupts the objects one by one, and expects that what clients trust stays
+// trusted.
+func TestCertificatesRepairDamage(t *testing.T) {
 	set := func(key, value string) func(object, metadata map[string]any) {
 		return func(object, _ map[string]any) {
 			object["data"].(map[string]any)[key] = value
@@ -160,8 +161,8 @@ func TestDamageIsRepaired(t *testing.T) {
 	}
 }
 
-// TestTheCallersTokenIsMadeOnce, at random, and then belongs to others.
-func TestTheCallersTokenIsMadeOnce(t *testing.T) {
+// TestCallerSecretIsMadeOnce holds that the token is random, and is not changed once the Secret exists.
+func TestCallerSecretIsMadeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		manage(t, api, longLived())
@@ -184,8 +185,8 @@ func TestTheCallersTokenIsMadeOnce(t *testing.T) {
 	})
 }
 
-// TestWhatOthersPutThereStays: labels, annotations and keys that are not ours.
-func TestWhatOthersPutThereStays(t *testing.T) {
+// TestCertificatesKeepForeignMetadata holds that labels, annotations and keys of others stay.
+func TestCertificatesKeepForeignMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		manage(t, api, longLived())
@@ -200,7 +201,7 @@ func TestWhatOthersPutThereStays(t *testing.T) {
 	})
 }
 
-func TestOtherNamesGiveAnotherCertificate(t *testing.T) {
+func TestCertificatesFollowTheirNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		client, policy := api.Client(t), longLived()
@@ -221,7 +222,7 @@ func TestOtherNamesGiveAnotherCertificate(t *testing.T) {
 	})
 }
 
-// TestRotation lets a CA with a life of seconds be replaced. Every state of the objects on the way verifies.
+// TestRotation replaces a CA with a life of seconds, and expects that every state of the objects on the way verifies.
 func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
@@ -253,8 +254,8 @@ func signedBy(leaf, authority string) bool {
 	return err == nil
 }
 
-// TestWhatWasNotSeenIsNotOverwritten lets a manager act on what another one changed after it had looked.
-func TestWhatWasNotSeenIsNotOverwritten(t *testing.T) {
+// TestCertificatesDoNotOverwriteNewerVersions changes the objects after a manager has read them.
+func TestCertificatesDoNotOverwriteNewerVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		late := NewCertificates(api.Client(t), longLived(), others(), (&kubetest.Log{}).Logger())
@@ -287,8 +288,8 @@ func TestWhatWasNotSeenIsNotOverwritten(t *testing.T) {
 	})
 }
 
-// TestTwoManagersAtOnce agree in the end, though both believe that they lead.
-func TestTwoManagersAtOnce(t *testing.T) {
+// TestConcurrentManagersAgree runs two managers that both believe to lead.
+func TestConcurrentManagersAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
 		var both sync.WaitGroup
@@ -310,7 +311,7 @@ func TestTwoManagersAtOnce(t *testing.T) {
 	})
 }
 
-func TestAFailureIsLoggedAndTriedAgain(t *testing.T) {
+func TestFailuresAreLoggedAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, log := start(t), &kubetest.Log{}
 		api.Refuse(403)

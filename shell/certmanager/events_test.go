@@ -31,7 +31,7 @@ func expiring(t *testing.T, api *kubetest.Server, path string) string {
 	return ""
 }
 
-func TestAnExpiringCertificateIsAnEvent(t *testing.T) {
+func TestExpiringCertificatesAreRecordedAsEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
 		api.Put(kubetest.StoresPath, "acme", kubetest.StoreJSON("acme", aging(t, 5*24*time.Hour)))
@@ -61,8 +61,8 @@ func TestAnExpiringCertificateIsAnEvent(t *testing.T) {
 	})
 }
 
-// TestTwoLeadersRecordAWarningOnce, where both look before either has written the status.
-func TestTwoLeadersRecordAWarningOnce(t *testing.T) {
+// TestConcurrentLeadersRecordAWarningOnce has both leaders read the resource before either has written its status.
+func TestConcurrentLeadersRecordAWarningOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
 		warning := shelltrust.Warning{Store: "acme", UID: "1", Fingerprint: strings.Repeat("ab", 32), Threshold: "expires within 7 days", Reason: shelltrust.ReasonCertificateExpires}
@@ -84,8 +84,8 @@ func TestTwoLeadersRecordAWarningOnce(t *testing.T) {
 	})
 }
 
-// TestAnEventThatIsRefusedDoesNotHoldUpTheStatus, and is tried again.
-func TestAnEventThatIsRefusedDoesNotHoldUpTheStatus(t *testing.T) {
+// TestRefusedEventsDoNotHoldUpTheStatus refuses an event, and expects the status at once and the event later.
+func TestRefusedEventsDoNotHoldUpTheStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, log := kubetest.Start(t), &kubetest.Log{}
 		api.Put(kubetest.StoresPath, "acme", kubetest.StoreJSON("acme", aging(t, time.Hour)))

@@ -67,8 +67,9 @@ func holder(api *kubetest.Server) string {
 	return holder
 }
 
-// TestOneLeads among three, and when it resigns another does, once the task of the first has ended.
-func TestOneLeads(t *testing.T) {
+// TestLeadHasOneLeader runs three candidates, and expects that another one leads once the leader has resigned and its task
+// has ended.
+func TestLeadHasOneLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, work := kubetest.Start(t), &job{}
 		work.stalls.Store(true)
@@ -92,8 +93,8 @@ func TestOneLeads(t *testing.T) {
 	})
 }
 
-// TestALeaderThatIsCutOffStopsAndLeadsAgain, as it is alive all the time.
-func TestALeaderThatIsCutOffStopsAndLeadsAgain(t *testing.T) {
+// TestLeadStopsWithoutTheAPIServerAndLeadsAgain cuts the leader off from the API server for a while.
+func TestLeadStopsWithoutTheAPIServerAndLeadsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, work := kubetest.Start(t), &job{}
 		work.candidate(t, api, "a")
@@ -110,8 +111,9 @@ func TestALeaderThatIsCutOffStopsAndLeadsAgain(t *testing.T) {
 	})
 }
 
-// TestALeaseThatIsTakenAway stops its leader, which leads again when the new holder is dead for the lease's duration.
-func TestALeaseThatIsTakenAway(t *testing.T) {
+// TestLeadStopsWhenItsLeaseIsTaken gives the lease to a holder that does not renew it, and expects the leader to stop, and
+// to lead again after the lease's duration.
+func TestLeadStopsWhenItsLeaseIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, work := kubetest.Start(t), &job{}
 		work.candidate(t, api, "a")
@@ -128,8 +130,8 @@ func TestALeaseThatIsTakenAway(t *testing.T) {
 	})
 }
 
-// TestATermThatIsOverDoesNotBegin: the elector may call late.
-func TestATermThatIsOverDoesNotBegin(t *testing.T) {
+// TestTermDoesNotBeginAfterItsEnd holds that a late call of the elector starts no work.
+func TestTermDoesNotBeginAfterItsEnd(t *testing.T) {
 	work := &job{}
 	late := &term{task: work.do, log: (&kubetest.Log{}).Logger()}
 	late.end()
@@ -140,8 +142,8 @@ func TestATermThatIsOverDoesNotBegin(t *testing.T) {
 	}
 }
 
-// TestADeadLeaderIsReplacedSoon after its last renewal, however unlucky the candidate's retries are.
-func TestADeadLeaderIsReplacedSoon(t *testing.T) {
+// TestDeadLeadersAreReplacedSoon bounds the time from the last renewal, for the worst phase of the candidate's retries.
+func TestDeadLeadersAreReplacedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, work := kubetest.Start(t), &job{}
 		now := time.Now().UTC().Format(metav1.RFC3339Micro)

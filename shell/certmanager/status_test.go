@@ -92,7 +92,7 @@ func TestStatusesFollowTheResources(t *testing.T) {
 	})
 }
 
-func TestAStatusThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
+func TestRefusedStatusesDoNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, log, pem := kubetest.Start(t), &kubetest.Log{}, root(t)
 		others := map[string]string{}
@@ -110,7 +110,7 @@ func TestAStatusThatIsRefusedDoesNotHoldUpTheOthers(t *testing.T) {
 	})
 }
 
-func TestAStatusForAnotherVersionIsNotWritten(t *testing.T) {
+func TestStatusesOfAnotherVersionAreNotWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, log := kubetest.Start(t), &kubetest.Log{}
 		api.Put(kubetest.StoresPath, "a", kubetest.StoreJSON("a", root(t)))

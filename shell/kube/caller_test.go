@@ -10,7 +10,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
 
-// TestCallers accepts the Secret's tokens, and others as the API server reviews them.
+// TestCallers accepts the tokens of the Secret, and reviews others with the API server.
 func TestCallers(t *testing.T) {
 	good, before := strings.Repeat("g", 32), strings.Repeat("b", 32)
 	both := map[string]string{"token": good, "previous": before}
@@ -70,8 +70,8 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// TestTheCallerSecretIsFollowed as its token is replaced, and when it is deleted.
-func TestTheCallerSecretIsFollowed(t *testing.T) {
+// TestCallerSecretFollowsItsChanges replaces the token, and deletes the Secret.
+func TestCallerSecretFollowsItsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
 		first, second := strings.Repeat("1", 32), strings.Repeat("2", 32)

@@ -156,8 +156,9 @@ func TestReviewsAreRemembered(t *testing.T) {
 	}
 }
 
-// TestATokenInUseIsReviewedBeforeItLapses so that its callers need not wait, nor fail with an API server that is slow.
-func TestATokenInUseIsReviewedBeforeItLapses(t *testing.T) {
+// TestTokensInUseAreReviewedBeforeTheyExpire holds that callers need not wait for a review, nor fail while the API server
+// is slow.
+func TestTokensInUseAreReviewedBeforeTheyExpire(t *testing.T) {
 	tests := map[string]struct {
 		then  func() (*authentication.TokenReview, error) // every answer but the first
 		after time.Duration                               // from then on the token is not let in any more; 0 for never
@@ -194,8 +195,9 @@ func TestATokenInUseIsReviewedBeforeItLapses(t *testing.T) {
 	}
 }
 
-// TestAFloodOfTokens does not keep out those who are known, nor one that may well be good, and is not passed on.
-func TestAFloodOfTokens(t *testing.T) {
+// TestTokenFloodsDoNotBlockKnownCallers holds that a flood of invalid tokens is not passed on to the API server, and keeps
+// out neither known callers nor new tokens that may be valid.
+func TestTokenFloodsDoNotBlockKnownCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked, now, most atomic.Int32
 		good := func(i int) string { return jwt(fmt.Sprintf(`{"sub":%q,"aud":%q,"jti":"%d"}`, kyverno, audience, i)) }

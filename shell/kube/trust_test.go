@@ -85,7 +85,7 @@ func TestTrustWithoutResourcesIsLoaded(t *testing.T) {
 	})
 }
 
-func TestAResourceThatCannotBeReadBreaksItselfOnly(t *testing.T) {
+func TestUnreadableResourcesBreakOnlyThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, log := kubetest.Start(t), &kubetest.Log{}
 		api.Put(kubetest.PoliciesPath, "good", kubetest.PolicyJSON("good", "acme"))

@@ -40,7 +40,7 @@ func watchBoth(t *testing.T, api *kubetest.Server, log *kubetest.Log) *watched {
 	return w
 }
 
-func TestAnObjectIsFollowed(t *testing.T) {
+func TestObjectFollowsItsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
 		w := watchBoth(t, api, &kubetest.Log{})
@@ -76,7 +76,7 @@ func TestAnObjectIsFollowed(t *testing.T) {
 	})
 }
 
-func TestAnOutageIsLoggedOnceForAllWatches(t *testing.T) {
+func TestOutagesAreLoggedOnceForAllWatches(t *testing.T) {
 	tests := map[string]struct {
 		begin, end func(*kubetest.Server)
 	}{
@@ -110,8 +110,9 @@ func TestAnOutageIsLoggedOnceForAllWatches(t *testing.T) {
 	}
 }
 
-// TestARefusalIsAnAnswer, so that a part that can do without an object need not wait for it; an outage is none.
-func TestARefusalIsAnAnswer(t *testing.T) {
+// TestAnsweredIsTrueForARefusal holds that a refusal counts as an answer, so that a part that can do without an object need
+// not wait for it, and that an outage does not.
+func TestAnsweredIsTrueForARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
 		api.Stop()

@@ -485,8 +485,8 @@ func TestEvaluationEndsWithItsRequest(t *testing.T) {
 	}
 }
 
-// TestWhoGivesUpFailsNobodyElse lets one ask and another one wait for what is found, and the first give up before its turn.
-func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
+// TestCallersThatGiveUpFailNoOthers has two requests wait for the same facts, and the first one give up.
+func TestCallersThatGiveUpFailNoOthers(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x, busy := b.target("wanted-by-two"), b.target("busy")
 	k := b.newKeeper(100, func(o *verify.Options) { o.MaxVerifications = 1 })
@@ -522,8 +522,8 @@ func TestWhoGivesUpFailsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestStrangersDriveOutNothingThatIsKept verifies an image with more signatures of strangers than there is room for outcomes.
-func TestStrangersDriveOutNothingThatIsKept(t *testing.T) {
+// TestUntrustedSignaturesEvictNoOutcomes verifies an image with more untrusted signatures than the cache has room for.
+func TestUntrustedSignaturesEvictNoOutcomes(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("kept-beside-strangers")
 	stranger := &target{bed: b, name: "of-strangers", image: must(b.scenario.PushSigned(t.Context(), "of-strangers", b.foreign, &signingtest.SignRequest{}))}
@@ -544,8 +544,9 @@ func TestStrangersDriveOutNothingThatIsKept(t *testing.T) {
 	}
 }
 
-// TestASignatureIsKeptNoLongerByOneDemandForAnother: how long a signature is kept begins when it is verified.
-func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
+// TestSignaturesAreCachedFromTheirVerification holds that the time for which a signature is cached begins when it is
+// verified, and not when another task uses it.
+func TestSignaturesAreCachedFromTheirVerification(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("demanded-twice")
 	x.attach(attestation{payload: good})
@@ -566,9 +567,9 @@ func TestASignatureIsKeptNoLongerByOneDemandForAnother(t *testing.T) {
 	}
 }
 
-// TestAPanicGivesBackRoom lets verifications panic while documents are evaluated beside, more of them than may stay in memory,
-// and then looks whether one can still be kept.
-func TestAPanicGivesBackRoom(t *testing.T) {
+// TestPanicsReleaseTheirBudget has verifications panic while they evaluate documents, more of them than may stay in memory,
+// and expects that the next document can still stay.
+func TestPanicsReleaseTheirBudget(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	x := b.target("panics")
 	x.attach(attestation{payload: fmt.Sprintf(`{"at": %q, "filler": %q}`, today.Format(time.RFC3339), strings.Repeat("x", 1<<20-100))})

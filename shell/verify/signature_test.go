@@ -164,7 +164,7 @@ func (x *target) push(manifest ocispec.Manifest) {
 	x.attached = append(x.attached, pushed)
 }
 
-// TestRevocationFollowsTheEgressRule wherever a certificate points, and wherever that redirects to.
+// TestRevocationFollowsTheEgressRule holds that the rule applies to the addresses in certificates and to redirects.
 func TestRevocationFollowsTheEgressRule(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	responder := must(signingtest.NewRevocationServer(b.scenario.Trusted))
@@ -263,8 +263,9 @@ func TestUnspecificReferrersAreTriedLast(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotSignedIsDenied whatever it is that was pushed: what cannot be read is not the registry's fault.
-func TestWhatIsNotSignedIsDenied(t *testing.T) {
+// TestUnsignedContentIsDenied holds that whatever is pushed without a valid signature is a denial: what cannot be read is
+// not the registry's fault.
+func TestUnsignedContentIsDenied(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	repository := must(signingtest.Repository(b.registry.Host(), "acme/odd", b.registry.Client(), true))
 	layer := `{"mediaType":"a/b","digest":"` + digest.FromString("").String() + `","size":0}`

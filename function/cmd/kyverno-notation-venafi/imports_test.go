@@ -19,8 +19,8 @@ const (
 // dependency is a package that a command is built of.
 type dependency struct{ path, module string }
 
-// TestTheServiceShipsNoTestLibraries and no more packages and modules than are reviewed.
-func TestTheServiceShipsNoTestLibraries(t *testing.T) {
+// TestServiceImportsNoTestLibraries and no more packages and modules than are reviewed.
+func TestServiceImportsNoTestLibraries(t *testing.T) {
 	shipped := dependencies(t, ".")
 	for _, d := range shipped {
 		if forTests(d.path) {
