@@ -10,36 +10,36 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
 // Each namespace has its own trust policy: team-a trusts Acme, team-b trusts Mallory.
-func (w *world) twoTenants(t *testing.T) {
+func (fx *fixture) twoTenants(t *testing.T) {
 	t.Helper()
 	// Applied, not deleted again: no controller is there to finish a namespace's deletion.
-	w.kubectl(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n", "apply", "-f", "-")
-	w.apply(t, strings.Join([]string{
-		scenariotest.TrustStore("mallory", w.scenario.Foreign.PEM()),
+	fx.kubectl(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-b}\n", "apply", "-f", "-")
+	fx.apply(t, strings.Join([]string{
+		scenariotest.TrustStore("mallory", fx.scenario.Foreign.PEM()),
 		scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme"),
 		scenariotest.TrustPolicy("tp-team-b", "strict", "ca:mallory"),
 	}, "---\n"))
 }
 
 // withPolicy applies a sample ClusterPolicy and waits until Kyverno enforces it.
-func (w *world) withPolicy(t *testing.T, sample, name string) {
+func (fx *fixture) withPolicy(t *testing.T, sample, name string) {
 	t.Helper()
-	w.apply(t, w.sample(t, sample))
-	if err := w.bed.WaitPolicy(t.Context(), "clusterpolicy/"+name); err != nil {
+	fx.apply(t, fx.sample(t, sample))
+	if err := fx.bed.WaitPolicy(t.Context(), "clusterpolicy/"+name); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // pinned gives the digest reference of a scenario's image.
-func (w *world) pinned(t *testing.T, name string) string {
+func (fx *fixture) pinned(t *testing.T, name string) string {
 	t.Helper()
-	repository, err := signingtest.Repository(w.registry.Host(), "acme/"+name, w.registry.Client(), true)
+	repository, err := signingtest.Repository(fx.registry.Host(), "acme/"+name, fx.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func (w *world) pinned(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.registry.Host() + "/acme/" + name + "@" + image.Digest.String()
+	return fx.registry.Host() + "/acme/" + name + "@" + image.Digest.String()
 }
 
 func pod(name, namespace, image string) string {
@@ -67,7 +67,7 @@ func podSpec(image, indent string) string {
 	return text
 }
 
-func deployment(image string) string {
+func deploymentOf(image string) string {
 	return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: team-a}\nspec:\n  selector: {matchLabels: {app: app}}\n  template:\n    metadata: {labels: {app: app}}\n    spec:\n" +
 		strings.Replace(podSpec(image, "      "), "      restartPolicy: Never\n", "", 1)
 }
@@ -78,38 +78,38 @@ func cronJob(image string) string {
 
 // TestAdmission creates workloads under the sample ClusterPolicy and reads back what was stored.
 func TestAdmission(t *testing.T) {
-	w := shared
-	w.twoTenants(t)
-	w.withPolicy(t, "clusterpolicy.yaml", "verify-images")
-	admitsAndPins(t, w)
-	deniesWithASentence(t, w)
-	tellsTenantsApart(t, w)
+	fx := shared
+	fx.twoTenants(t)
+	fx.withPolicy(t, "clusterpolicy.yaml", "verify-images")
+	admitsAndPins(t, fx)
+	deniesWithASentence(t, fx)
+	tellsTenantsApart(t, fx)
 }
 
-func admitsAndPins(t *testing.T, w *world) {
-	image, want := w.reference("signed"), w.pinned(t, "signed")
+func admitsAndPins(t *testing.T, fx *fixture) {
+	image, want := fx.reference("signed"), fx.pinned(t, "signed")
 	tests := map[string]struct{ manifest, object, path string }{
 		"a pod":        {pod("signed", "team-a", image), "pod/signed", "{.spec.containers[0].image} {.spec.initContainers[0].image}"},
-		"a Deployment": {deployment(image), "deployment/app", "{.spec.template.spec.containers[0].image} {.spec.template.spec.initContainers[0].image}"},
+		"a Deployment": {deploymentOf(image), "deployment/app", "{.spec.template.spec.containers[0].image} {.spec.template.spec.initContainers[0].image}"},
 		"a CronJob":    {cronJob(image), "cronjob/app", "{.spec.jobTemplate.spec.template.spec.containers[0].image} {.spec.jobTemplate.spec.template.spec.initContainers[0].image}"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence+" of a signed image is stored with the digest", func(t *testing.T) {
-			w.apply(t, test.manifest)
-			if got := w.kubectl(t, "", "get", "-n", "team-a", test.object, "-o", "jsonpath="+test.path); got != want+" "+want {
+			fx.apply(t, test.manifest)
+			if got := fx.kubectl(t, "", "get", "-n", "team-a", test.object, "-o", "jsonpath="+test.path); got != want+" "+want {
 				t.Errorf("stored %q; want %s twice", got, want)
 			}
 		})
 	}
 	t.Run("an ephemeral container of a signed image is stored with the digest", func(t *testing.T) {
-		w.apply(t, pod("debugged", "team-a", image))
-		if output, err := w.debug(t, "debugged", image); err != nil {
+		fx.apply(t, pod("debugged", "team-a", image))
+		if output, err := fx.debug(t, "debugged", image); err != nil {
 			t.Fatalf("%v\n%s", err, output)
 		}
-		if got := w.kubectl(t, "", "get", "-n", "team-a", "pod/debugged", "-o", "jsonpath={.spec.ephemeralContainers[0].image}"); got != want {
+		if got := fx.kubectl(t, "", "get", "-n", "team-a", "pod/debugged", "-o", "jsonpath={.spec.ephemeralContainers[0].image}"); got != want {
 			t.Errorf("stored %q; want %s", got, want)
 		}
-		output, err := w.debug(t, "debugged", w.reference("unsigned"))
+		output, err := fx.debug(t, "debugged", fx.reference("unsigned"))
 		if err == nil || !strings.Contains(output+err.Error(), "failed to verify ephemeral container") {
 			t.Errorf("an unsigned one: %v\n%s", err, output)
 		}
@@ -117,10 +117,10 @@ func admitsAndPins(t *testing.T, w *world) {
 }
 
 // debug adds an ephemeral container, as kubectl debug does.
-func (w *world) debug(t *testing.T, name, image string) (string, error) {
+func (fx *fixture) debug(t *testing.T, name, image string) (string, error) {
 	t.Helper()
 	var stored map[string]any
-	if err := json.Unmarshal([]byte(w.kubectl(t, "", "get", "-n", "team-a", "pod/"+name, "-o", "json")), &stored); err != nil {
+	if err := json.Unmarshal([]byte(fx.kubectl(t, "", "get", "-n", "team-a", "pod/"+name, "-o", "json")), &stored); err != nil {
 		t.Fatal(err)
 	}
 	spec := stored["spec"].(map[string]any)
@@ -130,24 +130,24 @@ func (w *world) debug(t *testing.T, name, image string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.bed.Kubectl(t.Context(), string(text), "replace", "--raw", "/api/v1/namespaces/team-a/pods/"+name+"/ephemeralcontainers", "-f", "-")
+	return fx.bed.Kubectl(t.Context(), string(text), "replace", "--raw", "/api/v1/namespaces/team-a/pods/"+name+"/ephemeralcontainers", "-f", "-")
 }
 
-func deniesWithASentence(t *testing.T, w *world) {
+func deniesWithASentence(t *testing.T, fx *fixture) {
 	tests := map[string]struct{ manifest, says string }{
-		"an unsigned pod":            {pod("unsigned", "team-a", w.reference("unsigned")), fmt.Sprintf("failed to verify container app: failed to verify image %s: no signature is associated with %q, make sure the artifact was signed successfully", w.reference("unsigned"), w.pinned(t, "unsigned"))},
-		"an unsigned Deployment":     {deployment(w.reference("unsigned")), "no signature is associated with"},
-		"an unsigned CronJob":        {cronJob(w.reference("unsigned")), "no signature is associated with"},
-		"a tampered signature":       {pod("tampered", "team-a", w.reference("tampered")), "signature is invalid"},
-		"an expired certificate":     {pod("expired", "team-a", w.reference("expired-certificate")), "it was expired at"},
-		"a plugin that is missing":   {pod("plugin", "team-a", w.reference("plugin-missing")), "which is not installed"},
-		"an image that is not there": {pod("absent", "team-a", w.reference("absent")), "the registry has no such image"},
+		"an unsigned pod":            {pod("unsigned", "team-a", fx.reference("unsigned")), fmt.Sprintf("failed to verify container app: failed to verify image %s: no signature is associated with %q, make sure the artifact was signed successfully", fx.reference("unsigned"), fx.pinned(t, "unsigned"))},
+		"an unsigned Deployment":     {deploymentOf(fx.reference("unsigned")), "no signature is associated with"},
+		"an unsigned CronJob":        {cronJob(fx.reference("unsigned")), "no signature is associated with"},
+		"a tampered signature":       {pod("tampered", "team-a", fx.reference("tampered")), "signature is invalid"},
+		"an expired certificate":     {pod("expired", "team-a", fx.reference("expired-certificate")), "it was expired at"},
+		"a plugin that is missing":   {pod("plugin", "team-a", fx.reference("plugin-missing")), "which is not installed"},
+		"an image that is not there": {pod("absent", "team-a", fx.reference("absent")), "the registry has no such image"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence+" is denied", func(t *testing.T) {
-			output, err := w.bed.Kubectl(t.Context(), test.manifest, "create", "-f", "-")
+			output, err := fx.bed.Kubectl(t.Context(), test.manifest, "create", "-f", "-")
 			if err == nil {
-				w.kubectl(t, test.manifest, "delete", "-f", "-")
+				fx.kubectl(t, test.manifest, "delete", "-f", "-")
 				t.Fatal("it was admitted")
 			}
 			if said := output + err.Error(); !strings.Contains(said, test.says) || strings.Contains(said, "{") && strings.Contains(said, "Msg:") {
@@ -157,7 +157,7 @@ func deniesWithASentence(t *testing.T, w *world) {
 	}
 }
 
-func tellsTenantsApart(t *testing.T, w *world) {
+func tellsTenantsApart(t *testing.T, fx *fixture) {
 	for _, test := range []struct {
 		namespace, image string
 		admitted         bool
@@ -166,7 +166,7 @@ func tellsTenantsApart(t *testing.T, w *world) {
 		{"team-a", "foreign", false}, {"team-b", "foreign", true},
 	} {
 		t.Run(fmt.Sprintf("%s in %s", test.image, test.namespace), func(t *testing.T) {
-			output, err := w.bed.Kubectl(t.Context(), pod("tenant", test.namespace, w.reference(test.image)), "create", "--dry-run=server", "-f", "-")
+			output, err := fx.bed.Kubectl(t.Context(), pod("tenant", test.namespace, fx.reference(test.image)), "create", "--dry-run=server", "-f", "-")
 			if (err == nil) != test.admitted {
 				t.Errorf("admitted %t, want %t: %v\n%s", err == nil, test.admitted, err, output)
 			}
@@ -176,18 +176,18 @@ func tellsTenantsApart(t *testing.T, w *world) {
 
 // TestAdmissionFollowsTrust deletes a trust store under a policy that admitted before, and restores it.
 func TestAdmissionFollowsTrust(t *testing.T) {
-	w := shared
-	w.twoTenants(t)
-	w.withPolicy(t, "clusterpolicy.yaml", "verify-images")
+	fx := shared
+	fx.twoTenants(t)
+	fx.withPolicy(t, "clusterpolicy.yaml", "verify-images")
 	t.Cleanup(func() {
-		if err := w.applyTrust(context.Background()); err != nil {
+		if err := fx.applyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	create := func(admitted bool) {
 		t.Helper()
-		err := product.Eventually(t.Context(), 3*time.Second, func() error {
-			output, err := w.bed.Kubectl(t.Context(), pod("follows", "team-a", w.reference("signed")), "create", "--dry-run=server", "-f", "-")
+		err := deployment.Eventually(t.Context(), 3*time.Second, func() error {
+			output, err := fx.bed.Kubectl(t.Context(), pod("follows", "team-a", fx.reference("signed")), "create", "--dry-run=server", "-f", "-")
 			if (err == nil) != admitted {
 				return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)
 			}
@@ -198,26 +198,26 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 		}
 	}
 	create(true)
-	w.kubectl(t, "", "delete", "truststore", "acme")
+	fx.kubectl(t, "", "delete", "truststore", "acme")
 	create(false)
-	w.kubectl(t, scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.kubectl(t, scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
 	create(true)
 }
 
 // withCEL applies the sample CEL policies, and waits until Kyverno goes by them.
-func (w *world) withCEL(t *testing.T) {
+func (fx *fixture) withCEL(t *testing.T) {
 	t.Helper()
 	for _, sample := range []string{"callers.yaml", "mutatingpolicy.yaml", "validatingpolicy.yaml"} {
-		w.apply(t, w.sample(t, sample))
+		fx.apply(t, fx.sample(t, sample))
 	}
 	for _, policy := range []string{"mutatingpolicy/pin-verified-images", "validatingpolicy/deny-unverified-images"} {
-		if err := w.bed.WaitPolicy(t.Context(), policy); err != nil {
+		if err := fx.bed.WaitPolicy(t.Context(), policy); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := w.pinned(t, "signed")
-	err := product.Eventually(t.Context(), 30*time.Second, func() error {
-		output, err := w.bed.Kubectl(t.Context(), pod("cel", "team-a", w.reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
+	want := fx.pinned(t, "signed")
+	err := deployment.Eventually(t.Context(), 30*time.Second, func() error {
+		output, err := fx.bed.Kubectl(t.Context(), pod("cel", "team-a", fx.reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
 		if err != nil || output != want {
 			return fmt.Errorf("%q, %w; want %s", output, err, want)
 		}
@@ -226,8 +226,8 @@ func (w *world) withCEL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = product.Eventually(t.Context(), 30*time.Second, func() error {
-		return w.denied(t, "no signature is associated with", pod("cel", "team-a", w.reference("unsigned")), "create", "--dry-run=server", "-f", "-")
+	err = deployment.Eventually(t.Context(), 30*time.Second, func() error {
+		return fx.denied(t, "no signature is associated with", pod("cel", "team-a", fx.reference("unsigned")), "create", "--dry-run=server", "-f", "-")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -236,34 +236,34 @@ func (w *world) withCEL(t *testing.T) {
 
 // TestCELPolicies do the same as the ClusterPolicy.
 func TestCELPolicies(t *testing.T) {
-	w := shared
-	w.twoTenants(t)
-	w.withCEL(t)
-	admitsAndPins(t, w)
-	deniesWithASentence(t, w)
-	tellsTenantsApart(t, w)
+	fx := shared
+	fx.twoTenants(t)
+	fx.withCEL(t)
+	admitsAndPins(t, fx)
+	deniesWithASentence(t, fx)
+	tellsTenantsApart(t, fx)
 }
 
 // TestAttestationPolicy enforces the README's example: the SBOM's licences and the scan.
 func TestAttestationPolicy(t *testing.T) {
-	w := shared
-	w.twoTenants(t)
+	fx := shared
+	fx.twoTenants(t)
 	for name, licence := range map[string]string{"sbom-good": "Apache-2.0", "sbom-gpl": "GPL-3.0"} {
-		if err := w.scenario.PushWithSampleAttestations(t.Context(), name, licence); err != nil {
+		if err := fx.scenario.PushWithSampleAttestations(t.Context(), name, licence); err != nil {
 			t.Fatal(err)
 		}
 	}
-	name := policyName(t, w.sample(t, "clusterpolicy-attestations.yaml"))
-	w.withPolicy(t, "clusterpolicy-attestations.yaml", name)
-	output, err := w.bed.Kubectl(t.Context(), pod("good", "team-a", w.reference("sbom-good")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
-	if err != nil || output != w.pinned(t, "sbom-good") {
+	name := policyName(t, fx.sample(t, "clusterpolicy-attestations.yaml"))
+	fx.withPolicy(t, "clusterpolicy-attestations.yaml", name)
+	output, err := fx.bed.Kubectl(t.Context(), pod("good", "team-a", fx.reference("sbom-good")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
+	if err != nil || output != fx.pinned(t, "sbom-good") {
 		t.Errorf("the good image: %q, %v", output, err)
 	}
 	for image, says := range map[string]string{
 		"sbom-gpl": `"GPL-3.0"`,
 		"signed":   `no attestation of type "sbom/cyclone-dx" is attached`,
 	} {
-		output, err := w.bed.Kubectl(t.Context(), pod("bad", "team-a", w.reference(image)), "create", "--dry-run=server", "-f", "-")
+		output, err := fx.bed.Kubectl(t.Context(), pod("bad", "team-a", fx.reference(image)), "create", "--dry-run=server", "-f", "-")
 		if err == nil || !strings.Contains(output+err.Error(), says) {
 			t.Errorf("%s: %v\n%s\nwant %s", image, err, output, says)
 		}

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
@@ -29,18 +29,18 @@ const (
 )
 
 // fleet starts replicas for one test.
-func (w *world) fleet(t *testing.T, n int, args ...string) []*replica {
+func (fx *fixture) fleet(t *testing.T, n int, args ...string) []*replica {
 	t.Helper()
 	replicas := make([]*replica, n)
 	for i := range replicas {
-		replicas[i] = w.startFor(t, args...)
+		replicas[i] = fx.startFor(t, args...)
 	}
 	return replicas
 }
 
-func (w *world) startFor(t *testing.T, args ...string) *replica {
+func (fx *fixture) startFor(t *testing.T, args ...string) *replica {
 	t.Helper()
-	r, err := w.startReplica(t.Context(), args...)
+	r, err := fx.startReplica(t.Context(), args...)
 	if err == nil {
 		err = waitReady(t.Context(), r)
 	}
@@ -55,23 +55,23 @@ func (w *world) startFor(t *testing.T, args ...string) *replica {
 	return r
 }
 
-// TestEvents posts changes of trust to one of three replicas: all obey, whether the events come, come twice, come late,
-// or do not come at all.
+// TestEvents posts events about changes of trust to one of three replicas, and expects that all replicas apply the changes,
+// even if an event comes twice, late or not at all.
 func TestEvents(t *testing.T) {
-	w := shared
-	w.apply(t, strings.Split(mustRead(t, filepath.Join(configDir, "events", "direct.yaml")), "---\n")[0])
-	replicas, header := w.fleet(t, 3), w.bearer(t)
-	token := w.token(t, serviceNamespace, eventAccount, eventAudience)
+	fx := shared
+	fx.apply(t, strings.Split(mustRead(t, filepath.Join(configDir, "events", "direct.yaml")), "---\n")[0])
+	replicas, header := fx.fleet(t, 3), fx.bearer(t)
+	token := fx.token(t, serviceNamespace, eventAccount, eventAudience)
 	t.Cleanup(func() {
-		if err := w.applyTrust(context.Background()); err != nil {
+		if err := fx.applyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	all := func(verified bool) {
 		t.Helper()
 		for i, r := range replicas {
-			if err := product.Eventually(t.Context(), 2*time.Second, func() error {
-				if err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); (err == nil) != verified {
+			if err := deployment.Eventually(t.Context(), 2*time.Second, func() error {
+				if err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); (err == nil) != verified {
 					return fmt.Errorf("verified %t, %v", err == nil, err)
 				}
 				return nil
@@ -88,12 +88,12 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	epoch := func() string {
-		return w.kubectl(t, "", "get", "configmap", "kyverno-notation-venafi-epoch", "-n", serviceNamespace, "-o", "jsonpath={.data.epoch}")
+		return fx.kubectl(t, "", "get", "configmap", "kyverno-notation-venafi-epoch", "-n", serviceNamespace, "-o", "jsonpath={.data.epoch}")
 	}
 	for round, lost := range []bool{false, true} {
 		all(true)
 		before := epoch()
-		w.kubectl(t, "", "delete", "truststore", "acme")
+		fx.kubectl(t, "", "delete", "truststore", "acme")
 		if !lost {
 			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
 			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
@@ -102,16 +102,16 @@ func TestEvents(t *testing.T) {
 		if changed := epoch() != before; changed == lost {
 			t.Errorf("events lost: %t, epoch bumped: %t", lost, changed)
 		}
-		if err := w.applyTrust(t.Context()); err != nil {
+		if err := fx.applyTrust(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		all(true)
 		post(token, fmt.Sprint("late-", round), "delete", http.StatusAccepted) // tells of what is over
 		all(true)
 	}
-	post(w.token(t, serviceNamespace, eventAccount), "x", "delete", http.StatusUnauthorized)
+	post(fx.token(t, serviceNamespace, eventAccount), "x", "delete", http.StatusUnauthorized)
 	post(strings.TrimPrefix(header, "Bearer "), "x", "delete", http.StatusUnauthorized)
-	post(w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, eventAudience), "x", "delete", http.StatusForbidden)
+	post(fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, eventAudience), "x", "delete", http.StatusForbidden)
 }
 
 func mustRead(t *testing.T, name string) string {
@@ -123,17 +123,17 @@ func mustRead(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestAChangeDuringARequest holds a verification up while its trust is taken away: whatever it comes to, nobody is
-// admitted by it afterwards.
+// TestAChangeDuringARequest removes the trust of a verification while it runs, and expects that its outcome admits no later
+// request.
 func TestAChangeDuringARequest(t *testing.T) {
-	w := shared
-	if _, err := w.scenario.PushSigned(t.Context(), "held-up", w.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
+	fx := shared
+	if _, err := fx.scenario.PushSigned(t.Context(), "held-up", fx.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	header, r := w.bearer(t), w.replicas[0]
+	header, r := fx.bearer(t), fx.replicas[0]
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	w.registry.SetFault(func(response http.ResponseWriter, request *http.Request, next http.Handler) {
+	fx.registry.SetFault(func(response http.ResponseWriter, request *http.Request, next http.Handler) {
 		if strings.Contains(request.URL.Path, "/held-up/blobs/") {
 			once.Do(func() { close(reached) })
 			<-release
@@ -141,17 +141,17 @@ func TestAChangeDuringARequest(t *testing.T) {
 		next.ServeHTTP(response, request)
 	})
 	t.Cleanup(func() {
-		w.registry.SetFault(nil)
-		if err := w.applyTrust(context.Background()); err != nil {
+		fx.registry.SetFault(nil)
+		if err := fx.applyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	inFlight := make(chan error, 1)
-	go func() { inFlight <- w.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName) }()
+	go func() { inFlight <- fx.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName) }()
 	<-reached
-	w.kubectl(t, "", "delete", "truststore", "acme")
-	if err := product.Eventually(t.Context(), 2*time.Second, func() error {
-		if w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName) == nil {
+	fx.kubectl(t, "", "delete", "truststore", "acme")
+	if err := deployment.Eventually(t.Context(), 2*time.Second, func() error {
+		if fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName) == nil {
 			return errors.New("still admitted")
 		}
 		return nil
@@ -163,13 +163,13 @@ func TestAChangeDuringARequest(t *testing.T) {
 		t.Errorf("the request in flight: %v", err)
 	}
 	for range 3 {
-		if err := w.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName); err == nil || !strings.Contains(err.Error(), `trust store "ca:acme" does not exist`) {
+		if err := fx.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName); err == nil || !strings.Contains(err.Error(), `trust store "ca:acme" does not exist`) {
 			t.Errorf("after the change: %v", err)
 		}
 	}
 }
 
-// balancer is the one address of several replicas, as a Service is: new connections go to those that are ready.
+// balancer is one address for several replicas, like a Service: new connections go to ready replicas.
 type balancer struct {
 	listener net.Listener
 	backends func() []string // addresses of ready replicas
@@ -255,14 +255,14 @@ func (e *endpoints) probe(ctx context.Context) {
 
 // TestRollingRestart replaces three replicas one after the other under load, and no call fails.
 func TestRollingRestart(t *testing.T) {
-	w := shared
-	replicas, header := w.fleet(t, 3, "--drainDelay", "2s"), w.bearer(t)
+	fx := shared
+	replicas, header := fx.fleet(t, 3, "--drainDelay", "2s"), fx.bearer(t)
 	e := &endpoints{}
 	e.set(replicas)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go e.probe(ctx)
-	if err := product.Eventually(ctx, 20*time.Second, func() error {
+	if err := deployment.Eventually(ctx, 20*time.Second, func() error {
 		if len(e.list()) != 3 {
 			return errors.New("not all replicas are ready")
 		}
@@ -278,7 +278,7 @@ func TestRollingRestart(t *testing.T) {
 		callers.Go(func() {
 			for loading.Err() == nil {
 				image := []string{"signed", "plugin-signed"}[i%2]
-				if err := w.statusOf(ctx, address, header, image, scenariotest.PolicyName); err != nil {
+				if err := fx.statusOf(ctx, address, header, image, scenariotest.PolicyName); err != nil {
 					failed.Add(1)
 					t.Errorf("call %d: %v", calls.Load(), err)
 				}
@@ -288,7 +288,7 @@ func TestRollingRestart(t *testing.T) {
 		})
 	}
 	for i := range replicas {
-		fresh := w.startFor(t, "--drainDelay", "2s")
+		fresh := fx.startFor(t, "--drainDelay", "2s")
 		old := replicas[i]
 		replicas = append(append(append([]*replica{}, replicas[:i]...), fresh), replicas[i+1:]...)
 		e.set(append([]*replica{old}, replicas...))

@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// TestStatus shows what kubectl tells of trust resources, written by the one of two certificate managers that leads.
+// TestStatus reads the status of trust resources with kubectl; the leader of two certificate managers writes it.
 func TestStatus(t *testing.T) {
-	w := shared
-	managers := []*replica{w.startManager(t), w.startManager(t)}
+	fx := shared
+	managers := []*replica{fx.startManager(t), fx.startManager(t)}
 	expired, err := signingtest.NewCA(signingtest.Options{CommonName: "Old", NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0)})
 	if err != nil {
 		t.Fatal(err)
@@ -26,8 +26,8 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := scenariotest.TrustStore("twin", w.scenario.Trusted.PEM())
-	w.apply(t, strings.Join([]string{
+	twin := scenariotest.TrustStore("twin", fx.scenario.Trusted.PEM())
+	fx.apply(t, strings.Join([]string{
 		scenariotest.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
 		scenariotest.TrustStore("expired", expired.PEM()),
 		scenariotest.TrustStore("ageing", ageing.PEM()),
@@ -37,8 +37,8 @@ func TestStatus(t *testing.T) {
 	}, "---\n"))
 	shows := func(wanted ...string) {
 		t.Helper()
-		err := product.Eventually(t.Context(), 25*time.Second, func() error {
-			output, err := w.bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
+		err := deployment.Eventually(t.Context(), 25*time.Second, func() error {
+			output, err := fx.bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
 			if err != nil {
 				return err
 			}
@@ -54,16 +54,16 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	shows("/broken False Invalid", "/expired False CertificateExpired", "/twin False NameClaimedTwice", "/twin-again False NameClaimedTwice",
-		"/dangling False TrustStoreMissing", "/sound True Valid", "/acme True Valid", "/acme "+w.scenario.Trusted.Certificate.NotAfter.UTC().Format("2006-01-02T15:04:05Z"))
-	if err := w.statusOf(t.Context(), w.replicas[0], w.bearer(t), "signed", "sound"); err != nil {
+		"/dangling False TrustStoreMissing", "/sound True Valid", "/acme True Valid", "/acme "+fx.scenario.Trusted.Certificate.NotAfter.UTC().Format("2006-01-02T15:04:05Z"))
+	if err := fx.statusOf(t.Context(), fx.replicas[0], fx.bearer(t), "signed", "sound"); err != nil {
 		t.Errorf("the sound policy beside the broken ones: %v", err)
 	}
 	if leaders := leading(managers); leaders != 1 {
 		t.Fatalf("%d of 2 certificate managers lead", leaders)
 	}
 
-	w.tells(t, "ageing", "CertificateExpires", "expires within 7 days")
-	w.tells(t, "expired", "CertificateExpired", "has expired")
+	fx.tells(t, "ageing", "CertificateExpires", "expires within 7 days")
+	fx.tells(t, "expired", "CertificateExpired", "has expired")
 
 	// The leader dies; the other repairs what changes then.
 	for _, manager := range managers {
@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	killed := time.Now()
-	w.kubectl(t, scenariotest.TrustStore("broken", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.kubectl(t, scenariotest.TrustStore("broken", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/broken True Valid")
 	if took := time.Since(killed); took > 20*time.Second {
 		t.Errorf("the other certificate manager took over after %s", took)
@@ -80,30 +80,30 @@ func TestStatus(t *testing.T) {
 		t.Logf("taken over after %s", took)
 	}
 
-	w.tells(t, "ageing", "CertificateExpires", "expires within 7 days") // still once
+	fx.tells(t, "ageing", "CertificateExpires", "expires within 7 days") // still once
 
 	// What is repaired is ready, and what breaks has no expiry left.
-	w.apply(t, scenariotest.TrustStore("absent", w.scenario.Trusted.PEM()))
-	w.kubectl(t, "", "delete", "truststore", "twin-again")
-	w.kubectl(t, scenariotest.TrustStore("expired", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.apply(t, scenariotest.TrustStore("absent", fx.scenario.Trusted.PEM()))
+	fx.kubectl(t, "", "delete", "truststore", "twin-again")
+	fx.kubectl(t, scenariotest.TrustStore("expired", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/dangling True Valid", "/twin True Valid", "/expired True Valid")
-	w.kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
+	fx.kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
 	shows("/broken False Invalid")
-	if notAfter := w.kubectl(t, "", "get", "truststore", "broken", "-o", "jsonpath={.status.notAfter}"); notAfter != "" {
+	if notAfter := fx.kubectl(t, "", "get", "truststore", "broken", "-o", "jsonpath={.status.notAfter}"); notAfter != "" {
 		t.Errorf("a broken store still expires at %s", notAfter)
 	}
-	before := w.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	before := fx.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
 	time.Sleep(3 * time.Second)
-	if after := w.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
+	if after := fx.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
 		t.Errorf("written again without a change: %s, then %s", before, after)
 	}
 }
 
-// tells waits for the one event on a trust store.
-func (w *world) tells(t *testing.T, store, reason, says string) {
+// tells waits for the only event on a trust store.
+func (fx *fixture) tells(t *testing.T, store, reason, says string) {
 	t.Helper()
-	err := product.Eventually(t.Context(), 10*time.Second, func() error {
-		output, err := w.bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
+	err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
+		output, err := fx.bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
 			fmt.Sprintf(`jsonpath={range .items[?(@.regarding.name==%q)]}{.reason} {.note}{"\n"}{end}`, store))
 		if lines := strings.Split(strings.TrimSpace(output), "\n"); err == nil && (len(lines) != 1 || !strings.HasPrefix(lines[0], reason+" ") || !strings.Contains(lines[0], says)) {
 			err = fmt.Errorf("events %q; want one: %s, %s", lines, reason, says)
@@ -143,9 +143,9 @@ func leading(managers []*replica) int {
 func leads(manager *replica) bool { return strings.Contains(manager.Logged(), `"msg":"leading"`) }
 
 // startManager runs a certificate manager as its own service account.
-func (w *world) startManager(t *testing.T) *replica {
+func (fx *fixture) startManager(t *testing.T) *replica {
 	t.Helper()
-	r, err := w.product.Manage(t.Context(), managerArgs()...)
+	r, err := fx.deployment.Manage(t.Context(), managerArgs()...)
 	if err != nil {
 		t.Fatal(err)
 	}

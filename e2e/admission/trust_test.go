@@ -16,19 +16,19 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
 // bearer gives the header that Kyverno sends.
-func (w *world) bearer(t *testing.T) string {
+func (fx *fixture) bearer(t *testing.T) string {
 	t.Helper()
-	return "Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
+	return "Bearer " + fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
 }
 
 // statusOf asks one replica about a scenario's image.
-func (w *world) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
-	status, text, err := r.Check(ctx, authorization, product.PodRequest(w.reference(image), policy))
+func (fx *fixture) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
+	status, text, err := r.Check(ctx, authorization, deployment.PodRequest(fx.reference(image), policy))
 	switch {
 	case err != nil:
 		return err
@@ -39,40 +39,40 @@ func (w *world) statusOf(ctx context.Context, r *replica, authorization, image, 
 }
 
 // callerToken reads the token that certmanager made for CEL policies.
-func (w *world) callerToken(t *testing.T) string {
+func (fx *fixture) callerToken(t *testing.T) string {
 	t.Helper()
-	token, err := base64.StdEncoding.DecodeString(w.kubectl(t, "", "get", "secret", callerSecret, "-n", serviceNamespace, "-o", "jsonpath={.data.token}"))
+	token, err := base64.StdEncoding.DecodeString(fx.kubectl(t, "", "get", "secret", callerSecret, "-n", serviceNamespace, "-o", "jsonpath={.data.token}"))
 	if err != nil || len(token) < 26 {
 		t.Fatalf("%d bytes of token, %v", len(token), err)
 	}
 	return string(token)
 }
 
-// TestCallers lets Kyverno's service accounts in, and who has the callers' token, at both paths, and nobody else.
+// TestCallers holds that both paths accept Kyverno's service accounts and the callers' token, and no other token.
 func TestCallers(t *testing.T) {
-	w := shared
-	w.apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
+	fx := shared
+	fx.apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
 	tests := map[string]struct {
 		authorization string
 		want          int
 		says          string
 	}{
-		"Kyverno's own token":         {w.bearer(t), 200, ""},
-		"the callers' token":          {"Bearer " + w.callerToken(t), 200, ""},
-		"the callers' token, cut":     {"Bearer " + w.callerToken(t)[:25], 401, callerSecret},
+		"Kyverno's own token":         {fx.bearer(t), 200, ""},
+		"the callers' token":          {"Bearer " + fx.callerToken(t), 200, ""},
+		"the callers' token, cut":     {"Bearer " + fx.callerToken(t)[:25], 401, callerSecret},
 		"no token":                    {"", 401, "send a bearer token; a CEL policy gives http.Post the headers"},
 		"a token that is none":        {"Bearer nonsense", 401, callerSecret},
 		"a header that is malformed":  {"Bearer", 401, "Bearer <token>"},
 		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401, "Bearer <token>"},
-		"a token for the API server":  {"Bearer " + w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401, "audience"},
-		"a token of a stranger":       {"Bearer " + w.token(t, "default", "stranger", bed.KyvernoAudience), 403, "name it in --allowedUsers"},
-		"a token with a changed byte": {w.bearer(t)[:60] + "x" + w.bearer(t)[61:], 401, ""},
+		"a token for the API server":  {"Bearer " + fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401, "audience"},
+		"a token of a stranger":       {"Bearer " + fx.token(t, "default", "stranger", bed.KyvernoAudience), 403, "name it in --allowedUsers"},
+		"a token with a changed byte": {fx.bearer(t)[:60] + "x" + fx.bearer(t)[61:], 401, ""},
 	}
 	for sentence, test := range tests {
 		for _, path := range []string{"/checkimages", "/verify"} {
 			t.Run(sentence+" at "+path, func(t *testing.T) {
-				for i, r := range w.replicas {
-					status, text, err := r.Post(t.Context(), path, test.authorization, product.PodRequest(w.reference("signed"), scenariotest.PolicyName))
+				for i, r := range fx.replicas {
+					status, text, err := r.Post(t.Context(), path, test.authorization, deployment.PodRequest(fx.reference("signed"), scenariotest.PolicyName))
 					if err != nil || status != test.want || !strings.Contains(text, test.says) {
 						t.Errorf("replica %d: %d %s, %v; want %d, %s", i, status, text, err, test.want, test.says)
 					}
@@ -90,12 +90,12 @@ func TestCallers(t *testing.T) {
 // TestTheCallersTokenIsReplaced while the one before is still valid, and then is not. It may be deleted; certmanager makes
 // another one.
 func TestTheCallersTokenIsReplaced(t *testing.T) {
-	w := shared
-	body := product.PodRequest(w.reference("signed"), scenariotest.PolicyName)
+	fx := shared
+	body := deployment.PodRequest(fx.reference("signed"), scenariotest.PolicyName)
 	answers := func(token string, want int) {
 		t.Helper()
-		err := product.Eventually(t.Context(), 10*time.Second, func() error {
-			for i, r := range w.replicas {
+		err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
+			for i, r := range fx.replicas {
 				if status, text, err := r.Post(t.Context(), "/verify", "Bearer "+token, body); err != nil || status != want {
 					return fmt.Errorf("replica %d: %d %s, %w; want %d", i, status, text, err, want)
 				}
@@ -108,39 +108,39 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 	}
 	patch := func(data string) {
 		t.Helper()
-		w.kubectl(t, "", "patch", "secret", callerSecret, "-n", serviceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
+		fx.kubectl(t, "", "patch", "secret", callerSecret, "-n", serviceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
 	}
-	first, second := w.callerToken(t), strings.Repeat("second", 6)
+	first, second := fx.callerToken(t), strings.Repeat("second", 6)
 	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, first))
 	answers(second, 200)
 	answers(first, 200)
 	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, second))
 	answers(second, 200)
 	answers(first, 401)
-	w.kubectl(t, "", "delete", "secret", callerSecret, "-n", serviceNamespace)
+	fx.kubectl(t, "", "delete", "secret", callerSecret, "-n", serviceNamespace)
 	answers(second, 401)
-	manager, err := w.product.Manage(t.Context(), managerArgs()...)
-	product.Kept(t)(manager, err)
-	err = product.Eventually(t.Context(), 30*time.Second, func() error {
-		_, err := w.bed.Kubectl(t.Context(), "", "get", "secret", callerSecret, "-n", serviceNamespace)
+	manager, err := fx.deployment.Manage(t.Context(), managerArgs()...)
+	deployment.Kept(t)(manager, err)
+	err = deployment.Eventually(t.Context(), 30*time.Second, func() error {
+		_, err := fx.bed.Kubectl(t.Context(), "", "get", "secret", callerSecret, "-n", serviceNamespace)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers(w.callerToken(t), 200)
+	answers(fx.callerToken(t), 200)
 }
 
-// TestTrustChangesReachEveryReplica deletes, restores and renames trust, and both replicas obey within a second.
+// TestTrustChangesReachEveryReplica deletes, restores and renames trust, and expects both replicas to apply it within a second.
 func TestTrustChangesReachEveryReplica(t *testing.T) {
-	w := shared
-	header := w.bearer(t)
+	fx := shared
+	header := fx.bearer(t)
 	all := func(verified bool, says string) {
 		t.Helper()
-		for i, r := range w.replicas {
+		for i, r := range fx.replicas {
 			began := time.Now()
-			err := product.Eventually(t.Context(), time.Second, func() error {
-				err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
+			err := deployment.Eventually(t.Context(), time.Second, func() error {
+				err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
 				if (err == nil) != verified || err != nil && !strings.Contains(err.Error(), says) {
 					return fmt.Errorf("verified %t, %v; want verified %t, %q", err == nil, err, verified, says)
 				}
@@ -152,42 +152,43 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() {
-		if err := w.applyTrust(context.Background()); err != nil {
+		if err := fx.applyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	all(true, "")
-	w.kubectl(t, "", "delete", "truststore", "acme")
+	fx.kubectl(t, "", "delete", "truststore", "acme")
 	all(false, `trust store "ca:acme" does not exist`)
-	w.kubectl(t, scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.kubectl(t, scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
 	all(true, "")
-	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
+	fx.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
 	all(false, `trust store "ca:acme" does not exist`)
-	w.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
+	fx.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
 	all(true, "")
-	twin := strings.Replace(scenariotest.TrustStore("acme", w.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
-	w.kubectl(t, twin, "apply", "-f", "-")
+	twin := strings.Replace(scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
+	fx.kubectl(t, twin, "apply", "-f", "-")
 	all(false, "all claim the name")
-	w.kubectl(t, "", "delete", "truststore", "twin")
+	fx.kubectl(t, "", "delete", "truststore", "twin")
 	all(true, "")
-	w.kubectl(t, "", "delete", "trustpolicy", scenariotest.PolicyName)
+	fx.kubectl(t, "", "delete", "trustpolicy", scenariotest.PolicyName)
 	all(false, "does not exist; known are")
-	w.kubectl(t, scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
+	fx.kubectl(t, scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
 	all(true, "")
 }
 
-// TestTheAPIServerGoesAway kills and restarts it while requests run: no verdict is lost, and trust is followed again.
+// TestTheAPIServerGoesAway kills and restarts the API server during requests, and expects that none fails and that changes of
+// trust are seen again.
 func TestTheAPIServerGoesAway(t *testing.T) {
-	w := shared
-	r := w.replicas[1]
-	header := w.bearer(t)
+	fx := shared
+	r := fx.replicas[1]
+	header := fx.bearer(t)
 	var asked, failed atomic.Int32
 	ctx, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	for range 4 {
 		load.Go(func() {
 			for ctx.Err() == nil && asked.Load() < 5000 {
-				if err := w.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); err != nil {
+				if err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); err != nil {
 					failed.Add(1)
 					t.Logf("lost: %v", err)
 				}
@@ -197,10 +198,10 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 		})
 	}
 	time.Sleep(500 * time.Millisecond)
-	if err := w.bed.StopAPIServer(); err != nil {
+	if err := fx.bed.StopAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	err := product.Eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
+	err := deployment.Eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
 	if err != nil {
 		t.Errorf("the metric does not tell the outage: %v", err)
 	}
@@ -208,10 +209,10 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if err := waitReady(t.Context(), r); err != nil {
 		t.Errorf("not ready while the API server is away: %v", err)
 	}
-	if err := w.bed.StartAPIServer(t.Context()); err != nil {
+	if err := fx.bed.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := product.Eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
+	if err := deployment.Eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
 		t.Errorf("it does not recover: %v", err)
 	}
 	stop()
@@ -219,8 +220,8 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if failed.Load() > 0 || asked.Load() < 50 {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
 	}
-	w.apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
-	err = product.Eventually(t.Context(), 5*time.Second, func() error { return w.statusOf(t.Context(), r, header, "signed", "after-outage") })
+	fx.apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
+	err = deployment.Eventually(t.Context(), 5*time.Second, func() error { return fx.statusOf(t.Context(), r, header, "signed", "after-outage") })
 	if err != nil {
 		t.Errorf("trust is not followed after the outage: %v", err)
 	}
@@ -240,16 +241,16 @@ func metric(ctx context.Context, r *replica, name, want string) error {
 
 // TestManyTrustResources loads 200 policies and 200 stores into a new replica.
 func TestManyTrustResources(t *testing.T) {
-	w := shared
+	fx := shared
 	var manifests strings.Builder
 	for i := range 200 {
 		name := "many-" + strconv.Itoa(i)
-		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenariotest.TrustPolicy(name, "strict", "ca:"+name), scenariotest.TrustStore(name, w.scenario.Trusted.PEM()))
+		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenariotest.TrustPolicy(name, "strict", "ca:"+name), scenariotest.TrustStore(name, fx.scenario.Trusted.PEM()))
 	}
-	before := w.restingMemory(t)
-	w.apply(t, manifests.String())
+	before := fx.restingMemory(t)
+	fx.apply(t, manifests.String())
 	began := time.Now()
-	r, err := w.startReplica(t.Context())
+	r, err := fx.startReplica(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func TestManyTrustResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	ready := time.Since(began)
-	if err := product.Eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
+	if err := deployment.Eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
 		t.Error(err)
 	}
 	time.Sleep(time.Second)
@@ -274,9 +275,9 @@ func TestManyTrustResources(t *testing.T) {
 }
 
 // restingMemory is that of a fresh replica without these resources.
-func (w *world) restingMemory(t *testing.T) int {
+func (fx *fixture) restingMemory(t *testing.T) int {
 	t.Helper()
-	r, err := w.startReplica(t.Context())
+	r, err := fx.startReplica(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

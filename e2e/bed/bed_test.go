@@ -95,8 +95,8 @@ func startOwner(t *testing.T) (*exec.Cmd, owned) {
 	return owner, got
 }
 
-// TestBed shares one bed, because starting one takes most of the time. The order of the subtests matters: the last ones
-// take it apart.
+// TestBed shares one test environment, because starting one takes most of the time. The order of the subtests matters: the
+// last ones end its parts.
 func TestBed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")
@@ -340,7 +340,7 @@ func testKilledKyverno(t *testing.T, b *bed.Bed, _ *verifier) {
 	}
 }
 
-// verifier answers as the product does, by the image's tag.
+// verifier answers as the service does, depending on the tag of the image.
 type verifier struct {
 	*httptest.Server
 	mu            sync.Mutex

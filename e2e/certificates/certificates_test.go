@@ -11,48 +11,48 @@ import (
 )
 
 // bundle reads what policies read.
-func (w *world) bundle(t *testing.T) string {
+func (fx *fixture) bundle(t *testing.T) string {
 	t.Helper()
-	return w.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
+	return fx.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
 }
 
-func (w *world) serving(t *testing.T) string {
+func (fx *fixture) serving(t *testing.T) string {
 	t.Helper()
-	output, _ := w.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "secret/kyverno-notation-venafi-tls", "--ignore-not-found", "-o", `jsonpath={.data.tls\.crt}`)
+	output, _ := fx.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "secret/kyverno-notation-venafi-tls", "--ignore-not-found", "-o", `jsonpath={.data.tls\.crt}`)
 	return output
 }
 
 // TestCertificatesLookAfterThemselves shares one control plane, because starting one takes most of the time; what is
 // there then is used by what comes after.
 func TestCertificatesLookAfterThemselves(t *testing.T) {
-	w := newWorld(t)
+	fx := newFixture(t)
 	var managers []*process
 	for range 3 {
-		managers = append(managers, w.manage(t))
+		managers = append(managers, fx.manage(t))
 	}
-	replicas := []*process{w.serve(t), w.serve(t)}
+	replicas := []*process{fx.serve(t), fx.serve(t)}
 	for _, p := range append(replicas, managers...) {
 		eventually(t, 30*time.Second, "ready", func() error { return p.Ready(t.Context()) })
 	}
-	t.Run("both replicas serve a certificate of the published CA", func(t *testing.T) { w.testServing(t, replicas) })
+	t.Run("both replicas serve a certificate of the published CA", func(t *testing.T) { fx.testServing(t, replicas) })
 	t.Run("one of three managers acts", func(t *testing.T) { testOneActs(t, managers) })
-	t.Run("what is deleted is back, and served", func(t *testing.T) { w.testRepair(t, replicas) })
-	t.Run("another takes over from a leader that was killed", func(t *testing.T) { w.testTakeover(t, managers) })
+	t.Run("what is deleted is back, and served", func(t *testing.T) { fx.testRepair(t, replicas) })
+	t.Run("another takes over from a leader that was killed", func(t *testing.T) { fx.testTakeover(t, managers) })
 	for _, manager := range managers {
 		if err := manager.End(); err != nil {
 			t.Error(err)
 		}
 	}
-	t.Run("no call fails while CA and certificates are replaced", func(t *testing.T) { w.testRotation(t, replicas) })
+	t.Run("no call fails while CA and certificates are replaced", func(t *testing.T) { fx.testRotation(t, replicas) })
 }
 
-func (w *world) testServing(t *testing.T, replicas []*process) {
+func (fx *fixture) testServing(t *testing.T, replicas []*process) {
 	for i, replica := range replicas {
-		if _, err := replica.call(t.Context(), w.bundle(t)); err != nil {
+		if _, err := replica.call(t.Context(), fx.bundle(t)); err != nil {
 			t.Errorf("replica %d: %v", i, err)
 		}
 	}
-	if label := w.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.metadata.labels.cache\.kyverno\.io/enabled}`); label != "true" {
+	if label := fx.kubectl(t, "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.metadata.labels.cache\.kyverno\.io/enabled}`); label != "true" {
 		t.Errorf("the bundle's label is %q", label)
 	}
 }
@@ -87,13 +87,13 @@ func testOneActs(t *testing.T, managers []*process) {
 	}
 }
 
-func (w *world) testRepair(t *testing.T, replicas []*process) {
-	old := w.serving(t)
-	bundle := w.bundle(t) // that of a client which learns of nothing new
+func (fx *fixture) testRepair(t *testing.T, replicas []*process) {
+	old := fx.serving(t)
+	bundle := fx.bundle(t) // that of a client which learns of nothing new
 	began := time.Now()
-	w.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
+	fx.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
 	eventually(t, 10*time.Second, "another certificate", func() error {
-		if now := w.serving(t); now == "" || now == old {
+		if now := fx.serving(t); now == "" || now == old {
 			return errors.New("it is not there")
 		}
 		return nil
@@ -105,15 +105,15 @@ func (w *world) testRepair(t *testing.T, replicas []*process) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := w.stored(t); shown.SerialNumber.Cmp(want) != 0 {
+			if want := fx.stored(t); shown.SerialNumber.Cmp(want) != 0 {
 				return fmt.Errorf("it serves %s, and the Secret has %s", shown.SerialNumber, want)
 			}
 		}
 		return nil
 	})
-	w.kubectl(t, "delete", "-n", namespace, "configmap/kyverno-notation-venafi-ca")
+	fx.kubectl(t, "delete", "-n", namespace, "configmap/kyverno-notation-venafi-ca")
 	eventually(t, 10*time.Second, "the bundle", func() error {
-		output, err := w.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
+		output, err := fx.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
 		if err == nil && output != bundle {
 			err = errors.New("it is another")
 		}
@@ -121,16 +121,16 @@ func (w *world) testRepair(t *testing.T, replicas []*process) {
 	})
 }
 
-func (w *world) testTakeover(t *testing.T, managers []*process) {
+func (fx *fixture) testTakeover(t *testing.T, managers []*process) {
 	first, err := leader(managers)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.Kill()
 	killed := time.Now()
-	w.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
+	fx.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
 	eventually(t, 20*time.Second, "another repairs", func() error {
-		if w.serving(t) == "" {
+		if fx.serving(t) == "" {
 			return errors.New("the Secret is not there")
 		}
 		return nil

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package certificates shows how the service's certificates are kept, with a real API server: certificate managers and
-// replicas of the service as processes, with the rights that the manifests give them.
+// Package certificates tests with a real API server how certificate managers maintain the certificates of the service. The
+// managers and the replicas of the service run as processes, with the permissions of the manifests.
 package certificates
 
 import (
@@ -17,22 +17,22 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 )
 
 const (
-	namespace    = product.Namespace
+	namespace    = deployment.Namespace
 	serviceName  = "svc.kyverno-notation-venafi.svc" // by which policies call
 	installation = "../../config/install.yaml"
 )
 
-// world is a control plane with the installation applied; no controller is there to make its pods.
-type world struct {
-	bed     *bed.Bed
-	product *product.Product
+// fixture is a control plane with the installation applied. There is no controller that would create its pods.
+type fixture struct {
+	bed        *bed.Bed
+	deployment *deployment.Deployment
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	b, err := bed.Start(t.Context(), bed.Options{Log: os.Stderr})
 	if err != nil {
@@ -43,39 +43,39 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	if err := product.Install(t.Context(), b, installation); err != nil {
+	if err := deployment.Install(t.Context(), b, installation); err != nil {
 		t.Fatal(err)
 	}
-	built, err := product.Build(t.Context(), b, t.TempDir())
+	built, err := deployment.Build(t.Context(), b, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{b, built}
+	return &fixture{b, built}
 }
 
-func (w *world) kubectl(t *testing.T, args ...string) string {
+func (fx *fixture) kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	output, err := w.bed.Kubectl(t.Context(), "", args...)
+	output, err := fx.bed.Kubectl(t.Context(), "", args...)
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, output)
 	}
 	return output
 }
 
-// process is a command of the product.
-type process struct{ *product.Process }
+// process is a running command of the service.
+type process struct{ *deployment.Process }
 
-func (w *world) serve(t *testing.T) *process {
+func (fx *fixture) serve(t *testing.T) *process {
 	t.Helper()
-	return &process{product.Kept(t)(w.product.Serve(t.Context()))}
+	return &process{deployment.Kept(t)(fx.deployment.Serve(t.Context()))}
 }
 
-func (w *world) manage(t *testing.T, args ...string) *process {
+func (fx *fixture) manage(t *testing.T, args ...string) *process {
 	t.Helper()
-	return &process{product.Kept(t)(w.product.Manage(t.Context(), args...))}
+	return &process{deployment.Kept(t)(fx.deployment.Manage(t.Context(), args...))}
 }
 
-// leads tells whether the process has become the leader and did not resign.
+// leads is true if the process has become the leader and did not resign.
 func (p *process) leads() bool {
 	text := p.Logged()
 	return strings.LastIndex(text, `"msg":"leading"`) > strings.LastIndex(text, `"msg":"not leading"`)
@@ -83,7 +83,7 @@ func (p *process) leads() bool {
 
 func eventually(t *testing.T, limit time.Duration, what string, holds func() error) {
 	t.Helper()
-	if err := product.Eventually(t.Context(), limit, holds); err != nil {
+	if err := deployment.Eventually(t.Context(), limit, holds); err != nil {
 		t.Fatalf("within %s it did not come to this: %s: %v", limit, what, err)
 	}
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // stored gives the serial number of the certificate in the Secret.
-func (w *world) stored(t *testing.T) *big.Int {
+func (fx *fixture) stored(t *testing.T) *big.Int {
 	t.Helper()
-	text, err := base64.StdEncoding.DecodeString(w.serving(t))
+	text, err := base64.StdEncoding.DecodeString(fx.serving(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,20 +31,20 @@ func (w *world) stored(t *testing.T) *big.Int {
 	return certificate.SerialNumber
 }
 
-// testRotation lets certificates live for seconds and calls all the time. The managers are told so by their flags, and
-// replace what lasts longer. A client reads the bundle about once in 200 ms, so what it trusts is a little old.
-func (w *world) testRotation(t *testing.T, replicas []*process) {
+// testRotation sends requests without a pause while certificates, which by the managers' flags live for seconds, are replaced.
+// A client reads the bundle about once in 200 ms, so that its trust is a little old.
+func (fx *fixture) testRotation(t *testing.T, replicas []*process) {
 	lives := []string{"--caDuration", "30s", "--certificateDuration", "20s"}
-	w.manage(t, lives...)
-	w.manage(t, lives...)
+	fx.manage(t, lives...)
+	fx.manage(t, lives...)
 	const calls = 500
 	shown, bundles := map[string]bool{}, map[string]bool{}
-	bundle, read := w.bundle(t), time.Now()
+	bundle, read := fx.bundle(t), time.Now()
 	failures, made := 0, 0
 	end := time.Now().Add(75 * time.Second)
 	for ; time.Now().Before(end); made++ {
 		if time.Since(read) > 200*time.Millisecond {
-			bundle, read = w.bundle(t), time.Now()
+			bundle, read = fx.bundle(t), time.Now()
 			for _, authority := range certificates.ParseBundle([]byte(bundle)) {
 				bundles[certificates.Fingerprint(authority)] = true
 			}

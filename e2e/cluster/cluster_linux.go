@@ -25,7 +25,7 @@ const (
 	removeTime  = 5 * time.Minute  // for a namespace: its controller looks again after half of the pods' grace of 300 s
 	helmTime    = 10 * time.Minute // to build Helm
 	importTime  = 2 * time.Minute  // for one image
-	sendTime    = 3 * time.Minute  // for one run of the sender
+	sendTime    = 3 * time.Minute  // for one run of the load generator
 	endTime     = 30 * time.Second // for the first process and all others to be gone
 )
 
@@ -47,13 +47,13 @@ func (o Options) log() io.Writer {
 // Cluster is a running one.
 type Cluster struct {
 	layout
-	log    io.Writer
-	holder bed.Process
-	built  built
+	log        io.Writer
+	supervisor bed.Process
+	built      built
 
-	sender        sync.Once // builds
-	senderProgram string
-	senderErr     error
+	loadgen        sync.Once // builds
+	loadgenProgram string
+	loadgenErr     error
 }
 
 // Up brings up the cluster, or what is missing of it: a second call finishes what an interrupted one left. If the
@@ -89,15 +89,15 @@ func Attach(opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.Holder.Running() {
+	if !s.Supervisor.Running() {
 		return nil, errors.New("no cluster is up; `make cluster-up` starts one")
 	}
-	c := &Cluster{layout: l, log: opts.log(), holder: s.Holder}
+	c := &Cluster{layout: l, log: opts.log(), supervisor: s.Supervisor}
 	return c, c.readBuilt()
 }
 
-// Holder is the cluster's first process.
-func (c *Cluster) Holder() bed.Process { return c.holder }
+// Supervisor is the cluster's first process.
+func (c *Cluster) Supervisor() bed.Process { return c.supervisor }
 
 // Step is a part of the way, and its name in the progress.
 type Step struct {
@@ -141,7 +141,7 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.holder = s.Holder; s.Holder.Running() {
+	if c.supervisor = s.Supervisor; s.Supervisor.Running() {
 		return nil
 	}
 	if err := c.remove(ctx, s); err != nil {
@@ -159,17 +159,17 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err := makeCgroups(); err != nil {
 		return err
 	}
-	return c.startHolder()
+	return c.startSupervisor()
 }
 
-// startHolder runs this program again in new namespaces. It learns what to do only once its id is written down.
-func (c *Cluster) startHolder() error {
-	out, err := os.OpenFile(c.path("logs", "holder.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// startSupervisor runs this program again in new namespaces. It learns what to do only once its id is written down.
+func (c *Cluster) startSupervisor() error {
+	out, err := os.OpenFile(c.path("logs", "supervisor.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command("/proc/self/exe", HoldCommand)
+	cmd := exec.Command("/proc/self/exe", SuperviseCommand)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
@@ -183,14 +183,14 @@ func (c *Cluster) startHolder() error {
 		return err
 	}
 	go func() { _ = cmd.Wait() }()
-	if c.holder, err = bed.Identify("cluster", cmd.Process.Pid); err != nil {
+	if c.supervisor, err = bed.Identify("cluster", cmd.Process.Pid); err != nil {
 		return err
 	}
 	s, err := c.readState()
 	if err != nil {
 		return err
 	}
-	s.Holder = c.holder
+	s.Supervisor = c.supervisor
 	if err := c.writeState(s); err != nil {
 		return err
 	}
@@ -227,12 +227,12 @@ func Down(ctx context.Context, opts Options) error {
 
 // remove kills the first process, which takes all others with it, and undoes what namespaces do not contain.
 func (c *Cluster) remove(ctx context.Context, s state) error {
-	if err := s.Holder.Signal(syscall.SIGKILL); err != nil {
+	if err := s.Supervisor.Signal(syscall.SIGKILL); err != nil {
 		return err
 	}
 	err := poll(ctx, endTime, "the cluster's processes to end", func(context.Context) error {
-		if s.Holder.Running() {
-			return fmt.Errorf("process %d runs", s.Holder.PID)
+		if s.Supervisor.Running() {
+			return fmt.Errorf("process %d runs", s.Supervisor.PID)
 		}
 		return nil
 	})
@@ -271,7 +271,7 @@ func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd 
 
 // Command runs a program of the machine in the cluster's network, with the machine's files.
 func (c *Cluster) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{fmt.Sprintf("--net=/proc/%d/ns/net", c.holder.PID), "--", program}, args...)...)
+	return exec.CommandContext(ctx, "nsenter", append([]string{fmt.Sprintf("--net=/proc/%d/ns/net", c.supervisor.PID), "--", program}, args...)...)
 }
 
 // finish runs a command to its end. An error names what it was for and holds what it wrote.
@@ -290,14 +290,14 @@ func (c *Cluster) Apply(ctx context.Context, manifests string) error {
 
 func (c *Cluster) awaitAPI(ctx context.Context) error {
 	err := poll(ctx, readyTime, "the API server", func(ctx context.Context) error {
-		if !c.holder.Running() {
+		if !c.supervisor.Running() {
 			return nil // there is nothing to wait for
 		}
 		_, err := c.Kubectl(ctx, "", "get", "--raw=/readyz", "--request-timeout=2s")
 		return err
 	})
-	if err == nil && !c.holder.Running() {
-		err = fmt.Errorf("the cluster ended, see %s", c.path("logs", "holder.log"))
+	if err == nil && !c.supervisor.Running() {
+		err = fmt.Errorf("the cluster ended, see %s", c.path("logs", "supervisor.log"))
 	}
 	return err
 }

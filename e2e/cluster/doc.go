@@ -11,7 +11,7 @@
 //
 // # Where it runs
 //
-// Everything runs in network, mount, process, host name and IPC namespaces of its own, under a first process (Hold)
+// Everything runs in network, mount, process, host name and IPC namespaces of its own, under a first process (Supervise)
 // that keeps the parts of the node running. The network has one bridge with the node's address, one with the pods', and
 // no route out. When the first process ends, be it by a crash, the kernel ends all others and takes mounts, links and
 // addresses with them. What is left then is a folder, cgroups and a few sysctls of the whole machine; a file in the

@@ -199,5 +199,5 @@ func (c *Cluster) importImage(ctx context.Context, i image) error {
 
 // enter runs a program inside the cluster's network and mounts.
 func (c *Cluster) enter(ctx context.Context, program string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + fmt.Sprint(c.holder.PID), "--net", "--mount", "--", program}, args...)...)
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + fmt.Sprint(c.supervisor.PID), "--net", "--mount", "--", program}, args...)...)
 }

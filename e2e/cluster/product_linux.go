@@ -167,15 +167,15 @@ func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 	return program, finish(cmd, "build Helm")
 }
 
-// Send has the program e2e/cmd/sender send requests from inside the cluster's network, and returns what it prints.
+// Send has the load generator, e2e/cmd/loadgen, send requests from inside the cluster's network, and returns what it prints.
 func (c *Cluster) Send(ctx context.Context, body string, args ...string) (string, error) {
-	c.sender.Do(func() { c.senderProgram, c.senderErr = c.buildOwn(ctx, "sender", "e2e/cmd/sender") })
-	if c.senderErr != nil {
-		return "", c.senderErr
+	c.loadgen.Do(func() { c.loadgenProgram, c.loadgenErr = c.buildOwn(ctx, "loadgen", "e2e/cmd/loadgen") })
+	if c.loadgenErr != nil {
+		return "", c.loadgenErr
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
-	cmd, stderr := c.Command(ctx, c.senderProgram, args...), &bytes.Buffer{}
+	cmd, stderr := c.Command(ctx, c.loadgenProgram, args...), &bytes.Buffer{}
 	cmd.Stdin, cmd.Stderr = strings.NewReader(body), stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 
 // state is what Down needs to know. It is written before anything that it undoes.
 type state struct {
-	Holder  bed.Process       `json:"holder"`  // its end is the end of every process, mount and link of the cluster
-	Sysctls map[string]string `json:"sysctls"` // values to put back, by path below /proc/sys
+	Supervisor bed.Process       `json:"holder"`  // its end is the end of every process, mount and link of the cluster
+	Sysctls    map[string]string `json:"sysctls"` // values to put back, by path below /proc/sys
 }
 
 // changedSysctls belong to the whole machine, and kubelet or kube-proxy set them.

@@ -25,7 +25,7 @@ const (
 	policyTime = 2 * time.Minute // until Kyverno enforces a policy and every replica knows the trust
 )
 
-// TestAdmission installs the product in each way and asks the same of each.
+// TestAdmission installs the service in each way and runs the same tests on each.
 func TestAdmission(t *testing.T) {
 	c := attach(t)
 	if err := c.ImportProduct(t.Context()); err != nil {
@@ -72,7 +72,7 @@ func attach(t *testing.T) *cluster.Cluster {
 	return c
 }
 
-// install brings the product, the trust that the registry's images need, two teams and the sample policy, in the place
+// install installs the service, the trust that the registry's images need, two teams and the sample policy, in the place
 // of what an interrupted run may have left. It takes all of it away when the test ends.
 func install(t *testing.T, c *cluster.Cluster, way string) {
 	t.Helper()
@@ -236,7 +236,7 @@ func privilegedIsRefused(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// rootIsReadOnly looks at the product's own containers. func gives the service's a security context that lets its root
+// rootIsReadOnly checks the containers of the service. func gives the service's a security context that lets its root
 // file system be written.
 func rootIsReadOnly(way string) func(*testing.T, *cluster.Cluster) {
 	return func(t *testing.T, c *cluster.Cluster) {
@@ -256,8 +256,8 @@ func rootIsReadOnly(way string) func(*testing.T, *cluster.Cluster) {
 	}
 }
 
-// networkPoliciesAreThere looks whether each pod is selected by one; what they let through is left to the CNI, and the
-// cluster's own enforces none.
+// networkPoliciesAreThere checks that a network policy selects each pod. The network plugin of this cluster does not enforce
+// them.
 func networkPoliciesAreThere(t *testing.T, c *cluster.Cluster) {
 	selected := map[string]bool{}
 	for _, name := range strings.Fields(kubectl(t, c, "get", "networkpolicies", "--namespace="+namespace, "-o", `jsonpath={.items[*].spec.podSelector.matchLabels.app\.kubernetes\.io/name}`)) {
@@ -274,7 +274,7 @@ func networkPoliciesAreThere(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// nothingIsRefused looks for what the API server refuses the accounts: they would lack a right.
+// nothingIsRefused expects that the API server refused nothing to the accounts, so that they lack no permission.
 func nothingIsRefused(t *testing.T, c *cluster.Cluster) {
 	for _, pod := range strings.Fields(kubectl(t, c, "get", "pods", "--namespace="+namespace, "-o", "name")) {
 		said := kubectl(t, c, "logs", pod, "--namespace="+namespace, "--all-containers")

@@ -20,8 +20,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/cluster"
 )
 
-// TestTheClusterComesAndGoes brings the cluster up and down as the make targets do, also after an interruption and a
-// crash, and holds what is left of it against the machine of before. It ends with a new cluster for the other tests.
+// TestTheClusterComesAndGoes brings the cluster up and down as the make targets do, also after an interruption and a crash, and
+// compares the machine afterwards with that before. It ends with a new cluster for the other tests.
 func TestTheClusterComesAndGoes(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "cluster")
 	if out, err := exec.Command("go", "build", "-o", program, "../cmd/cluster").CombinedOutput(); err != nil {
@@ -45,14 +45,14 @@ func TestTheClusterComesAndGoes(t *testing.T) {
 	first := attach(t)
 	kubectl(t, first, "wait", "--for=condition=Available", "deployment", "--all", "--namespace=knative-serving", "--timeout=1m")
 	do("up")
-	if again := attach(t); again.Holder() != first.Holder() {
-		t.Errorf("a second up started another cluster: %v and %v", again.Holder(), first.Holder())
+	if again := attach(t); again.Supervisor() != first.Supervisor() {
+		t.Errorf("a second up started another cluster: %v and %v", again.Supervisor(), first.Supervisor())
 	}
 
-	if err := first.Holder().Signal(syscall.SIGKILL); err != nil {
+	if err := first.Supervisor().Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); first.Holder().Running(); time.Sleep(100 * time.Millisecond) { // it takes all others with it first
+	for deadline := time.Now().Add(time.Minute); first.Supervisor().Running(); time.Sleep(100 * time.Millisecond) { // it takes all others with it first
 		if time.Now().After(deadline) {
 			t.Fatal("the cluster's first process does not end")
 		}
@@ -100,7 +100,7 @@ func interrupted(t *testing.T, program string) {
 	_ = cmd.Wait()
 }
 
-// machine is what a cluster changes, or could.
+// machine is the state of the machine that a cluster changes or may change.
 func machine(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -142,7 +142,7 @@ func machine(t *testing.T) map[string]string {
 	return found
 }
 
-// strangers are processes in another network than this one's.
+// strangers are processes in other network namespaces than this process.
 func strangers(t *testing.T) []string {
 	t.Helper()
 	own, err := os.Readlink("/proc/self/ns/net")

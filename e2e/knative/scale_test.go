@@ -30,7 +30,8 @@ func callerToken(t *testing.T, c *cluster.Cluster) string {
 	return string(token)
 }
 
-// TestScaling sends load by Knative's routing, which counts it, while admissions come by svc, which it does not see.
+// TestScaling sends load through Knative's routing, which scales by it, while admissions come through the Service svc, which
+// Knative does not see.
 func TestScaling(t *testing.T) {
 	c := attach(t)
 	if err := c.ImportProduct(t.Context()); err != nil {

@@ -19,11 +19,11 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
 
-// TestOnARealAPIServer is run by e2e/suite, which starts one with the CRDs, the service's own rights and Kyverno's
+// TestOnARealAPIServer is run by e2e/manifests, which starts one with the CRDs, the service's own rights and Kyverno's
 // accounts on it.
 func TestOnARealAPIServer(t *testing.T) {
 	if os.Getenv("KUBE_TEST_ADMIN") == "" {
-		t.Skip("run by e2e/suite")
+		t.Skip("run by e2e/manifests")
 	}
 	admin, service := connect(t, "KUBE_TEST_ADMIN"), connect(t, "KUBE_TEST_SERVICE")
 	t.Run("400 resources load soon and are followed", func(t *testing.T) { testRealTrust(t, admin, service) })

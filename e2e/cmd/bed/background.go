@@ -15,8 +15,8 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
-// holdCommand is what up runs in the background: it holds the bed until it is told to end.
-const holdCommand = "hold"
+// superviseCommand is the command that up runs in the background. It runs the test environment until it gets SIGTERM.
+const superviseCommand = "supervise"
 
 const (
 	upTime   = 10 * time.Minute // the programs are built before
@@ -25,7 +25,7 @@ const (
 
 // state is what down needs to know.
 type state struct {
-	Holder     bed.Process   `json:"holder"`
+	Supervisor bed.Process   `json:"holder"`
 	Parts      []bed.Process `json:"parts"`
 	Kubeconfig string        `json:"kubeconfig"`
 	Dir        string        `json:"dir"`
@@ -61,7 +61,7 @@ func (s state) write(cache string) error {
 
 // up builds in the foreground, where it can be watched and interrupted, and leaves the bed to a process of its own.
 func up(ctx context.Context, opts bed.Options) error {
-	if s, err := readState(opts.CacheDir); err == nil && s.Holder.Running() {
+	if s, err := readState(opts.CacheDir); err == nil && s.Supervisor.Running() {
 		return fmt.Errorf("a bed is up already: export KUBECONFIG=%s", s.Kubeconfig)
 	}
 	if _, err := bed.Build(ctx, opts); err != nil {
@@ -70,20 +70,20 @@ func up(ctx context.Context, opts bed.Options) error {
 	if err := down(ctx, opts.CacheDir); err != nil {
 		return fmt.Errorf("remove what an earlier bed left: %w", err)
 	}
-	holder, exited, err := startHolder(opts.CacheDir)
+	supervisor, exited, err := startSupervisor(opts.CacheDir)
 	if err != nil {
 		return err
 	}
 	s, err := awaitState(ctx, opts.CacheDir, exited)
 	if err != nil {
-		return errors.Join(err, holder.Signal(syscall.SIGTERM))
+		return errors.Join(err, supervisor.Signal(syscall.SIGTERM))
 	}
 	fmt.Printf("export KUBECONFIG=%s\n", s.Kubeconfig)
 	return nil
 }
 
-// startHolder runs this program again, detached from the terminal.
-func startHolder(cache string) (bed.Process, <-chan error, error) {
+// startSupervisor runs this program again, detached from the terminal.
+func startSupervisor(cache string) (bed.Process, <-chan error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return bed.Process{}, nil, fmt.Errorf("find this program: %w", err)
@@ -93,7 +93,7 @@ func startHolder(cache string) (bed.Process, <-chan error, error) {
 		return bed.Process{}, nil, fmt.Errorf("log of the bed: %w", err)
 	}
 	defer logFile.Close()
-	cmd := exec.Command(self, holdCommand)
+	cmd := exec.Command(self, superviseCommand)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = logFile, logFile, &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return bed.Process{}, nil, fmt.Errorf("start the bed in the background: %w", err)
@@ -102,8 +102,8 @@ func startHolder(cache string) (bed.Process, <-chan error, error) {
 	go func() {
 		exited <- fmt.Errorf("the bed ended (%v), see %s", cmd.Wait(), logFile.Name())
 	}()
-	holder, err := bed.Identify("bed", cmd.Process.Pid)
-	return holder, exited, err
+	supervisor, err := bed.Identify("bed", cmd.Process.Pid)
+	return supervisor, exited, err
 }
 
 func awaitState(ctx context.Context, cache string, exited <-chan error) (state, error) {
@@ -124,15 +124,15 @@ func awaitState(ctx context.Context, cache string, exited <-chan error) (state, 
 	}
 }
 
-// hold runs a bed until the process is told to end.
-func hold(ctx context.Context, opts bed.Options) error {
+// supervise runs a test environment until the process gets SIGTERM.
+func supervise(ctx context.Context, opts bed.Options) error {
 	b, err := bed.Start(ctx, opts)
 	if err != nil {
 		return err
 	}
-	holder, err := bed.Identify("bed", os.Getpid())
+	supervisor, err := bed.Identify("bed", os.Getpid())
 	if err == nil {
-		s := state{Holder: holder, Parts: b.Processes(), Kubeconfig: b.Kubeconfig(), Dir: b.Dir()}
+		s := state{Supervisor: supervisor, Parts: b.Processes(), Kubeconfig: b.Kubeconfig(), Dir: b.Dir()}
 		err = s.write(opts.CacheDir)
 	}
 	if err != nil {
@@ -142,7 +142,7 @@ func hold(ctx context.Context, opts bed.Options) error {
 	return b.Close()
 }
 
-// down ends exactly the processes that were recorded. The holder ends its parts; they are looked at again in case that
+// down ends exactly the processes that were recorded. The supervisor ends its parts; they are looked at again in case that
 // it was killed. It does nothing if no bed is up.
 func down(ctx context.Context, cache string) error {
 	s, err := readState(cache)
@@ -152,11 +152,11 @@ func down(ctx context.Context, cache string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Holder.Signal(syscall.SIGTERM); err != nil {
+	if err := s.Supervisor.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = awaitEnd(ctx, s.Holder) // if it does not end in time it is killed now
-	for _, p := range append(s.Parts, s.Holder) {
+	_ = awaitEnd(ctx, s.Supervisor) // if it does not end in time it is killed now
+	for _, p := range append(s.Parts, s.Supervisor) {
 		if err := errors.Join(p.Signal(syscall.SIGKILL), awaitEnd(ctx, p)); err != nil {
 			return err
 		}

@@ -44,8 +44,8 @@ func run(ctx context.Context, args []string) error {
 		return up(ctx, opts)
 	case "down":
 		return down(ctx, cache)
-	case holdCommand:
-		return hold(ctx, opts)
+	case superviseCommand:
+		return supervise(ctx, opts)
 	default:
 		return fmt.Errorf("unknown command %q; %s", args[0], usage)
 	}

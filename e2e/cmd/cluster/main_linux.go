@@ -48,8 +48,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	case "down":
 		return cluster.Down(ctx, opts)
-	case cluster.HoldCommand:
-		return cluster.Hold(os.Stdin)
+	case cluster.SuperviseCommand:
+		return cluster.Supervise(os.Stdin)
 	case "world":
 		return world(ctx, opts)
 	case "product":

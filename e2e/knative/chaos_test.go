@@ -15,7 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/cluster"
 )
 
-// tally counts what became of admissions that were asked for all the time.
+// tally counts the results of admissions that are requested continuously.
 type tally struct {
 	mu         sync.Mutex
 	admitted   int
@@ -24,8 +24,8 @@ type tally struct {
 	unverified []string // of an unsigned image that came in, or a signed one by its tag: never allowed
 }
 
-// TestDisturbances asks for admissions all the time while parts end. Nothing comes in unverified; where a part is
-// replaced in order, nothing signed is refused either.
+// TestDisturbances requests admissions continuously while parts are ended. Nothing unverified may be admitted; while a part is
+// replaced in order, nothing signed may be refused either.
 func TestDisturbances(t *testing.T) {
 	c := attach(t)
 	if err := c.ImportProduct(t.Context()); err != nil {
@@ -93,7 +93,7 @@ func killReplica(t *testing.T, c *cluster.Cluster) {
 	kubectl(t, c, "delete", "pod/"+ready[0], "--namespace="+namespace, "--force")
 }
 
-// cutNetwork also shows that it is cut: what is asked meanwhile is denied.
+// cutNetwork also checks that the network is cut: requests are denied meanwhile.
 func cutNetwork(t *testing.T, c *cluster.Cluster) {
 	if err := c.Cut(t.Context()); err != nil {
 		t.Fatal(err)
@@ -114,14 +114,13 @@ const cutTime = 10 * time.Second
 
 const (
 	sender   = "sender"        // account that may make pods
-	loadTime = 5 * time.Second // of one run of the sender; its answers are counted at its end
+	loadTime = 5 * time.Second // of one run of the load generator; its answers are counted at its end
 )
 
 // rightly is what the answer for each image holds.
 var rightly = map[string]string{"signed": `"image":"` + cluster.RegistryHost + "/acme/signed@sha256:", "unsigned": unsignedSentence}
 
-// load has pods of an image made all the time by several at once, far more than kubectl can ask for, and counts what
-// came of it.
+// load requests pods of an image continuously and in parallel, at a far higher rate than kubectl can, and counts the results.
 func load(ctx context.Context, t *testing.T, c *cluster.Cluster, token, image string, counted *tally) {
 	body := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"asked-"},"spec":{"containers":[{"name":"app","image":%q}]}}`, reference(image))
 	for ctx.Err() == nil {
@@ -140,7 +139,7 @@ func load(ctx context.Context, t *testing.T, c *cluster.Cluster, token, image st
 	}
 }
 
-// disturb asks for some time, disturbs, and asks on until all is well again.
+// disturb sends load for some time, causes a disturbance, and sends load until all requests succeed again.
 func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *cluster.Cluster)) *tally {
 	t.Helper()
 	const before, after = 2 * time.Second, 15 * time.Second
@@ -177,7 +176,7 @@ func disturb(t *testing.T, c *cluster.Cluster, disturbance func(*testing.T, *clu
 	}
 }
 
-// addMany counts answers of the API server to who makes pods: as the sender calls them, which adds an exclamation mark
+// addMany counts answers of the API server to who makes pods: as the load generator calls them, which adds an exclamation mark
 // to the status where an answer holds what it should.
 func (c *tally) addMany(image, outcome string, n int) {
 	c.mu.Lock()

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// HoldCommand is the argument with which the program that calls Up must call Hold.
-const HoldCommand = "hold"
+// SuperviseCommand is the argument with which the program that calls Up must call Supervise.
+const SuperviseCommand = "supervise"
 
 // restartPause keeps a part that ends at once from using up the machine.
 const restartPause = time.Second
 
-// Hold is the first process inside the cluster's namespaces: it makes the network, starts the parts that it reads from
+// Supervise is the first process inside the cluster's namespaces: it makes the network, starts the parts that it reads from
 // input as JSON and starts them again when they end. All processes, mounts, links and addresses of the cluster live in
 // namespaces that end with this process, however it ends. It does not return unless something fails.
-func Hold(input io.Reader) error {
+func Supervise(input io.Reader) error {
 	order := struct {
 		Logs, Resolver string
 		Parts          []part
@@ -39,7 +39,7 @@ func Hold(input io.Reader) error {
 	if err := makeNetwork(); err != nil {
 		return err
 	}
-	h := &holder{logs: order.Logs, running: map[int]part{}}
+	h := &supervisor{logs: order.Logs, running: map[int]part{}}
 	for _, p := range order.Parts {
 		if err := h.start(p); err != nil {
 			return err
@@ -121,14 +121,14 @@ func hasOnlyNodeAddress() error {
 	return nil
 }
 
-// holder knows the parts by the id that they have in its own namespace.
-type holder struct {
+// supervisor knows the parts by the id that they have in its own namespace.
+type supervisor struct {
 	logs    string
 	mu      sync.Mutex // also keeps a part that ends at once from being reaped before it is known
 	running map[int]part
 }
 
-func (h *holder) start(p part) error {
+func (h *supervisor) start(p part) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out, err := os.OpenFile(filepath.Join(h.logs, p.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -156,7 +156,7 @@ func (h *holder) start(p part) error {
 }
 
 // reap waits for everything that ends: parts, and the orphans that a first process inherits.
-func (h *holder) reap() error {
+func (h *supervisor) reap() error {
 	for {
 		status := syscall.WaitStatus(0)
 		pid, err := syscall.Wait4(-1, &status, 0, nil)

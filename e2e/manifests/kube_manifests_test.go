@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package suite holds the product's manifests and Kubernetes parts against the bed.
-package suite
+// Package manifests tests the manifests and the Kubernetes clients of the service with a real API server.
+package manifests
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
-// repository is where the product is, seen from this folder.
+// repository is the root of the repository, relative to this folder.
 const repository = "../.."
 
 func manifest(t *testing.T, path string) string {
@@ -39,8 +39,8 @@ func applyAll(t *testing.T, b *bed.Bed, paths ...string) {
 	}
 }
 
-// TestKubeManifests shares one bed, because starting one takes most of the time; what is applied first is used by
-// what comes after.
+// TestKubeManifests shares one test environment, because starting one takes most of the time; later subtests use what
+// earlier ones apply.
 func TestKubeManifests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")

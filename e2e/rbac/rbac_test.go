@@ -1,6 +1,6 @@
 //go:build e2e
 
-package rights
+package rbac
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// effect is what shows that a permission is wanting: broken gives nil as long as it shows.
+// effect is how a missing permission shows: broken is nil as long as it does.
 type effect struct {
-	spoilt string // an object that is there and holds nothing of use; "" for none
-	broken func(*testing.T, *world, *product.Process) error
+	spoilt string // an object that exists with unusable content; "" for none
+	broken func(*testing.T, *fixture, *deployment.Process) error
 }
 
-// ofService is what each permission of the service is for.
+// ofService is the effect of each permission of the service.
 var ofService = map[string]effect{
 	"list trustpolicies":                             notReady,
 	"watch trustpolicies":                            notConnected,
@@ -45,7 +45,7 @@ var ofService = map[string]effect{
 	"patch configmaps/kyverno-notation-venafi-epoch": eventsAreNotTaken,
 }
 
-// ofManager is what each permission of the certificate manager is for.
+// ofManager is the effect of each permission of the certificate manager.
 var ofManager = map[string]effect{
 	"list trustpolicies":                                noStatus("trustpolicy/" + scenariotest.PolicyName),
 	"watch trustpolicies":                               changesAreLate(newPolicy),
@@ -90,29 +90,29 @@ const (
 
 // TestEachPermissionIsNeeded shares one control plane, because starting one takes most of the time.
 func TestEachPermissionIsNeeded(t *testing.T) {
-	w := newWorld(t)
-	t.Run("with all permissions everything works", func(t *testing.T) { everythingWorks(t, w) })
+	fx := newFixture(t)
+	t.Run("with all permissions everything works", func(t *testing.T) { everythingWorks(t, fx) })
 	t.Run("the service", func(t *testing.T) {
-		each(t, w, product.ServiceAccount, ofService, func(t *testing.T, _ effect) *product.Process {
-			p := w.serve(t)
-			_ = product.Eventually(t.Context(), 3*time.Second, func() error { return p.Ready(t.Context()) })
-			_, _ = w.asks(t.Context(), p), w.tells(t.Context(), p, http.StatusAccepted)
+		each(t, fx, deployment.ServiceAccount, ofService, func(t *testing.T, _ effect) *deployment.Process {
+			p := fx.serve(t)
+			_ = deployment.Eventually(t.Context(), 3*time.Second, func() error { return p.Ready(t.Context()) })
+			_, _ = fx.asks(t.Context(), p), fx.tells(t.Context(), p, http.StatusAccepted)
 			return p
 		})
 	})
 	t.Run("the certificate manager", func(t *testing.T) {
-		each(t, w, product.ManagerAccount, ofManager, func(t *testing.T, e effect) *product.Process {
-			w.reset(t, e.spoilt)
-			return w.manage(t)
+		each(t, fx, deployment.ManagerAccount, ofManager, func(t *testing.T, e effect) *deployment.Process {
+			fx.reset(t, e.spoilt)
+			return fx.manage(t)
 		})
 	})
 }
 
-// watchedFor is how long nothing may come right without a permission. With all of them everything does in less.
+// watchedFor is how long the effect of a missing permission must last. With all permissions everything works in less time.
 const watchedFor = 3 * time.Second
 
-// each takes an account's permissions away one by one, and wants of each that it was known what for it is there.
-func each(t *testing.T, w *world, account string, effects map[string]effect, start func(*testing.T, effect) *product.Process) {
+// each removes the permissions of an account one by one, and expects the known effect of each.
+func each(t *testing.T, fx *fixture, account string, effects map[string]effect, start func(*testing.T, effect) *deployment.Process) {
 	known := maps.Clone(effects)
 	for _, p := range permissions(t, account) {
 		t.Run(p.String(), func(t *testing.T) {
@@ -121,12 +121,12 @@ func each(t *testing.T, w *world, account string, effects map[string]effect, sta
 				t.Fatal("nobody knows what this permission is for")
 			}
 			delete(known, p.String())
-			w.take(t, p, p.without(), false)
-			defer w.take(t, p, p.role, true)
+			fx.take(t, p, p.without(), false)
+			defer fx.take(t, p, p.role, true)
 			process := start(t, e)
 			told(t, process, p)
 			for deadline := time.Now().Add(watchedFor); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-				if err := e.broken(t, w, process); err != nil {
+				if err := e.broken(t, fx, process); err != nil {
 					t.Fatalf("it works without: %v\n%s", err, process.Logged())
 				}
 			}
@@ -145,48 +145,48 @@ func each(t *testing.T, w *world, account string, effects map[string]effect, sta
 	}
 }
 
-// everythingWorks shows that with all permissions nothing is as without one. It leaves certificates for the service.
-func everythingWorks(t *testing.T, w *world) {
+// everythingWorks expects that no effect shows with all permissions. It leaves certificates for the service.
+func everythingWorks(t *testing.T, fx *fixture) {
 	for name, e := range ofManager {
 		t.Run("not as without "+name, func(t *testing.T) {
-			w.managed(t, e.spoilt, func(manager *product.Process) error {
-				if e.broken(t, w, manager) == nil {
+			fx.managed(t, e.spoilt, func(manager *deployment.Process) error {
+				if e.broken(t, fx, manager) == nil {
 					return errors.New("it is as if without")
 				}
 				return nil
 			})
 		})
 	}
-	w.managed(t, "", func(*product.Process) error {
+	fx.managed(t, "", func(*deployment.Process) error {
 		for _, object := range []string{caSecret, tlsSecret, callerSecret, caBundle, epoch} {
-			if missing(object).broken(t, w, nil) == nil {
+			if missing(object).broken(t, fx, nil) == nil {
 				return errors.New("there is no " + object)
 			}
 		}
 		return nil
 	})
-	service := w.serve(t)
-	err := product.Eventually(t.Context(), 20*time.Second, func() error {
-		return errors.Join(service.Ready(t.Context()), w.connected(t.Context(), service), w.asks(t.Context(), service), w.tells(t.Context(), service, http.StatusAccepted))
+	service := fx.serve(t)
+	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+		return errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
 	})
 	if err := errors.Join(err, service.End(), unrefused(service)); err != nil {
 		t.Error(err)
 	}
 }
 
-// managed starts a certificate manager anew, waits until something holds, and wants nothing to be refused.
-func (w *world) managed(t *testing.T, spoilt string, holds func(*product.Process) error) {
+// managed starts a new certificate manager, waits until a condition holds, and expects that nothing was refused.
+func (fx *fixture) managed(t *testing.T, spoilt string, holds func(*deployment.Process) error) {
 	t.Helper()
-	w.reset(t, spoilt)
-	manager, began := w.manage(t), time.Now()
-	err := product.Eventually(t.Context(), 20*time.Second, func() error { return holds(manager) })
+	fx.reset(t, spoilt)
+	manager, began := fx.manage(t), time.Now()
+	err := deployment.Eventually(t.Context(), 20*time.Second, func() error { return holds(manager) })
 	t.Logf("after %s", time.Since(began))
 	if err := errors.Join(err, manager.End(), unrefused(manager)); err != nil {
 		t.Error(err)
 	}
 }
 
-func unrefused(p *product.Process) error {
+func unrefused(p *deployment.Process) error {
 	if strings.Contains(p.Logged(), "is forbidden: User") {
 		return fmt.Errorf("it was refused something:\n%s", p.Logged())
 	}
@@ -194,26 +194,26 @@ func unrefused(p *product.Process) error {
 }
 
 // serve starts the service with the flags of the manifests that name objects.
-func (w *world) serve(t *testing.T) *product.Process {
+func (fx *fixture) serve(t *testing.T) *deployment.Process {
 	t.Helper()
-	return product.Kept(t)(w.product.Serve(t.Context(), "--allowLoopback", "--insecureRegistries", w.registry.Host(),
+	return deployment.Kept(t)(fx.deployment.Serve(t.Context(), "--allowLoopback", "--insecureRegistries", fx.registry.Host(),
 		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config"))
 }
 
-func (w *world) manage(t *testing.T) *product.Process {
+func (fx *fixture) manage(t *testing.T) *deployment.Process {
 	t.Helper()
-	return product.Kept(t)(w.product.Manage(t.Context()))
+	return deployment.Kept(t)(fx.deployment.Manage(t.Context()))
 }
 
 // asks has the service verify an image.
-func (w *world) asks(ctx context.Context, p *product.Process) error {
-	return want(http.StatusOK)(p.Check(ctx, "Bearer "+w.kyverno, product.PodRequest(w.image, scenariotest.PolicyName)))
+func (fx *fixture) asks(ctx context.Context, p *deployment.Process) error {
+	return want(http.StatusOK)(p.Check(ctx, "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, scenariotest.PolicyName)))
 }
 
-// tells the service of a change, which it tells the other replicas, and wants a status.
-func (w *world) tells(ctx context.Context, p *product.Process, status int) error {
-	id := rand.Text() // else it is known already
-	return want(status)(p.Send(ctx, w.sender, id, "update", "TrustStore", `{"spec":{"trustStoreName":"acme","type":"ca"}}`))
+// tells sends the service an event about a change, and expects a status.
+func (fx *fixture) tells(ctx context.Context, p *deployment.Process, status int) error {
+	id := rand.Text() // an ID that was sent before would be ignored
+	return want(status)(p.Send(ctx, fx.sender, id, "update", "TrustStore", `{"spec":{"trustStoreName":"acme","type":"ca"}}`))
 }
 
 func want(status int) func(int, string, error) error {
@@ -225,12 +225,12 @@ func want(status int) func(int, string, error) error {
 	}
 }
 
-func (w *world) connected(ctx context.Context, p *product.Process) error {
+func (fx *fixture) connected(ctx context.Context, p *deployment.Process) error {
 	return says(ctx, p, "kyverno_notation_venafi_apiserver_connected 1\n")
 }
 
-// says wants a line of the metrics.
-func says(ctx context.Context, p *product.Process, line string) error {
+// says expects a line of the metrics.
+func says(ctx context.Context, p *deployment.Process, line string) error {
 	text, err := p.Get(ctx, "/metrics")
 	if err == nil && !strings.Contains(text, line) {
 		err = fmt.Errorf("the metrics lack %q", line)
@@ -239,27 +239,27 @@ func says(ctx context.Context, p *product.Process, line string) error {
 }
 
 var (
-	notReady = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
+	notReady = effect{broken: func(t *testing.T, _ *fixture, p *deployment.Process) error {
 		return want(http.StatusServiceUnavailable)(p.Ask(t.Context(), "/health/readiness"))
 	}}
-	notConnected = effect{broken: func(t *testing.T, _ *world, p *product.Process) error {
+	notConnected = effect{broken: func(t *testing.T, _ *fixture, p *deployment.Process) error {
 		return says(t.Context(), p, "kyverno_notation_venafi_apiserver_connected 0\n")
 	}}
-	callersAreUnknown = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
-		return want(http.StatusServiceUnavailable)(p.Check(t.Context(), "Bearer "+w.kyverno, product.PodRequest(w.image, scenariotest.PolicyName)))
+	callersAreUnknown = effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		return want(http.StatusServiceUnavailable)(p.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, scenariotest.PolicyName)))
 	}}
-	eventsAreNotTaken = effect{broken: func(t *testing.T, w *world, p *product.Process) error {
-		return w.tells(t.Context(), p, http.StatusServiceUnavailable)
+	eventsAreNotTaken = effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		return fx.tells(t.Context(), p, http.StatusServiceUnavailable)
 	}}
-	leaseIsNotRenewed = effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
-		times := strings.Fields(w.kubectl(t, "get", lease, "--namespace="+product.Namespace, "--ignore-not-found", "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}"))
+	leaseIsNotRenewed = effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		times := strings.Fields(fx.kubectl(t, "get", lease, "--namespace="+deployment.Namespace, "--ignore-not-found", "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}"))
 		if len(times) == 2 && times[0] != times[1] {
 			return fmt.Errorf("acquired %s, renewed %s", times[0], times[1])
 		}
 		return nil
 	}}
-	nobodyIsWarned = effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
-		if events := w.kubectl(t, "get", "events.events.k8s.io", "--namespace=default", "-o", `jsonpath={.items[?(@.regarding.name=="ageing")].reason}`); events != "" {
+	nobodyIsWarned = effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		if events := fx.kubectl(t, "get", "events.events.k8s.io", "--namespace=default", "-o", `jsonpath={.items[?(@.regarding.name=="ageing")].reason}`); events != "" {
 			return fmt.Errorf("there is the event %s", events)
 		}
 		return nil
@@ -267,8 +267,8 @@ var (
 )
 
 func noStatus(resource string) effect {
-	return effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
-		if status := w.kubectl(t, "get", resource, "-o", "jsonpath={.status}"); status != "" {
+	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		if status := fx.kubectl(t, "get", resource, "-o", "jsonpath={.status}"); status != "" {
 			return fmt.Errorf("its status is %s", status)
 		}
 		return nil
@@ -276,8 +276,8 @@ func noStatus(resource string) effect {
 }
 
 func missing(object string) effect {
-	return effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
-		if w.kubectl(t, "get", object, "--namespace="+product.Namespace, "--ignore-not-found", "-o", "name") != "" {
+	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		if fx.kubectl(t, "get", object, "--namespace="+deployment.Namespace, "--ignore-not-found", "-o", "name") != "" {
 			return errors.New("there is " + object)
 		}
 		return nil
@@ -285,8 +285,8 @@ func missing(object string) effect {
 }
 
 func unrepaired(object string) effect {
-	return effect{spoilt: object, broken: func(t *testing.T, w *world, _ *product.Process) error {
-		data := w.kubectl(t, "get", object, "--namespace="+product.Namespace, "-o", "jsonpath={.data}")
+	return effect{spoilt: object, broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		data := fx.kubectl(t, "get", object, "--namespace="+deployment.Namespace, "-o", "jsonpath={.data}")
 		if strings.Contains(data, spoilt) || strings.Contains(data, spoiltEncoded) {
 			return nil
 		}
@@ -296,12 +296,12 @@ func unrepaired(object string) effect {
 
 // changesAreLate makes changes, each when the one before was seen. What is watched is seen at once; else it takes a list,
 // and the fifth of these comes five seconds after the first.
-func changesAreLate(change func(*testing.T, *world) (seen func() error)) effect {
-	return effect{broken: func(t *testing.T, w *world, _ *product.Process) error {
+func changesAreLate(change func(*testing.T, *fixture) (seen func() error)) effect {
+	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
 		const changes, limit = 5, 4 * time.Second
 		began := time.Now()
 		for range changes {
-			if product.Eventually(t.Context(), limit-time.Since(began), change(t, w)) != nil {
+			if deployment.Eventually(t.Context(), limit-time.Since(began), change(t, fx)) != nil {
 				return nil
 			}
 		}
@@ -310,13 +310,13 @@ func changesAreLate(change func(*testing.T, *world) (seen func() error)) effect 
 }
 
 // deleted is a change that is seen when there is another object of the name.
-func deleted(object string) func(*testing.T, *world) func() error {
-	return func(t *testing.T, w *world) func() error {
+func deleted(object string) func(*testing.T, *fixture) func() error {
+	return func(t *testing.T, fx *fixture) func() error {
 		id := func() string {
-			return w.kubectl(t, "get", object, "--namespace="+product.Namespace, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+			return fx.kubectl(t, "get", object, "--namespace="+deployment.Namespace, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
 		}
 		old := id()
-		w.kubectl(t, "delete", object, "--namespace="+product.Namespace, "--ignore-not-found")
+		fx.kubectl(t, "delete", object, "--namespace="+deployment.Namespace, "--ignore-not-found")
 		return func() error {
 			if now := id(); now == "" || now == old {
 				return fmt.Errorf("%s is not there again", object)
@@ -326,20 +326,20 @@ func deleted(object string) func(*testing.T, *world) func() error {
 	}
 }
 
-func newPolicy(t *testing.T, w *world) func() error {
-	return made(t, w, "trustpolicy/", func(name string) string { return scenariotest.TrustPolicy(name, "strict", "ca:acme") })
+func newPolicy(t *testing.T, fx *fixture) func() error {
+	return made(t, fx, "trustpolicy/", func(name string) string { return scenariotest.TrustPolicy(name, "strict", "ca:acme") })
 }
 
-func newStore(t *testing.T, w *world) func() error {
-	return made(t, w, "truststore/", func(name string) string { return scenariotest.TrustStore(name, w.ageing) })
+func newStore(t *testing.T, fx *fixture) func() error {
+	return made(t, fx, "truststore/", func(name string) string { return scenariotest.TrustStore(name, fx.ageing) })
 }
 
 // made is a change that is seen when the new resource has a status.
-func made(t *testing.T, w *world, kind string, manifest func(name string) string) func() error {
+func made(t *testing.T, fx *fixture, kind string, manifest func(name string) string) func() error {
 	name := "new-" + strings.ToLower(rand.Text())
-	w.apply(t, manifest(name))
+	fx.apply(t, manifest(name))
 	return func() error {
-		if w.kubectl(t, "get", kind+name, "-o", "jsonpath={.status}") == "" {
+		if fx.kubectl(t, "get", kind+name, "-o", "jsonpath={.status}") == "" {
 			return fmt.Errorf("%s has no status", name)
 		}
 		return nil

@@ -1,7 +1,7 @@
-// Command sender posts what it reads on stdin, and prints how often it got which status.
+// Command loadgen is a load generator: it posts the body that it reads from stdin, and prints how often it got which status.
 //
-//	sender --address 10.96.1.2:80 --url http://svc.example.com/events --header "Content-Type: application/json" < body
-//	sender --address 10.99.0.1:6443 --url https://kubernetes/api/v1/... --ca ca.crt --parallel 100 --duration 30s < body
+//	loadgen --address 10.96.1.2:80 --url http://svc.example.com/events --header "Content-Type: application/json" < body
+//	loadgen --address 10.99.0.1:6443 --url https://kubernetes/api/v1/... --ca ca.crt --parallel 100 --duration 30s < body
 //
 // It asks no resolver, since it runs outside of pods. With --expect, the status of an answer that holds the text is printed
 // with an exclamation mark. The first answer of each kind that is no success, or not as expected, goes to stderr.
@@ -55,10 +55,10 @@ func main() {
 		roots.AppendCertsFromPEM(text)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "sender:", err)
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
 		os.Exit(1)
 	}
-	s := &sender{url: *url, headers: headers, body: body, expect: []byte(*expect), counts: map[string]int{}}
+	s := &generator{url: *url, headers: headers, body: body, expect: []byte(*expect), counts: map[string]int{}}
 	s.client = &http.Client{Timeout: requestTime, Transport: &http.Transport{
 		MaxIdleConnsPerHost: *parallel, TLSClientConfig: &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -71,7 +71,7 @@ func main() {
 	}
 }
 
-type sender struct {
+type generator struct {
 	client  *http.Client
 	url     string
 	headers http.Header
@@ -82,7 +82,7 @@ type sender struct {
 	counts map[string]int // by status, or "failed"
 }
 
-func (s *sender) sendAll(parallel int, duration time.Duration) {
+func (s *generator) sendAll(parallel int, duration time.Duration) {
 	all, end := sync.WaitGroup{}, time.Now().Add(duration)
 	for range parallel {
 		all.Go(func() {
@@ -95,7 +95,7 @@ func (s *sender) sendAll(parallel int, duration time.Duration) {
 	all.Wait()
 }
 
-func (s *sender) send() (string, error) {
+func (s *generator) send() (string, error) {
 	request, err := http.NewRequest(http.MethodPost, s.url, bytes.NewReader(s.body))
 	if err != nil {
 		return "failed", err
@@ -117,10 +117,10 @@ func (s *sender) send() (string, error) {
 	return outcome, err
 }
 
-func (s *sender) count(outcome string, err error) {
+func (s *generator) count(outcome string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.counts[outcome]++; err != nil && s.counts[outcome] == 1 {
-		fmt.Fprintln(os.Stderr, "sender:", err)
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
 	}
 }

@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package rights takes each permission of the manifests away in turn, with a real API server, and shows what no longer
-// works without it. What works without a permission should not be granted it.
-package rights
+// Package rbac removes each permission of the manifests in turn, with a real API server, and shows what no longer works
+// without it. A permission without which all works is one too many.
+package rbac
 
 import (
 	"encoding/json"
@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
-	"github.com/nirmata/kyverno-notation-venafi/e2e/product"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
@@ -29,21 +29,21 @@ const (
 	eventAccount = "kyverno-notation-venafi-events"
 )
 
-// world is a control plane with the installation, and what the product works on.
-type world struct {
-	bed      *bed.Bed
-	product  *product.Product
-	registry *registrytest.Registry
-	image    string // signed by whom the policy scenario.PolicyName trusts
-	trust    string // manifests of that policy and its trust store
-	ageing   []byte // a certificate that soon expires, PEM
-	kyverno  string // its token
-	sender   string // token of who sends events
+// fixture is a control plane with the installation, and the image and trust resources for the service.
+type fixture struct {
+	bed        *bed.Bed
+	deployment *deployment.Deployment
+	registry   *registrytest.Registry
+	image      string // signed by a signer that the policy scenario.PolicyName trusts
+	trust      string // manifests of that policy and its trust store
+	ageing     []byte // a certificate that soon expires, PEM
+	kyverno    string // its token
+	sender     string // token of the account that sends events
 }
 
-// newWorld has an API server that does not stream lists, as before Kubernetes 1.34: there a watch needs the right to
-// list as well.
-func newWorld(t *testing.T) *world {
+// newFixture starts an API server that does not stream lists, as before Kubernetes 1.34: there a watch needs the permission to
+// list too.
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	ctx := t.Context()
 	b, err := bed.Start(ctx, bed.Options{Log: os.Stderr, APIServerArgs: []string{"--feature-gates=WatchList=false"}})
@@ -55,60 +55,60 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{bed: b, registry: registrytest.New(registrytest.Options{})}
-	t.Cleanup(w.registry.Close)
-	if err := product.Install(ctx, b, installation); err != nil {
+	fx := &fixture{bed: b, registry: registrytest.New(registrytest.Options{})}
+	t.Cleanup(fx.registry.Close)
+	if err := deployment.Install(ctx, b, installation); err != nil {
 		t.Fatal(err)
 	}
-	if w.product, err = product.Build(ctx, b, t.TempDir()); err != nil {
+	if fx.deployment, err = deployment.Build(ctx, b, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := scenariotest.New(w.registry.Host(), w.registry.Client(), true)
+	s, err := scenariotest.New(fx.registry.Host(), fx.registry.Client(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.PushSigned(ctx, "signed", s.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	w.image = s.Reference("signed")
+	fx.image = s.Reference("signed")
 	ageing, err := signingtest.NewCA(signingtest.Options{CommonName: "Ageing", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(0, 0, 5)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.ageing = ageing.PEM()
-	w.trust = scenariotest.TrustStore("acme", s.Trusted.PEM()) + "---\n" + scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme")
-	w.apply(t, strings.Join([]string{
+	fx.ageing = ageing.PEM()
+	fx.trust = scenariotest.TrustStore("acme", s.Trusted.PEM()) + "---\n" + scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme")
+	fx.apply(t, strings.Join([]string{
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: " + bed.KyvernoNamespace + "}\n",
-		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(product.Namespace, eventAccount),
+		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(deployment.Namespace, eventAccount),
 	}, "---\n"))
-	w.kyverno = w.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
-	w.sender = w.token(t, product.Namespace, eventAccount, eventAccount)
-	return w
+	fx.kyverno = fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
+	fx.sender = fx.token(t, deployment.Namespace, eventAccount, eventAccount)
+	return fx
 }
 
 func serviceAccount(namespace, name string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {namespace: %s, name: %s}\n", namespace, name)
 }
 
-func (w *world) token(t *testing.T, namespace, name, audience string) string {
+func (fx *fixture) token(t *testing.T, namespace, name, audience string) string {
 	t.Helper()
-	token, err := w.bed.Token(t.Context(), namespace, name, audience)
+	token, err := fx.bed.Token(t.Context(), namespace, name, audience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return token
 }
 
-func (w *world) apply(t *testing.T, manifests string) {
+func (fx *fixture) apply(t *testing.T, manifests string) {
 	t.Helper()
-	if err := w.bed.Apply(t.Context(), manifests); err != nil {
+	if err := fx.bed.Apply(t.Context(), manifests); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *world) kubectl(t *testing.T, args ...string) string {
+func (fx *fixture) kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := w.bed.Kubectl(t.Context(), "", args...)
+	out, err := fx.bed.Kubectl(t.Context(), "", args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,20 +120,20 @@ const (
 	spoiltEncoded = "c3BvaWx0" // base64
 )
 
-// reset takes away what a certificate manager makes, statuses and events included. Then it puts one of the objects there
-// as nobody can use it.
-func (w *world) reset(t *testing.T, object string) {
+// reset deletes what a certificate manager makes, including statuses and events. Then it creates one of the objects with
+// content that cannot be used.
+func (fx *fixture) reset(t *testing.T, object string) {
 	t.Helper()
-	w.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+product.Namespace, "--ignore-not-found")
-	w.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
-	w.kubectl(t, "delete", "truststores,trustpolicies", "--all")
-	w.apply(t, w.trust+"---\n"+scenariotest.TrustStore("ageing", w.ageing))
+	fx.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+deployment.Namespace, "--ignore-not-found")
+	fx.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
+	fx.kubectl(t, "delete", "truststores,trustpolicies", "--all")
+	fx.apply(t, fx.trust+"---\n"+scenariotest.TrustStore("ageing", fx.ageing))
 	kind, name, _ := strings.Cut(object, "/")
 	switch kind {
 	case "secret":
-		w.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {namespace: %s, name: %s}\nstringData: {tls.crt: %[3]s, tls.key: %[3]s}\n", product.Namespace, name, spoilt))
+		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {namespace: %s, name: %s}\nstringData: {tls.crt: %[3]s, tls.key: %[3]s}\n", deployment.Namespace, name, spoilt))
 	case "configmap":
-		w.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {ca.crt: %s}\n", product.Namespace, name, spoilt))
+		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {ca.crt: %s}\n", deployment.Namespace, name, spoilt))
 	}
 }
 
@@ -213,14 +213,14 @@ func (p permission) without() *rbac.ClusterRole {
 	return role
 }
 
-// take puts a role in the place of the permission's, and waits until the API server goes by it.
-func (w *world) take(t *testing.T, p permission, role *rbac.ClusterRole, granted bool) {
+// take replaces the role of a permission, and waits until the API server applies the new one.
+func (fx *fixture) take(t *testing.T, p permission, role *rbac.ClusterRole, granted bool) {
 	t.Helper()
 	text, err := json.Marshal(role)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
+	if _, err := fx.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
 	resource, subresource, _ := strings.Cut(p.resource, "/")
@@ -228,13 +228,13 @@ func (w *world) take(t *testing.T, p permission, role *rbac.ClusterRole, granted
 	if p.name != "" {
 		question += "/" + p.name
 	}
-	namespace := product.Namespace
+	namespace := deployment.Namespace
 	if p.role.Namespace != "" {
 		namespace = p.role.Namespace
 	}
-	err = product.Eventually(t.Context(), 10*time.Second, func() error {
-		out, _ := w.bed.Kubectl(t.Context(), "", "auth", "can-i", p.verb, question, "--subresource="+subresource, "--namespace="+namespace,
-			"--as=system:serviceaccount:"+product.Namespace+":"+p.role.Name)
+	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
+		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", p.verb, question, "--subresource="+subresource, "--namespace="+namespace,
+			"--as=system:serviceaccount:"+deployment.Namespace+":"+p.role.Name)
 		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
 			return fmt.Errorf("%s %s: %q, want granted %t", p.role.Name, p, out, granted)
 		}
@@ -245,7 +245,7 @@ func (w *world) take(t *testing.T, p permission, role *rbac.ClusterRole, granted
 	}
 }
 
-// refusal is what the API server says to who lacks the permission.
+// refusal is the error of the API server for an account without the permission.
 func (p permission) refusal() []string {
 	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, p.verb, p.resource)}
 	if p.name != "" {
@@ -254,10 +254,10 @@ func (p permission) refusal() []string {
 	return said
 }
 
-// told waits until the process says in one line that it was refused the permission.
-func told(t *testing.T, process *product.Process, p permission) {
+// told waits until the process logs that it was refused the permission.
+func told(t *testing.T, process *deployment.Process, p permission) {
 	t.Helper()
-	err := product.Eventually(t.Context(), 20*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
 		for line := range strings.Lines(process.Logged()) {
 			if !slices.ContainsFunc(p.refusal(), func(part string) bool { return !strings.Contains(line, part) }) {
 				return nil

@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package product runs the product's commands as processes against a bed, as the service accounts that the manifests
-// make and with no right but theirs.
-package product
+// Package deployment runs the commands of the service as processes against a test environment, as the service accounts of the
+// manifests and with only their permissions.
+package deployment
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
-// Names that the manifests give.
+// Names in the manifests.
 const (
 	Namespace      = "kyverno-notation-venafi"
 	ServiceAccount = "kyverno-notation-venafi"
@@ -35,9 +35,9 @@ const (
 	endTime = 30 * time.Second // for a process that was asked to end
 )
 
-// Product is the binary, and the bed that its processes talk to.
-type Product struct {
-	Env []string // of its processes, beside this one's
+// Deployment is the binary of the service, and the test environment that its processes use.
+type Deployment struct {
+	Env []string // further environment variables of its processes
 
 	bed    *bed.Bed
 	dir    string // of the logs
@@ -45,8 +45,8 @@ type Product struct {
 }
 
 // Build makes the binary in dir, where the logs of its processes go as well.
-func Build(ctx context.Context, b *bed.Bed, dir string) (*Product, error) {
-	p := &Product{bed: b, dir: dir, binary: filepath.Join(dir, "kyverno-notation-venafi")}
+func Build(ctx context.Context, b *bed.Bed, dir string) (*Deployment, error) {
+	p := &Deployment{bed: b, dir: dir, binary: filepath.Join(dir, "kyverno-notation-venafi")}
 	build := exec.CommandContext(ctx, "go", "build", "-o", p.binary, "github.com/nirmata/kyverno-notation-venafi/function/cmd/kyverno-notation-venafi")
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the product: %w: %s", err, output)
@@ -64,28 +64,28 @@ func Install(ctx context.Context, b *bed.Bed, manifest string) error {
 	return err
 }
 
-// Process is a command of the product. End it.
+// Process is a running command of the service. The caller must End it.
 type Process struct {
 	URL    string        // its plain address
 	Secure string        // where the service speaks TLS, as host:port
 	Log    string        // file
-	Ended  chan struct{} // closed when the process is no more
+	Ended  chan struct{} // closed when the process has ended
 	PID    int
 
 	command *exec.Cmd
 }
 
 // Serve starts a replica of the service.
-func (p *Product) Serve(ctx context.Context, args ...string) (*Process, error) {
+func (p *Deployment) Serve(ctx context.Context, args ...string) (*Process, error) {
 	return p.start(ctx, "serve", ServiceAccount, args)
 }
 
 // Manage starts a certificate manager.
-func (p *Product) Manage(ctx context.Context, args ...string) (*Process, error) {
+func (p *Deployment) Manage(ctx context.Context, args ...string) (*Process, error) {
 	return p.start(ctx, "certmanager", ManagerAccount, args)
 }
 
-func (p *Product) start(ctx context.Context, command, account string, args []string) (*Process, error) {
+func (p *Deployment) start(ctx context.Context, command, account string, args []string) (*Process, error) {
 	kubeconfig, err := p.bed.WriteServiceAccountKubeconfig(ctx, Namespace, account)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (p *Product) start(ctx context.Context, command, account string, args []str
 	return process, nil
 }
 
-// Kept ends a process with the test, and shows what it said if the test failed.
+// Kept ends a process when the test ends, and logs its output if the test failed.
 func Kept(t *testing.T) func(*Process, error) *Process {
 	t.Helper()
 	return func(p *Process, err error) *Process {
@@ -139,7 +139,7 @@ func Kept(t *testing.T) func(*Process, error) *Process {
 	}
 }
 
-// freeAddress is one of this machine that nobody listens on now.
+// freeAddress is a local address on which nothing listens.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,7 +149,7 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// End asks the process to end, and waits for it. One that has ended is left alone.
+// End sends SIGTERM and waits until the process has ended. It does nothing for a process that has ended already.
 func (p *Process) End() error {
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {
@@ -161,19 +161,19 @@ func (p *Process) End() error {
 	}
 }
 
-// Kill ends the process without warning, and waits for it.
+// Kill sends SIGKILL and waits until the process has ended.
 func (p *Process) Kill() {
 	_ = p.command.Process.Kill()
 	<-p.Ended
 }
 
-// Logged is what the process has said so far.
+// Logged is the log of the process so far.
 func (p *Process) Logged() string {
 	text, _ := os.ReadFile(p.Log)
 	return string(text)
 }
 
-// Ready is nil when the process says that it is ready.
+// Ready is nil when the readiness probe of the process succeeds.
 func (p *Process) Ready(ctx context.Context) error {
 	select {
 	case <-p.Ended:
@@ -184,7 +184,7 @@ func (p *Process) Ready(ctx context.Context) error {
 	return err
 }
 
-// Ask gives the status and the text of the answer to a question on the plain address.
+// Ask sends a GET request to the plain address and gives the status and the text of the answer.
 func (p *Process) Ask(ctx context.Context, path string) (int, string, error) {
 	request, err := http.NewRequest(http.MethodGet, p.URL+path, nil)
 	if err != nil {
@@ -193,7 +193,7 @@ func (p *Process) Ask(ctx context.Context, path string) (int, string, error) {
 	return Do(ctx, request)
 }
 
-// Get is Ask where any status but 200 is an error.
+// Get is Ask, but any status other than 200 is an error.
 func (p *Process) Get(ctx context.Context, path string) (string, error) {
 	status, text, err := p.Ask(ctx, path)
 	if err == nil && status != http.StatusOK {
@@ -202,12 +202,12 @@ func (p *Process) Get(ctx context.Context, path string) (string, error) {
 	return text, err
 }
 
-// Check asks the service about images on the plain address, as Kyverno does.
+// Check posts a request to /checkimages on the plain address, as Kyverno does.
 func (p *Process) Check(ctx context.Context, authorization string, body []byte) (int, string, error) {
 	return p.Post(ctx, "/checkimages", authorization, body)
 }
 
-// Post is Check at another path.
+// Post is Check for another path.
 func (p *Process) Post(ctx context.Context, path, authorization string, body []byte) (int, string, error) {
 	request, err := http.NewRequest(http.MethodPost, p.URL+path, bytes.NewReader(body))
 	if err != nil {
@@ -219,7 +219,7 @@ func (p *Process) Post(ctx context.Context, path, authorization string, body []b
 	return Do(ctx, request)
 }
 
-// PodRequest is the body that asks about a pod with one image.
+// PodRequest is the request for a pod with one image.
 func PodRequest(image, policy string) []byte {
 	return fmt.Appendf(nil, `{"trustPolicy":%q,"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":%q}]}}}`, policy, image)
 }
@@ -254,7 +254,7 @@ func Do(ctx context.Context, request *http.Request) (int, string, error) {
 	return response.StatusCode, string(text), err
 }
 
-// Eventually tries until something holds or the time is over, and gives the last reason why it does not hold.
+// Eventually polls a condition until it holds or the time is over, and returns the last error of the condition.
 func Eventually(ctx context.Context, limit time.Duration, holds func() error) error {
 	err := errors.New("it was not tried")
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
