@@ -14,7 +14,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// BenchmarkCheck measures cold admissions: nothing is kept from one to the next. Beside the time it reports, per
+// BenchmarkCheck measures cold admissions, without a cache. Beside the time it reports, per
 // admission, the registry requests and the plugin processes. distance is what each registry request takes longer; at
 // none, a pod of many images is bound by the cores, which service, registry, plugins and caller share here.
 func BenchmarkCheck(b *testing.B) {
@@ -72,7 +72,7 @@ func (b *bench) processes(t testing.TB) int {
 	return len(strings.Split(strings.Join(calls, "\n"), "\n"))
 }
 
-// BenchmarkWarm measures admissions of one image that is kept, by 16 callers at once, beside a handler that decodes the
+// BenchmarkWarm measures admissions of one cached image, by 16 callers at once, beside a handler that decodes the
 // same body and encodes the same answer.
 func BenchmarkWarm(b *testing.B) {
 	service := start(b, registrytest.Options{}, "", nil)

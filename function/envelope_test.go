@@ -27,7 +27,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-// hugeKey is a public RSA key of so many bits, whose private key nobody needs to know.
+// hugeKey is a public RSA key with a modulus of bits bits. It has no private key.
 func hugeKey(t testing.TB, bits int) *rsa.PublicKey {
 	t.Helper()
 	modulus := make([]byte, bits/8)

@@ -146,7 +146,7 @@ func TestRegistryFailuresGiveTheirCode(t *testing.T) {
 		"it answers 429 for ever":         {registrytest.FailTimes(-1, 429, unavailable), reason.RegistryUnavailable, 502},
 		"it does not answer in time":      {registrytest.Delay(time.Minute), reason.Timeout, 504},
 		"it truncates what it sends":      {registrytest.Only(registrytest.PathContains("/blobs/"), registrytest.Truncate), reason.RegistryUnavailable, 502},
-		"it lies about a tag's digest":    {registrytest.LieAboutDigest("/v2/acme/signed/manifests/v1"), reason.NoSignature, 406},
+		"it lies about a tag's digest":    {registrytest.WrongDigest("/v2/acme/signed/manifests/v1"), reason.NoSignature, 406},
 		"it lists referrers without end":  {registrytest.EndlessReferrers, reason.RegistryInvalid, 502},
 		"it pages the referrers":          {registrytest.PageReferrers(1), reason.Verified, 200},
 		"it refuses access":               {registrytest.FailTimes(-1, 403, nil), reason.RegistryUnauthorized, 502},
@@ -188,12 +188,12 @@ func TestRegistryCannotSwapContent(t *testing.T) {
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Code != reason.RegistryInvalid {
 		t.Errorf("swapped envelope: %+v", got)
 	}
-	b.registry.SetFault(registrytest.LieAboutDigest("/v2/acme/signed/manifests/v1"))
+	b.registry.SetFault(registrytest.WrongDigest("/v2/acme/signed/manifests/v1"))
 	if got := b.verdict(t, pod(reference)).Results[0]; got.Verified || got.Digest == digest {
 		t.Errorf("another digest for a tag: %+v", got)
 	}
 	pinned := strings.TrimSuffix(reference, ":v1") + "@" + digest
-	b.registry.SetFault(registrytest.LieAboutDigest("/v2/acme/signed/manifests/" + digest)) // which nobody asks for
+	b.registry.SetFault(registrytest.WrongDigest("/v2/acme/signed/manifests/" + digest)) // no request should ask for this manifest
 	if got := b.verdict(t, pod(pinned)).Results[0]; !got.Verified || got.Digest != digest || got.Op != "" {
 		t.Errorf("another digest for a digest: %+v", got)
 	}

@@ -90,7 +90,7 @@ func TestPluginsCannotVouchForUntrustedIdentities(t *testing.T) {
 	}
 }
 
-// canary is a port of loopback that counts who connects to it.
+// canary is a listener on loopback that counts connections.
 func canary(t *testing.T) (address string, connections *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -60,10 +60,10 @@ func (b *bench) hold(t *testing.T, part string) (reached <-chan struct{}, releas
 // TestExcessLoadIsRefusedAtOnce refuses cold images over the bound when none may wait, and still answers from the cache.
 func TestExcessLoadIsRefusedAtOnce(t *testing.T) {
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { s.MaxVerifications, s.MaxQueued = 1, 0 })
-	kept, _ := b.publish(t, "signed")
+	cached, _ := b.publish(t, "signed")
 	cold, _ := b.publish(t, "plugin-signed")
 	other, _ := b.publish(t, "unsigned")
-	if answer := b.post(t, "/checkimages", pod(kept)); answer.status != http.StatusOK {
+	if answer := b.post(t, "/checkimages", pod(cached)); answer.status != http.StatusOK {
 		t.Fatalf("answer %d %s", answer.status, answer.text)
 	}
 	reached, release := b.hold(t, "/plugin-signed/blobs/")
@@ -73,7 +73,7 @@ func TestExcessLoadIsRefusedAtOnce(t *testing.T) {
 	if answer := b.post(t, "/checkimages", pod(other)); answer.status != http.StatusServiceUnavailable || answer.header.Get("Retry-After") == "" || !strings.Contains(answer.text, "too many images") {
 		t.Errorf("over the bound: %d %s, Retry-After %q", answer.status, answer.text, answer.header.Get("Retry-After"))
 	}
-	if answer := b.post(t, "/checkimages", pod(kept)); answer.status != http.StatusOK {
+	if answer := b.post(t, "/checkimages", pod(cached)); answer.status != http.StatusOK {
 		t.Errorf("what is kept: %d %s", answer.status, answer.text)
 	}
 	if text := b.metrics(t); !strings.Contains(text, "kyverno_notation_venafi_verifications_refused_total 1\n") ||

@@ -140,7 +140,7 @@ func secureWithLog(t *testing.T, change setting, log *slog.Logger) *secured {
 	return s
 }
 
-// ask asks over a new connection, verified as Kyverno would. It gives the certificate that was shown.
+// ask sends a request over a new connection, which it verifies as Kyverno does. The response has the certificate of the server.
 func (s *secured) ask(t *testing.T, change func(*tls.Config)) (*http.Response, error) {
 	t.Helper()
 	config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: servedName}

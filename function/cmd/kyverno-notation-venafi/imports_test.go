@@ -74,7 +74,7 @@ func TestForTests(t *testing.T) {
 	}
 }
 
-// forTests tells the packages that belong into tests and demonstrations only.
+// forTests is true for packages that only tests and demonstrations may import.
 func forTests(path string) bool {
 	ours, isOurs := strings.CutPrefix(path, module+"/")
 	if isOurs {

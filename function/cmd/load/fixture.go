@@ -183,7 +183,7 @@ func read(response *http.Response) (int, string, error) {
 
 // state is a part of the metrics of a service.
 type state struct {
-	processes, mallocs, entries float64 // plugin processes and allocations since the start, outcomes kept
+	processes, mallocs, entries float64 // plugin processes and allocations since the start, and cached outcomes
 	files, goroutines           float64
 	resident                    float64 // bytes
 }

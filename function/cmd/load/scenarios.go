@@ -187,7 +187,7 @@ func (fx *fixture) besideBare(ctx context.Context, body, answer string) error {
 	const turns = 7
 	var rates, tails []float64
 	for i := range turns {
-		kept, err := fx.measure(ctx, load{name: "kept", to: fx.warm, callers: 16, body: always(body)})
+		cached, err := fx.measure(ctx, load{name: "kept", to: fx.warm, callers: 16, body: always(body)})
 		if err != nil {
 			return err
 		}
@@ -198,8 +198,8 @@ func (fx *fixture) besideBare(ctx context.Context, body, answer string) error {
 		if i == turns-1 {
 			least.row("a bare handler, 16 callers")
 		}
-		rates = append(rates, kept.rate/least.rate)
-		tails = append(tails, float64(kept.p99)/float64(least.p99))
+		rates = append(rates, cached.rate/least.rate)
+		tails = append(tails, float64(cached.p99)/float64(least.p99))
 	}
 	slices.Sort(rates)
 	slices.Sort(tails)

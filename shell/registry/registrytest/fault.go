@@ -178,10 +178,10 @@ func Delay(d time.Duration) Fault {
 	}
 }
 
-// LieAboutDigest answers HEAD and GET of one manifest, by the path
+// WrongDigest answers HEAD and GET of one manifest, by the path
 // "/v2/<name>/manifests/<tag>", with the digest of something else in
 // Docker-Content-Digest.
-func LieAboutDigest(tagPath string) Fault {
+func WrongDigest(tagPath string) Fault {
 	match := func(r *http.Request) bool { return r.URL.Path == tagPath }
 	return Only(match, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		answer := record(next, r)

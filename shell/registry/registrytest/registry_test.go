@@ -342,7 +342,7 @@ func TestFaultsOfService(t *testing.T) {
 func TestFaultsOfContent(t *testing.T) {
 	runFaults(t, map[string]faultCase{
 		"a lie about a digest is in the header": {
-			fault: func(string) registrytest.Fault { return registrytest.LieAboutDigest("/v2/team/app/manifests/v1") },
+			fault: func(string) registrytest.Fault { return registrytest.WrongDigest("/v2/team/app/manifests/v1") },
 			do:    resolveAndFetch,
 			want:  "not found",
 		},
