@@ -92,8 +92,8 @@ func FuzzRegistryNames(f *testing.F) {
 		}
 		ref, err := image.Parse(a + "/team/app:v1")
 		other, err2 := image.Parse(b + "/team/app:v1")
-		if err != nil || err2 != nil {
-			return // not all names of a registry are those of an image, such as one with a dot at its end
+		if err != nil || err2 != nil || !image.NamesRegistry(a) || !image.NamesRegistry(b) {
+			return // not all names of a registry are those of an image, such as one with a dot at its end, or one label
 		}
 		if ref != other || ref.Registry != one {
 			t.Fatalf("%q and %q are %q, and make %s and %s", a, b, one, ref, other)
