@@ -70,10 +70,13 @@ func hasToken(list, wanted string) bool {
 func cutParameter(text string) (name, value, rest string, err error) {
 	end := strings.IndexAny(text, "=;,")
 	if end < 0 {
-		return strings.TrimSpace(text), "", "", nil
+		end = len(text)
 	}
 	name, rest = strings.TrimSpace(text[:end]), text[end:]
-	if rest[0] != '=' {
+	if strings.Contains(name, `"`) { // which two readers would read differently
+		return "", "", "", fmt.Errorf("there is a quote in the name %q", name)
+	}
+	if !strings.HasPrefix(rest, "=") {
 		return name, "", rest, nil
 	}
 	rest = strings.TrimLeft(rest[1:], " \t")
@@ -81,7 +84,10 @@ func cutParameter(text string) (name, value, rest string, err error) {
 		if end = strings.IndexAny(rest, ";,"); end < 0 {
 			end = len(rest)
 		}
-		return name, strings.TrimSpace(rest[:end]), rest[end:], nil
+		if value = strings.TrimSpace(rest[:end]); strings.Contains(value, `"`) {
+			return "", "", "", fmt.Errorf("there is a quote in the value %q", value)
+		}
+		return name, value, rest[end:], nil
 	}
 	value, rest, err = unquote(rest[1:])
 	return name, value, rest, err

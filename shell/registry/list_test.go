@@ -116,6 +116,7 @@ func TestReferrersListsByAPIAndTag(t *testing.T) {
 		"two next pages":                         {api: map[string]page{"": {header: next(`<?page=2>; rel=next`, `<?page=3>; rel=next`), body: indexOf(a)}, "page=2": {body: indexOf(b)}}, code: reason.RegistryInvalid},
 		"a link that cannot be read":             {api: twoPages(`?page=2; rel=next`), code: reason.RegistryInvalid},
 		"a link that does not end":               {api: twoPages(`<?page=2; rel=next`), code: reason.RegistryInvalid},
+		"a quote inside of a value":              {api: twoPages(`<?page=2>; rel=prev"; rel="last next"`), code: reason.RegistryInvalid},
 		"a quote that does not end":              {api: twoPages(`<?page=2>; rel="next`), code: reason.RegistryInvalid},
 		"a link to another host":                 {api: twoPages(`<http://registry.invalid/?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
 		"a link to another port":                 {api: twoPages(`<http://127.0.0.1:1/?page=2>; rel=next`), code: reason.RegistryInvalid, asked: 1},
