@@ -370,12 +370,12 @@ func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
 	code, remedy := reason.PluginRefused, "sign with the platform whose URL is tpp_url in the plugin's configuration, or name its host in --pluginX5UHosts"
 	address, isText := call.X5U.(string)
 	err := trust.PlatformAddress(address, call.Platforms)
-	switch _, malformed := trust.PlatformHost(address); {
-	case !isText:
-		err = errors.New("it is no text")
-	case err == nil:
+	if isText && err == nil {
 		return nil
-	case malformed == nil && call.Unread != nil: // the operator's fault: the address may be good
+	}
+	if !isText {
+		err = errors.New("it is no text")
+	} else if _, malformed := trust.PlatformHost(address); malformed == nil && call.Unread != nil { // the operator's fault: the address may be good
 		code, remedy = reason.PluginFailed, call.Unread.Error()
 	}
 	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
