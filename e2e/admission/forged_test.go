@@ -10,31 +10,22 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
-
-// denied expects kubectl to fail with a sentence.
-func (fx *fixture) denied(t *testing.T, says, stdin string, args ...string) error {
-	t.Helper()
-	output, err := fx.bed.Kubectl(t.Context(), stdin, args...)
-	if err == nil || !strings.Contains(output+err.Error(), says) {
-		return fmt.Errorf("%v\n%s\nwant %s", err, output, says)
-	}
-	return nil
-}
 
 // TestNothingPassesByItsOwnWord holds that no field of an object can exempt it, under both kinds of policies. On the
 // subresource ephemeralcontainers the API server drops the metadata of the request after admission, and keeps the container.
 func TestNothingPassesByItsOwnWord(t *testing.T) {
 	fx := shared
-	fx.twoTenants(t)
+	fx.TwoTenants(t)
 	for way, install := range map[string]func(*testing.T){
-		"ClusterPolicy": func(t *testing.T) { fx.withPolicy(t, "clusterpolicy.yaml", "verify-images") },
-		"CEL policies":  func(t *testing.T) { fx.withCEL(t) },
+		"ClusterPolicy": func(t *testing.T) { fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images") },
+		"CEL policies":  func(t *testing.T) { fx.WithCEL(t) },
 	} {
 		t.Run(way, func(t *testing.T) {
 			install(t)
-			fx.apply(t, pod("forged", "team-a", fx.reference("signed")))
+			fx.Apply(t, fixture.Pod("forged", "team-a", fx.Reference("signed")))
 			claims := map[string]string{
 				"that it is being deleted":       `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}`,
 				"who owns it":                    `"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"x","uid":"x"}]}`,
@@ -48,26 +39,26 @@ func TestNothingPassesByItsOwnWord(t *testing.T) {
 			}
 			for claim, metadata := range claims {
 				t.Run("an ephemeral container that claims "+claim, func(t *testing.T) {
-					patch := fmt.Sprintf(`{%s,"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, metadata, fx.reference("unsigned"))
-					if err := fx.denied(t, "failed to verify ephemeral container debug", "", "patch", "pod", "forged", "-n", "team-a", "--subresource=ephemeralcontainers", "--type=strategic", "-p", patch); err != nil {
+					patch := fmt.Sprintf(`{%s,"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, metadata, fx.Reference("unsigned"))
+					if err := fx.Denied(t, "failed to verify ephemeral container debug", "", "patch", "pod", "forged", "-n", "team-a", "--subresource=ephemeralcontainers", "--type=strategic", "-p", patch); err != nil {
 						t.Error(err)
 					}
-					if got := fx.kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.ephemeralContainers}"); got != "" {
+					if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.ephemeralContainers}"); got != "" {
 						t.Errorf("the pod has %s", got)
 					}
 				})
 			}
 			for metadata, says := range map[string]string{"{}": "failed to verify container app", `{"deletionTimestamp":"2026-01-01T00:00:00Z"}`: ""} { // which the API server refuses too
 				t.Run("another image in a running pod, and "+metadata, func(t *testing.T) {
-					patch := fmt.Sprintf(`{"metadata":%s,"spec":{"containers":[{"name":"app","image":%q}]}}`, metadata, fx.reference("unsigned"))
-					if err := fx.denied(t, says, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
+					patch := fmt.Sprintf(`{"metadata":%s,"spec":{"containers":[{"name":"app","image":%q}]}}`, metadata, fx.Reference("unsigned"))
+					if err := fx.Denied(t, says, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
 						t.Error(err)
 					}
 				})
 			}
 			t.Run("a signed image in a running pod is pinned", func(t *testing.T) {
-				fx.kubectl(t, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.reference("signed-cose")))
-				if got := fx.kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.containers[0].image}"); got != fx.pinned(t, "signed-cose") {
+				fx.Kubectl(t, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.Reference("signed-cose")))
+				if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.containers[0].image}"); got != fx.Pinned(t, "signed-cose") {
 					t.Errorf("stored %s", got)
 				}
 			})
@@ -79,17 +70,17 @@ func TestNothingPassesByItsOwnWord(t *testing.T) {
 }
 
 // imageVolumes expects that image volumes are verified like the images of containers.
-func imageVolumes(t *testing.T, fx *fixture) {
+func imageVolumes(t *testing.T, fx environment) {
 	with := func(image string) string {
-		return pod("volumes", "team-a", fx.reference("signed")) + fmt.Sprintf("  volumes:\n  - {name: data, image: {reference: %q}}\n", image)
+		return fixture.Pod("volumes", "team-a", fx.Reference("signed")) + fmt.Sprintf("  volumes:\n  - {name: data, image: {reference: %q}}\n", image)
 	}
 	t.Run("an unsigned image volume", func(t *testing.T) {
-		if err := fx.denied(t, "no signature is associated with", with(fx.reference("unsigned")), "create", "--dry-run=server", "-f", "-"); err != nil {
+		if err := fx.Denied(t, "no signature is associated with", with(fx.Reference("unsigned")), "create", "--dry-run=server", "-f", "-"); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("a signed image volume is pinned", func(t *testing.T) {
-		if got := fx.kubectl(t, with(fx.reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.volumes[0].image.reference}", "-f", "-"); got != fx.pinned(t, "signed") {
+		if got := fx.Kubectl(t, with(fx.Reference("signed")), "create", "--dry-run=server", "-o", "jsonpath={.spec.volumes[0].image.reference}", "-f", "-"); got != fx.Pinned(t, "signed") {
 			t.Errorf("stored %s", got)
 		}
 	})
@@ -97,35 +88,35 @@ func imageVolumes(t *testing.T, fx *fixture) {
 
 // plainText expects that text in an object that looks like an expression of Kyverno does not break the policy and is not
 // evaluated.
-func plainText(t *testing.T, fx *fixture) {
+func plainText(t *testing.T, fx environment) {
 	t.Run("braces in an object", func(t *testing.T) {
-		manifest := strings.Replace(pod("braces", "team-a", fx.reference("signed")), "namespace: team-a}", `namespace: team-a, annotations: {a: "{{ request.userInfo }}", b: "{{ absent }}", c: "{{ images }", d: "$(x) {{request.object.metadata.name}}"}}`, 1)
-		if got := fx.kubectl(t, manifest, "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image} {.metadata.annotations.b}", "-f", "-"); got != fx.pinned(t, "signed")+" {{ absent }}" {
+		manifest := strings.Replace(fixture.Pod("braces", "team-a", fx.Reference("signed")), "namespace: team-a}", `namespace: team-a, annotations: {a: "{{ request.userInfo }}", b: "{{ absent }}", c: "{{ images }", d: "$(x) {{request.object.metadata.name}}"}}`, 1)
+		if got := fx.Kubectl(t, manifest, "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image} {.metadata.annotations.b}", "-f", "-"); got != fx.Pinned(t, "signed")+" {{ absent }}" {
 			t.Errorf("stored %s", got)
 		}
 	})
 	t.Run("braces in an image", func(t *testing.T) {
-		if err := fx.denied(t, "denied the request", pod("braces", "team-a", fx.reference("signed")+"{{ '' }}"), "create", "--dry-run=server", "-f", "-"); err != nil {
+		if err := fx.Denied(t, "denied the request", fixture.Pod("braces", "team-a", fx.Reference("signed")+"{{ '' }}"), "create", "--dry-run=server", "-f", "-"); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
 // deletions expects that a pod that is being deleted can be deleted whatever its image is, but cannot get a new image.
-func deletions(t *testing.T, fx *fixture) {
+func deletions(t *testing.T, fx environment) {
 	t.Run("a pod that is being deleted", func(t *testing.T) {
-		manifest := strings.Replace(pod("ending", "team-a", fx.reference("signed")), "namespace: team-a}", "namespace: team-a, finalizers: [example.com/hold]}", 1)
-		fx.kubectl(t, manifest, "create", "-f", "-")
-		fx.kubectl(t, "", "delete", "pod", "ending", "-n", "team-a", "--wait=false", "--grace-period=0", "--force")
+		manifest := strings.Replace(fixture.Pod("ending", "team-a", fx.Reference("signed")), "namespace: team-a}", "namespace: team-a, finalizers: [example.com/hold]}", 1)
+		fx.Kubectl(t, manifest, "create", "-f", "-")
+		fx.Kubectl(t, "", "delete", "pod", "ending", "-n", "team-a", "--wait=false", "--grace-period=0", "--force")
 		// Nobody would verify it now.
-		fx.kubectl(t, "", "delete", "trustpolicy", "tp-team-a")
-		defer fx.kubectl(t, scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme"), "apply", "-f", "-")
-		patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.reference("unsigned"))
-		if err := fx.denied(t, "denied the request", "", "patch", "pod", "ending", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
+		fx.Kubectl(t, "", "delete", "trustpolicy", "tp-team-a")
+		defer fx.Kubectl(t, scenariotest.TrustPolicy("tp-team-a", "strict", "ca:acme"), "apply", "-f", "-")
+		patch := fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.Reference("unsigned"))
+		if err := fx.Denied(t, "denied the request", "", "patch", "pod", "ending", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
 			t.Errorf("another image: %v", err)
 		}
-		fx.kubectl(t, "", "patch", "pod", "ending", "-n", "team-a", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
-		if got := fx.kubectl(t, "", "get", "pod", "ending", "-n", "team-a", "--ignore-not-found", "-o", "name"); got != "" {
+		fx.Kubectl(t, "", "patch", "pod", "ending", "-n", "team-a", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+		if got := fx.Kubectl(t, "", "get", "pod", "ending", "-n", "team-a", "--ignore-not-found", "-o", "name"); got != "" {
 			t.Errorf("there is still %s", got)
 		}
 	})
@@ -134,9 +125,9 @@ func deletions(t *testing.T, fx *fixture) {
 // TestPinAndDenyAsOne removes one of the pair of CEL policies, or the callers' token.
 func TestPinAndDenyAsOne(t *testing.T) {
 	fx := shared
-	fx.twoTenants(t)
-	fx.withCEL(t)
-	tag, digest := pod("pair", "team-a", fx.reference("signed")), pod("pair", "team-a", fx.pinned(t, "signed"))
+	fx.TwoTenants(t)
+	fx.WithCEL(t)
+	tag, digest := fixture.Pod("pair", "team-a", fx.Reference("signed")), fixture.Pod("pair", "team-a", fx.Pinned(t, "signed"))
 	create := []string{"create", "--dry-run=server", "-f", "-"}
 	soon := func(t *testing.T, holds func() error) {
 		t.Helper()
@@ -145,37 +136,37 @@ func TestPinAndDenyAsOne(t *testing.T) {
 		}
 	}
 	t.Run("without the right to read the token", func(t *testing.T) {
-		fx.kubectl(t, "", "delete", "rolebinding", "kyverno-notation-venafi-caller", "-n", serviceNamespace)
-		defer fx.kubectl(t, fx.sample(t, "callers.yaml"), "apply", "-f", "-")
+		fx.Kubectl(t, "", "delete", "rolebinding", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace)
+		defer fx.Kubectl(t, fx.Sample(t, "callers.yaml"), "apply", "-f", "-")
 		for _, manifest := range []string{tag, digest} {
-			soon(t, func() error { return fx.denied(t, "denied the request", manifest, create...) })
+			soon(t, func() error { return fx.Denied(t, "denied the request", manifest, create...) })
 		}
 	})
 	t.Run("with a token that is not the service's", func(t *testing.T) {
 		// Kyverno reads another Secret than the service.
 		for _, policy := range []string{"mutatingpolicy", "validatingpolicy"} {
-			fx.kubectl(t, strings.ReplaceAll(fx.sample(t, policy+".yaml"), `kyverno-notation-venafi-caller").data`, `other").data`), "apply", "-f", "-")
-			defer fx.kubectl(t, fx.sample(t, policy+".yaml"), "apply", "-f", "-")
+			fx.Kubectl(t, strings.ReplaceAll(fx.Sample(t, policy+".yaml"), `kyverno-notation-venafi-caller").data`, `other").data`), "apply", "-f", "-")
+			defer fx.Kubectl(t, fx.Sample(t, policy+".yaml"), "apply", "-f", "-")
 		}
-		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: other, namespace: %s}\nstringData: {token: %s}\n", serviceNamespace, strings.Repeat("x", 40)))
-		fx.kubectl(t, "", "patch", "role", "kyverno-notation-venafi-caller", "-n", serviceNamespace, "--type=json", "-p", `[{"op":"add","path":"/rules/0/resourceNames/-","value":"other"}]`)
+		fx.Apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: other, namespace: %s}\nstringData: {token: %s}\n", fixture.ServiceNamespace, strings.Repeat("x", 40)))
+		fx.Kubectl(t, "", "patch", "role", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace, "--type=json", "-p", `[{"op":"add","path":"/rules/0/resourceNames/-","value":"other"}]`)
 		for _, manifest := range []string{tag, digest} {
-			soon(t, func() error { return fx.denied(t, "the caller is not authenticated", manifest, create...) })
+			soon(t, func() error { return fx.Denied(t, "the caller is not authenticated", manifest, create...) })
 		}
 	})
-	fx.kubectl(t, fx.sample(t, "callers.yaml"), "apply", "-f", "-")
+	fx.Kubectl(t, fx.Sample(t, "callers.yaml"), "apply", "-f", "-")
 	t.Run("without the policy that pins", func(t *testing.T) {
-		fx.kubectl(t, "", "delete", "mutatingpolicy", "pin-verified-images")
-		soon(t, func() error { return fx.denied(t, "failed to verify container app", tag, create...) })
+		fx.Kubectl(t, "", "delete", "mutatingpolicy", "pin-verified-images")
+		soon(t, func() error { return fx.Denied(t, "failed to verify container app", tag, create...) })
 		soon(t, func() error {
-			output, err := fx.bed.Kubectl(t.Context(), digest, append(create, "-o", "json")...)
+			output, err := fx.Bed.Kubectl(t.Context(), digest, append(create, "-o", "json")...)
 			if err != nil {
 				return fmt.Errorf("by digest: %w", err)
 			}
 			var stored struct {
 				Spec struct{ Containers []struct{ Image string } }
 			}
-			if err := json.Unmarshal([]byte(output), &stored); err != nil || stored.Spec.Containers[0].Image != fx.pinned(t, "signed") {
+			if err := json.Unmarshal([]byte(output), &stored); err != nil || stored.Spec.Containers[0].Image != fx.Pinned(t, "signed") {
 				return fmt.Errorf("%v: %s", err, output)
 			}
 			return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
@@ -29,7 +30,7 @@ const (
 )
 
 // fleet starts replicas for one test.
-func (fx *fixture) fleet(t *testing.T, n int, args ...string) []*replica {
+func (fx environment) fleet(t *testing.T, n int, args ...string) []*replica {
 	t.Helper()
 	replicas := make([]*replica, n)
 	for i := range replicas {
@@ -38,11 +39,11 @@ func (fx *fixture) fleet(t *testing.T, n int, args ...string) []*replica {
 	return replicas
 }
 
-func (fx *fixture) startFor(t *testing.T, args ...string) *replica {
+func (fx environment) startFor(t *testing.T, args ...string) *replica {
 	t.Helper()
-	r, err := fx.startReplica(t.Context(), args...)
+	r, err := fx.StartReplica(t.Context(), args...)
 	if err == nil {
-		err = waitReady(t.Context(), r)
+		err = fixture.WaitReady(t.Context(), r)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -59,11 +60,11 @@ func (fx *fixture) startFor(t *testing.T, args ...string) *replica {
 // even if an event comes twice, late or not at all.
 func TestEvents(t *testing.T) {
 	fx := shared
-	fx.apply(t, strings.Split(mustRead(t, filepath.Join(configDir, "events", "direct.yaml")), "---\n")[0])
-	replicas, header := fx.fleet(t, 3), fx.bearer(t)
-	token := fx.token(t, serviceNamespace, eventAccount, eventAudience)
+	fx.Apply(t, strings.Split(mustRead(t, filepath.Join(fixture.ConfigDir, "events", "direct.yaml")), "---\n")[0])
+	replicas, header := fx.fleet(t, 3), fx.Bearer(t)
+	token := fx.Token(t, fixture.ServiceNamespace, eventAccount, eventAudience)
 	t.Cleanup(func() {
-		if err := fx.applyTrust(context.Background()); err != nil {
+		if err := fx.ApplyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -88,12 +89,12 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	epoch := func() string {
-		return fx.kubectl(t, "", "get", "configmap", "kyverno-notation-venafi-epoch", "-n", serviceNamespace, "-o", "jsonpath={.data.epoch}")
+		return fx.Kubectl(t, "", "get", "configmap", "kyverno-notation-venafi-epoch", "-n", fixture.ServiceNamespace, "-o", "jsonpath={.data.epoch}")
 	}
 	for round, lost := range []bool{false, true} {
 		all(true)
 		before := epoch()
-		fx.kubectl(t, "", "delete", "truststore", "acme")
+		fx.Kubectl(t, "", "delete", "truststore", "acme")
 		if !lost {
 			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
 			post(token, fmt.Sprint("deleted-", round), "delete", http.StatusAccepted)
@@ -102,16 +103,16 @@ func TestEvents(t *testing.T) {
 		if changed := epoch() != before; changed == lost {
 			t.Errorf("events lost: %t, epoch bumped: %t", lost, changed)
 		}
-		if err := fx.applyTrust(t.Context()); err != nil {
+		if err := fx.ApplyTrust(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		all(true)
 		post(token, fmt.Sprint("late-", round), "delete", http.StatusAccepted) // tells of what is over
 		all(true)
 	}
-	post(fx.token(t, serviceNamespace, eventAccount), "x", "delete", http.StatusUnauthorized)
+	post(fx.Token(t, fixture.ServiceNamespace, eventAccount), "x", "delete", http.StatusUnauthorized)
 	post(strings.TrimPrefix(header, "Bearer "), "x", "delete", http.StatusUnauthorized)
-	post(fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, eventAudience), "x", "delete", http.StatusForbidden)
+	post(fx.Token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, eventAudience), "x", "delete", http.StatusForbidden)
 }
 
 func mustRead(t *testing.T, name string) string {
@@ -127,13 +128,13 @@ func mustRead(t *testing.T, name string) string {
 // request.
 func TestAChangeDuringARequest(t *testing.T) {
 	fx := shared
-	if _, err := fx.scenario.PushSigned(t.Context(), "held-up", fx.scenario.Signer(), &signingtest.SignRequest{}); err != nil {
+	if _, err := fx.Scenario.PushSigned(t.Context(), "held-up", fx.Scenario.Signer(), &signingtest.SignRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	header, r := fx.bearer(t), fx.replicas[0]
+	header, r := fx.Bearer(t), fx.Replicas[0]
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	fx.registry.SetFault(func(response http.ResponseWriter, request *http.Request, next http.Handler) {
+	fx.Registry.SetFault(func(response http.ResponseWriter, request *http.Request, next http.Handler) {
 		if strings.Contains(request.URL.Path, "/held-up/blobs/") {
 			once.Do(func() { close(reached) })
 			<-release
@@ -141,15 +142,15 @@ func TestAChangeDuringARequest(t *testing.T) {
 		next.ServeHTTP(response, request)
 	})
 	t.Cleanup(func() {
-		fx.registry.SetFault(nil)
-		if err := fx.applyTrust(context.Background()); err != nil {
+		fx.Registry.SetFault(nil)
+		if err := fx.ApplyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	inFlight := make(chan error, 1)
 	go func() { inFlight <- fx.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName) }()
 	<-reached
-	fx.kubectl(t, "", "delete", "truststore", "acme")
+	fx.Kubectl(t, "", "delete", "truststore", "acme")
 	if err := deployment.Eventually(t.Context(), 2*time.Second, func() error {
 		if fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName) == nil {
 			return errors.New("still admitted")
@@ -256,7 +257,7 @@ func (e *endpoints) probe(ctx context.Context) {
 // TestRollingRestart replaces three replicas one after the other under load, and no call fails.
 func TestRollingRestart(t *testing.T) {
 	fx := shared
-	replicas, header := fx.fleet(t, 3, "--drainDelay", "2s"), fx.bearer(t)
+	replicas, header := fx.fleet(t, 3, "--drainDelay", "2s"), fx.Bearer(t)
 	e := &endpoints{}
 	e.set(replicas)
 	ctx, stop := context.WithCancel(t.Context())

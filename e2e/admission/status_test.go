@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
@@ -26,8 +27,8 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := scenariotest.TrustStore("twin", fx.scenario.Trusted.PEM())
-	fx.apply(t, strings.Join([]string{
+	twin := scenariotest.TrustStore("twin", fx.Scenario.Trusted.PEM())
+	fx.Apply(t, strings.Join([]string{
 		scenariotest.TrustStore("broken", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")),
 		scenariotest.TrustStore("expired", expired.PEM()),
 		scenariotest.TrustStore("ageing", ageing.PEM()),
@@ -38,7 +39,7 @@ func TestStatus(t *testing.T) {
 	shows := func(wanted ...string) {
 		t.Helper()
 		err := deployment.Eventually(t.Context(), 25*time.Second, func() error {
-			output, err := fx.bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
+			output, err := fx.Bed.Kubectl(t.Context(), "", "get", "truststores,trustpolicies")
 			if err != nil {
 				return err
 			}
@@ -54,8 +55,8 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	shows("/broken False Invalid", "/expired False CertificateExpired", "/twin False NameClaimedTwice", "/twin-again False NameClaimedTwice",
-		"/dangling False TrustStoreMissing", "/sound True Valid", "/acme True Valid", "/acme "+fx.scenario.Trusted.Certificate.NotAfter.UTC().Format("2006-01-02T15:04:05Z"))
-	if err := fx.statusOf(t.Context(), fx.replicas[0], fx.bearer(t), "signed", "sound"); err != nil {
+		"/dangling False TrustStoreMissing", "/sound True Valid", "/acme True Valid", "/acme "+fx.Scenario.Trusted.Certificate.NotAfter.UTC().Format("2006-01-02T15:04:05Z"))
+	if err := fx.statusOf(t.Context(), fx.Replicas[0], fx.Bearer(t), "signed", "sound"); err != nil {
 		t.Errorf("the sound policy beside the broken ones: %v", err)
 	}
 	if leaders := leading(managers); leaders != 1 {
@@ -72,7 +73,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	killed := time.Now()
-	fx.kubectl(t, scenariotest.TrustStore("broken", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.Kubectl(t, scenariotest.TrustStore("broken", fx.Scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/broken True Valid")
 	if took := time.Since(killed); took > 20*time.Second {
 		t.Errorf("the other certificate manager took over after %s", took)
@@ -83,27 +84,27 @@ func TestStatus(t *testing.T) {
 	fx.tells(t, "ageing", "CertificateExpires", "expires within 7 days") // still once
 
 	// What is repaired is ready, and what breaks has no expiry left.
-	fx.apply(t, scenariotest.TrustStore("absent", fx.scenario.Trusted.PEM()))
-	fx.kubectl(t, "", "delete", "truststore", "twin-again")
-	fx.kubectl(t, scenariotest.TrustStore("expired", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.Apply(t, scenariotest.TrustStore("absent", fx.Scenario.Trusted.PEM()))
+	fx.Kubectl(t, "", "delete", "truststore", "twin-again")
+	fx.Kubectl(t, scenariotest.TrustStore("expired", fx.Scenario.Trusted.PEM()), "apply", "-f", "-")
 	shows("/dangling True Valid", "/twin True Valid", "/expired True Valid")
-	fx.kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
+	fx.Kubectl(t, "", "patch", "truststore", "broken", "--type=merge", "-p", `{"spec":{"caBundle":"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"}}`)
 	shows("/broken False Invalid")
-	if notAfter := fx.kubectl(t, "", "get", "truststore", "broken", "-o", "jsonpath={.status.notAfter}"); notAfter != "" {
+	if notAfter := fx.Kubectl(t, "", "get", "truststore", "broken", "-o", "jsonpath={.status.notAfter}"); notAfter != "" {
 		t.Errorf("a broken store still expires at %s", notAfter)
 	}
-	before := fx.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	before := fx.Kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
 	time.Sleep(3 * time.Second)
-	if after := fx.kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
+	if after := fx.Kubectl(t, "", "get", "truststores,trustpolicies", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
 		t.Errorf("written again without a change: %s, then %s", before, after)
 	}
 }
 
 // tells waits for the only event on a trust store.
-func (fx *fixture) tells(t *testing.T, store, reason, says string) {
+func (fx environment) tells(t *testing.T, store, reason, says string) {
 	t.Helper()
 	err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
-		output, err := fx.bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
+		output, err := fx.Bed.Kubectl(t.Context(), "", "get", "events.events.k8s.io", "-n", "default", "-o",
 			fmt.Sprintf(`jsonpath={range .items[?(@.regarding.name==%q)]}{.reason} {.note}{"\n"}{end}`, store))
 		if lines := strings.Split(strings.TrimSpace(output), "\n"); err == nil && (len(lines) != 1 || !strings.HasPrefix(lines[0], reason+" ") || !strings.Contains(lines[0], says)) {
 			err = fmt.Errorf("events %q; want one: %s, %s", lines, reason, says)
@@ -143,9 +144,9 @@ func leading(managers []*replica) int {
 func leads(manager *replica) bool { return strings.Contains(manager.Logged(), `"msg":"leading"`) }
 
 // startManager runs a certificate manager as its own service account.
-func (fx *fixture) startManager(t *testing.T) *replica {
+func (fx environment) startManager(t *testing.T) *replica {
 	t.Helper()
-	r, err := fx.deployment.Manage(t.Context(), managerArgs()...)
+	r, err := fx.Deployment.Manage(t.Context(), fixture.ManagerArgs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func (fx *fixture) startManager(t *testing.T) *replica {
 			t.Error(err)
 		}
 	})
-	if err := waitReady(t.Context(), r); err != nil {
+	if err := fixture.WaitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -4,7 +4,6 @@ package admission
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,18 +16,13 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// bearer gives the header that Kyverno sends.
-func (fx *fixture) bearer(t *testing.T) string {
-	t.Helper()
-	return "Bearer " + fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
-}
-
 // statusOf asks one replica about a scenario's image.
-func (fx *fixture) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
-	status, text, err := r.Check(ctx, authorization, deployment.PodRequest(fx.reference(image), policy))
+func (fx environment) statusOf(ctx context.Context, r *replica, authorization, image, policy string) error {
+	status, text, err := r.Check(ctx, authorization, deployment.PodRequest(fx.Reference(image), policy))
 	switch {
 	case err != nil:
 		return err
@@ -38,41 +32,31 @@ func (fx *fixture) statusOf(ctx context.Context, r *replica, authorization, imag
 	return nil
 }
 
-// callerToken reads the token that certmanager made for CEL policies.
-func (fx *fixture) callerToken(t *testing.T) string {
-	t.Helper()
-	token, err := base64.StdEncoding.DecodeString(fx.kubectl(t, "", "get", "secret", callerSecret, "-n", serviceNamespace, "-o", "jsonpath={.data.token}"))
-	if err != nil || len(token) < 26 {
-		t.Fatalf("%d bytes of token, %v", len(token), err)
-	}
-	return string(token)
-}
-
 // TestCallers holds that both paths accept Kyverno's service accounts and the callers' token, and no other token.
 func TestCallers(t *testing.T) {
 	fx := shared
-	fx.apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
+	fx.Apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: default}\n")
 	tests := map[string]struct {
 		authorization string
 		want          int
 		says          string
 	}{
-		"Kyverno's own token":         {fx.bearer(t), 200, ""},
-		"the callers' token":          {"Bearer " + fx.callerToken(t), 200, ""},
-		"the callers' token, cut":     {"Bearer " + fx.callerToken(t)[:25], 401, callerSecret},
+		"Kyverno's own token":         {fx.Bearer(t), 200, ""},
+		"the callers' token":          {"Bearer " + fx.CallerToken(t), 200, ""},
+		"the callers' token, cut":     {"Bearer " + fx.CallerToken(t)[:25], 401, fixture.CallerSecret},
 		"no token":                    {"", 401, "send a bearer token; a CEL policy gives http.Post the headers"},
-		"a token that is none":        {"Bearer nonsense", 401, callerSecret},
+		"a token that is none":        {"Bearer nonsense", 401, fixture.CallerSecret},
 		"a header that is malformed":  {"Bearer", 401, "Bearer <token>"},
 		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401, "Bearer <token>"},
-		"a token for the API server":  {"Bearer " + fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401, "audience"},
-		"a token of a stranger":       {"Bearer " + fx.token(t, "default", "stranger", bed.KyvernoAudience), 403, "name it in --allowedUsers"},
-		"a token with a changed byte": {fx.bearer(t)[:60] + "x" + fx.bearer(t)[61:], 401, ""},
+		"a token for the API server":  {"Bearer " + fx.Token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount), 401, "audience"},
+		"a token of a stranger":       {"Bearer " + fx.Token(t, "default", "stranger", bed.KyvernoAudience), 403, "name it in --allowedUsers"},
+		"a token with a changed byte": {fx.Bearer(t)[:60] + "x" + fx.Bearer(t)[61:], 401, ""},
 	}
 	for sentence, test := range tests {
 		for _, path := range []string{"/checkimages", "/verify"} {
 			t.Run(sentence+" at "+path, func(t *testing.T) {
-				for i, r := range fx.replicas {
-					status, text, err := r.Post(t.Context(), path, test.authorization, deployment.PodRequest(fx.reference("signed"), scenariotest.PolicyName))
+				for i, r := range fx.Replicas {
+					status, text, err := r.Post(t.Context(), path, test.authorization, deployment.PodRequest(fx.Reference("signed"), scenariotest.PolicyName))
 					if err != nil || status != test.want || !strings.Contains(text, test.says) {
 						t.Errorf("replica %d: %d %s, %v; want %d, %s", i, status, text, err, test.want, test.says)
 					}
@@ -91,11 +75,11 @@ func TestCallers(t *testing.T) {
 // another one.
 func TestTheCallersTokenIsReplaced(t *testing.T) {
 	fx := shared
-	body := deployment.PodRequest(fx.reference("signed"), scenariotest.PolicyName)
+	body := deployment.PodRequest(fx.Reference("signed"), scenariotest.PolicyName)
 	answers := func(token string, want int) {
 		t.Helper()
 		err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
-			for i, r := range fx.replicas {
+			for i, r := range fx.Replicas {
 				if status, text, err := r.Post(t.Context(), "/verify", "Bearer "+token, body); err != nil || status != want {
 					return fmt.Errorf("replica %d: %d %s, %w; want %d", i, status, text, err, want)
 				}
@@ -108,36 +92,36 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 	}
 	patch := func(data string) {
 		t.Helper()
-		fx.kubectl(t, "", "patch", "secret", callerSecret, "-n", serviceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
+		fx.Kubectl(t, "", "patch", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
 	}
-	first, second := fx.callerToken(t), strings.Repeat("second", 6)
+	first, second := fx.CallerToken(t), strings.Repeat("second", 6)
 	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, first))
 	answers(second, 200)
 	answers(first, 200)
 	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, second))
 	answers(second, 200)
 	answers(first, 401)
-	fx.kubectl(t, "", "delete", "secret", callerSecret, "-n", serviceNamespace)
+	fx.Kubectl(t, "", "delete", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace)
 	answers(second, 401)
-	manager, err := fx.deployment.Manage(t.Context(), managerArgs()...)
+	manager, err := fx.Deployment.Manage(t.Context(), fixture.ManagerArgs()...)
 	deployment.Kept(t)(manager, err)
 	err = deployment.Eventually(t.Context(), 30*time.Second, func() error {
-		_, err := fx.bed.Kubectl(t.Context(), "", "get", "secret", callerSecret, "-n", serviceNamespace)
+		_, err := fx.Bed.Kubectl(t.Context(), "", "get", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers(fx.callerToken(t), 200)
+	answers(fx.CallerToken(t), 200)
 }
 
 // TestTrustChangesReachEveryReplica deletes, restores and renames trust, and expects both replicas to apply it within a second.
 func TestTrustChangesReachEveryReplica(t *testing.T) {
 	fx := shared
-	header := fx.bearer(t)
+	header := fx.Bearer(t)
 	all := func(verified bool, says string) {
 		t.Helper()
-		for i, r := range fx.replicas {
+		for i, r := range fx.Replicas {
 			began := time.Now()
 			err := deployment.Eventually(t.Context(), time.Second, func() error {
 				err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
@@ -152,27 +136,27 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() {
-		if err := fx.applyTrust(context.Background()); err != nil {
+		if err := fx.ApplyTrust(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	all(true, "")
-	fx.kubectl(t, "", "delete", "truststore", "acme")
+	fx.Kubectl(t, "", "delete", "truststore", "acme")
 	all(false, `trust store "ca:acme" does not exist`)
-	fx.kubectl(t, scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()), "apply", "-f", "-")
+	fx.Kubectl(t, scenariotest.TrustStore("acme", fx.Scenario.Trusted.PEM()), "apply", "-f", "-")
 	all(true, "")
-	fx.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
+	fx.Kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"renamed"}}`)
 	all(false, `trust store "ca:acme" does not exist`)
-	fx.kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
+	fx.Kubectl(t, "", "patch", "truststore", "acme", "--type=merge", "-p", `{"spec":{"trustStoreName":"acme"}}`)
 	all(true, "")
-	twin := strings.Replace(scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
-	fx.kubectl(t, twin, "apply", "-f", "-")
+	twin := strings.Replace(scenariotest.TrustStore("acme", fx.Scenario.Trusted.PEM()), "name: acme\n", "name: twin\n", 1)
+	fx.Kubectl(t, twin, "apply", "-f", "-")
 	all(false, "all claim the name")
-	fx.kubectl(t, "", "delete", "truststore", "twin")
+	fx.Kubectl(t, "", "delete", "truststore", "twin")
 	all(true, "")
-	fx.kubectl(t, "", "delete", "trustpolicy", scenariotest.PolicyName)
+	fx.Kubectl(t, "", "delete", "trustpolicy", scenariotest.PolicyName)
 	all(false, "does not exist; known are")
-	fx.kubectl(t, scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
+	fx.Kubectl(t, scenariotest.TrustPolicy(scenariotest.PolicyName, "strict", "ca:acme"), "apply", "-f", "-")
 	all(true, "")
 }
 
@@ -180,8 +164,8 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 // trust are seen again.
 func TestTheAPIServerGoesAway(t *testing.T) {
 	fx := shared
-	r := fx.replicas[1]
-	header := fx.bearer(t)
+	r := fx.Replicas[1]
+	header := fx.Bearer(t)
 	var asked, failed atomic.Int32
 	ctx, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
@@ -198,7 +182,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 		})
 	}
 	time.Sleep(500 * time.Millisecond)
-	if err := fx.bed.StopAPIServer(); err != nil {
+	if err := fx.Bed.StopAPIServer(); err != nil {
 		t.Fatal(err)
 	}
 	err := deployment.Eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
@@ -206,10 +190,10 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 		t.Errorf("the metric does not tell the outage: %v", err)
 	}
 	time.Sleep(2 * time.Second)
-	if err := waitReady(t.Context(), r); err != nil {
+	if err := fixture.WaitReady(t.Context(), r); err != nil {
 		t.Errorf("not ready while the API server is away: %v", err)
 	}
-	if err := fx.bed.StartAPIServer(t.Context()); err != nil {
+	if err := fx.Bed.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := deployment.Eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
@@ -220,7 +204,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if failed.Load() > 0 || asked.Load() < 50 {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
 	}
-	fx.apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
+	fx.Apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
 	err = deployment.Eventually(t.Context(), 5*time.Second, func() error { return fx.statusOf(t.Context(), r, header, "signed", "after-outage") })
 	if err != nil {
 		t.Errorf("trust is not followed after the outage: %v", err)
@@ -245,12 +229,12 @@ func TestManyTrustResources(t *testing.T) {
 	var manifests strings.Builder
 	for i := range 200 {
 		name := "many-" + strconv.Itoa(i)
-		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenariotest.TrustPolicy(name, "strict", "ca:"+name), scenariotest.TrustStore(name, fx.scenario.Trusted.PEM()))
+		fmt.Fprintf(&manifests, "%s---\n%s---\n", scenariotest.TrustPolicy(name, "strict", "ca:"+name), scenariotest.TrustStore(name, fx.Scenario.Trusted.PEM()))
 	}
 	before := fx.restingMemory(t)
-	fx.apply(t, manifests.String())
+	fx.Apply(t, manifests.String())
 	began := time.Now()
-	r, err := fx.startReplica(t.Context())
+	r, err := fx.StartReplica(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +243,7 @@ func TestManyTrustResources(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := waitReady(t.Context(), r); err != nil {
+	if err := fixture.WaitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	ready := time.Since(began)
@@ -275,13 +259,13 @@ func TestManyTrustResources(t *testing.T) {
 }
 
 // restingMemory is that of a fresh replica without these resources.
-func (fx *fixture) restingMemory(t *testing.T) int {
+func (fx environment) restingMemory(t *testing.T) int {
 	t.Helper()
-	r, err := fx.startReplica(t.Context())
+	r, err := fx.StartReplica(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := waitReady(t.Context(), r); err != nil {
+	if err := fixture.WaitReady(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second)
