@@ -38,11 +38,14 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 		return Plan{}, MissingPolicyError(snapshot)
 	}
 	plan := Plan{Policy: name, Images: make([]PlannedImage, 0, len(request.Images))}
-	first := map[image.Reference]int{} // index of the first image of a reference: nothing else of an image matters to its task
+	var first map[image.Reference]int // index of the first image of a reference: nothing else of an image matters to its task
+	if len(request.Images) > 1 {
+		first = make(map[image.Reference]int, len(request.Images))
+	}
 	policy, unusable := snapshot.Usable(name)
 	p := planner{
 		request: request, snapshot: snapshot, policy: policy, unusable: unusable,
-		patterns: lo.Uniq(request.ImageReferences), demands: map[string][]verification.AttestationType{}, matcher: image.NewMatcher(),
+		patterns: lo.Uniq(request.ImageReferences), matcher: image.NewMatcher(),
 	}
 	for i, image := range request.Images {
 		var entry PlannedImage
@@ -50,7 +53,9 @@ func NewPlan(request Request, snapshot trust.Snapshot, defaultPolicy string) (Pl
 			entry = plan.Images[same]
 		} else {
 			entry = plan.add(p.image(image.Ref))
-			first[image.Ref] = i
+			if first != nil {
+				first[image.Ref] = i
+			}
 		}
 		if p.matcher.Exhausted() {
 			return Plan{}, invalid("imageReferences", "and the patterns of attestations have too many wildcards for so many images; use fewer and shorter patterns")
@@ -129,6 +134,9 @@ func (p *planner) attestations(ref image.Reference, spellings []string) []verifi
 		if matching[i] == 1 {
 			types = append(types, rule.Types...)
 		}
+	}
+	if p.demands == nil {
+		p.demands = map[string][]verification.AttestationType{}
 	}
 	p.demands[string(matching)] = types
 	return types

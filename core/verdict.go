@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/samber/lo"
@@ -126,10 +127,11 @@ func (v Verdict) summary() string {
 			notes.add(r, "only logged: "+warning, reason.OneLine(fmt.Sprintf("%s: only logged: %s", r.Requested, warning)))
 		}
 	}
-	head := fmt.Sprintf("verified %d of %d images", verified, len(v.Results))
+	head := "verified"
 	if verified == 0 {
-		head = fmt.Sprintf("admitted without verification: %d of %d images", len(v.Results), len(v.Results))
+		head, verified = "admitted without verification:", len(v.Results)
 	}
+	head += " " + strconv.Itoa(verified) + " of " + strconv.Itoa(len(v.Results)) + " images"
 	if len(notes.lines) == 0 {
 		return head
 	}

@@ -60,13 +60,20 @@ func (p *prewarm) remember(request core.Request, policy string, verdict core.Ver
 			demands.WriteString(" " + demand.Identity())
 		}
 	}
-	weight := core.Request{Attestations: request.Attestations}.Weight() + demands.Len()
 	for _, result := range verdict.Results {
-		ref, err := image.Parse(result.Image)
-		if result.Code != reason.Verified || err != nil {
+		if result.Code != reason.Verified {
 			continue
 		}
-		p.recent.Set(policy+" "+result.Image+demands.String(), remembered{core.Request{
+		key := policy + " " + result.Image + demands.String()
+		if p.recent.Get(key) != nil { // which makes it the latest
+			continue
+		}
+		ref, err := image.Parse(result.Image)
+		if err != nil {
+			continue
+		}
+		weight := core.Request{Attestations: request.Attestations}.Weight() + demands.Len()
+		p.recent.Set(key, remembered{core.Request{
 			Images:       []core.Image{{Name: result.Name, Kind: result.Kind, Written: result.Image, Ref: ref}},
 			TrustPolicy:  policy,
 			Attestations: request.Attestations,
