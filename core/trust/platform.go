@@ -13,6 +13,10 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
+// AttributeX5U is the signed attribute that says where the signing platform serves the signer's certificate. The venafi-csp
+// plugin fetches it, and cannot verify a signature without it.
+const AttributeX5U = "com.venafi.notation.plugin.x5u"
+
 // PlatformAddress says why a plugin may not fetch from an address that a signature names; nil for an https URL at one of the
 // signing platform's hosts. A signer may name any address, and the plugin would connect to it from inside the cluster and
 // trust what it serves.

@@ -80,10 +80,6 @@ type RevocationReport struct {
 	Causes   string // the servers that failed, as the end of a sentence
 }
 
-// AttributeX5U is the signed attribute that says where the signing platform serves the signer's certificate. The venafi-csp
-// plugin fetches it, and cannot verify a signature without it.
-const AttributeX5U = "com.venafi.notation.plugin.x5u"
-
 // The attributes by which a signature demands a plugin (Notary Project, signature specification, section "Extended
 // Attributes").
 const (
@@ -161,7 +157,7 @@ func (a *assessment) enforced() *CheckReport {
 func (a *assessment) notUnderstood() (name string, found bool) {
 	for _, attribute := range a.Attributes {
 		own := attribute.Name == attributePlugin || attribute.Name == attributePluginVersion
-		known := attribute.Named && (a.Plugin.Verified || own || attribute.Name == AttributeX5U && a.Plugin.Withheld != nil)
+		known := attribute.Named && (a.Plugin.Verified || own || attribute.Name == trust.AttributeX5U && a.Plugin.Withheld != nil)
 		if attribute.Critical && !known {
 			return attribute.Name, true
 		}
@@ -263,7 +259,7 @@ func (a *assessment) stranger() *reason.Finding {
 
 // pluginFailure is the finding for a plugin that could not be found or run.
 func (a *assessment) pluginFailure() *reason.Finding {
-	named := slices.ContainsFunc(a.Attributes, func(at Attribute) bool { return at.Name == AttributeX5U && at.Value != "" })
+	named := slices.ContainsFunc(a.Attributes, func(at Attribute) bool { return at.Name == trust.AttributeX5U && at.Value != "" })
 	if a.Plugin.Name == pluginVenafi && a.Plugin.Refused && a.Plugin.Failure.Code == reason.PluginFailed && !named {
 		return &reason.Finding{Code: reason.PluginRefused, Reason: a.Plugin.Failure.Reason}
 	}
@@ -352,7 +348,7 @@ type PluginCall struct {
 	Name      string
 	Scheme    trust.Scheme
 	Chain     []*x509.Certificate
-	X5U       any      // the value of AttributeX5U
+	X5U       any      // the value of trust.AttributeX5U
 	HasX5U    bool     // the signature has it
 	Platforms []string // hosts of the plugin's signing platform
 	Unread    error    // why the plugin's configuration cannot be read; nil when it can
@@ -379,5 +375,5 @@ func (t Task) WithholdPlugin(call PluginCall) *reason.Finding {
 		code, remedy = reason.PluginFailed, call.Unread.Error()
 	}
 	return &reason.Finding{Code: code, Reason: fmt.Sprintf(
-		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", call.Name, reason.Clip(fmt.Sprint(call.X5U), reason.MaxName), AttributeX5U, err, remedy)}
+		"the plugin %q was not asked, since the signature has it fetch %q (%s) and %s; %s", call.Name, reason.Clip(fmt.Sprint(call.X5U), reason.MaxName), trust.AttributeX5U, err, remedy)}
 }

@@ -1,7 +1,8 @@
 // Package flight does work once for all callers that ask for the same key at the same time.
 //
 // The first caller of a key starts a flight: a goroutine that does the work. Callers that come before it lands wait for
-// the same result. A caller whose context ends stops waiting; when the last one has left, the work's context is canceled.
+// the same result. A caller whose context ends stops waiting; when the last one has left, the work's context is canceled,
+// unless the group says otherwise.
 package flight
 
 import (
@@ -16,6 +17,7 @@ type Group[K comparable, V any] struct {
 	Timeout time.Duration // of each flight, whoever waits for it; 0 for none
 	Grace   time.Duration // how long the caller that started a flight waits past its own deadline for what the flight says
 	Joined  func(K)       // is told of each caller that waits for a flight that another started; nil for nobody
+	GoesOn  bool          // whether a flight goes on when its last caller has left, since its result is of use to the next
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -127,7 +129,7 @@ func (f *flight[V]) landsWithin(d time.Duration) bool {
 func (g *Group[K, V]) leave(key K, f *flight[V]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f.waiting--; f.waiting == 0 {
+	if f.waiting--; f.waiting == 0 && !g.GoesOn {
 		f.cancel()
 		g.remove(key, f)
 	}

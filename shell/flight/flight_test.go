@@ -75,6 +75,33 @@ func TestDoCancelsTheWorkWhenTheLastCallerGivesUp(t *testing.T) {
 	})
 }
 
+func TestDoGoesOnForTheNextWhereTheGroupSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := flight.Group[string, string]{Timeout: time.Minute, GoesOn: true}
+		release := make(chan struct{})
+		ctx, giveUp := context.WithCancel(t.Context())
+		first := do(ctx, &g, func(ctx context.Context) string {
+			select {
+			case <-release:
+				return "the first flight"
+			case <-ctx.Done():
+				return "canceled"
+			}
+		})
+		synctest.Wait()
+		giveUp()
+		if got := <-first; got.ok {
+			t.Errorf("the caller that gave up got %q", got.value)
+		}
+		next := do(t.Context(), &g, func(context.Context) string { return "a second flight" })
+		synctest.Wait()
+		close(release)
+		if got := <-next; got.value != "the first flight" {
+			t.Errorf("the next got %q", got.value)
+		}
+	})
+}
+
 func TestDoStartsAnewForACallerWhoseFlightRanOutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := flight.Group[string, string]{Timeout: time.Second}

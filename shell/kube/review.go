@@ -12,11 +12,11 @@ import (
 
 	"github.com/jellydator/ttlcache/v3"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
 	authentication "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/nirmata/kyverno-notation-venafi/shell/flight"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
 
@@ -50,7 +50,7 @@ type ReviewerOptions struct {
 type Reviewer struct {
 	options  ReviewerOptions
 	review   func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error)
-	flights  singleflight.Group
+	flights  flight.Group[tokenHash, reviewed]
 	accepted *ttlcache.Cache[tokenHash, *acceptance]
 	refused  *ttlcache.Cache[tokenHash, error]
 
@@ -98,6 +98,7 @@ func NewReviewer(client *kubeclient.Client, options ReviewerOptions) *Reviewer {
 func newReviewer(review func(context.Context, *authentication.TokenReview) (*authentication.TokenReview, error), options ReviewerOptions) *Reviewer {
 	return &Reviewer{
 		options: options, review: review,
+		flights:  flight.Group[tokenHash, reviewed]{Timeout: reviewTimeout, GoesOn: true},
 		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, *acceptance](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, *acceptance]()),
 		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
 		allowed:  newRateLane(),
@@ -124,18 +125,20 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 	if err := r.options.rejectUnasked(token, time.Now()); err != nil {
 		return "", err
 	}
-	flight := r.flights.DoChan(string(key[:]), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
-		defer cancel()
-		return r.reviewUnknown(ctx, key, token)
+	result, ok := r.flights.Do(ctx, key, func(ctx context.Context) reviewed {
+		user, err := r.reviewUnknown(ctx, key, token)
+		return reviewed{user, err}
 	})
-	select {
-	case <-ctx.Done():
+	if !ok {
 		return "", fmt.Errorf("token review: %w", ctx.Err())
-	case result := <-flight:
-		user, _ := result.Val.(string)
-		return user, result.Err
 	}
+	return result.user, result.err
+}
+
+// reviewed is the result of a review.
+type reviewed struct {
+	user string
+	err  error
 }
 
 // renew reviews an accepted token again in the background, when it is time to. Accepted tokens are few, so no rate lane
@@ -145,10 +148,9 @@ func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known
 	if now.UnixNano() < due || !known.renew.CompareAndSwap(due, now.Add(renewalRetry).UnixNano()) {
 		return
 	}
-	r.flights.DoChan(string(key[:]), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
-		defer cancel()
-		return r.ask(ctx, key, token)
+	go r.flights.Do(context.WithoutCancel(ctx), key, func(ctx context.Context) reviewed {
+		user, err := r.ask(ctx, key, token)
+		return reviewed{user, err}
 	})
 }
 

@@ -25,10 +25,10 @@ import (
 	"time"
 
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
+	"github.com/nirmata/kyverno-notation-venafi/shell/flight"
 )
 
 // Options of a Manager.
@@ -53,7 +53,7 @@ type Manager struct {
 	processes *fair.Limiter
 	counts    counts
 	circuits  *circuits
-	lookups   singleflight.Group // a metadata process goes on when its callers give up: its answer is of use to the next
+	lookups   flight.Group[string, lookedUp] // of metadata, by name and file
 	mu        sync.Mutex
 	metadata  map[string]cachedMetadata // by plugin name
 }
@@ -93,6 +93,7 @@ func NewManager(options Options) *Manager {
 	return &Manager{
 		options: options, env: environment(options.Env),
 		processes: fair.NewLimiter(options.MaxProcesses), circuits: newCircuits(options.Pause),
+		lookups:  flight.Group[string, lookedUp]{Timeout: options.Timeout, GoesOn: true},
 		metadata: map[string]cachedMetadata{},
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/notaryproject/notation-plugin-framework-go/plugin"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
 // maxOutput bounds what a plugin may write to stdout, and to stderr; bytes.
@@ -59,24 +60,23 @@ func (p *process) GetMetadata(ctx context.Context, _ *plugin.GetMetadataRequest)
 		return &known, nil
 	}
 	asked := &process{manager: p.manager, name: p.name, path: path, file: file}
-	answer := p.manager.lookups.DoChan(p.name+" "+file.String(), func() (any, error) {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.manager.options.Timeout)
-		defer cancel()
-		metadata, err := asked.askMetadata(detached)
+	answer, ok := p.manager.lookups.Do(ctx, p.name+" "+file.String(), func(ctx context.Context) lookedUp {
+		metadata, err := asked.askMetadata(ctx)
 		if err == nil {
 			p.manager.remember(p.name, file, *metadata)
 		}
-		return metadata, err
+		return lookedUp{metadata, err}
 	})
-	select {
-	case <-ctx.Done():
+	if !ok {
 		return nil, &Error{Code: reason.PluginTimeout, Text: p.says("did not tell what it is in time"), cause: ctx.Err(), blame: blameCaller}
-	case result := <-answer:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*plugin.GetMetadataResponse), nil
 	}
+	return answer.metadata, answer.err
+}
+
+// lookedUp is what a metadata process gave.
+type lookedUp struct {
+	metadata *plugin.GetMetadataResponse
+	err      error
 }
 
 func (p *process) askMetadata(ctx context.Context) (*plugin.GetMetadataResponse, error) {
@@ -106,14 +106,11 @@ func (p *process) VerifySignature(ctx context.Context, request *plugin.VerifySig
 	return &response, nil
 }
 
-// attributeX5U is the attribute with the address from which venafi-csp fetches the signer's certificate.
-const attributeX5U = "com.venafi.notation.plugin.x5u"
-
 // sourceOf identifies the source of a signature, for its circuit: the root certificate of its chain, and the address from
 // which it has the plugin fetch a certificate. An address whose answer crashes the plugin opens the circuit of the
 // signatures with the same address only.
 func sourceOf(request *plugin.VerifySignatureRequest) string {
-	root, address := "", request.Signature.CriticalAttributes.ExtendedAttributes[attributeX5U]
+	root, address := "", request.Signature.CriticalAttributes.ExtendedAttributes[trust.AttributeX5U]
 	if chain := request.Signature.CertificateChain; len(chain) > 0 {
 		root = string(chain[len(chain)-1])
 	}

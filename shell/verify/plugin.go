@@ -9,6 +9,7 @@ import (
 	pluginframework "github.com/notaryproject/notation-plugin-framework-go/plugin"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 )
@@ -87,7 +88,7 @@ func (p *watchedPlugin) VerifySignature(ctx context.Context, request *pluginfram
 	}
 	if result := response.VerificationResults[pluginframework.CapabilityTrustedIdentityVerifier]; result != nil && !result.Success {
 		// venafi-csp 0.3.3 does not list the attribute as processed when it refuses because of it
-		response.ProcessedAttributes = append(response.ProcessedAttributes, verification.AttributeX5U)
+		response.ProcessedAttributes = append(response.ProcessedAttributes, trust.AttributeX5U)
 	}
 	return response, nil
 }
@@ -102,7 +103,7 @@ func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) 
 		}
 		chain = append(chain, certificate)
 	}
-	address, named := request.Signature.CriticalAttributes.ExtendedAttributes[verification.AttributeX5U]
+	address, named := request.Signature.CriticalAttributes.ExtendedAttributes[trust.AttributeX5U]
 	hosts, unread := w.next.Platforms()
 	return w.task.WithholdPlugin(verification.PluginCall{
 		Name: w.name, Scheme: w.stores.scheme, Chain: chain, X5U: address, HasX5U: named, Platforms: hosts, Unread: unread,
@@ -114,7 +115,7 @@ func (w *pluginWatch) withhold(request *pluginframework.VerifySignatureRequest) 
 func declined(request *pluginframework.VerifySignatureRequest, text string) *pluginframework.VerifySignatureResponse {
 	response := &pluginframework.VerifySignatureResponse{
 		VerificationResults: map[pluginframework.Capability]*pluginframework.VerificationResult{},
-		ProcessedAttributes: []any{verification.AttributeX5U},
+		ProcessedAttributes: []any{trust.AttributeX5U},
 	}
 	for _, capability := range request.TrustPolicy.SignatureVerification {
 		response.VerificationResults[capability] = &pluginframework.VerificationResult{Reason: text}

@@ -25,6 +25,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
+	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 )
 
 // Bounds on revocation checks. A certificate authority that does not answer must leave time for the verdict.
@@ -162,7 +163,7 @@ func (t crlTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := &crlBody{body: response.Body, ctx: request.Context(), large: t.large}
+	list := newCRLBody(request.Context(), response.Body, t.large)
 	head := make([]byte, len("-----BEGIN"))
 	n, err := io.ReadFull(list, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -195,23 +196,24 @@ func (t crlTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 // crlBody is a list as it is read. One that turns out large waits for its turn, which lasts until it is decoded: then
 // notation-core-go closes it.
 type crlBody struct {
-	body      io.ReadCloser
-	ctx       context.Context // of the request, as the body itself has it
-	large     *semaphore.Weighted
-	n         int  // bytes so far
-	addresses int  // in them
-	turn      bool // it is one of the large lists
+	fair.LongBody
+	n         int // bytes so far
+	addresses int // in them
+}
+
+func newCRLBody(ctx context.Context, body io.ReadCloser, large *semaphore.Weighted) *crlBody {
+	acquire := func() (func(), error) {
+		if err := large.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		return func() { large.Release(1) }, nil
+	}
+	return &crlBody{LongBody: fair.LongBody{ReadCloser: body, After: smallCRL, Acquire: acquire, What: "large lists"}}
 }
 
 // Read fails past the bound.
 func (b *crlBody) Read(p []byte) (int, error) {
-	if b.n > smallCRL && !b.turn {
-		if err := b.large.Acquire(b.ctx, 1); err != nil {
-			return 0, fmt.Errorf("other large lists were read all the time: %w", err)
-		}
-		b.turn = true
-	}
-	n, err := b.body.Read(p)
+	n, err := b.LongBody.Read(p)
 	b.n += n
 	b.addresses += bytes.Count(p[:n], []byte("://"))
 	switch {
@@ -221,15 +223,6 @@ func (b *crlBody) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("it has more than %d addresses", maxAddresses)
 	}
 	return n, err
-}
-
-// Close lets the next large list be read.
-func (b *crlBody) Close() error {
-	if b.turn {
-		b.large.Release(1)
-		b.turn = false
-	}
-	return b.body.Close()
 }
 
 // crlCache is notation-core-go's CRL cache in memory. The fetcher itself refuses lists past their next update.

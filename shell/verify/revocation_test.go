@@ -114,7 +114,7 @@ func TestRevocationListsAreBoundedWhileRead(t *testing.T) {
 	end()
 	turns, closed := semaphore.NewWeighted(1), 0
 	open := func(ctx context.Context) *crlBody {
-		return &crlBody{body: endless{&closed}, ctx: ctx, large: turns}
+		return newCRLBody(ctx, endless{&closed}, turns)
 	}
 	first, small, large := open(t.Context()), open(ended), open(ended)
 	if n, err := io.Copy(io.Discard, first); err == nil || n > maxCRL || n < maxCRL/2 || !strings.Contains(err.Error(), "more than") {
@@ -139,7 +139,7 @@ func TestRevocationListsAreBoundedWhileRead(t *testing.T) {
 func TestRevocationListsOfManyAddressesAreRefused(t *testing.T) {
 	for n, refused := range map[int]bool{maxAddresses: false, 1000: true} {
 		text := strings.NewReader(strings.Repeat("http://crl.invalid/", n))
-		body := &crlBody{body: io.NopCloser(text), ctx: t.Context(), large: semaphore.NewWeighted(1)}
+		body := newCRLBody(t.Context(), io.NopCloser(text), semaphore.NewWeighted(1))
 		if _, err := io.ReadAll(body); (err != nil) != refused {
 			t.Errorf("%d addresses: %v", n, err)
 		}
