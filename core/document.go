@@ -31,7 +31,7 @@ type value struct {
 // readDocument reads a JSON text. valid is whether it follows JSON's grammar and is within the bounds of boundShape. plain is
 // whether it needs no further checks: no object has a name twice, no name has escapes, and every number is surely in range.
 func readDocument(text []byte) (root value, valid, plain bool) {
-	r := &reader{document: document{text: text, nodes: make([]node, 0, min(64, 2+len(text)/4))}, plain: true}
+	r := &reader{document: document{text: text, nodes: make([]node, 0, min(64, 2+len(text)/8))}, plain: true}
 	valid = r.value(0, 0, 0) && r.space() == 0 && r.at == len(text)
 	return value{&r.document, 0}, valid, r.plain
 }

@@ -19,28 +19,27 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 	return Step{Lookups: c.open}
 }
 
-// Key is the key under which the facts of a task may be cached and shared between requests. warnings are doubts about how the
-// digest was resolved; they belong to this task only and are not cached with the facts. ok is false before the digest is
-// known, and for a task that needs no lookups.
-func Key(task Task, evidence Evidence) (key Lookup, warnings []string, ok bool) {
-	digest := task.Ref.Digest
-	if task.needsNothing() || digest == "" && len(evidence) == 0 {
-		return Lookup{}, nil, false
+// Resolution is the lookup that resolves the tag of a task, before all other lookups. There is none for an image that is named
+// by digest, nor for a task that needs no lookups.
+func Resolution(task Task) (lookup Lookup, ok bool) {
+	if task.needsNothing() || task.Ref.Digest != "" {
+		return Lookup{}, false
 	}
-	repository := task.Ref.Name()
-	if digest == "" {
-		answer, known := evidence[resolution(repository, task.Ref.Tag)]
-		if !known || answer.Failure != nil {
-			return Lookup{}, nil, false
-		}
-		digest, warnings = answer.Descriptor.Digest, answer.Warnings
-	}
-	return Lookup{Kind: Conclude, Repository: repository, Subject: digest, Trust: task.trust(), Demand: task.demands()}, warnings, true
+	return Lookup{Kind: Resolve, Repository: task.Ref.Name(), Subject: task.Ref.Tag}, true
 }
 
-// resolution is the lookup that resolves a tag.
-func resolution(repository, tag string) Lookup {
-	return Lookup{Kind: Resolve, Repository: repository, Subject: tag}
+// Key is the key under which the facts of a task may be cached and shared between requests. resolved is the answer to the task's
+// [Resolution]; its warnings belong to this task only and are not cached with the facts. ok is false where the digest could not
+// be found out, and for a task that needs no lookups.
+func Key(task Task, resolved Answer) (key Lookup, ok bool) {
+	digest := task.Ref.Digest
+	if digest == "" {
+		digest = resolved.Descriptor.Digest
+	}
+	if task.needsNothing() || resolved.Failure != nil {
+		return Lookup{}, false
+	}
+	return Lookup{Kind: Conclude, Repository: task.Ref.Name(), Subject: digest, Trust: task.trust(), Demand: task.demands()}, true
 }
 
 // needsNothing is true for a task without lookups: the level is skip, and no attestations are required.
@@ -125,11 +124,11 @@ func (c *course) speculative(image string) {
 
 // image gives the descriptor of the task's image. For an image that is named by digest, it has the digest only.
 func (c *course) image() (image Descriptor, warnings []string, failure *reason.Finding, known bool) {
-	ref := c.task.Ref
-	if ref.Digest != "" {
-		return Descriptor{Digest: ref.Digest}, nil, nil, true
+	resolution, byTag := Resolution(c.task)
+	if !byTag {
+		return Descriptor{Digest: c.task.Ref.Digest}, nil, nil, true
 	}
-	answer, known := c.ask(resolution(ref.Name(), ref.Tag))
+	answer, known := c.ask(resolution)
 	if !known || answer.Failure == nil {
 		return answer.Descriptor, answer.Warnings, nil, known
 	}

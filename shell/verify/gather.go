@@ -128,20 +128,31 @@ type course struct {
 // repository is the repository of the image.
 func (c course) repository() *registry.Repository { return c.registry.Repository(c.task.Ref) }
 
-// fact makes lookups until the digest is known. The facts for that digest then come from the cache, from a concurrent request
-// for them, or from further lookups.
+// fact resolves the tag. The facts for the digest then come from the cache, from a concurrent request for them, or from
+// further lookups.
 func (c course) fact(ctx context.Context) verification.Fact {
-	evidence := verification.Evidence{}
-	for {
-		if key, warnings, ok := verification.Key(c.task, evidence); ok {
-			fact := c.conclusion(ctx, key, evidence)
-			fact.Warnings = warnings
+	resolution, byTag := verification.Resolution(c.task)
+	var resolved verification.Answer
+	if byTag {
+		resolved = c.answer(ctx, resolution)
+	}
+	key, known := verification.Key(c.task, resolved)
+	if known {
+		if fact, ok := c.cachedFact(ctx, key); ok {
+			fact.Warnings = resolved.Warnings
 			return fact
 		}
-		if outcome := c.step(ctx, evidence); outcome != nil {
-			return outcome.Fact
-		}
 	}
+	evidence := verification.Evidence{}
+	if byTag {
+		evidence[resolution] = resolved
+	}
+	if !known {
+		return c.run(ctx, evidence).Fact
+	}
+	fact := c.concluded(ctx, key, evidence)
+	fact.Warnings = resolved.Warnings
+	return fact
 }
 
 // run takes steps until there is an outcome.

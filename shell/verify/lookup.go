@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync/atomic"
 	"time"
 
@@ -150,28 +149,26 @@ type concluded struct {
 	evidence verification.Evidence // of time dependent facts; nil for others
 }
 
-// conclusion gives the facts for a digest, cached ones if there are some. Cached facts that depend on the time are evaluated
-// again from their cached evidence. If they admitted the image before and do not any more, they are looked up anew, since
-// newer attestations may have been attached.
-func (c course) conclusion(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
-	if found, ok := cache.Get[concluded](c.outcomes, key); ok {
-		if found.evidence == nil {
-			return found.fact
-		}
-		outcome := c.anew(ctx, found.evidence)
-		admitted := func(f verification.Fact) bool { return verification.Check(c.task, f, c.now) == nil }
-		if admitted(outcome.Fact) || !admitted(found.fact) || outcome.Freshness.For == 0 {
-			return outcome.Fact
-		}
-		c.outcomes.Forget(key)
+// cachedFact gives the cached facts for a digest. Those that depend on the time are evaluated again from their cached evidence.
+// If they admitted the image before and do not any more, they are to be looked up anew, since newer attestations may have been
+// attached.
+func (c course) cachedFact(ctx context.Context, key verification.Lookup) (fact verification.Fact, ok bool) {
+	found, ok := cache.Get[concluded](c.outcomes, key)
+	if !ok || found.evidence == nil {
+		return found.fact, ok
 	}
-	return c.concluded(ctx, key, evidence)
+	outcome := c.anew(ctx, found.evidence)
+	admitted := func(f verification.Fact) bool { return verification.Check(c.task, f, c.now) == nil }
+	if admitted(outcome.Fact) || !admitted(found.fact) || outcome.Freshness.For == 0 {
+		return outcome.Fact, true
+	}
+	c.outcomes.Forget(key)
+	return verification.Fact{}, false
 }
 
 // concluded makes the lookups for the facts of a digest, or waits for a concurrent request that makes them.
 func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
-	before := maps.Clone(evidence) // a copy, since the work may go on after this request has given up
-	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, before) })
+	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, evidence) })
 	if !ok {
 		return verification.Fact{Failure: &timeout().Finding}
 	}
