@@ -211,6 +211,14 @@ func sendJSON(w http.ResponseWriter, status int, value any) {
 // maxLogged is how many images the log line of a request lists.
 const maxLogged = 20
 
+// loggedImage is an image in the log line of a request.
+type loggedImage struct {
+	Image  string      `json:"image"`
+	Digest string      `json:"digest"`
+	Code   reason.Code `json:"code"`
+	Reason string      `json:"reason,omitempty"` // why it was not verified
+}
+
 // loggedResults are the results that the log line of a request lists; those that were not verified come first.
 func loggedResults(results []core.Result) []core.Result {
 	if len(results) <= maxLogged {
@@ -235,10 +243,10 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, 
 		attributes = append(attributes, slog.String("error", err.Error()))
 	}
 	logged := loggedResults(verdict.Results)
-	attributes = append(attributes, slog.Any("images", lo.Map(logged, func(result core.Result, _ int) map[string]string {
-		line := map[string]string{"image": reason.Clip(result.Requested, reason.MaxName), "digest": result.Digest, "code": string(result.Code)}
+	attributes = append(attributes, slog.Any("images", lo.Map(logged, func(result core.Result, _ int) loggedImage {
+		line := loggedImage{Image: reason.Clip(result.Requested, reason.MaxName), Digest: result.Digest, Code: result.Code}
 		if !result.Verified {
-			line["reason"] = reason.Clip(result.Reason, reason.MaxWords)
+			line.Reason = reason.Clip(result.Reason, reason.MaxWords)
 		}
 		return line
 	})))
