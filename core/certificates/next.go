@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"slices"
 	"time"
+
+	"github.com/samber/lo"
 )
 
 // State is what exists in the cluster. The zero value is a new cluster.
@@ -39,6 +41,7 @@ const (
 	shortestRest    = 100 * time.Millisecond
 	longestRest     = 24 * time.Hour
 	mostAuthorities = 16 // in a bundle, in case that someone deletes the CA again and again
+	hurry           = 4  // propagation times before a certificate ends, no CA waits for its notice any longer
 )
 
 // Step is what to do next, and why.
@@ -84,23 +87,50 @@ func promote(p Policy, s State, now time.Time) (Step, bool) {
 		return Step{}, false
 	case !usable(s.Authority, now):
 		return Step{Action: Promote, Reason: "the CA before it cannot be used"}, true
-	case p.known(s, s.Successor.Certificate, now):
-		return Step{Action: Promote, Reason: "clients had time to learn of it"}, true
+	}
+	at, published := p.signsAt(s)
+	if !published || now.Before(at) {
+		return Step{}, false
+	}
+	return Step{Action: Promote, Reason: "clients had time to learn of it"}, true
+}
+
+// signsAt is when the successor becomes the CA that signs: after its notice, but while the CA before it can still sign. Where
+// that one may not certify any of the service's names, no client loses by haste. It gives false while the successor is not
+// published.
+func (p Policy) signsAt(s State) (time.Time, bool) {
+	since, published := s.Bundle.Since[Fingerprint(s.Successor.Certificate)]
+	at := since.Add(p.notice())
+	if len(p.certifiable(s.Authority.Certificate)) == 0 {
+		at = since
+	}
+	if latest := s.Authority.Certificate.NotAfter.Add(-hurry * p.propagation()); at.After(latest) {
+		at = latest
+	}
+	if earliest := since.Add(p.propagation()); at.Before(earliest) {
+		at = earliest
+	}
+	return at, published
+}
+
+func succeedAuthority(p Policy, s State, now time.Time) (Step, bool) {
+	last := s.Authority // of the CAs that exist
+	if usable(s.Successor, now) {
+		last = s.Successor
+	}
+	switch {
+	case !slices.Equal(p.certifiable(last.Certificate), p.wanted()):
+		return Step{Action: CreateSuccessor, Reason: "the CA may not certify all names of the service"}, true
+	case last == s.Authority && !now.Before(p.successionDue(s.Authority.Certificate)):
+		return Step{Action: CreateSuccessor, Reason: "the CA's time to sign ends, and the next one must be published before"}, true
 	}
 	return Step{}, false
 }
 
-func succeedAuthority(p Policy, s State, now time.Time) (Step, bool) {
-	if usable(s.Successor, now) || now.Before(renewal(s.Authority.Certificate, p.CADuration)) {
-		return Step{}, false
-	}
-	return Step{Action: CreateSuccessor, Reason: "two thirds of the CA's life are over"}, true
-}
-
-// known tells whether a CA has been published for the propagation time, so that every client has it.
-func (p Policy) known(s State, authority *x509.Certificate, now time.Time) bool {
+// known tells whether a CA has been published for a time.
+func known(s State, authority *x509.Certificate, now time.Time, long time.Duration) bool {
 	since, published := s.Bundle.Since[Fingerprint(authority)]
-	return published && !now.Before(since.Add(p.propagation()))
+	return published && !now.Before(since.Add(long))
 }
 
 // publish brings the bundle up to date.
@@ -150,6 +180,53 @@ func trusted(s State, now time.Time) []*x509.Certificate {
 	return ordered(append(own, others...))
 }
 
+// Anchors is the text of the bundle for clients that trust its CAs for whatever they call. It leaves out CAs that may certify
+// other names than those of the service, so that who can write the published bundle adds none of those. The CAs whose keys the
+// Secrets hold, and the one that signed the serving certificate, are in it in any case.
+func (p Policy) Anchors(s State, now time.Time) string {
+	var anchors []*x509.Certificate
+	for _, pair := range []*Pair{s.Authority, s.Successor} {
+		if pair != nil {
+			anchors = append(anchors, pair.Certificate)
+		}
+	}
+	for _, authority := range slices.Concat(ParseBundle([]byte(s.Bundle.Text)), s.Copy) {
+		if p.confines(authority) || s.Serving != nil && s.Serving.Certificate.CheckSignatureFrom(authority) == nil {
+			anchors = append(anchors, authority)
+		}
+	}
+	return EncodeBundle(slices.DeleteFunc(ordered(anchors), func(c *x509.Certificate) bool { return expired(c, now) }))
+}
+
+// Change is a change of the CA whose certificates are served.
+type Change struct {
+	Authority *x509.Certificate // that will sign
+	Since     time.Time         // when it was published
+	At        time.Time         // when it will sign, or somewhat later
+}
+
+// Pending gives the change of the CA that is due, and false while none is.
+func (p Policy) Pending(s State, now time.Time) (Change, bool) {
+	if s.Authority == nil || s.Serving == nil {
+		return Change{}, false
+	}
+	next := s.Authority.Certificate
+	since, published := s.Bundle.Since[Fingerprint(next)]
+	at := since.Add(p.notice())
+	if last := p.lastMoment(s.Serving.Certificate); at.After(last) {
+		at = last
+	}
+	if s.Serving.Certificate.CheckSignatureFrom(next) == nil {
+		if s.Successor == nil {
+			return Change{}, false
+		}
+		next = s.Successor.Certificate
+		since = s.Bundle.Since[Fingerprint(next)]
+		at, published = p.signsAt(s)
+	}
+	return Change{next, since, at}, published && at.After(now)
+}
+
 // since gives when a CA was published: as recorded for a CA in the bundle, else now. It gives the zero time, so that the CA
 // need not wait, in two cases: the record is lost but a serving certificate of the CA shows that clients knew it; or there is
 // neither bundle nor serving certificate, so that no client can trust anything yet.
@@ -167,18 +244,24 @@ func since(s State, authority *x509.Certificate, now time.Time) time.Time {
 	return now
 }
 
-// issue replaces a serving certificate that has a flaw, once clients know the CA. It does not wait where the old one has
-// expired, since no client accepts that one.
+// issue replaces a serving certificate that has a flaw, once clients know the CA. It issues none without names, where the CA
+// may certify none of them.
 func issue(p Policy, s State, now time.Time) (Step, bool) {
 	reason := p.flaw(s, now)
-	if reason == "" || !p.mayIssue(s, now) {
+	if reason == "" || !p.mayIssue(s, now) || len(p.certifiable(s.Authority.Certificate)) == 0 {
 		return Step{}, false
 	}
 	return Step{Action: IssueServing, Reason: reason}, true
 }
 
+// mayIssue tells whether the CA may sign. It waits for its notice as long as there is a serving certificate of a CA that
+// clients have known for longer, then for the propagation time, and not at all where no client accepts the old one.
 func (p Policy) mayIssue(s State, now time.Time) bool {
-	return p.known(s, s.Authority.Certificate, now) || s.Serving != nil && expired(s.Serving.Certificate, now)
+	wait := p.notice()
+	if s.Serving == nil || !now.Before(p.lastMoment(s.Serving.Certificate)) || len(lo.Intersect(namesOf(s.Serving.Certificate), p.wanted())) == 0 {
+		wait = p.propagation()
+	}
+	return known(s, s.Authority.Certificate, now, wait) || s.Serving != nil && expired(s.Serving.Certificate, now)
 }
 
 // flaw says why the serving certificate should be replaced; "" when it is good.
@@ -192,11 +275,11 @@ func (p Policy) flaw(s State, now time.Time) string {
 		return "the serving certificate has expired"
 	case certificate.CheckSignatureFrom(s.Authority.Certificate) != nil:
 		return "the serving certificate is of another CA"
-	case !slices.Equal(namesOf(certificate), p.wanted()):
+	case !slices.Equal(namesOf(certificate), p.certifiable(s.Authority.Certificate)):
 		return "the service has other names"
 	case !slices.ContainsFunc(s.Copy, s.Authority.Certificate.Equal):
 		return "the copy of the bundle lacks the CA"
-	case !now.Before(renewal(certificate, p.CertificateDuration)):
+	case !now.Before(renewal(certificate, p.CertificateDuration)) && certificate.NotAfter.Before(s.Authority.Certificate.NotAfter): // else a new one would end with the CA too
 		return "two thirds of the serving certificate's life are over"
 	}
 	return ""
@@ -210,13 +293,19 @@ func (p Policy) due(s State, now time.Time) time.Time {
 			next = at
 		}
 	}
-	add(renewal(s.Authority.Certificate, p.CADuration))
+	add(p.successionDue(s.Authority.Certificate))
+	if s.Successor != nil {
+		at, _ := p.signsAt(s)
+		add(at)
+	}
 	for _, authority := range trusted(s, now) {
 		add(authority.NotAfter.Add(1)) // it is valid up to and including NotAfter
 		add(s.Bundle.Since[Fingerprint(authority)].Add(p.propagation()))
+		add(s.Bundle.Since[Fingerprint(authority)].Add(p.notice()))
 	}
 	if s.Serving != nil {
 		add(renewal(s.Serving.Certificate, p.CertificateDuration))
+		add(p.lastMoment(s.Serving.Certificate))
 		add(s.Serving.Certificate.NotAfter.Add(1))
 	}
 	if earliest := now.Add(shortestRest); next.Before(earliest) {

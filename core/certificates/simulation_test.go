@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"math/big"
 	mathrand "math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ type cluster struct {
 	serial int64
 
 	bundles []seen[string]            // as clients could have read them
+	anchors []seen[string]            // as clients that read once could have read them
 	leaves  []seen[*x509.Certificate] // as replicas could have read them
 	steps   map[certificates.Action]int
 }
@@ -114,6 +117,7 @@ func (c *cluster) manage(t testing.TB) []certificates.Action {
 	for range 10 {
 		step, acted := c.act(t)
 		if !acted {
+			c.anchors = append(c.anchors, seen[string]{c.now, c.policy.Anchors(c.state, c.now)})
 			return taken
 		}
 		taken = append(taken, step.Action)
@@ -122,11 +126,31 @@ func (c *cluster) manage(t testing.TB) []certificates.Action {
 	return nil
 }
 
-// verifies holds every leaf that a replica could serve now against every bundle that a client could have now.
-func (c *cluster) verifies(t testing.TB, lag time.Duration) {
+// next rests until there is something to do, within a time, and does it. It gives how long it rested.
+func (c *cluster) next(t testing.TB, limit time.Duration) (time.Duration, []certificates.Action) {
 	t.Helper()
-	for _, leaf := range within(c.leaves, c.now.Add(-lag)) {
-		for _, text := range within(c.bundles, c.now.Add(-lag)) {
+	began := c.now
+	for {
+		at := c.policy.Next(c.state, c.now).At
+		if at.Sub(began) > limit {
+			return at.Sub(began), nil
+		}
+		c.now = at
+		if steps := c.manage(t); len(steps) > 0 {
+			return c.now.Sub(began), steps
+		}
+	}
+}
+
+// verifies holds every leaf that a replica could serve now against every bundle that a client could have now, and against all
+// anchors that one could have read within a time.
+func (c *cluster) verifies(t testing.TB, read time.Duration) {
+	t.Helper()
+	texts := append(within(c.anchors, c.now.Add(-read)), within(c.bundles, c.now.Add(-c.policy.Propagation))...)
+	slices.Sort(texts)
+	texts = slices.Compact(texts)
+	for _, leaf := range within(c.leaves, c.now.Add(-c.policy.Propagation)) {
+		for _, text := range texts {
 			roots := x509.NewCertPool()
 			roots.AppendCertsFromPEM([]byte(text))
 			_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: c.now, DNSName: c.policy.Names[0]})
@@ -159,64 +183,104 @@ func losses() map[string]func(*certificates.State) {
 }
 
 // TestRotationFailsNoCall simulates random steps of time, losses, and delays of manager, replicas and clients: every
-// call must verify.
+// call must verify. Of clients there are two kinds: those that follow the bundle, whatever is lost, and those that read it
+// once within the notice of a CA, unless the key of a CA is lost.
 func TestRotationFailsNoCall(t *testing.T) {
-	policy := certificates.Policy{CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 30 * time.Second, Names: []string{"svc.ns.svc"}}
-	kinds := losses()
-	names := make([]string, 0, len(kinds))
-	for name := range kinds {
-		names = append(names, name)
+	policy := certificates.Policy{
+		CADuration: 1000 * time.Second, CertificateDuration: 300 * time.Second, Propagation: 30 * time.Second, Notice: 300 * time.Second,
+		Names: []string{"svc.ns.svc"},
 	}
-	slices.Sort(names)
-	seeds := uint64(6)
+	everything := losses()
+	noKey := maps.Clone(everything)
+	maps.DeleteFunc(noKey, func(what string, _ func(*certificates.State)) bool {
+		s := certificates.State{Authority: &certificates.Pair{}, Successor: &certificates.Pair{}}
+		everything[what](&s)
+		return s.Authority == nil || s.Successor == nil
+	})
+	if len(noKey) < 5 || len(noKey) > len(everything)-4 {
+		t.Fatalf("%d of %d losses are of no key", len(noKey), len(everything))
+	}
+	seeds := uint64(4)
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for seed := range seeds {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			random := mathrand.New(mathrand.NewPCG(seed, 0))
-			c := newCluster(policy)
-			c.manage(t)
-			quiet := c.now // until then nothing more is lost
-			for c.now.Before(start.Add(3 * policy.CADuration)) {
-				c.now = c.now.Add(time.Duration(1 + random.Int64N(int64(policy.Propagation/3))))
-				if c.now.After(quiet) && random.IntN(12) == 0 {
-					kinds[names[random.IntN(len(names))]](&c.state)
-					quiet = c.now.Add(4 * policy.Propagation)
-				}
-				if random.IntN(8) > 0 {
-					c.manage(t)
-				}
-				c.verifies(t, policy.Propagation)
-			}
-			if c.steps[certificates.Promote] < 1 || c.steps[certificates.IssueServing] < 4 {
-				t.Errorf("steps %v", c.steps)
-			}
-		})
+		t.Run(fmt.Sprint("clients that follow, seed ", seed), func(t *testing.T) { simulate(t, policy, seed, everything, 0) })
+		t.Run(fmt.Sprint("clients that read once, seed ", seed), func(t *testing.T) { simulate(t, policy, seed, noKey, policy.Notice) })
 	}
 }
 
-// TestRotationWithoutLossesNeverReplacesEarly checks that a CA is replaced once in two thirds of its life, and that
-// nothing is made twice.
-func TestRotationWithoutLossesNeverReplacesEarly(t *testing.T) {
-	day := 24 * time.Hour
-	policy := certificates.Policy{CADuration: 365 * day, CertificateDuration: 150 * day, Propagation: 5 * time.Minute, Names: []string{"svc.ns.svc"}}
+// simulate checks clients that follow the bundle, and those that read the anchors within a time.
+func simulate(t *testing.T, policy certificates.Policy, seed uint64, kinds map[string]func(*certificates.State), read time.Duration) {
+	names := slices.Sorted(maps.Keys(kinds))
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
 	c := newCluster(policy)
 	c.manage(t)
-	for c.now.Before(start.Add(1090 * day)) {
-		c.now = policy.Next(c.state, c.now).At
-		c.manage(t)
-		c.verifies(t, policy.Propagation)
+	quiet := c.now // until then nothing more is lost
+	for c.now.Before(start.Add(3 * policy.CADuration)) {
+		c.now = c.now.Add(time.Duration(1 + random.Int64N(int64(policy.Propagation/3))))
+		if c.now.After(quiet) && random.IntN(12) == 0 {
+			kinds[names[random.IntN(len(names))]](&c.state)
+			quiet = c.now.Add(4 * policy.Propagation)
+		}
+		if random.IntN(8) > 0 {
+			c.manage(t)
+		}
+		c.verifies(t, read)
 	}
-	// The CAs begin at days 0, 243, 487, 730 and 973; a certificate is issued at each change, and every 100 days from it.
-	if c.steps[certificates.CreateAuthority] != 1 || c.steps[certificates.CreateSuccessor] != 4 || c.steps[certificates.Promote] != 4 {
+	if c.steps[certificates.IssueServing] < 4 || c.steps[certificates.CreateAuthority]+c.steps[certificates.Promote] < 4 {
 		t.Errorf("steps %v", c.steps)
 	}
-	if issued := c.steps[certificates.IssueServing]; issued != 14 {
+}
+
+// TestLostAuthorityIsReplacedWithoutHaste loses the key of the CA and expects that clients which never read again verify what
+// is served almost until the serving certificate ends.
+func TestLostAuthorityIsReplacedWithoutHaste(t *testing.T) {
+	c := newCluster(yearly())
+	c.manage(t)
+	const day = 24 * time.Hour
+	c.now = c.now.Add(30 * day)
+	c.state.Authority = nil
+	for c.manage(t); c.now.Before(start.Add(134 * day)); c.manage(t) {
+		c.verifies(t, c.now.Sub(start))
+		c.now = c.now.Add(day)
+	}
+	c.now = start.Add(136 * day)
+	if steps := c.manage(t); !slices.Equal(steps, []certificates.Action{issue}) {
+		t.Errorf("steps %q", steps)
+	}
+}
+
+// TestRotationWithoutLossesNeverReplacesEarly checks that a CA is replaced about twice in its life, and that nothing is made
+// twice.
+func TestRotationWithoutLossesNeverReplacesEarly(t *testing.T) {
+	day := 24 * time.Hour
+	policy := certificates.Policy{CADuration: 365 * day, CertificateDuration: 150 * day, Propagation: 5 * time.Minute, Notice: 120 * day, Names: []string{"svc.ns.svc"}}
+	c := newCluster(policy)
+	c.manage(t)
+	var signed []string // days on which another CA began to
+	for c.now.Before(start.Add(1090 * day)) {
+		c.now = policy.Next(c.state, c.now).At
+		steps := c.manage(t)
+		if slices.Contains(steps, promote) {
+			signed = append(signed, fmt.Sprint(int(c.now.Sub(start)/day)))
+		}
+		if len(steps) > 0 {
+			c.verifies(t, policy.Notice)
+		}
+	}
+	// The CAs are made 120 days before; a certificate is issued at each change, and every 100 days from it.
+	if got, want := strings.Join(signed, " "), "304 488 672 856 1040"; got != want {
+		t.Errorf("CAs begin to sign on the days %s; want %s", got, want)
+	}
+	if c.steps[certificates.CreateAuthority] != 1 || c.steps[certificates.CreateSuccessor] != 5 || c.steps[certificates.Promote] != 5 {
+		t.Errorf("steps %v", c.steps)
+	}
+	if issued := c.steps[certificates.IssueServing]; issued != 13 {
 		t.Errorf("%d certificates issued: %v", issued, c.steps)
 	}
 	// A bundle changes when a CA is added, and when one has expired.
-	if published := c.steps[certificates.Publish]; published != 1+4+3 {
+	if published := c.steps[certificates.Publish]; published != 1+5+4 {
 		t.Errorf("%d bundles published", published)
 	}
 }
