@@ -28,9 +28,11 @@ type CertmanagerSettings struct {
 
 // CertificateSettings are the lifetimes and names of the service's certificates.
 type CertificateSettings struct {
-	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. After two thirds of it the next one is made."`
+	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. It signs for five sixths of it at most; then the next one does."`
 	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
-	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time that clients have to learn of a new CA before it signs; at most a tenth of the lives above."`
+	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time within which clients that follow the published CAs learn of a new one, and replicas of a new certificate; at most a tenth of the lives above."`
+	CANotice            time.Duration `flag:"caNotice" env:"CA_NOTICE" default:"2880h" help:"Time for which a CA is published before it signs, for clients that read the CAs only when they start, such as Kyverno; at most a third of caDuration."`
+	CACopyNamespaces    []string      `flag:"caCopyNamespaces" env:"CA_COPY_NAMESPACES" default:"kyverno" help:"Namespaces, comma-separated, in which a ConfigMap kyverno-notation-venafi-ca is given the CAs, for programs that mount them. Who wants the copy makes the ConfigMap, and the Role that lets certmanager update it; see config/kyverno."`
 	ServiceName         string        `flag:"serviceName" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
 	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
 }
@@ -61,7 +63,7 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 // policy is the certificate policy of these settings for the service in a namespace.
 func (s CertificateSettings) policy(namespace string) certificates.Policy {
 	return certificates.Policy{
-		CADuration: s.CADuration, CertificateDuration: s.CertificateDuration, Propagation: s.PropagationDelay,
+		CADuration: s.CADuration, CertificateDuration: s.CertificateDuration, Propagation: s.PropagationDelay, Notice: s.CANotice,
 		Names: append(certificates.ServiceNames(s.ServiceName, namespace), s.ExtraSANs...),
 	}
 }
@@ -86,7 +88,9 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.policy(client.Namespace)
 			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret}
-			parts.Go(func() { certmanager.NewCertificates(client, policy, others, log).Run(ctx) })
+			certificates := certmanager.NewCertificates(client, policy, others, log)
+			parts.Go(func() { certificates.Run(ctx) })
+			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })
 			parts.Wait()
 		})
 	})

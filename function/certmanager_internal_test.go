@@ -19,7 +19,8 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 		fail string
 	}{
 		"nothing set gives a year and 150 days": {nil, nil, func(s CertmanagerSettings) bool {
-			return s.Certificates.CADuration == 365*24*time.Hour && s.Certificates.CertificateDuration == 150*24*time.Hour && s.Certificates.PropagationDelay == 5*time.Minute
+			return s.Certificates.CADuration == 365*24*time.Hour && s.Certificates.CertificateDuration == 150*24*time.Hour && s.Certificates.PropagationDelay == 5*time.Minute &&
+				s.Certificates.CANotice == 120*24*time.Hour && strings.Join(s.Certificates.CACopyNamespaces, " ") == "kyverno"
 		}, ""},
 		"the names are those of the Service": {nil, nil, func(s CertmanagerSettings) bool {
 			return strings.Join(s.Certificates.policy("ns").Names, " ") == "svc.ns.svc svc.ns.svc.cluster.local svc.ns"
@@ -33,6 +34,8 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 		"what serve has is there too":             {[]string{"--namespace", "here"}, nil, func(s CertmanagerSettings) bool { return s.Namespace == "here" }, ""},
 		"a life of a second is refused":           {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
 		"a CA that ends too early is refused":     {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},
+		"no copies":                               {[]string{"--caCopyNamespaces="}, nil, func(s CertmanagerSettings) bool { return len(s.Certificates.CACopyNamespaces) == 0 }, ""},
+		"a negative notice is refused":            {[]string{"--caNotice", "-1s"}, nil, nil, "negative"},
 		"a negative delay is refused":             {[]string{"--propagationDelay", "-1s"}, nil, nil, "negative"},
 		"a duration that is none is refused":      {nil, map[string]string{"CA_DURATION": "long"}, nil, "CA_DURATION"},
 		"an epoch without a name is refused":      {[]string{"--epochConfigMap="}, nil, nil, "epochConfigMap"},

@@ -54,13 +54,15 @@ type Server struct {
 	changes []change
 	changed chan struct{} // closed at every change
 
-	requests []string          // paths and field selectors of reads
-	writes   int               // that were accepted, but token reviews
-	refused  int               // status of every answer; 0 for none
-	noStatus string            // path of the object whose status cannot be written
-	noCreate string            // collection in which nothing can be created
-	deaf     bool              // watches see nothing
-	stale    map[string][]byte // collection -> what a list of any version gives
+	requests     []string // paths and field selectors of reads
+	writes       int      // that were accepted, but token reviews
+	refused      int      // status of every answer; 0 for none
+	noStatus     string   // path of the object whose status cannot be written
+	noCreate     string   // collection in which nothing can be created
+	noObject     string   // path of the object for which every request is answered with noObjectCode
+	noObjectCode int
+	deaf         bool              // watches see nothing
+	stale        map[string][]byte // collection -> what a list of any version gives
 }
 
 // change is an event of a watch.
@@ -110,6 +112,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, _ := strings.CutPrefix(query.Get("fieldSelector"), "metadata.name=")
 	refused := s.note(r)
 	switch {
+	case refused == http.StatusInternalServerError:
+		fail(w, refused, "InternalError")
 	case refused != 0:
 		fail(w, refused, "Forbidden")
 	case r.Method == http.MethodPatch:
@@ -140,6 +144,9 @@ func (s *Server) note(r *http.Request) int {
 	}
 	if r.Method == http.MethodPost && r.URL.Path == s.noCreate {
 		return http.StatusForbidden
+	}
+	if r.URL.Path == s.noObject {
+		return s.noObjectCode
 	}
 	return s.refused
 }

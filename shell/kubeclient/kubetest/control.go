@@ -99,6 +99,13 @@ func (s *Server) Refuse(code int) {
 	s.refused = code
 }
 
+// RefuseObject answers every request for one object with a status from now on.
+func (s *Server) RefuseObject(at string, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noObject, s.noObjectCode = at, code
+}
+
 // RefuseStatus lets the status of one object not be written from now on; "" ends that.
 func (s *Server) RefuseStatus(at string) {
 	s.mu.Lock()
