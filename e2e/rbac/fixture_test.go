@@ -26,6 +26,7 @@ import (
 
 const (
 	installation = "../../config/install.yaml"
+	kyvernoSide  = "../../config/kyverno/ca.yaml"
 	eventAccount = "kyverno-notation-venafi-events"
 )
 
@@ -81,6 +82,7 @@ func newFixture(t *testing.T) *fixture {
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: " + bed.KyvernoNamespace + "}\n",
 		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(deployment.Namespace, eventAccount),
 	}, "---\n"))
+	fx.kubectl(t, "apply", "-f", kyvernoSide)
 	fx.kyverno = fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
 	fx.sender = fx.token(t, deployment.Namespace, eventAccount, eventAccount)
 	return fx
@@ -125,6 +127,8 @@ const (
 func (fx *fixture) reset(t *testing.T, object string) {
 	t.Helper()
 	fx.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+deployment.Namespace, "--ignore-not-found")
+	fx.kubectl(t, "delete", caBundle, "--namespace="+bed.KyvernoNamespace)
+	fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: kyverno-notation-venafi-ca}\n", bed.KyvernoNamespace)) // as in kyvernoSide
 	fx.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
 	fx.kubectl(t, "delete", "truststores,trustpolicies", "--all")
 	fx.apply(t, fx.trust+"---\n"+scenariotest.TrustStore("ageing", fx.ageing))
@@ -143,18 +147,28 @@ type permission struct {
 	group, resource, name, verb string
 }
 
-// String is like "watch secrets/regcred".
+// String is like "watch secrets/regcred", or "get configmaps/kyverno-notation-venafi-ca in kyverno".
 func (p permission) String() string {
-	if p.name == "" {
-		return p.verb + " " + p.resource
+	text := p.verb + " " + p.resource
+	if p.name != "" {
+		text += "/" + p.name
 	}
-	return p.verb + " " + p.resource + "/" + p.name
+	if p.role.Namespace == bed.KyvernoNamespace {
+		text += " in " + p.role.Namespace
+	}
+	return text
 }
 
 // permissions are all that the installation grants to an account.
 func permissions(t *testing.T, account string) []permission {
 	t.Helper()
-	file, err := os.Open(installation)
+	return append(granted(t, installation, account), granted(t, kyvernoSide, account)...)
+}
+
+// granted are the permissions that a manifest grants to an account.
+func granted(t *testing.T, manifest, account string) []permission {
+	t.Helper()
+	file, err := os.Open(manifest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
@@ -47,36 +48,38 @@ var ofService = map[string]effect{
 
 // ofManager is the effect of each permission of the certificate manager.
 var ofManager = map[string]effect{
-	"list trustpolicies":                                noStatus("trustpolicy/" + scenariotest.PolicyName),
-	"watch trustpolicies":                               changesAreLate(newPolicy),
-	"list truststores":                                  noStatus("truststore/acme"),
-	"watch truststores":                                 changesAreLate(newStore),
-	"patch trustpolicies/status":                        noStatus("trustpolicy/" + scenariotest.PolicyName),
-	"patch truststores/status":                          noStatus("truststore/acme"),
-	"create secrets":                                    missing(caSecret),
-	"create configmaps":                                 missing(caBundle),
-	"get secrets/kyverno-notation-venafi-ca":            missing(caSecret),
-	"list secrets/kyverno-notation-venafi-ca":           changesAreLate(deleted(caSecret)),
-	"watch secrets/kyverno-notation-venafi-ca":          changesAreLate(deleted(caSecret)),
-	"update secrets/kyverno-notation-venafi-ca":         unrepaired(caSecret),
-	"get secrets/kyverno-notation-venafi-tls":           missing(tlsSecret),
-	"list secrets/kyverno-notation-venafi-tls":          changesAreLate(deleted(tlsSecret)),
-	"watch secrets/kyverno-notation-venafi-tls":         changesAreLate(deleted(tlsSecret)),
-	"update secrets/kyverno-notation-venafi-tls":        unrepaired(tlsSecret),
-	"get secrets/kyverno-notation-venafi-caller":        missing(caSecret),
-	"list secrets/kyverno-notation-venafi-caller":       changesAreLate(deleted(callerSecret)),
-	"watch secrets/kyverno-notation-venafi-caller":      changesAreLate(deleted(callerSecret)),
-	"get configmaps/kyverno-notation-venafi-ca":         missing(caBundle),
-	"list configmaps/kyverno-notation-venafi-ca":        changesAreLate(deleted(caBundle)),
-	"watch configmaps/kyverno-notation-venafi-ca":       changesAreLate(deleted(caBundle)),
-	"update configmaps/kyverno-notation-venafi-ca":      unrepaired(caBundle),
-	"get configmaps/kyverno-notation-venafi-epoch":      missing(caSecret),
-	"list configmaps/kyverno-notation-venafi-epoch":     changesAreLate(deleted(epoch)),
-	"watch configmaps/kyverno-notation-venafi-epoch":    changesAreLate(deleted(epoch)),
-	"create leases":                                     missing(lease),
-	"get leases/kyverno-notation-venafi-certmanager":    missing(lease),
-	"update leases/kyverno-notation-venafi-certmanager": leaseIsNotRenewed,
-	"create events":                                     nobodyIsWarned,
+	"list trustpolicies":                                      noStatus("trustpolicy/" + scenariotest.PolicyName),
+	"watch trustpolicies":                                     changesAreLate(newPolicy),
+	"list truststores":                                        noStatus("truststore/acme"),
+	"watch truststores":                                       changesAreLate(newStore),
+	"patch trustpolicies/status":                              noStatus("trustpolicy/" + scenariotest.PolicyName),
+	"patch truststores/status":                                noStatus("truststore/acme"),
+	"create secrets":                                          missing(caSecret),
+	"create configmaps":                                       missing(caBundle),
+	"get secrets/kyverno-notation-venafi-ca":                  missing(caSecret),
+	"list secrets/kyverno-notation-venafi-ca":                 changesAreLate(deleted(caSecret)),
+	"watch secrets/kyverno-notation-venafi-ca":                changesAreLate(deleted(caSecret)),
+	"update secrets/kyverno-notation-venafi-ca":               unrepaired(caSecret),
+	"get secrets/kyverno-notation-venafi-tls":                 missing(tlsSecret),
+	"list secrets/kyverno-notation-venafi-tls":                changesAreLate(deleted(tlsSecret)),
+	"watch secrets/kyverno-notation-venafi-tls":               changesAreLate(deleted(tlsSecret)),
+	"update secrets/kyverno-notation-venafi-tls":              unrepaired(tlsSecret),
+	"get secrets/kyverno-notation-venafi-caller":              missing(caSecret),
+	"list secrets/kyverno-notation-venafi-caller":             changesAreLate(deleted(callerSecret)),
+	"watch secrets/kyverno-notation-venafi-caller":            changesAreLate(deleted(callerSecret)),
+	"get configmaps/kyverno-notation-venafi-ca":               missing(caBundle),
+	"list configmaps/kyverno-notation-venafi-ca":              changesAreLate(deleted(caBundle)),
+	"watch configmaps/kyverno-notation-venafi-ca":             changesAreLate(deleted(caBundle)),
+	"update configmaps/kyverno-notation-venafi-ca":            unrepaired(caBundle),
+	"get configmaps/kyverno-notation-venafi-epoch":            missing(caSecret),
+	"list configmaps/kyverno-notation-venafi-epoch":           changesAreLate(deleted(epoch)),
+	"watch configmaps/kyverno-notation-venafi-epoch":          changesAreLate(deleted(epoch)),
+	"get configmaps/kyverno-notation-venafi-ca in kyverno":    notCopied,
+	"update configmaps/kyverno-notation-venafi-ca in kyverno": notCopied,
+	"create leases":                                           missing(lease),
+	"get leases/kyverno-notation-venafi-certmanager":          missing(lease),
+	"update leases/kyverno-notation-venafi-certmanager":       leaseIsNotRenewed,
+	"create events":                                           nobodyIsWarned,
 }
 
 const (
@@ -265,6 +268,14 @@ var (
 		return nil
 	}}
 )
+
+// notCopied is that Kyverno's namespace lacks the CAs.
+var notCopied = effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+	if data := fx.kubectl(t, "get", caBundle, "--namespace="+bed.KyvernoNamespace, "-o", "jsonpath={.data}"); data != "" {
+		return fmt.Errorf("its data is %s", data)
+	}
+	return nil
+}}
 
 func noStatus(resource string) effect {
 	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
