@@ -127,7 +127,11 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	}
 	l := &load{e: e, front: f, client: client, image: e.Reference("signed"), pinned: e.Pinned(t, "signed")}
 
+	// The fixture's CA ends within a day, so that certmanager has published the next one already, and Kyverno knows both.
 	first := e.newest(t)
+	if n := len(e.bundle(t)); n != 2 {
+		t.Fatalf("there are %d CAs", n)
+	}
 	if err := manager.End(); err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +139,8 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	deployment.Kept(t)(e.Deployment.Manage(t.Context(), args...))
 	accepted := f.accepted.Load()
 
-	// Kyverno started before the second CA was published. Until that signs, nothing fails.
-	l.until(t, time.Minute, "the next CA is published", func() error {
+	l.until(t, 3*time.Minute, "the next CA signs, which was published before Kyverno started", e.signs(t, first))
+	l.until(t, 3*time.Minute, "another CA is published", func() error {
 		if e.newest(t).Equal(first) {
 			return errors.New("it is not")
 		}
