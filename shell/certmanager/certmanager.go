@@ -1,7 +1,8 @@
 // Package certmanager is what the certmanager Deployment does, beside the serving replicas: its elected leader (see [Lead])
 // creates and rotates the CA and the serving certificate, publishes the CA bundle, makes the other objects that replicas
 // need ([Certificates]), copies the bundle to the namespaces of programs that mount it ([Copies]), and writes the status of the
-// trust resources and events about certificates that expire ([StatusWriter]). What is done, and when, package core/certificates and shell/trust decide.
+// trust resources and events about certificates that expire ([StatusWriter]). What is done, and when, package
+// core/certificates and shell/trust decide.
 package certmanager
 
 import (

@@ -40,29 +40,31 @@ func (c *Copies) Run(ctx context.Context) {
 	if len(c.namespaces) == 0 {
 		return
 	}
-	// Much shorter than a CA lives, where it lives for seconds.
-	ticker := time.NewTicker(min(copyEvery, c.from.policy.CADuration/50))
-	defer ticker.Stop()
 	for {
-		c.keep(ctx)
+		pause := min(copyEvery, c.from.policy.CADuration/50) // where a CA lives for seconds
+		if !c.keep(ctx) {
+			pause = firstRetry
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 	}
 }
 
-// keep brings all copies up to date, as far as that is possible.
-func (c *Copies) keep(ctx context.Context) {
+// keep brings all copies up to date, as far as that is possible. It gives false while there is no CA.
+func (c *Copies) keep(ctx context.Context) bool {
 	objects, err := c.from.gather(ctx)
 	if err != nil {
-		return // Certificates.Run logs the same
+		return true // Certificates.Run logs the same, and is in no more of a hurry
 	}
 	now := time.Now()
 	text := c.from.policy.Anchors(objects.state, now)
 	if text == "" {
-		return
+		return false
 	}
 	for _, namespace := range c.namespaces {
 		err := c.fill(ctx, namespace, text)
@@ -73,6 +75,7 @@ func (c *Copies) keep(ctx context.Context) {
 			c.say(namespace, err)
 		}
 	}
+	return true
 }
 
 // errNoCopy is not a fault: nobody in that namespace wants a copy.

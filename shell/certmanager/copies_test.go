@@ -30,6 +30,20 @@ func copying(t *testing.T, api cluster, policy certificates.Policy) *kubetest.Lo
 	return log
 }
 
+// TestCopiesDoNotKeepANewInstallationWaiting expects the copy as soon as there is a CA.
+func TestCopiesDoNotKeepANewInstallationWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := start(t)
+		api.Put(copiesPath, BundleConfigMap, emptyCopy)
+		began := time.Now()
+		copying(t, api, longLived())
+		kubetest.Within(t, copyEvery, "the copy", func() bool { return api.stored(copyPath, "ca.crt") != "" })
+		if waited := time.Since(began); waited > 2*time.Second {
+			t.Errorf("it took %s", waited)
+		}
+	})
+}
+
 func TestCopiesFollowTheBundle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := start(t)
