@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 )
@@ -26,13 +27,14 @@ type CertmanagerSettings struct {
 	Certificates CertificateSettings
 }
 
-// CertificateSettings are the lifetimes and names of the service's certificates.
+// CertificateSettings are the lifetimes and names of the service's certificates, and the lifetime of the token of callers.
 type CertificateSettings struct {
 	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. It signs for five sixths of it at most; then the next one does."`
 	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
-	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time within which clients that follow the published CAs learn of a new one, and replicas of a new certificate; at most a tenth of the lives above."`
+	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time within which clients that follow the published CAs learn of a new one, and replicas of a new certificate, at most a tenth of the lives above; and that replicas, and then policies, have to learn of a new token of callers."`
 	CANotice            time.Duration `flag:"caNotice" env:"CA_NOTICE" default:"2880h" help:"Time for which a CA is published before it signs, for clients that read the CAs only when they start, such as Kyverno; at most a third of caDuration."`
 	CACopyNamespaces    []string      `flag:"caCopyNamespaces" env:"CA_COPY_NAMESPACES" default:"kyverno" help:"Namespaces, comma-separated, in which a ConfigMap kyverno-notation-venafi-ca is given the CAs, for programs that mount them. Who wants the copy makes the ConfigMap, and the Role that lets certmanager update it; see config/kyverno."`
+	CallerTokenDuration time.Duration `flag:"callerTokenDuration" env:"CALLER_TOKEN_DURATION" default:"720h" help:"Time after which the token in callerSecret is replaced, at least four times propagationDelay; 0 for never, and then what can be used in the Secret is left alone."`
 	ServiceName         string        `flag:"serviceName" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
 	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
 }
@@ -57,7 +59,12 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	return CertmanagerSettings{settings, own}, rest, own.policy("any").Validate()
+	return CertmanagerSettings{settings, own}, rest, errors.Join(own.policy("any").Validate(), own.callerToken().Validate())
+}
+
+// callerToken is the policy of these settings for the token of callers.
+func (s CertificateSettings) callerToken() callertoken.Policy {
+	return callertoken.Policy{Period: s.CallerTokenDuration, Propagation: s.PropagationDelay}
 }
 
 // policy is the certificate policy of these settings for the service in a namespace.
@@ -87,7 +94,7 @@ func ManageCertificates(ctx context.Context, settings CertmanagerSettings, liste
 			var parts sync.WaitGroup
 			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.policy(client.Namespace)
-			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret}
+			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.callerToken()}
 			certificates := certmanager.NewCertificates(client, policy, others, log)
 			parts.Go(func() { certificates.Run(ctx) })
 			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })

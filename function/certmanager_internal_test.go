@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 )
 
 // TestLoadCertmanagerSettings reads the settings from flags and environment.
@@ -31,15 +33,20 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 		"a flag goes before the environment": {[]string{"--caDuration", "48h"}, map[string]string{"CA_DURATION": "72h", "CERTIFICATE_DURATION": "24h"}, func(s CertmanagerSettings) bool {
 			return s.Certificates.CADuration == 48*time.Hour && s.Certificates.CertificateDuration == 24*time.Hour
 		}, ""},
-		"what serve has is there too":             {[]string{"--namespace", "here"}, nil, func(s CertmanagerSettings) bool { return s.Namespace == "here" }, ""},
-		"a life of a second is refused":           {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
-		"a CA that ends too early is refused":     {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},
-		"no copies":                               {[]string{"--caCopyNamespaces="}, nil, func(s CertmanagerSettings) bool { return len(s.Certificates.CACopyNamespaces) == 0 }, ""},
-		"a negative notice is refused":            {[]string{"--caNotice", "-1s"}, nil, nil, "negative"},
-		"a negative delay is refused":             {[]string{"--propagationDelay", "-1s"}, nil, nil, "negative"},
-		"a duration that is none is refused":      {nil, map[string]string{"CA_DURATION": "long"}, nil, "CA_DURATION"},
-		"an epoch without a name is refused":      {[]string{"--epochConfigMap="}, nil, nil, "epochConfigMap"},
-		"settings of the others that are refused": {[]string{"--maxParallel", "0"}, nil, nil, "maxParallel"},
+		"what serve has is there too": {[]string{"--namespace", "here"}, nil, func(s CertmanagerSettings) bool { return s.Namespace == "here" }, ""},
+		"the token of callers lasts a month": {nil, nil, func(s CertmanagerSettings) bool {
+			return s.Certificates.callerToken() == callertoken.Policy{Period: 720 * time.Hour, Propagation: 5 * time.Minute}
+		}, ""},
+		"it may last for ever": {[]string{"--callerTokenDuration", "0"}, nil, func(s CertmanagerSettings) bool { return s.Certificates.callerToken().Period == 0 }, ""},
+		"a token that is replaced before it is known is refused": {[]string{"--propagationDelay", "1h"}, map[string]string{"CALLER_TOKEN_DURATION": "3h"}, nil, "at least 4 times"},
+		"a life of a second is refused":                          {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
+		"a CA that ends too early is refused":                    {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},
+		"a negative delay is refused":                            {[]string{"--propagationDelay", "-1s"}, nil, nil, "negative"},
+		"a duration that is none is refused":                     {nil, map[string]string{"CA_DURATION": "long"}, nil, "CA_DURATION"},
+		"an epoch without a name is refused":                     {[]string{"--epochConfigMap="}, nil, nil, "epochConfigMap"},
+		"settings of the others that are refused":                {[]string{"--maxParallel", "0"}, nil, nil, "maxParallel"},
+		"no copies":                    {[]string{"--caCopyNamespaces="}, nil, func(s CertmanagerSettings) bool { return len(s.Certificates.CACopyNamespaces) == 0 }, ""},
+		"a negative notice is refused": {[]string{"--caNotice", "-1s"}, nil, nil, "negative"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {

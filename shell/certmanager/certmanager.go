@@ -1,12 +1,13 @@
 // Package certmanager is what the certmanager Deployment does, beside the serving replicas: its elected leader (see [Lead])
-// creates and rotates the CA and the serving certificate, publishes the CA bundle, makes the other objects that replicas
-// need ([Certificates]), copies the bundle to the namespaces of programs that mount it ([Copies]), and writes the status of the
-// trust resources and events about certificates that expire ([StatusWriter]). What is done, and when, package
-// core/certificates and shell/trust decide.
+// creates and rotates the CA, the serving certificate and the token of callers, publishes the CA bundle, makes the other
+// objects that replicas need ([Certificates]), copies the bundle to the namespaces of programs that mount it ([Copies]), and
+// writes the status of the trust resources and events about certificates that expire ([StatusWriter]). What is done, and when,
+// the packages core/certificates, core/callertoken and shell/trust decide.
 package certmanager
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -35,8 +37,9 @@ const (
 	longestPause  = 10 * time.Minute // without a change, in case a watch misses one
 )
 
-// Certificates keeps the service's certificates as package core/certificates plans them. One process should run it; should
-// two run it for a moment, neither overwrites a version that it has not read.
+// Certificates keeps the service's certificates as package core/certificates plans them, and the callers' token as package
+// core/callertoken does. One process should run it; should two run it for a moment, neither overwrites a version that it has
+// not read.
 type Certificates struct {
 	client  *kubeclient.Client
 	policy  certificates.Policy
@@ -45,12 +48,17 @@ type Certificates struct {
 	health  *kubeclient.Health
 	watches []*kubeclient.Object[string]
 	changed chan struct{} // holds a change that was not handled yet
+
+	// Which version of the caller Secret was read last, and when it was read first.
+	callerVersion string
+	callerSince   time.Time
 }
 
-// Others names objects that are created where they are missing, and never changed.
+// Others are the other objects.
 type Others struct {
-	EpochConfigMap string // the ConfigMap by which one replica notifies the others of a change
-	CallerSecret   string // the Secret with a token for callers; "" for none
+	EpochConfigMap string             // the ConfigMap by which one replica notifies the others of a change; made where it is missing
+	CallerSecret   string             // the Secret with a token for callers; "" for none
+	CallerToken    callertoken.Policy // of that token
 }
 
 // NewCertificates prepares; Run does the work.
@@ -133,11 +141,13 @@ func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
 		switch {
 		case step.Action == certificates.Rest && objects.epoch == nil:
 			err = m.createEpoch(ctx)
-		case step.Action == certificates.Rest && objects.caller == nil && m.others.CallerSecret != "":
-			m.log.Info("making a token for callers", "secret", m.others.CallerSecret)
-			err = m.createCallerToken(ctx)
 		case step.Action == certificates.Rest:
-			return min(step.At.Sub(now), longestPause), nil
+			token := m.nextCallerToken(objects, now)
+			if token.Reason == "" {
+				return min(step.At.Sub(now), token.Wait, longestPause), nil
+			}
+			m.log.Info("token for callers", "secret", m.others.CallerSecret, "reason", token.Reason)
+			err = m.writeCallerToken(ctx, objects, token.Want)
 		default:
 			m.log.Info("certificates", "action", step.Action, "reason", step.Reason)
 			err = m.act(ctx, objects, step, now)
@@ -148,6 +158,21 @@ func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
 	}
 	m.log.Warn("certificates do not settle: someone else changes them too")
 	return conflictPause, nil
+}
+
+// nextCallerToken decides what the caller Secret should hold. A new token has 260 random bits.
+func (m *Certificates) nextCallerToken(from objects, now time.Time) callertoken.Step {
+	if m.others.CallerSecret == "" {
+		return callertoken.Step{Wait: longestPause}
+	}
+	version, state := "", callertoken.State{}
+	if from.caller != nil {
+		version, state = from.caller.ResourceVersion, callertoken.Parse(from.caller.Data, from.caller.Annotations)
+	}
+	if version != m.callerVersion {
+		m.callerVersion, m.callerSince = version, now
+	}
+	return m.others.CallerToken.Next(state, rand.Text()+rand.Text(), now, now.Sub(m.callerSince))
 }
 
 // act takes one step, on the objects that it was decided on.

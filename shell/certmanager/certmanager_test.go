@@ -16,6 +16,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient/kubetest"
 )
@@ -28,7 +29,9 @@ const (
 	callerPath    = kubetest.SecretsPath + "/caller"
 )
 
-func others() Others { return Others{EpochConfigMap: "epoch", CallerSecret: "caller"} }
+func others() Others {
+	return Others{EpochConfigMap: "epoch", CallerSecret: "caller", CallerToken: callertoken.Policy{Period: 720 * time.Hour, Propagation: 5 * time.Minute}}
+}
 
 func longLived() certificates.Policy {
 	return certificates.Policy{CADuration: 8760 * time.Hour, CertificateDuration: 3600 * time.Hour, Propagation: 5 * time.Minute, Notice: 2880 * time.Hour, Names: []string{"svc.ours.svc", "127.0.0.1"}}
@@ -161,30 +164,6 @@ func TestCertificatesRepairDamage(t *testing.T) {
 	}
 }
 
-// TestCallerSecretIsMadeOnce holds that the token is random, and is not changed once the Secret exists.
-func TestCallerSecretIsMadeOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		api := start(t)
-		manage(t, api, longLived())
-		first := api.stored(callerPath, "token")
-		if len(first) < 26 {
-			t.Errorf("the token is %q", first)
-		}
-		api.Remove(callerPath)
-		kubetest.Within(t, 5*time.Second, "another one", func() bool { return api.exists(callerPath) })
-		if second := api.stored(callerPath, "token"); second == first {
-			t.Error("the token is the same as before")
-		}
-		own := base64.StdEncoding.EncodeToString([]byte("one of somebody's own"))
-		api.Change(t, callerPath, func(object, _ map[string]any) { object["data"] = map[string]any{"token": own} })
-		api.Remove(epochPath)
-		kubetest.Within(t, 5*time.Second, "the epoch", func() bool { return api.exists(epochPath) }) // so that another round was made
-		if got := api.stored(callerPath, "token"); got != "one of somebody's own" {
-			t.Errorf("it is now %q", got)
-		}
-	})
-}
-
 // TestCertificatesKeepForeignMetadata holds that labels, annotations and keys of others stay.
 func TestCertificatesKeepForeignMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -272,7 +251,11 @@ func TestCertificatesDoNotOverwriteNewerVersions(t *testing.T) {
 		api.Change(t, authorityPath, func(_, metadata map[string]any) { metadata["labels"] = map[string]any{"seen": "no"} })
 		api.Change(t, bundlePath, func(_, metadata map[string]any) { metadata["annotations"].(map[string]any)["seen"] = "no" })
 		api.Change(t, servingPath, func(_, metadata map[string]any) { metadata["labels"] = map[string]any{"seen": "no"} })
-		before := []string{api.stored(authorityPath, "tls.crt"), api.stored(bundlePath, "ca.crt"), api.stored(servingPath, "tls.crt")}
+		api.Change(t, callerPath, func(_, metadata map[string]any) { metadata["labels"] = map[string]any{"seen": "no"} })
+		stored := func() string {
+			return strings.Join([]string{api.stored(authorityPath, "tls.crt"), api.stored(bundlePath, "ca.crt"), api.stored(servingPath, "tls.crt"), api.stored(callerPath, "token")}, "")
+		}
+		before := stored()
 		for sentence, from := range map[string]objects{"nothing": nothing, "an older version": everything} {
 			from.state.Authority = everything.state.Authority
 			for _, step := range []certificates.Step{{Action: certificates.CreateAuthority}, {Action: certificates.CreateSuccessor}, {Action: certificates.Publish}, {Action: certificates.IssueServing}} {
@@ -281,9 +264,11 @@ func TestCertificatesDoNotOverwriteNewerVersions(t *testing.T) {
 					t.Errorf("having seen %s, %s: %v", sentence, step.Action, err)
 				}
 			}
+			if err := late.writeCallerToken(t.Context(), from, callertoken.State{Token: "another"}); !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+				t.Errorf("having seen %s, a token: %v", sentence, err)
+			}
 		}
-		after := []string{api.stored(authorityPath, "tls.crt"), api.stored(bundlePath, "ca.crt"), api.stored(servingPath, "tls.crt")}
-		if strings.Join(before, "") != strings.Join(after, "") {
+		if before != stored() {
 			t.Error("something was overwritten")
 		}
 	})

@@ -2,7 +2,6 @@ package certmanager
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -11,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
@@ -129,7 +129,7 @@ func (m *Certificates) writeAuthorities(ctx context.Context, from objects, autho
 			return err
 		}
 	}
-	return m.writeSecret(ctx, from.authority, AuthoritySecret, data)
+	return m.write(ctx, from.authority, m.withData(from.authority, AuthoritySecret, core.SecretTypeTLS, data))
 }
 
 func (m *Certificates) writeServing(ctx context.Context, from objects, serving *certificates.Pair) error {
@@ -137,15 +137,22 @@ func (m *Certificates) writeServing(ctx context.Context, from objects, serving *
 	if err != nil {
 		return err
 	}
-	return m.writeSecret(ctx, from.serving, ServingSecret, map[string][]byte{
+	return m.write(ctx, from.serving, m.withData(from.serving, ServingSecret, core.SecretTypeTLS, map[string][]byte{
 		core.TLSCertKey: certificate, core.TLSPrivateKeyKey: key, keyBundle: []byte(from.state.Bundle.Text),
-	})
+	}))
 }
 
-// writeSecret creates a Secret, or sets keys of the one that was read; nil removes a key. An existing Secret keeps its type,
-// which the API server does not let anyone change.
-func (m *Certificates) writeSecret(ctx context.Context, have *core.Secret, name string, data map[string][]byte) error {
-	secret := &core.Secret{ObjectMeta: m.newMeta(name), Type: core.SecretTypeTLS}
+// writeCallerToken writes the callers' tokens, and since when the first of them is used.
+func (m *Certificates) writeCallerToken(ctx context.Context, from objects, want callertoken.State) error {
+	secret := m.withData(from.caller, m.others.CallerSecret, core.SecretTypeOpaque, want.Data())
+	set(&secret.Annotations, callertoken.AnnotationSince, want.Since.UTC().Format(time.RFC3339))
+	return m.write(ctx, from.caller, secret)
+}
+
+// withData makes a Secret, or sets keys in a copy of the one that was read; nil removes a key. An existing Secret keeps its
+// type, which the API server does not let anyone change.
+func (m *Certificates) withData(have *core.Secret, name string, kind core.SecretType, data map[string][]byte) *core.Secret {
+	secret := &core.Secret{ObjectMeta: m.newMeta(name), Type: kind}
 	if have != nil {
 		secret = have.DeepCopy()
 	}
@@ -159,6 +166,11 @@ func (m *Certificates) writeSecret(ctx context.Context, have *core.Secret, name 
 		}
 		secret.Data[key] = value
 	}
+	return secret
+}
+
+// write creates a Secret, or replaces the one that was read.
+func (m *Certificates) write(ctx context.Context, have, secret *core.Secret) error {
 	client := m.client.Core.Secrets(m.client.Namespace)
 	if have == nil {
 		return create(ctx, client, "secrets", secret)
@@ -199,14 +211,6 @@ func set(values *map[string]string, key, value string) {
 
 func (m *Certificates) createEpoch(ctx context.Context) error {
 	return create(ctx, m.client.Core.ConfigMaps(m.client.Namespace), "configmaps", &core.ConfigMap{ObjectMeta: m.newMeta(m.others.EpochConfigMap)})
-}
-
-// createCallerToken creates the Secret with a token of 130 random bits.
-func (m *Certificates) createCallerToken(ctx context.Context) error {
-	return create(ctx, m.client.Core.Secrets(m.client.Namespace), "secrets", &core.Secret{
-		ObjectMeta: m.newMeta(m.others.CallerSecret), Type: core.SecretTypeOpaque,
-		Data: map[string][]byte{kubeclient.CallerTokenKey: []byte(rand.Text())},
-	})
 }
 
 func (m *Certificates) newMeta(name string) metav1.ObjectMeta {

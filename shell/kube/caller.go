@@ -4,20 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
 	"log/slog"
 
 	core "k8s.io/api/core/v1"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
-
-// keyPreviousToken is the key of the caller Secret's second token, beside kubeclient.CallerTokenKey. Both are valid, so that
-// one can be replaced while the other is in use.
-const keyPreviousToken = "previous"
-
-// minCallerToken is the least length of a token that cannot be guessed when it is random letters and digits, bytes.
-const minCallerToken = 26
 
 // CallerSecret watches the Secret with the bearer tokens for callers that cannot send a service account's token, such as
 // Kyverno's CEL policies. The Secret need not exist.
@@ -53,7 +46,8 @@ func (s *CallerSecret) Synced() bool { return s.secret.Answered(s.health) }
 // Connected reports whether changes are being seen.
 func (s *CallerSecret) Connected() bool { return s.health.Connected() }
 
-// contains reports whether a token is one of the Secret's, in constant time.
+// contains reports whether a token is one of the Secret's. It takes the same time for every token, since it compares digests
+// and goes on after a match.
 func (s *CallerSecret) contains(token string) bool {
 	tokens, _ := s.secret.Get()
 	sent, equal := sha256.Sum256([]byte(token)), 0
@@ -75,22 +69,16 @@ func (s *CallerSecret) logTokens() {
 	s.log.Info("caller Secret loaded", "secret", s.secret.Name, "namespace", s.secret.Namespace, "tokens", len(tokens.valid))
 }
 
-// decodeCallerTokens takes the tokens that an Authorization header can carry and that are long enough.
+// decodeCallerTokens takes the tokens that package callertoken accepts, and says what is wrong with the others.
 func decodeCallerTokens(secret *core.Secret) callerTokens {
 	var tokens callerTokens
-	for _, key := range []string{kubeclient.CallerTokenKey, keyPreviousToken} {
+	for _, token := range callertoken.Parse(secret.Data, nil).Accepted() {
+		tokens.valid = append(tokens.valid, sha256.Sum256([]byte(token)))
+	}
+	for _, key := range []string{callertoken.KeyToken, callertoken.KeyPrevious, callertoken.KeyNext} {
 		value, exists := secret.Data[key]
-		if !exists && key == keyPreviousToken {
-			continue
-		}
-		token, err := bearerToken("Bearer " + string(value))
-		switch {
-		case err != nil || token != string(value):
-			tokens.problems = append(tokens.problems, fmt.Sprintf("the key %s is missing, empty, or holds blanks or a line break", key))
-		case len(token) < minCallerToken:
-			tokens.problems = append(tokens.problems, fmt.Sprintf("the key %s has fewer than %d characters and might be guessed", key, minCallerToken))
-		default:
-			tokens.valid = append(tokens.valid, sha256.Sum256(value))
+		if flaw := callertoken.Flaw(string(value)); flaw != "" && (exists || key == callertoken.KeyToken) {
+			tokens.problems = append(tokens.problems, "the key "+key+" "+flaw)
 		}
 	}
 	return tokens

@@ -12,7 +12,7 @@ import (
 
 // TestCallers accepts the tokens of the Secret, and reviews others with the API server.
 func TestCallers(t *testing.T) {
-	good, before := strings.Repeat("g", 32), strings.Repeat("b", 32)
+	good, before := strings.Repeat("0123456789", 3), strings.Repeat("abcdefghij", 3)
 	both := map[string]string{"token": good, "previous": before}
 	tests := map[string]struct {
 		secret map[string]string // nil for none
@@ -21,10 +21,14 @@ func TestCallers(t *testing.T) {
 	}{
 		"the token":                          {both, "Bearer " + good, nil},
 		"the token before":                   {both, "Bearer " + before, nil},
+		"the next token":                     {map[string]string{"token": good, "next": before}, "Bearer " + before, nil},
+		"the next token beside the previous": {map[string]string{"token": good, "previous": strings.ToUpper(before), "next": before}, "Bearer " + before, ErrUnauthenticated},
+		"a token beside a weak one":          {map[string]string{"token": "secret", "previous": before}, "Bearer " + before, ErrUnauthenticated},
+		"a repeated word in the Secret":      {map[string]string{"token": strings.Repeat("changeme", 8)}, "Bearer " + strings.Repeat("changeme", 8), ErrUnauthenticated},
 		"the token alone":                    {map[string]string{"token": good}, "bearer " + good, nil},
 		"a token that is no more":            {map[string]string{"token": good}, "Bearer " + before, ErrUnauthenticated},
-		"the beginning of a token":           {both, "Bearer " + good[:31], ErrUnauthenticated},
-		"more than the token":                {both, "Bearer " + good + "g", ErrUnauthenticated},
+		"the beginning of a token":           {both, "Bearer " + good[:29], ErrUnauthenticated},
+		"more than the token":                {both, "Bearer " + good + "0", ErrUnauthenticated},
 		"a token of another scheme":          {both, "Basic " + good, ErrUnauthenticated},
 		"no token":                           {both, "", ErrUnauthenticated},
 		"an account's token beside it":       {both, "Bearer kyverno", nil},
@@ -74,7 +78,7 @@ func TestCallers(t *testing.T) {
 func TestCallerSecretFollowsItsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := kubetest.Start(t)
-		first, second := strings.Repeat("1", 32), strings.Repeat("2", 32)
+		first, second := strings.Repeat("0123456789", 3), strings.Repeat("abcdefghij", 3)
 		secret := NewCallerSecret(api.Client(t), "ours", "caller", (&kubetest.Log{}).Logger())
 		kubetest.Run(t, secret.Watch)
 		kubetest.Within(t, time.Second, "listed", secret.Synced)

@@ -99,6 +99,3 @@ func New(config *rest.Config, namespace string) (*Client, error) {
 
 // Close ends idle connections. Watches end with their contexts.
 func (c *Client) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
-
-// CallerTokenKey is the key of the token in the Secret that the certificate manager makes for callers.
-const CallerTokenKey = "token"
