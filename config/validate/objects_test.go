@@ -295,8 +295,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		},
 		"Role " + productNamespace + "/" + managerName: {
 			" secrets,configmaps : create",
-			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls: get,list,watch,update",
-			" secrets kyverno-notation-venafi-caller: get,list,watch",
+			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller: get,list,watch,update",
 			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch: get,list,watch",
 			" configmaps kyverno-notation-venafi-ca: update",
 			"coordination.k8s.io leases : create",

@@ -3,8 +3,10 @@
 package admission
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -143,13 +145,11 @@ func TestPinAndDenyAsOne(t *testing.T) {
 		}
 	})
 	t.Run("with a token that is not the service's", func(t *testing.T) {
-		// Kyverno reads another Secret than the service.
+		other := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("0123456789", 4)))
 		for _, policy := range []string{"mutatingpolicy", "validatingpolicy"} {
-			fx.Kubectl(t, strings.ReplaceAll(fx.Sample(t, policy+".yaml"), `kyverno-notation-venafi-caller").data`, `other").data`), "apply", "-f", "-")
+			fx.Kubectl(t, strings.ReplaceAll(fx.Sample(t, policy+".yaml"), `globalContext.Get("kyverno-notation-venafi-caller", "token")`, strconv.Quote(other)), "apply", "-f", "-")
 			defer fx.Kubectl(t, fx.Sample(t, policy+".yaml"), "apply", "-f", "-")
 		}
-		fx.Apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: other, namespace: %s}\nstringData: {token: %s}\n", fixture.ServiceNamespace, strings.Repeat("x", 40)))
-		fx.Kubectl(t, "", "patch", "role", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace, "--type=json", "-p", `[{"op":"add","path":"/rules/0/resourceNames/-","value":"other"}]`)
 		for _, manifest := range []string{tag, digest} {
 			soon(t, func() error { return fx.Denied(t, "the caller is not authenticated", manifest, create...) })
 		}

@@ -215,7 +215,7 @@ func testRights(t *testing.T, b *bed.Bed) {
 			"update secrets/kyverno-notation-venafi-ca":                             true,
 			"get secrets/kyverno-notation-venafi-tls":                               true,
 			"get secrets/kyverno-notation-venafi-caller":                            true,
-			"update secrets/kyverno-notation-venafi-caller":                         false,
+			"update secrets/kyverno-notation-venafi-caller":                         true,
 			"update configmaps/kyverno-notation-venafi-ca":                          true,
 			"update configmaps/kyverno-notation-venafi-epoch":                       false,
 			"delete secrets/kyverno-notation-venafi-ca":                             false,

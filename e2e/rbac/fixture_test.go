@@ -133,10 +133,12 @@ func (fx *fixture) reset(t *testing.T, object string) {
 	fx.kubectl(t, "delete", "truststores,trustpolicies", "--all")
 	fx.apply(t, fx.trust+"---\n"+scenariotest.TrustStore("ageing", fx.ageing))
 	kind, name, _ := strings.Cut(object, "/")
-	switch kind {
-	case "secret":
+	switch {
+	case object == callerSecret:
+		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\nstringData: {token: %s}\n", deployment.Namespace, name, spoilt))
+	case kind == "secret":
 		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {namespace: %s, name: %s}\nstringData: {tls.crt: %[3]s, tls.key: %[3]s}\n", deployment.Namespace, name, spoilt))
-	case "configmap":
+	case kind == "configmap":
 		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {ca.crt: %s}\n", deployment.Namespace, name, spoilt))
 	}
 }

@@ -67,6 +67,7 @@ var ofManager = map[string]effect{
 	"get secrets/kyverno-notation-venafi-caller":              missing(caSecret),
 	"list secrets/kyverno-notation-venafi-caller":             changesAreLate(deleted(callerSecret)),
 	"watch secrets/kyverno-notation-venafi-caller":            changesAreLate(deleted(callerSecret)),
+	"update secrets/kyverno-notation-venafi-caller":           unrepaired(callerSecret),
 	"get configmaps/kyverno-notation-venafi-ca":               missing(caBundle),
 	"list configmaps/kyverno-notation-venafi-ca":              changesAreLate(deleted(caBundle)),
 	"watch configmaps/kyverno-notation-venafi-ca":             changesAreLate(deleted(caBundle)),
