@@ -114,11 +114,21 @@ func (f *Function) authenticate(ctx context.Context, r *http.Request, path strin
 	_, err := f.callers.Review(ctx, r.Header.Get("Authorization"))
 	switch {
 	case errors.Is(err, kube.ErrUnauthenticated):
-		return fmt.Errorf("%w; a CEL policy gives http.Post the headers {\"Authorization\": \"Bearer \" + the key token of the Secret %s}, as the samples do, and an apiCall sends the token of Kyverno's account", err, f.settings.CallerSecret)
+		return fmt.Errorf("%w; %s", err, f.proof())
 	case errors.Is(err, kube.ErrForbidden):
-		return fmt.Errorf("%w; name it in --allowedUsers, or send the token of the Secret %s", err, f.settings.CallerSecret)
+		return fmt.Errorf("%w; name it in --allowedUsers, or: %s", err, f.proof())
 	}
 	return err
+}
+
+// proof says what a policy has to send.
+func (f *Function) proof() string {
+	account := "an apiCall sends a token of Kyverno's account by itself, for the audience " + strings.Join(f.settings.TokenAudiences, " or ")
+	if f.settings.CallerSecret == "" {
+		return account
+	}
+	return `in a CEL policy, give http.Post the headers {"Authorization": "Bearer " + string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))}, ` +
+		"and apply callers.yaml of the samples, by which Kyverno reads that token from the Secret " + f.settings.CallerSecret + "; " + account
 }
 
 // response is the body of a 200 of /checkimages: the patches that replace tags by verified digests.

@@ -165,7 +165,7 @@ func TestHandlerAuthenticatesBeforeReading(t *testing.T) {
 	}{
 		"the right token":                              {known, false, map[string]int{pathCheck: 406, pathVerify: 200}, "does not exist"},
 		"no token":                                     {"", false, map[string]int{pathCheck: 401, pathVerify: 401}, `"Bearer `},
-		"a wrong token":                                {"Bearer guess", false, map[string]int{pathCheck: 401, pathVerify: 401}, "the key token of the Secret callers"},
+		"a wrong token":                                {"Bearer guess", false, map[string]int{pathCheck: 401, pathVerify: 401}, "that token from the Secret callers"},
 		"the token of somebody who may not":            {stranger, false, map[string]int{pathCheck: 403, pathVerify: 403}, "name it in --allowedUsers"},
 		"no token where /verify is open":               {"", true, map[string]int{pathCheck: 401, pathVerify: 200}, ""},
 		"a stranger's token where /verify is open":     {stranger, true, map[string]int{pathCheck: 403, pathVerify: 200}, ""},

@@ -161,9 +161,9 @@ func (w *world) run(times int) error {
 	return nil
 }
 
-// TestRotationFailsNoCall simulates managers that crash, come late and disagree on the time, and people who edit the Secret:
+// TestTokenRotationFailsNoCall simulates managers that crash, come late and disagree on the time, and people who edit the Secret:
 // every token that a policy may send is accepted by every replica, and no other.
-func TestRotationFailsNoCall(t *testing.T) {
+func TestTokenRotationFailsNoCall(t *testing.T) {
 	policy := callertoken.Policy{Period: 1000 * time.Second, Propagation: 100 * time.Second}
 	seeds := uint64(30)
 	if testing.Short() {
@@ -183,7 +183,7 @@ func TestRotationFailsNoCall(t *testing.T) {
 }
 
 // TestSimulationFindsFailedCalls rotates without waiting long enough.
-func TestSimulationFindsFailedCalls(t *testing.T) {
+func TestTokenSimulationFindsFailedCalls(t *testing.T) {
 	for sentence, policy := range map[string]callertoken.Policy{
 		"no wait":        {Period: 1000 * time.Second},
 		"half the wait":  {Period: 1000 * time.Second, Propagation: 50 * time.Second},

@@ -44,7 +44,7 @@ func TestCallers(t *testing.T) {
 		"Kyverno's own token":         {fx.Bearer(t), 200, ""},
 		"the callers' token":          {"Bearer " + fx.CallerToken(t), 200, ""},
 		"the callers' token, cut":     {"Bearer " + fx.CallerToken(t)[:25], 401, fixture.CallerSecret},
-		"no token":                    {"", 401, "send a bearer token; a CEL policy gives http.Post the headers"},
+		"no token":                    {"", 401, "send a bearer token; in a CEL policy, give http.Post the headers"},
 		"a token that is none":        {"Bearer nonsense", 401, fixture.CallerSecret},
 		"a header that is malformed":  {"Bearer", 401, "Bearer <token>"},
 		"another scheme":              {"Basic dXNlcjpzZWNyZXQ=", 401, "Bearer <token>"},
@@ -94,7 +94,7 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 		t.Helper()
 		fx.Kubectl(t, "", "patch", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace, "--type=merge", "-p", `{"stringData":`+data+`}`)
 	}
-	first, second := fx.CallerToken(t), strings.Repeat("second", 6)
+	first, second := fx.CallerToken(t), strings.Repeat("0123456789", 4)
 	patch(fmt.Sprintf(`{"token":%q,"previous":%q}`, second, first))
 	answers(second, 200)
 	answers(first, 200)
