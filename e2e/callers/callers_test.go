@@ -173,7 +173,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"the account of Kyverno":                        {fx.Bearer(t), 200, ""},
 		"no proof, and what CEL policies send":          {"", 401, "globalContext.Get("},
 		"no proof, and what an apiCall sends":           {"", 401, "an apiCall"},
-		"a token that is none":                          {"Bearer nonsense", 401, fixture.CallerSecret},
+		"a token that is none":                          {"Bearer nonsense", 401, "nor does the Secret " + fixture.CallerSecret + " hold it"},
 		"an account of another namespace":               {"Bearer " + fx.Token(t, "team-a", "default", bed.KyvernoAudience), 403, "system:serviceaccount:team-a:default"},
 		"an account of Kyverno's name in another":       {"Bearer " + fx.Token(t, "team-a", bed.KyvernoServiceAccount, bed.KyvernoAudience), 403, "--allowedUsers"},
 		"a token of Kyverno's account for another":      {"Bearer " + fx.Token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, "another"), 401, "audience"},
@@ -189,9 +189,9 @@ func TestStrangersAreRefused(t *testing.T) {
 func TestSamplesNeedTheToken(t *testing.T) {
 	fx := shared
 	fx.withPolicies(t)
-	fx.denies(t, "denied the request")
+	fx.denies(t, "apply callers.yaml")
 	fx.Apply(t, fx.Sample(t, "callers.yaml")) // as shipped
 	fx.admits(t, 30*time.Second)
 	fx.Kubectl(t, "", "delete", "rolebinding", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace)
-	fx.denies(t, "denied the request")
+	fx.denies(t, "permission denied")
 }

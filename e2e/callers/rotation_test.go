@@ -14,7 +14,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
@@ -26,7 +25,72 @@ const (
 	admissions = 2000 // under load, at least; each is two calls of the service
 	rotations  = 4    // meanwhile, at least
 	workers    = 4
+	loadTime   = 6 * time.Minute
 )
+
+// load asks for admissions, each tenth of an unsigned image, until its context ends or an answer is not as expected.
+type load struct {
+	admitted, denied atomic.Int64
+	running          sync.WaitGroup
+	failures         chan error // at most one of each worker
+}
+
+func (fx environment) startLoad(ctx context.Context, t *testing.T) *load {
+	t.Helper()
+	l := &load{failures: make(chan error, workers)}
+	client, signed, unsigned, want := fx.client(t), fx.Reference("signed"), fx.Reference("unsigned"), fx.Pinned(t, "signed")
+	for range workers {
+		l.running.Go(func() {
+			for i := 1; ctx.Err() == nil && len(l.failures) == 0; i++ {
+				image, expect := signed, l.expectAdmitted(want)
+				if i%10 == 0 {
+					image, expect = unsigned, l.expectDenied
+				}
+				if err := expect(admit(ctx, client, image)); err != nil && ctx.Err() == nil {
+					l.failures <- err
+				}
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) expectAdmitted(want string) func(string, error) error {
+	return func(got string, err error) error {
+		if err != nil || got != want {
+			return fmt.Errorf("a signed image: %s, %w; want %s", got, err, want)
+		}
+		l.admitted.Add(1)
+		return nil
+	}
+}
+
+func (l *load) expectDenied(got string, err error) error {
+	if err == nil || !strings.Contains(err.Error(), "no signature is associated with") {
+		return fmt.Errorf("an unsigned image: %s, %w", got, err)
+	}
+	l.denied.Add(1)
+	return nil
+}
+
+// enough tells whether as many admissions were asked for as there should be, or one failed.
+func (l *load) enough() bool {
+	return len(l.failures) > 0 || l.admitted.Load()+l.denied.Load() >= admissions
+}
+
+// end waits for the workers, whose context has ended, and fails the test where an answer was not as expected.
+func (l *load) end(t *testing.T, tokens int) {
+	t.Helper()
+	l.running.Wait()
+	close(l.failures)
+	for err := range l.failures {
+		t.Error(err)
+	}
+	t.Logf("%d admitted, %d denied, %d tokens", l.admitted.Load(), l.denied.Load(), tokens)
+	if !l.enough() || tokens <= rotations {
+		t.Error("these are too few")
+	}
+}
 
 // TestRotationUnderLoad replaces the token again and again while Kyverno's policies ask; one certificate manager is killed
 // meanwhile, and another one goes on. No call fails.
@@ -36,61 +100,22 @@ func TestRotationUnderLoad(t *testing.T) {
 	fx.Apply(t, fx.callersSample(t))
 	manager := fx.manage(t)
 	fx.admits(t, 30*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), loadTime)
 	defer cancel()
-	var admitted, denied atomic.Int64
-	failures := make(chan error, workers)
-	var load sync.WaitGroup
-	client, want := fx.client(t), fx.Pinned(t, "signed")
-	for range workers {
-		load.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
-				err := ask(ctx, client, fx, want, i%10 == 9, &admitted, &denied)
-				if err != nil && ctx.Err() == nil {
-					failures <- err
-					cancel()
-				}
-			}
-		})
-	}
+	l := fx.startLoad(ctx, t)
+	killed := false
 	tokens := fx.watchTokens(ctx, t, func(seen int) bool {
-		if seen == rotations/2 && manager != nil {
+		if seen > rotations/2 && !killed {
 			manager.Kill()
-			manager = nil
 			fx.manage(t)
+			killed = true
 		}
-		return seen > rotations && admitted.Load()+denied.Load() >= admissions
+		return l.enough() && (seen > rotations || len(l.failures) > 0)
 	})
 	cancel()
-	load.Wait()
-	close(failures)
-	for err := range failures {
-		t.Error(err)
-	}
-	t.Logf("%d admitted, %d denied, %d tokens", admitted.Load(), denied.Load(), len(tokens))
-	if admitted.Load()+denied.Load() < admissions || len(tokens) <= rotations {
-		t.Errorf("%d admitted, %d denied, %d tokens: too few", admitted.Load(), denied.Load(), len(tokens))
-	}
+	l.end(t, len(tokens))
 	fx.answers(t, "Bearer "+tokens[0], 401, fixture.CallerSecret)
 	fx.tokensAreNotLogged(t, tokens)
-}
-
-// ask asks for one admission: of a signed image, or of an unsigned one, which must be denied for its signature.
-func ask(ctx context.Context, client kubernetes.Interface, fx environment, want string, unsigned bool, admitted, denied *atomic.Int64) error {
-	name := "signed"
-	if unsigned {
-		name = "unsigned"
-	}
-	got, err := admit(ctx, client, fx.Reference(name))
-	switch {
-	case unsigned && err != nil && strings.Contains(err.Error(), "no signature is associated with"):
-		denied.Add(1)
-		return nil
-	case !unsigned && err == nil && got == want:
-		admitted.Add(1)
-		return nil
-	}
-	return fmt.Errorf("%s: %s, %w", name, got, err)
 }
 
 // watchTokens reads the Secret until enough was seen, and gives the tokens that were in use, in order. It fails the test when
@@ -146,50 +171,20 @@ func TestAccountTokensAreReplacedUnderLoad(t *testing.T) {
 	fx.TwoTenants(t)
 	fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images")
 	fx.admits(t, 30*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), loadTime)
 	defer cancel()
-	var admitted, denied atomic.Int64
-	failures := make(chan error, workers)
-	var load sync.WaitGroup
-	client, want := fx.client(t), fx.Pinned(t, "signed")
-	for range workers {
-		load.Go(func() {
-			for i := 0; ctx.Err() == nil && admitted.Load()+denied.Load() < admissions; i++ {
-				if err := ask(ctx, client, fx, want, i%10 == 9, &admitted, &denied); err != nil && ctx.Err() == nil {
-					failures <- err
-					cancel()
-				}
-			}
-		})
-	}
-	ended := make(chan struct{})
-	go func() {
-		load.Wait()
-		close(ended)
-	}()
-	replaced := 0
-	for running := true; running; {
-		token, err := fx.Bed.Token(t.Context(), bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
-		file := fx.Bed.KyvernoTokenFile()
-		if err := errors.Join(err, os.WriteFile(file+".new", []byte(token), 0o600), os.Rename(file+".new", file)); err != nil {
-			t.Error(err)
-			cancel()
+	l := fx.startLoad(ctx, t)
+	file, replaced := fx.Bed.KyvernoTokenFile(), 0
+	for ctx.Err() == nil && !(l.enough() && replaced > rotations) {
+		token := fx.Token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
+		if err := errors.Join(os.WriteFile(file+".new", []byte(token), 0o600), os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
 		}
 		replaced++
-		select {
-		case <-ended:
-			running = false
-		case <-time.After(time.Second):
-		}
+		time.Sleep(time.Second)
 	}
-	close(failures)
-	for err := range failures {
-		t.Error(err)
-	}
-	t.Logf("%d admitted, %d denied, %d tokens", admitted.Load(), denied.Load(), replaced)
-	if admitted.Load()+denied.Load() < admissions || replaced < rotations {
-		t.Errorf("%d admitted, %d denied, %d tokens: too few", admitted.Load(), denied.Load(), replaced)
-	}
+	cancel()
+	l.end(t, replaced)
 }
 
 // TestRevokedTokens deletes the Secret, then writes a token by hand that might be guessed: the old one is refused at once, and

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	core "k8s.io/api/core/v1"
@@ -95,10 +97,16 @@ func NewCallers(secret *CallerSecret, review *Reviewer) *Callers { return &Calle
 
 // Review gives the caller's name by an Authorization header. Errors are those of Reviewer.Review.
 func (c *Callers) Review(ctx context.Context, authorization string) (string, error) {
-	if c.secret != nil {
-		if token, err := bearerToken(authorization); err == nil && c.secret.contains(token) {
-			return "secret:" + c.secret.secret.Namespace + ":" + c.secret.secret.Name, nil
-		}
+	token, err := bearerToken(authorization)
+	if err != nil || c.secret == nil {
+		return c.review.Review(ctx, authorization)
 	}
-	return c.review.Review(ctx, authorization)
+	if c.secret.contains(token) {
+		return "secret:" + c.secret.secret.Namespace + ":" + c.secret.secret.Name, nil
+	}
+	user, err := c.review.Review(ctx, authorization)
+	if errors.Is(err, ErrUnauthenticated) {
+		err = fmt.Errorf("%w, nor does the Secret %s hold it", err, c.secret.secret.Name)
+	}
+	return user, err
 }
