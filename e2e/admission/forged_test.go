@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -147,7 +146,7 @@ func TestPinAndDenyAsOne(t *testing.T) {
 	t.Run("with a token that is not the service's", func(t *testing.T) {
 		other := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("0123456789", 4)))
 		for _, policy := range []string{"mutatingpolicy", "validatingpolicy"} {
-			fx.Kubectl(t, strings.ReplaceAll(fx.Sample(t, policy+".yaml"), `globalContext.Get("kyverno-notation-venafi-caller", "token")`, strconv.Quote(other)), "apply", "-f", "-")
+			fx.Kubectl(t, strings.ReplaceAll(fx.Sample(t, policy+".yaml"), `globalContext.Get("kyverno-notation-venafi-caller", "token")`, `dyn("`+other+`")`), "apply", "-f", "-")
 			defer fx.Kubectl(t, fx.Sample(t, policy+".yaml"), "apply", "-f", "-")
 		}
 		for _, manifest := range []string{tag, digest} {
