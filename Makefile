@@ -12,14 +12,14 @@ VALIDATE := config/validate
 # So does Kyverno's engine, against which conditions are held.
 DIFFERENTIAL := core/condition/differential
 
-.PHONY: run help test race lint worlds fuzz bench soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins vulncheck clean
+.PHONY: run help test race lint worlds fuzz bench bench-admission soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
 	$(BUILD)/demo --pluginDir $(PLUGINS) $(ARGS)
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## all tests that need nothing but Go
 	go test ./...
@@ -51,6 +51,9 @@ vulncheck: ## known vulnerabilities; skipped where their data cannot be had
 bench: build plugins ## what an admission costs: Go benchmarks, and the service as its callers see it
 	go test ./function -run '^$$' -bench . -benchmem
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) $(ARGS)
+
+bench-admission: ## what the API server waits, by each way in and beside Kyverno's own verification; ARGS='-ways TLS -profiles DIR' (Linux)
+	go test -tags e2e -count=1 -timeout 30m -v ./e2e/cost -args -turns 8 -samples 50 $(ARGS)
 
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m

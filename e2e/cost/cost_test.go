@@ -1,0 +1,64 @@
+//go:build e2e
+
+// Package cost measures what the API server waits for an admission of a pod: by each way in of this service, beside Kyverno's own
+// image verification on the same images, and beside Kyverno with nothing to do. Run it with make bench-admission; a few
+// admissions per way are measured by make e2e too, which checks the counts.
+package cost
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
+)
+
+var (
+	turns   = flag.Int("turns", 1, "how often each way is installed and measured, one after the other")
+	samples = flag.Int("samples", 20, "admissions of the cached image per way and turn, one by one and as many 8 at once; a quarter of it of uncached images")
+	only    = flag.String("ways", "", "regular expression of the ways to measure; empty for all")
+	profile = flag.String("profiles", "", "folder for CPU profiles of Kyverno, one per way, taken while 8 at once are admitted; empty for none")
+)
+
+const parallel = 8 // admissions at once
+
+// shared is set once, before the tests.
+var shared *fixture.Fixture
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	options := fixture.Options{Replicas: 1, KyvernoArgs: []string{"--allowInsecureRegistry"}}
+	if *profile != "" {
+		options.KyvernoArgs = append(options.KyvernoArgs, "--profile", "--profileAddress="+profileHost, "--profilePort="+profilePort)
+	}
+	os.Exit(fixture.Main(m, options, func(fx *fixture.Fixture) { shared = fx }))
+}
+
+// TestAdmissionCost installs one way after the other, several times and each time in another order, so that what else the
+// machine does meets all of them. With enough samples the service has to be ahead of Kyverno's own verification in every figure.
+func TestAdmissionCost(t *testing.T) {
+	shared.TwoTenants(t)
+	client, err := newClient(shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := selectedWays(t)
+	for turn := range *turns {
+		for i := range measured {
+			way := &measured[(i+turn)%len(measured)]
+			if !t.Run(fmt.Sprintf("%s/%d", way.name, turn), func(t *testing.T) { way.measure(t, client, turn) }) {
+				return
+			}
+		}
+	}
+	t.Log("\n" + table(measured))
+	for _, way := range measured {
+		way.checkCounts(t)
+		for _, peer := range measured {
+			if enough := *turns**samples >= 200; enough && way.ours() && peer.peer() {
+				way.checkAhead(t, peer)
+			}
+		}
+	}
+}
