@@ -12,12 +12,14 @@ import (
 	"testing"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
 var (
 	turns   = flag.Int("turns", 1, "how often each way is installed and measured, one after the other")
 	samples = flag.Int("samples", 20, "admissions of the cached image per way and turn, one by one and as many 8 at once; a quarter of it of uncached images")
 	only    = flag.String("ways", "", "regular expression of the ways to measure; empty for all")
+	delay   = flag.Duration("registryDelay", 0, "what each registry request takes longer")
 	profile = flag.String("profiles", "", "folder for CPU profiles of Kyverno, one per way, taken while 8 at once are admitted; empty for none")
 )
 
@@ -42,6 +44,9 @@ func TestAdmissionCost(t *testing.T) {
 	client, err := newClient(shared)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if *delay > 0 {
+		shared.Registry.SetFault(registrytest.Delay(*delay))
 	}
 	measured := selectedWays(t)
 	for turn := range *turns {
