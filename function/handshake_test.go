@@ -2,17 +2,22 @@ package function_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -25,10 +30,27 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
+// measuredConnection is how a caller reaches the service, and what its calls cost.
+type measuredConnection struct {
+	name   string
+	config *tls.Config // of the service; nil for plain HTTP
+	kept   bool        // else each call makes a new one
+
+	listener   *countingListener
+	processor  []time.Duration // per call, in each turn
+	allocated  uint64          // objects
+	calls      int
+	makeClient func() *http.Client
+	client     *http.Client
+}
+
+// turnOf calls are measured together.
+const turnOf = 20
+
 // BenchmarkConnection measures what a call with a cached image costs by the connection that Kyverno makes for it: a new one, as for
 // an apiCall with a caBundle, or one that it keeps, as for an apiCall without and for CEL policies. The new ones are compared
-// with what the service could offer instead. Service and caller share the process, so time and allocations are those of
-// both ends; sent and received are the service's bytes.
+// with what the service could offer instead. They take turns, so that what else the machine does meets all alike. Service and
+// caller share the process, so time and allocations are those of both ends; sent and received are the service's bytes.
 func BenchmarkConnection(b *testing.B) {
 	policy := certificates.Policy{CADuration: 24 * time.Hour, CertificateDuration: time.Hour, Names: append(certificates.ServiceNames("svc", "kyverno-notation-venafi"), "127.0.0.1")}
 	ca, err := issuer.Authority(policy, time.Now())
@@ -39,18 +61,32 @@ func BenchmarkConnection(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service := start(b, registrytest.Options{}, "", servingWith(b, serving))
-	reference, _ := service.publish(b, "signed")
 	roots, _, err := ca.PEM()
 	if err != nil {
 		b.Fatal(err)
 	}
-	offer := func(change func(*tls.Config)) *tls.Config {
-		config := service.service.TLSConfig()
-		config.Certificates, config.GetCertificate = []tls.Certificate{{Certificate: [][]byte{serving.Certificate.Raw}, PrivateKey: serving.Key}}, nil
-		change(config)
-		return config
+	service := start(b, registrytest.Options{}, "", servingWith(b, serving))
+	reference, _ := service.publish(b, "signed")
+	connections := offered(b, service.service.TLSConfig, policy, ca)
+	for _, c := range connections {
+		c.serve(b, service.service.Handler(), roots)
+		for range turnOf { // caches the image, and finds the heap's size
+			c.call(b, pod(reference))
+		}
+		c.listener.sent.Store(0)
+		c.listener.received.Store(0)
 	}
+	for b.Loop() {
+		for _, c := range connections {
+			c.turn(b, pod(reference))
+		}
+	}
+	b.ReportMetric(0, "ns/op") // all of them together say nothing
+	fmt.Print("\n", costs(connections))
+}
+
+// offered are the connections that the service offers, and others that it could.
+func offered(b *testing.B, shipped func() *tls.Config, policy certificates.Policy, ca *certificates.Pair) []*measuredConnection {
 	_, ed25519Key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		b.Fatal(err)
@@ -59,67 +95,95 @@ func BenchmarkConnection(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, test := range []struct {
-		name   string
-		config *tls.Config // nil for plain HTTP
-		kept   bool        // the connection
-	}{
-		{"plain HTTP, kept", nil, true},
-		{"plain HTTP, new", nil, false},
-		{"kept", service.service.TLSConfig(), true},
-		{"new", service.service.TLSConfig(), false},
-		{"new, X25519 without ML-KEM", offer(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} }), false},
-		{"new, HTTP 1.1", offer(func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }), false},
-		{"new, TLS 1.2", offer(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), false},
-		{"new, Ed25519 key", offer(func(c *tls.Config) { c.Certificates[0] = servingFor(b, policy, ca, ed25519Key) }), false},
-		{"new, RSA key", offer(func(c *tls.Config) { c.Certificates[0] = servingFor(b, policy, ca, rsaKey) }), false},
-		{"new, CA sent too", offer(func(c *tls.Config) {
-			c.Certificates[0].Certificate = append(c.Certificates[0].Certificate, ca.Certificate.Raw)
-		}), false},
-		{"new, no session tickets", offer(func(c *tls.Config) { c.SessionTicketsDisabled = true }), false},
-	} {
-		b.Run(test.name, func(b *testing.B) {
-			benchmarkConnection(b, service, test.config, test.kept, roots, pod(reference))
-		})
+	instead := func(change func(*tls.Config)) *tls.Config {
+		config := shipped()
+		change(config)
+		return config
+	}
+	certified := func(key crypto.Signer, chain ...[]byte) *tls.Config {
+		certificate := servingFor(b, policy, ca, key)
+		certificate.Certificate = append(certificate.Certificate, chain...)
+		return instead(func(c *tls.Config) { c.Certificates, c.GetCertificate = []tls.Certificate{certificate}, nil })
+	}
+	ecdsaKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return []*measuredConnection{
+		{name: "plain HTTP, kept", kept: true},
+		{name: "plain HTTP, new"},
+		{name: "TLS, kept", config: shipped(), kept: true},
+		{name: "TLS, new", config: shipped()},
+		{name: "X25519 without ML-KEM", config: instead(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} })},
+		{name: "HTTP/1.1", config: instead(func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} })},
+		{name: "TLS 1.2", config: instead(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })},
+		{name: "no session tickets", config: instead(func(c *tls.Config) { c.SessionTicketsDisabled = true })},
+		{name: "Ed25519 key", config: certified(ed25519Key)},
+		{name: "RSA key, 2048 bits", config: certified(rsaKey)},
+		{name: "the CA sent too", config: certified(ecdsaKey, ca.Certificate.Raw)},
 	}
 }
 
-func benchmarkConnection(b *testing.B, service *bench, config *tls.Config, kept bool, roots []byte, body string) {
-	listener := newCountingListener(b)
-	url, served := "http://", net.Listener(listener)
-	if config != nil {
-		url, served = "https://", tls.NewListener(listener, config)
+// serve answers on a listener of the connection's own.
+func (c *measuredConnection) serve(b *testing.B, handler http.Handler, roots []byte) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
 	}
-	server := &http.Server{Handler: service.service.Handler(), ReadHeaderTimeout: time.Second, IdleTimeout: time.Second}
+	c.listener = &countingListener{Listener: listener}
+	served := net.Listener(c.listener)
+	if c.config != nil {
+		served = tls.NewListener(served, c.config)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Second, IdleTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(served) }() // until it is closed
 	b.Cleanup(func() { _ = server.Close() })
-	client := newClient(roots)
-	call := func() {
-		if !kept {
-			client = newClient(roots)
-		}
-		response, err := client.Post(url+listener.Addr().String()+"/checkimages", "", strings.NewReader(body))
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer response.Body.Close()
-		if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
-			b.Fatalf("%d %s, %v", response.StatusCode, text, err)
-		}
+	c.makeClient = func() *http.Client { return apiCallClient(roots) }
+	c.client = c.makeClient()
+}
+
+// turn makes calls and adds up what they cost.
+func (c *measuredConnection) turn(b *testing.B, body string) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := processorTime(b)
+	for range turnOf {
+		c.call(b, body)
 	}
-	for range 20 { // caches the image, and finds the heap's size
-		call()
+	c.processor = append(c.processor, (processorTime(b)-began)/turnOf)
+	runtime.ReadMemStats(&after)
+	c.allocated += after.Mallocs - before.Mallocs
+	c.calls += turnOf
+}
+
+func (c *measuredConnection) call(b *testing.B, body string) {
+	if !c.kept {
+		c.client = c.makeClient()
 	}
-	listener.sent.Store(0)
-	listener.received.Store(0)
-	b.ReportAllocs()
-	before := processorTime(b)
-	for b.Loop() {
-		call()
+	scheme := "https://"
+	if c.config == nil {
+		scheme = "http://"
 	}
-	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "processor-us/op")
-	b.ReportMetric(float64(listener.sent.Load())/float64(b.N), "sent/op")
-	b.ReportMetric(float64(listener.received.Load())/float64(b.N), "received/op")
+	response, err := c.client.Post(scheme+c.listener.Addr().String()+"/checkimages", "", strings.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+		b.Fatalf("%d %s, %v", response.StatusCode, text, err)
+	}
+}
+
+// costs is a table of medians and means per call.
+func costs(connections []*measuredConnection) string {
+	text := &strings.Builder{}
+	fmt.Fprintf(text, "%-22s %12s %11s %6s %9s\n", "connection", "processor us", "allocations", "sent", "received")
+	for _, c := range connections {
+		slices.Sort(c.processor)
+		fmt.Fprintf(text, "%-22s %12d %11d %6d %9d\n", c.name, c.processor[len(c.processor)/2].Microseconds(), int(c.allocated)/c.calls,
+			int(c.listener.sent.Load())/c.calls, int(c.listener.received.Load())/c.calls)
+	}
+	return text.String()
 }
 
 // processorTime is what this process has used so far, which other programs on the machine change less than the time that passed.
@@ -132,8 +196,8 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// newClient makes the client that Kyverno makes for an apiCall with a caBundle. Its connections are left idle.
-func newClient(roots []byte) *http.Client {
+// apiCallClient is the client that Kyverno makes for an apiCall with a caBundle. Its connections are left idle.
+func apiCallClient(roots []byte) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 	transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(roots)
@@ -174,15 +238,6 @@ func servingFor(t testing.TB, policy certificates.Policy, ca *certificates.Pair,
 type countingListener struct {
 	net.Listener
 	sent, received atomic.Int64
-}
-
-func newCountingListener(t testing.TB) *countingListener {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &countingListener{Listener: listener}
 }
 
 // Accept implements net.Listener.
