@@ -58,7 +58,7 @@ bench-admission: ## what the API server waits, by each way in and beside Kyverno
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m
 
-e2e: ## with a real API server and a real Kyverno, built once into the user's cache (Linux)
+e2e: ## with a real API server and a real Kyverno, built once into the user's cache (Linux); KYVERNO_VERSION=v1.18.2 for another one
 	go test -tags e2e -count=1 -p 1 -timeout 45m ./e2e/...
 
 e2e-up: ## the same control plane, left running to play with

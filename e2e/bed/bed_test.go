@@ -95,6 +95,26 @@ func startOwner(t *testing.T) (*exec.Cmd, owned) {
 	return owner, got
 }
 
+// TestKyvernoVersion has the environment choose another version than is pinned.
+func TestKyvernoVersion(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "tools", "kyverno", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\tgithub.com/kyverno/kyverno ")
+	pinned := strings.Fields(rest)[0]
+	for version, want := range map[string]string{"": "@" + pinned, pinned: "@" + pinned, "v1.18.2": "@v1.18.2"} {
+		t.Setenv(bed.KyvernoVersion, version)
+		builder, err := bed.NewBuilder(t.Context(), bed.Options{CacheDir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dir, err := builder.ModuleDir(t.Context(), "kyverno", "github.com/kyverno/kyverno"); err != nil || !strings.HasSuffix(dir, want) {
+			t.Errorf("version %q: %s, %v; want %s", version, dir, err, want)
+		}
+	}
+}
+
 // TestBed shares one test environment, because starting one takes most of the time. The order of the subtests matters: the
 // last ones end its parts.
 func TestBed(t *testing.T) {

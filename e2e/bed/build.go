@@ -26,6 +26,7 @@ const (
 	buildTime = 40 * time.Minute // for all parts, cold, on two slow cores
 	lockTime  = 45 * time.Minute // for another run that builds
 
+	kyvernoTool     = "kyverno" // the module below tools that pins it
 	kyvernoModule   = "github.com/kyverno/kyverno"
 	kyvernoManifest = "config/install-latest-testing.yaml" // inside kyvernoModule
 )
@@ -85,11 +86,12 @@ type buildStep struct {
 // Builder makes what the modules below e2e/tools pin, into the cache. Its caller holds Lock while it does.
 type Builder struct {
 	tools, cache string // directories
+	kyvernoDir   string // directory of the module that pins Kyverno, if it is not below tools
 	log          io.Writer
 	env          []string // of the go command, added to the process's own
 }
 
-// NewBuilder uses ToolsDir, CacheDir and Log of the options.
+// NewBuilder uses ToolsDir, CacheDir and Log of the options, and the environment variable KyvernoVersion.
 func NewBuilder(ctx context.Context, opts Options) (Builder, error) {
 	b := Builder{tools: opts.ToolsDir, cache: opts.CacheDir, log: opts.log()}
 	if b.tools == "" {
@@ -109,7 +111,18 @@ func NewBuilder(ctx context.Context, opts Options) (Builder, error) {
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return Builder{}, fmt.Errorf("cache directory: %w", err)
 	}
+	if err := b.useKyverno(ctx, os.Getenv(KyvernoVersion)); err != nil {
+		return Builder{}, fmt.Errorf("version of Kyverno: %w", err)
+	}
 	return b, nil
+}
+
+// moduleDir is where a module of tools is.
+func (b Builder) moduleDir(module string) string {
+	if module == kyvernoTool && b.kyvernoDir != "" {
+		return b.kyvernoDir
+	}
+	return filepath.Join(b.tools, module)
 }
 
 // Lock waits until this process is the only one that builds.
@@ -156,7 +169,7 @@ func (b Builder) kubectl(ctx context.Context) (string, error) {
 }
 
 func (b Builder) kyverno(ctx context.Context) (string, error) {
-	return b.program(ctx, "kyverno", kyvernoModule+"/cmd/kyverno")
+	return b.program(ctx, kyvernoTool, kyvernoModule+"/cmd/kyverno")
 }
 
 // Kubernetes builds a program of Kubernetes. It tells its version to others only if the linker is told.
@@ -199,7 +212,7 @@ func (b Builder) StaticIn(ctx context.Context, dir, path, name, pkg string) erro
 
 // ModuleDir is where the module that tools/<module> requires lies, at the version that it pins, whatever replaces it.
 func (b Builder) ModuleDir(ctx context.Context, module, path string) (string, error) {
-	dir := filepath.Join(b.tools, module)
+	dir := b.moduleDir(module)
 	out, err := goCommand(ctx, dir, nil, "list", "-m", "-f", "{{.Version}} {{with .Replace}}replaced{{end}}", path)
 	if err != nil {
 		return "", err
@@ -233,8 +246,8 @@ func (b Builder) compile(ctx context.Context, dir, path, name, pkg string, ldfla
 
 // KyvernoManifest keeps Kyverno's install manifest beside its binary, so that a start does not need the module cache.
 func (b Builder) KyvernoManifest(ctx context.Context) (string, error) {
-	return b.File("kyverno", "install.yaml", func(_, path string) error {
-		module, err := b.ModuleDir(ctx, "kyverno", kyvernoModule)
+	return b.File(kyvernoTool, "install.yaml", func(_, path string) error {
+		module, err := b.ModuleDir(ctx, kyvernoTool, kyvernoModule)
 		if err != nil {
 			return err
 		}
@@ -249,7 +262,7 @@ func (b Builder) KyvernoManifest(ctx context.Context) (string, error) {
 // File returns the path of a file below <cache>/<hash of the module>/. A missing one is made under another name and
 // then renamed, so that an interrupted build leaves nothing that looks whole.
 func (b Builder) File(module, name string, build func(moduleDir, path string) error) (string, error) {
-	dir := filepath.Join(b.tools, module)
+	dir := b.moduleDir(module)
 	hash, err := moduleHash(dir)
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
