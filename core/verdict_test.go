@@ -95,3 +95,28 @@ func TestVerdictOfNoResultsDenies(t *testing.T) {
 		t.Errorf("%+v", verdict)
 	}
 }
+
+func TestPinnedImagesKeepTheirSpelling(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for _, name := range []string{
+		"busybox", "busybox:1.36", "library/busybox", "docker.io/busybox", "docker.io/library/busybox:1.36", "index.docker.io/library/busybox", "registry-1.docker.io/library/busybox",
+		"acme/app", "ghcr.io/acme/app", "ghcr.io/acme/app:v1", "ghcr.io:443/acme/app:v1", "127.0.0.1:5000/acme/app", "[::1]:5000/acme/app:v1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			written := name + "@" + digest
+			ref, err := image.Parse(written)
+			if err != nil {
+				t.Fatal(err)
+			}
+			container := core.Image{Kind: "container", Name: "c", Pointer: image.Pointer("/spec/containers/0/image"), Written: written, Ref: ref}
+			plan := core.Plan{Images: []core.PlannedImage{{Image: container}}, Tasks: []verification.Task{{Ref: ref, Statement: trust.Statement{Level: "strict"}}}}
+			verdict := core.Decide(plan, []verification.Fact{{Digest: digest, Signature: verification.SignatureFact{Verified: true}}}, time.Time{})
+			if result := verdict.Results[0]; !verdict.Verified || result.Image != written || result.Op != "" || result.Digest != digest {
+				t.Errorf("%+v", result)
+			}
+			if patches := core.Patches(verdict); len(patches) != 0 {
+				t.Errorf("%+v", patches)
+			}
+		})
+	}
+}

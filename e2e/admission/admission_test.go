@@ -15,14 +15,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
 )
 
-// TestAdmission creates workloads under the sample ClusterPolicy and reads back what was stored.
+// TestAdmission creates workloads under the sample policies and reads back what was stored.
 func TestAdmission(t *testing.T) {
-	fx := shared
-	fx.TwoTenants(t)
-	fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images")
-	admitsAndPins(t, fx)
-	deniesWithASentence(t, fx)
-	tellsTenantsApart(t, fx)
+	bothWays(t, func(t *testing.T, fx environment) {
+		admitsAndPins(t, fx)
+		deniesWithASentence(t, fx)
+		tellsTenantsApart(t, fx)
+	})
 }
 
 func admitsAndPins(t *testing.T, fx environment) {
@@ -113,47 +112,36 @@ func tellsTenantsApart(t *testing.T, fx environment) {
 	}
 }
 
-// TestAdmissionFollowsTrust deletes a trust store under a policy that admitted before, and restores it.
+// TestAdmissionFollowsTrust deletes a trust store under policies that admitted before, and restores it.
 func TestAdmissionFollowsTrust(t *testing.T) {
-	fx := shared
-	fx.TwoTenants(t)
-	fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images")
-	t.Cleanup(func() {
-		if err := fx.ApplyTrust(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	create := func(admitted bool) {
-		t.Helper()
-		err := deployment.Eventually(t.Context(), 3*time.Second, func() error {
-			output, err := fx.Bed.Kubectl(t.Context(), fixture.Pod("follows", "team-a", fx.Reference("signed")), "create", "--dry-run=server", "-f", "-")
-			if (err == nil) != admitted {
-				return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)
+	bothWays(t, func(t *testing.T, fx environment) {
+		t.Cleanup(func() {
+			if err := fx.ApplyTrust(context.Background()); err != nil {
+				t.Error(err)
 			}
-			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
+		create := func(admitted bool) {
+			t.Helper()
+			err := deployment.Eventually(t.Context(), 3*time.Second, func() error {
+				output, err := fx.Bed.Kubectl(t.Context(), fixture.Pod("follows", "team-a", fx.Reference("signed")), "create", "--dry-run=server", "-f", "-")
+				if (err == nil) != admitted {
+					return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	create(true)
-	fx.Kubectl(t, "", "delete", "truststore", "acme")
-	create(false)
-	fx.Kubectl(t, scenariotest.TrustStore("acme", fx.Scenario.Trusted.PEM()), "apply", "-f", "-")
-	create(true)
+		create(true)
+		fx.Kubectl(t, "", "delete", "truststore", "acme")
+		create(false)
+		fx.Kubectl(t, scenariotest.TrustStore("acme", fx.Scenario.Trusted.PEM()), "apply", "-f", "-")
+		create(true)
+	})
 }
 
-// TestCELPolicies do the same as the ClusterPolicy.
-func TestCELPolicies(t *testing.T) {
-	fx := shared
-	fx.TwoTenants(t)
-	fx.WithCEL(t)
-	admitsAndPins(t, fx)
-	deniesWithASentence(t, fx)
-	tellsTenantsApart(t, fx)
-}
-
-// TestAttestationPolicy enforces the README's example: the SBOM's licences and the scan.
+// TestAttestationPolicy enforces the samples that demand attestations: the SBOM's licences and the scan.
 func TestAttestationPolicy(t *testing.T) {
 	fx := shared
 	fx.TwoTenants(t)
@@ -162,30 +150,25 @@ func TestAttestationPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	name := policyName(t, fx.Sample(t, "clusterpolicy-attestations.yaml"))
-	fx.WithPolicy(t, "clusterpolicy-attestations.yaml", name)
-	output, err := fx.Bed.Kubectl(t.Context(), fixture.Pod("good", "team-a", fx.Reference("sbom-good")), "create", "--dry-run=server", "-o", "jsonpath={.spec.containers[0].image}", "-f", "-")
-	if err != nil || output != fx.Pinned(t, "sbom-good") {
-		t.Errorf("the good image: %q, %v", output, err)
-	}
-	for image, says := range map[string]string{
-		"sbom-gpl": `"GPL-3.0"`,
-		"signed":   `no attestation of type "sbom/cyclone-dx" is attached`,
+	for way, samples := range map[string][]string{
+		"CEL pair":      {"callers.yaml", "mutatingpolicy.yaml", "validatingpolicy-attestations.yaml"},
+		"ClusterPolicy": {"clusterpolicy-attestations.yaml"},
 	} {
-		output, err := fx.Bed.Kubectl(t.Context(), fixture.Pod("bad", "team-a", fx.Reference(image)), "create", "--dry-run=server", "-f", "-")
-		if err == nil || !strings.Contains(output+err.Error(), says) {
-			t.Errorf("%s: %v\n%s\nwant %s", image, err, output, says)
-		}
+		t.Run(way, func(t *testing.T) {
+			fx.Install(t, fixture.Policies{Samples: samples, Admits: "sbom-good", Denies: "sbom-gpl"})
+			for name, test := range map[string]struct{ image, says string }{
+				"a component with another licence": {"sbom-gpl", `"GPL-3.0"`},
+				"no attestation":                   {"signed", `no attestation of type "sbom/cyclone-dx" is attached`},
+				"no signature":                     {"unsigned", "no signature is associated with"},
+			} {
+				t.Run(name+" is denied", func(t *testing.T) {
+					for _, manifest := range []string{fixture.Pod("bad", "team-a", fx.Reference(test.image)), fixture.DeploymentOf(fx.Pinned(t, test.image))} {
+						if err := fx.Denied(t, test.says, manifest, "create", "--dry-run=server", "-f", "-"); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		})
 	}
-}
-
-// policyName reads the name of the first resource of a manifest.
-func policyName(t *testing.T, manifest string) string {
-	t.Helper()
-	_, rest, _ := strings.Cut(manifest, "metadata:\n  name: ")
-	name, _, found := strings.Cut(rest, "\n")
-	if !found {
-		t.Fatal("the sample has no name")
-	}
-	return name
 }

@@ -18,56 +18,48 @@ import (
 // TestNothingPassesByItsOwnWord holds that no field of an object can exempt it, under both kinds of policies. On the
 // subresource ephemeralcontainers the API server drops the metadata of the request after admission, and keeps the container.
 func TestNothingPassesByItsOwnWord(t *testing.T) {
-	fx := shared
-	fx.TwoTenants(t)
-	for way, install := range map[string]func(*testing.T){
-		"ClusterPolicy": func(t *testing.T) { fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images") },
-		"CEL policies":  func(t *testing.T) { fx.WithCEL(t) },
-	} {
-		t.Run(way, func(t *testing.T) {
-			install(t)
-			fx.Apply(t, fixture.Pod("forged", "team-a", fx.Reference("signed")))
-			claims := map[string]string{
-				"that it is being deleted":       `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}`,
-				"who owns it":                    `"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"x","uid":"x"}]}`,
-				"labels and annotations":         `"metadata":{"labels":{"app":"kyverno"},"annotations":{"kyverno.io/verify-images":"{}","pod-policies.kyverno.io/autogen-applied":"true"}}`,
-				"another namespace":              `"metadata":{"generateName":"kube-system"}`,
-				"nothing, and is the image new":  `"metadata":{}`,
-				"that it is over":                `"metadata":{},"status":{"phase":"Succeeded"}`,
-				"that its node is another's":     `"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}}`,
-				"a deletion without grace":       `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z","finalizers":["example.com/x"]}`,
-				"what older policies looked for": `"metadata":{"deletionTimestamp":"2999-01-01T00:00:00Z"}`,
-			}
-			for claim, metadata := range claims {
-				t.Run("an ephemeral container that claims "+claim, func(t *testing.T) {
-					patch := fmt.Sprintf(`{%s,"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, metadata, fx.Reference("unsigned"))
-					if err := fx.Denied(t, "failed to verify ephemeral container debug", "", "patch", "pod", "forged", "-n", "team-a", "--subresource=ephemeralcontainers", "--type=strategic", "-p", patch); err != nil {
-						t.Error(err)
-					}
-					if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.ephemeralContainers}"); got != "" {
-						t.Errorf("the pod has %s", got)
-					}
-				})
-			}
-			for metadata, says := range map[string]string{"{}": "failed to verify container app", `{"deletionTimestamp":"2026-01-01T00:00:00Z"}`: ""} { // which the API server refuses too
-				t.Run("another image in a running pod, and "+metadata, func(t *testing.T) {
-					patch := fmt.Sprintf(`{"metadata":%s,"spec":{"containers":[{"name":"app","image":%q}]}}`, metadata, fx.Reference("unsigned"))
-					if err := fx.Denied(t, says, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			t.Run("a signed image in a running pod is pinned", func(t *testing.T) {
-				fx.Kubectl(t, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.Reference("signed-cose")))
-				if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.containers[0].image}"); got != fx.Pinned(t, "signed-cose") {
-					t.Errorf("stored %s", got)
+	bothWays(t, func(t *testing.T, fx environment) {
+		fx.Apply(t, fixture.Pod("forged", "team-a", fx.Reference("signed")))
+		claims := map[string]string{
+			"that it is being deleted":       `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}`,
+			"who owns it":                    `"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"x","uid":"x"}]}`,
+			"labels and annotations":         `"metadata":{"labels":{"app":"kyverno"},"annotations":{"kyverno.io/verify-images":"{}","pod-policies.kyverno.io/autogen-applied":"true"}}`,
+			"another namespace":              `"metadata":{"generateName":"kube-system"}`,
+			"nothing, and is the image new":  `"metadata":{}`,
+			"that it is over":                `"metadata":{},"status":{"phase":"Succeeded"}`,
+			"that its node is another's":     `"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}}`,
+			"a deletion without grace":       `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z","finalizers":["example.com/x"]}`,
+			"what older policies looked for": `"metadata":{"deletionTimestamp":"2999-01-01T00:00:00Z"}`,
+		}
+		for claim, metadata := range claims {
+			t.Run("an ephemeral container that claims "+claim, func(t *testing.T) {
+				patch := fmt.Sprintf(`{%s,"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, metadata, fx.Reference("unsigned"))
+				if err := fx.Denied(t, "failed to verify ephemeral container debug", "", "patch", "pod", "forged", "-n", "team-a", "--subresource=ephemeralcontainers", "--type=strategic", "-p", patch); err != nil {
+					t.Error(err)
+				}
+				if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.ephemeralContainers}"); got != "" {
+					t.Errorf("the pod has %s", got)
 				}
 			})
-			imageVolumes(t, fx)
-			plainText(t, fx)
-			deletions(t, fx)
+		}
+		for metadata, says := range map[string]string{"{}": "failed to verify container app", `{"deletionTimestamp":"2026-01-01T00:00:00Z"}`: ""} { // which the API server refuses too
+			t.Run("another image in a running pod, and "+metadata, func(t *testing.T) {
+				patch := fmt.Sprintf(`{"metadata":%s,"spec":{"containers":[{"name":"app","image":%q}]}}`, metadata, fx.Reference("unsigned"))
+				if err := fx.Denied(t, says, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", patch); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		t.Run("a signed image in a running pod is pinned", func(t *testing.T) {
+			fx.Kubectl(t, "", "patch", "pod", "forged", "-n", "team-a", "--type=strategic", "-p", fmt.Sprintf(`{"spec":{"containers":[{"name":"app","image":%q}]}}`, fx.Reference("signed-cose")))
+			if got := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/forged", "-o", "jsonpath={.spec.containers[0].image}"); got != fx.Pinned(t, "signed-cose") {
+				t.Errorf("stored %s", got)
+			}
 		})
-	}
+		imageVolumes(t, fx)
+		plainText(t, fx)
+		deletions(t, fx)
+	})
 }
 
 // imageVolumes expects that image volumes are verified like the images of containers.
@@ -128,6 +120,9 @@ func TestPinAndDenyAsOne(t *testing.T) {
 	fx := shared
 	fx.TwoTenants(t)
 	fx.WithCEL(t)
+	// Kyverno reads the token every second here, and tries once.
+	callers := strings.NewReplacer("refreshInterval: 10s", "refreshInterval: 1s", "retryLimit: 6", "retryLimit: 1").Replace(fx.Sample(t, "callers.yaml"))
+	fx.Kubectl(t, callers, "apply", "-f", "-")
 	tag, digest := fixture.Pod("pair", "team-a", fx.Reference("signed")), fixture.Pod("pair", "team-a", fx.Pinned(t, "signed"))
 	create := []string{"create", "--dry-run=server", "-f", "-"}
 	soon := func(t *testing.T, holds func() error) {
@@ -138,7 +133,7 @@ func TestPinAndDenyAsOne(t *testing.T) {
 	}
 	t.Run("without the right to read the token", func(t *testing.T) {
 		fx.Kubectl(t, "", "delete", "rolebinding", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace)
-		defer fx.Kubectl(t, fx.Sample(t, "callers.yaml"), "apply", "-f", "-")
+		defer fx.Kubectl(t, callers, "apply", "-f", "-")
 		for _, manifest := range []string{tag, digest} {
 			soon(t, func() error { return fx.Denied(t, "denied the request", manifest, create...) })
 		}
@@ -153,7 +148,7 @@ func TestPinAndDenyAsOne(t *testing.T) {
 			soon(t, func() error { return fx.Denied(t, "the caller is not authenticated", manifest, create...) })
 		}
 	})
-	fx.Kubectl(t, fx.Sample(t, "callers.yaml"), "apply", "-f", "-")
+	fx.Kubectl(t, callers, "apply", "-f", "-")
 	t.Run("without the policy that pins", func(t *testing.T) {
 		fx.Kubectl(t, "", "delete", "mutatingpolicy", "pin-verified-images")
 		soon(t, func() error { return fx.Denied(t, "failed to verify container app", tag, create...) })

@@ -169,7 +169,7 @@ func (fx environment) tokensAreNotLogged(t *testing.T, tokens []string) {
 func TestAccountTokensAreReplacedUnderLoad(t *testing.T) {
 	fx := shared
 	fx.TwoTenants(t)
-	fx.WithPolicy(t, "clusterpolicy.yaml", "verify-images")
+	fx.Install(t, fixture.Policies{Samples: []string{"clusterpolicy.yaml"}})
 	fx.admits(t, 30*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), loadTime)
 	defer cancel()

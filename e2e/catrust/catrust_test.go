@@ -113,8 +113,7 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	direct := e.Replicas[0].Secure
 	e.Replicas[0].Secure = f.Address // for the policies
 	e.TwoTenants(t)
-	e.WithCEL(t)
-	e.WithPolicy(t, "clusterpolicy.yaml", "verify-images")
+	e.Install(t, fixture.Policies{Samples: append(fixture.Ways()[0].Samples, fixture.Ways()[1].Samples...)})
 	e.Replicas[0].Secure = direct
 
 	config, err := clientcmd.BuildConfigFromFlags("", e.Bed.Kubeconfig())
