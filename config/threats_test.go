@@ -46,6 +46,32 @@ func TestEveryThreatNamesATestThatExists(t *testing.T) {
 	}
 }
 
+// TestTheTableOfVersionsNamesItsSource: each cell about a version of Kyverno names a test that exists, or where it was read.
+func TestTheTableOfVersionsNamesItsSource(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, _ := testFiles(t)
+	rows := regexp.MustCompile(`(?m)^\| (1\.[^|]*) \|([^|]*)\|([^|]*)\|$`).FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 3 {
+		t.Errorf("the table has %d rows that are understood", len(rows))
+	}
+	for _, row := range rows {
+		for _, cell := range row[2:] {
+			names := named.FindAllStringSubmatch(cell, -1)
+			if len(names) == 0 && !strings.Contains(cell, "read: ") && !regexp.MustCompile(`(as|tests of) 1\.`).MatchString(cell) {
+				t.Errorf("Kyverno %s: no source is named in: %s", row[1], cell)
+			}
+			for _, name := range names {
+				if !declared(tests, name[1], name[2]) {
+					t.Errorf("there is no %s", name[0])
+				}
+			}
+		}
+	}
+}
+
 // testFiles reads the Go tests of the repository, and lists its golden cases.
 func testFiles(t *testing.T) (tests, golden []string) {
 	t.Helper()
