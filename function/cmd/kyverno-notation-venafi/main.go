@@ -18,11 +18,12 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
   certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
   check        verify images from the command line: check IMAGE... | -f FILE
+  migrate      print the CEL policies for a file of ClusterPolicies: migrate -f FILE
 
 Run a command with -h for its flags.
 `
@@ -43,6 +44,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return report(certmanager(ctx, args, stderr), stdout, stderr)
 	case "check":
 		return check(ctx, args, stdout, stderr)
+	case "migrate":
+		return migratePolicies(args, stdout, stderr)
 	case "help":
 		fmt.Fprint(stdout, usage)
 		return 0

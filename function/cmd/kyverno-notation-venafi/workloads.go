@@ -21,7 +21,7 @@ const maxManifest = 32 << 20
 // readWorkloads gives the Pods of a manifest and its objects with a pod template. Objects of other kinds, such as Services,
 // have no images and are left out.
 func readWorkloads(name string) ([]any, error) {
-	data, err := readManifest(name)
+	data, err := readManifest(name, maxManifest)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,8 @@ func readWorkloads(name string) ([]any, error) {
 	return workloads, nil
 }
 
-func readManifest(name string) ([]byte, error) {
+// readManifest reads a file, or standard input for -, of at most a number of bytes.
+func readManifest(name string, most int64) ([]byte, error) {
 	file := os.Stdin
 	if name != "-" {
 		var err error
@@ -56,12 +57,12 @@ func readManifest(name string) ([]byte, error) {
 		}
 		defer file.Close()
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxManifest+1))
+	data, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if len(data) > maxManifest {
-		return nil, fmt.Errorf("%s is over %d bytes", name, maxManifest)
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s is over %d bytes", name, most)
 	}
 	return data, nil
 }

@@ -1,0 +1,305 @@
+package migrate
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/samber/lo"
+	"go.yaml.in/yaml/v3"
+)
+
+// Pair is what one rule of a ClusterPolicy becomes.
+type Pair struct {
+	Policy, Rule string
+	Line         int      // of the rule
+	Notes        []string // what was left out and why that decides nothing, and what whoever reads it should know
+
+	policies []policy // a MutatingPolicy, unless the rule only validates, and a ValidatingPolicy
+}
+
+// policy is a MutatingPolicy or ValidatingPolicy, its fields in the order of the samples.
+type policy struct {
+	APIVersion string     `yaml:"apiVersion"`
+	Kind       string     `yaml:"kind"`
+	Metadata   metadata   `yaml:"metadata"`
+	Spec       policySpec `yaml:"spec"`
+}
+
+type metadata struct {
+	Name        string            `yaml:"name"`
+	Labels      map[string]string `yaml:"labels,omitempty"`
+	Annotations map[string]string `yaml:"annotations,omitempty"`
+}
+
+type policySpec struct {
+	FailurePolicy        string                `yaml:"failurePolicy"`
+	WebhookConfiguration *webhookConfiguration `yaml:"webhookConfiguration,omitempty"`
+	Evaluation           evaluation            `yaml:"evaluation"`
+	Autogen              autogen               `yaml:"autogen"`
+	ValidationActions    []string              `yaml:"validationActions,omitempty,flow"`
+	MatchConstraints     matchConstraints      `yaml:"matchConstraints"`
+	MatchConditions      []condition           `yaml:"matchConditions,omitempty"`
+	Variables            []condition           `yaml:"variables"`
+	Mutations            []mutation            `yaml:"mutations,omitempty"`
+	Validations          []validation          `yaml:"validations,omitempty"`
+}
+
+type webhookConfiguration struct {
+	TimeoutSeconds int `yaml:"timeoutSeconds"`
+}
+
+type evaluation struct {
+	Background struct {
+		Enabled bool `yaml:"enabled"`
+	} `yaml:"background,flow"`
+}
+
+type autogen struct {
+	PodControllers struct {
+		Controllers []string `yaml:"controllers,flow"`
+	} `yaml:"podControllers"`
+}
+
+type matchConstraints struct {
+	NamespaceSelector *labelSelector `yaml:"namespaceSelector,omitempty"`
+	ResourceRules     []resourceRule `yaml:"resourceRules"`
+}
+
+type mutation struct {
+	PatchType string `yaml:"patchType"`
+	JSONPatch struct {
+		Expression string `yaml:"expression"`
+	} `yaml:"jsonPatch"`
+}
+
+type validation struct {
+	Expression        string `yaml:"expression"`
+	MessageExpression string `yaml:"messageExpression"`
+}
+
+// YAML writes the policies of a pair as documents, with comments ahead.
+func (p Pair) YAML() ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# ClusterPolicy %s, rule %s.\n", p.Policy, quoted(p.Rule))
+	for _, note := range p.Notes {
+		b.WriteString("# " + note + "\n")
+	}
+	encoder := yaml.NewEncoder(&b)
+	encoder.SetIndent(2)
+	encoder.CompactSeqIndent()
+	for _, policy := range p.policies {
+		if err := encoder.Encode(policy); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), encoder.Close()
+}
+
+// pair makes the policies of a rule.
+func (t *translation) pair(p *clusterPolicy, r rule) Pair {
+	name := p.name
+	if len(p.rules) > 1 {
+		name += "-" + r.name
+		if !dns.MatchString(name) {
+			r.at.fail("has the name %s, which gives no policy's name; write it in lower case letters, digits and -", quoted(r.name))
+		}
+	}
+	pair := Pair{Policy: p.name, Rule: r.name, Line: r.at.node.Line, Notes: append(p.notes, r.notes...)}
+	common := policySpec{FailurePolicy: "Fail", Evaluation: evaluation{}, MatchConditions: p.conditions}
+	common.Autogen.PodControllers.Controllers = []string{}
+	if p.timeout > 0 {
+		common.WebhookConfiguration = &webhookConfiguration{p.timeout}
+	}
+	if p.ignore {
+		common.FailurePolicy = "Ignore"
+	}
+	pair.Notes = append(pair.Notes, t.matching(p, &r, &common)...)
+	action, note := actionOf(p, r)
+	if note != "" {
+		pair.Notes = append(pair.Notes, note)
+	}
+	emit := func(kind string, fill func(*policySpec, *rule)) {
+		made := policy{"policies.kyverno.io/v1", kind, metadata{name, p.labels, p.annotations}, common}
+		fill(&made.Spec, &r)
+		pair.policies = append(pair.policies, made)
+	}
+	if r.mutates != nil {
+		emit("MutatingPolicy", t.mutating)
+	}
+	emit("ValidatingPolicy", t.validating)
+	pair.policies[len(pair.policies)-1].Spec.ValidationActions = []string{action}
+	return pair
+}
+
+// actionOf is what happens to what is denied. In a rule that mutates, Kyverno takes the service's denial for a failure, on which
+// failurePolicy decides alone; the same in a rule that validates, unless that is for audits only.
+func actionOf(p *clusterPolicy, r rule) (action, note string) {
+	said := lo.CoalesceOrEmpty(r.action, p.action, "Audit")
+	switch {
+	case p.ignore:
+		return "Audit", "With failurePolicy Ignore the ClusterPolicy admitted what the service denied, and so do these. To deny it, set validationActions to [Deny]."
+	case r.validates != nil && strings.EqualFold(said, "Audit"):
+		return "Audit", ""
+	case r.mutates != nil && p.action != "" && strings.EqualFold(p.action, "Audit"):
+		return "Deny", "validationFailureAction Audit is left out: it is about rules that validate, and this one denied what the service denied."
+	}
+	return "Deny", ""
+}
+
+// matching fills in whom the policies are for, and notes by what of it the object itself decides.
+func (t *translation) matching(p *clusterPolicy, r *rule, into *policySpec) (notes []string) {
+	if r.validates != nil {
+		r.derive(p, t.known)
+	}
+	filters := r.match.filters
+	if len(filters) == 0 {
+		r.match.at.fail("selects nothing")
+		return nil
+	}
+	common := filter{kinds: filters[0].kinds, operations: filters[0].operations}
+	var resources []Resource
+	var operations []string
+	for _, f := range filters {
+		if len(f.kinds) == 0 && !(r.match.every && len(filters) > 1) {
+			f.at.fail("names no kinds")
+		}
+		if !f.selects(common) {
+			common = filter{}
+		}
+		resources = append(resources, f.resources...)
+		operations = append(operations, lo.Ternary(len(f.operations) > 0, f.operations, []string{"CREATE", "UPDATE"})...)
+	}
+	into.MatchConstraints.ResourceRules = resourceRules(resources, lo.Uniq(operations))
+	if len(filters) == 1 {
+		into.MatchConstraints.NamespaceSelector = filters[0].lift()
+	}
+	add := func(name string, c cel) {
+		if c != always {
+			into.MatchConditions = append(into.MatchConditions, condition{name, c.text})
+		}
+	}
+	add("match", r.match.condition(common))
+	if len(r.exclude.filters) > 0 {
+		add("exclude", not(r.exclude.condition(common)))
+	}
+	for i, c := range r.preconditions {
+		add(fmt.Sprintf("precondition-%d", i+1), c)
+	}
+	return r.ownWords()
+}
+
+// ownWords notes where a match or exclude goes by what the object says of itself.
+func (r *rule) ownWords() (notes []string) {
+	for _, b := range []block{r.match, r.exclude} {
+		for _, f := range b.filters {
+			for _, field := range f.byOwnWord {
+				notes = append(notes, field+" goes by what an object says of itself: whoever writes the object decides whether it is checked.")
+			}
+		}
+	}
+	return notes
+}
+
+// derive adds the controllers for which Kyverno derives a rule from one that validates pods.
+func (r *rule) derive(p *clusterPolicy, known []Resource) {
+	wanted := controllers
+	if p.autogen != "" {
+		wanted = strings.FieldsFunc(p.autogen, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	if p.autogen == "none" {
+		return
+	}
+	blocks := append(append([]filter{}, r.match.filters...), r.exclude.filters...)
+	if lo.SomeBy(blocks, func(f filter) bool { return len(f.byOwnWord) > 0 || len(f.kinds) > 1 && namesPod(f) }) || !lo.SomeBy(r.match.filters, namesPod) {
+		return
+	}
+	if len(r.match.filters) != 1 || lo.SomeBy(r.exclude.filters, func(f filter) bool { return len(f.kinds) > 0 }) {
+		r.at.fail("is one from which Kyverno derives rules for %s; name their kinds in match, and set the annotation %s to none", strings.Join(wanted, ", "), autogenAnnotation)
+		return
+	}
+	f := &r.match.filters[0]
+	for _, name := range wanted {
+		k := kind{"*", "*", name, ""}
+		f.kinds, f.resources = append(f.kinds, k), append(f.resources, k.resources(f.at, known)...)
+	}
+}
+
+func namesPod(f filter) bool {
+	return lo.SomeBy(f.kinds, func(k kind) bool { return k.name == "Pod" })
+}
+
+// token is the variable with the caller's proof, as in the samples.
+const token = `string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
+
+// post is the call to the service.
+func (t *translation) post(c call, requireDigest bool) string {
+	sent := []string{`"object": dyn(object)`}
+	add := func(name, value string) {
+		if value != "" {
+			sent = append(sent, literal(name)+": dyn("+value+")")
+		}
+	}
+	add("trustPolicy", c.trustPolicy)
+	add("imageReferences", c.imageReferences)
+	add("attestations", lo.Ternary(c.attestations != "", "variables.attestations", ""))
+	if requireDigest {
+		add("requireDigest", "true")
+	}
+	return "http.Post(" + literal(t.url+"/verify") + ",\n" + layout("{", sent, "}", "") + ",\n{\"Authorization\": \"Bearer \" + variables.token})"
+}
+
+func (c call) variables() []condition {
+	all := []condition{{"token", token}}
+	if c.attestations != "" {
+		all = append(all, condition{"attestations", c.attestations})
+	}
+	return all
+}
+
+func (t *translation) mutating(s *policySpec, r *rule) {
+	c := r.calls[0]
+	s.Variables = append(c.variables(), condition{"verdict", t.post(c, c.requireDigest)})
+	m := mutation{PatchType: "JSONPatch"}
+	m.JSONPatch.Expression = `variables.verdict.statusCode == 200
+? variables.verdict.results.filter(r, has(r.op)).map(r, JSONPatch{op: "replace", path: r.path, value: r.value})
+: []`
+	s.Mutations = []mutation{m}
+}
+
+// validating denies what is not verified and, if the rule pins, what is not pinned.
+func (t *translation) validating(s *policySpec, r *rule) {
+	c := r.calls[0]
+	pins := r.mutates != nil || c.requireDigest
+	s.Variables = append(c.variables(), condition{"verdict", t.post(c, pins)})
+	cause := "string(variables.verdict.message)"
+	if pins && !c.requireDigest {
+		s.Variables = append(s.Variables, condition{"cause", t.post(c, false)})
+		cause = "variables.cause.statusCode == 200 && variables.cause.verified != true\n? string(variables.cause.message) : string(variables.verdict.message)"
+	}
+	complete := "size(variables.verdict.results) > 0"
+	if lo.EveryBy(r.match.filters, func(f filter) bool { return lo.EveryBy(f.resources, hasPlainPod) }) {
+		complete = "size(variables.verdict.results) == variables.images"
+		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
+	}
+	s.Validations = []validation{{
+		Expression: "variables.verdict.statusCode == 200 && variables.verdict.verified == true\n&& " + complete,
+		MessageExpression: `variables.verdict.statusCode == 200 && variables.verdict.verified == true
+? "the answer does not speak of every image; update the policy and the service to the same version"
+: ` + cause,
+	}}
+}
+
+// hasPlainPod tells that podOf finds the pod of a kind.
+func hasPlainPod(r Resource) bool {
+	return r.Kind != "PodTemplate" && lo.ContainsBy(workloads, func(w Resource) bool { return w.Group == r.Group && w.Kind == r.Kind })
+}
+
+const (
+	podOf = `has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec
+: has(object.spec.template) ? object.spec.template.spec : object.spec`
+	imagesOf = `size(variables.pod.containers)
++ (has(variables.pod.initContainers) ? size(variables.pod.initContainers) : 0)
++ (has(variables.pod.ephemeralContainers) ? size(variables.pod.ephemeralContainers) : 0)
++ (has(variables.pod.volumes) ? size(variables.pod.volumes.filter(v, has(v.image))) : 0)`
+)
