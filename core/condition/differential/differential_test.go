@@ -1,4 +1,5 @@
-// Package differential holds conditions against Kyverno's own evaluation of attestations. It is a module of its own, so that
+// Package differential holds conditions against Kyverno's own evaluation of attestations, and policies that were migrated against
+// whom Kyverno takes the ClusterPolicy to be for. It is a module of its own, so that
 // Kyverno's engine is none of the product's dependencies.
 package differential
 
