@@ -14,8 +14,15 @@ type constant struct {
 	is   string
 }
 
+// maxIndent bounds how deep a value nests, two for each level.
+const maxIndent = 64
+
 // readConstant translates any value. Its texts may have {{ }} in them.
 func readConstant(v value, indent string) constant {
+	if len(indent) > maxIndent {
+		v.fail("nests over %d levels", maxIndent/2)
+		return constant{"null", "null"}
+	}
 	switch v.node.Kind {
 	case yaml.SequenceNode:
 		var elements []constant

@@ -3,6 +3,7 @@ package migrate
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // Error says what in a manifest cannot be carried over.
@@ -44,8 +45,18 @@ type problems struct{ found Errors }
 
 func (p *problems) add(line int, field, format string, args ...any) {
 	if len(p.found) < maxErrors {
-		p.found = append(p.found, &Error{Line: line, Field: clip(field), Text: fmt.Sprintf(format, args...)})
+		p.found = append(p.found, &Error{Line: line, Field: visible(clip(field)), Text: visible(fmt.Sprintf(format, args...))})
 	}
+}
+
+// visible replaces what could disturb a terminal.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // clip bounds text of the manifest in an error.

@@ -276,7 +276,7 @@ func template(v value, source string) typed {
 			break
 		}
 		if before := rest[:at[4]]; before != "" {
-			parts = append(parts, unescaped(before))
+			parts = append(parts, plain(v, before))
 		}
 		inner := expression(v, strings.TrimSpace(rest[at[4]+2:at[5]-2]))
 		if inner.is == unknown {
@@ -289,7 +289,7 @@ func template(v value, source string) typed {
 		parts, rest = append(parts, inner), rest[at[5]:]
 	}
 	if rest != "" || len(parts) == 0 {
-		parts = append(parts, unescaped(rest))
+		parts = append(parts, plain(v, rest))
 	}
 	return joined(v, parts)
 }
@@ -310,7 +310,11 @@ func joined(v value, parts []typed) typed {
 	return typed{cel: cel{text: strings.Join(texts, " + "), binds: relation}, is: text}
 }
 
-func unescaped(source string) typed {
-	plain := strings.ReplaceAll(source, `\{{`, `{{`)
-	return typed{cel: called(literal(plain)), is: fixedText, fixed: plain}
+// plain is the text beside expressions, without the backslashes that keep Kyverno from taking a part of it for one.
+func plain(v value, source string) typed {
+	if strings.Contains(strings.ReplaceAll(source, `\{{`, ""), "{{") {
+		v.fail("has {{ without }}, or one expression within another; write them one by one")
+	}
+	text := strings.ReplaceAll(source, `\{{`, `{{`)
+	return typed{cel: called(literal(text)), is: fixedText, fixed: text}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 
 	"sigs.k8s.io/yaml"
 
@@ -99,7 +100,8 @@ func TestTheSampleBecomesTheSamples(t *testing.T) {
 			spec := policy["spec"].(map[string]any)
 			delete(spec, "matchConditions")
 			delete(spec["matchConstraints"].(map[string]any), "namespaceSelector")
-			spec["variables"] = spec["variables"].([]any)[1:] // but for the token
+			delete(spec, "variables")
+			delete(spec, "validations")
 			oneLine(policy)
 		}
 		if !reflect.DeepEqual(made[i], want) {
@@ -135,7 +137,7 @@ func TestTextsStayTexts(t *testing.T) {
 		t.Fatalf("%d policies", len(made))
 	}
 	for _, r := range text {
-		if r == '\u202e' || r == '\a' || r == '\r' {
+		if r != '\n' && !unicode.IsGraphic(r) {
 			t.Errorf("%+q is in what is printed", r)
 		}
 	}
@@ -274,6 +276,10 @@ func TestRefusals(t *testing.T) {
 		"an attestation with an expression":           {"value: tp}", `value: tp}` + "\n        - {key: attestations, value: [{imageReference: '{{ request.object.metadata.name }}'}]}", "goes by what the object says of itself"},
 		"an attestation with a key that is one":       {"value: tp}", `value: tp}` + "\n        - {key: attestations, value: [{'{{ request.namespace }}': x}]}", "has an expression for a key"},
 		"a number over 2^53":                          {"value: tp}", `value: tp}` + "\n        - {key: attestations, value: [{x: 9007199254740993}]}", "over 2^53"},
+		"an expression in another":                    {"value: tp}", `value: "{{ request.object.metadata.annotations.{{ request.namespace }} }}"}`, "one expression within another"},
+		"an expression that does not end":             {"value: tp}", `value: "tp-{{ request.namespace"}`, "has {{ without }}"},
+		"an entry that hides the request":             {"    - name: response", "    - {name: request.namespace, variable: {value: b}}\n    - name: response", `has the name "request.namespace", which hides`},
+		"an attestation that nests":                   {"value: tp}", "value: tp}\n        - {key: attestations, value: " + strings.Repeat("[", 40) + "1" + strings.Repeat("]", 40) + "}", "nests over 32 levels"},
 		"image references that are no list":           {"value: tp}", `value: tp}` + "\n        - {key: imageReferences, value: ghcr.io/*}", "is no list of texts"},
 		"a match condition by the object":             {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: a, expression: 'object.metadata.name == \"x\"'}]}", "names object, by which whoever writes the object could exempt it"},
 		"a match condition by the object's name":      {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: a, expression: 'request . name == \"x\"'}]}", "names request . name"},
@@ -322,6 +328,16 @@ func TestAnExcludeOfDeletionsExcludesNothing(t *testing.T) {
 	text, err := pairs[0].YAML()
 	if err != nil || strings.Contains(string(text), "name: exclude") {
 		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+// TestErrorsAreOneLineEach: names in the file are no way to write to a terminal.
+func TestErrorsAreOneLineEach(t *testing.T) {
+	manifest := strings.Replace(minimal, "spec:\n", "spec:\n  \"\\e[2J\\n\\u202e\": x\n  failurePolicies: \"\\e\"\n", 1)
+	_, err := migrate.Policies([]byte(manifest), options)
+	var found migrate.Errors
+	if !errors.As(err, &found) || len(found) != 2 || strings.Count(err.Error(), "\n") != 1 || strings.ContainsAny(err.Error(), "\x1b\u202e") {
+		t.Errorf("%q", err)
 	}
 }
 

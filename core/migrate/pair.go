@@ -81,7 +81,7 @@ type validation struct {
 // YAML writes the policies of a pair as documents, with comments ahead.
 func (p Pair) YAML() ([]byte, error) {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# ClusterPolicy %s, rule %s.\n", p.Policy, quoted(p.Rule))
+	fmt.Fprintf(&b, "# ClusterPolicy %s, rule %s in line %d.\n", p.Policy, quoted(p.Rule), p.Line)
 	for _, note := range p.Notes {
 		b.WriteString("# " + note + "\n")
 	}
@@ -210,8 +210,13 @@ func (r *rule) derive(p *clusterPolicy, known []Resource) {
 	if p.autogen == "none" {
 		return
 	}
-	blocks := append(append([]filter{}, r.match.filters...), r.exclude.filters...)
-	if lo.SomeBy(blocks, func(f filter) bool { return len(f.byOwnWord) > 0 || len(f.kinds) > 1 && namesPod(f) }) || !lo.SomeBy(r.match.filters, namesPod) {
+	for _, other := range p.rules { // one that is not fit spoils it for all
+		filters := append(append([]filter{}, other.match.filters...), other.exclude.filters...)
+		if other.mutates != nil || lo.SomeBy(filters, func(f filter) bool { return len(f.byOwnWord) > 0 || len(f.kinds) > 1 && namesPod(f) }) {
+			return
+		}
+	}
+	if !lo.SomeBy(r.match.filters, namesPod) {
 		return
 	}
 	if len(r.match.filters) != 1 || lo.SomeBy(r.exclude.filters, func(f filter) bool { return len(f.kinds) > 0 }) {
@@ -229,12 +234,16 @@ func namesPod(f filter) bool {
 	return lo.SomeBy(f.kinds, func(k kind) bool { return k.name == "Pod" })
 }
 
-// token is the variable with the caller's proof, as in the samples.
-const token = `string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
+// The variables that all policies have, as in the samples: the caller's proof, and what the service reads of an object.
+const (
+	token = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
+: string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
+	workload = `object.transformMap(k, v, k != "metadata", v)`
+)
 
-// post is the call to the service.
-func (t *translation) post(c call, requireDigest bool) string {
-	sent := []string{`"object": dyn(object)`}
+// post is the call to the service. An expression says whether digests are required; "" for no.
+func (t *translation) post(c call, requireDigest string) string {
+	sent := []string{`"object": dyn(variables.workload)`}
 	add := func(name, value string) {
 		if value != "" {
 			sent = append(sent, literal(name)+": dyn("+value+")")
@@ -243,14 +252,12 @@ func (t *translation) post(c call, requireDigest bool) string {
 	add("trustPolicy", c.trustPolicy)
 	add("imageReferences", c.imageReferences)
 	add("attestations", lo.Ternary(c.attestations != "", "variables.attestations", ""))
-	if requireDigest {
-		add("requireDigest", "true")
-	}
+	add("requireDigest", requireDigest)
 	return "http.Post(" + literal(t.url+"/verify") + ",\n" + layout("{", sent, "}", "") + ",\n{\"Authorization\": \"Bearer \" + variables.token})"
 }
 
 func (c call) variables() []condition {
-	all := []condition{{"token", token}}
+	all := []condition{{"token", token}, {"workload", workload}}
 	if c.attestations != "" {
 		all = append(all, condition{"attestations", c.attestations})
 	}
@@ -259,22 +266,36 @@ func (c call) variables() []condition {
 
 func (t *translation) mutating(s *policySpec, r *rule) {
 	c := r.calls[0]
-	s.Variables = append(c.variables(), condition{"verdict", t.post(c, c.requireDigest)})
+	s.Variables = append(c.variables(), condition{"verdict", t.post(c, lo.Ternary(c.requireDigest, "true", ""))})
+	answered := "variables.verdict.statusCode == 200"
+	if s.FailurePolicy == "Ignore" { // where nothing denies, an object is pinned as a whole or not at all
+		answered += " && variables.verdict.verified == true"
+	}
 	m := mutation{PatchType: "JSONPatch"}
-	m.JSONPatch.Expression = `variables.verdict.statusCode == 200
+	m.JSONPatch.Expression = answered + `
 ? variables.verdict.results.filter(r, has(r.op)).map(r, JSONPatch{op: "replace", path: r.path, value: r.value})
 : []`
 	s.Mutations = []mutation{m}
 }
 
-// validating denies what is not verified and, if the rule pins, what is not pinned.
+// validating denies what is not verified and, if the rule pins, what is not pinned. On pods/ephemeralcontainers the API server
+// drops what was pinned of the other containers, which run already; there those that are added have to be pinned.
 func (t *translation) validating(s *policySpec, r *rule) {
 	c := r.calls[0]
-	pins := r.mutates != nil || c.requireDigest
+	pins, pinned := "", ""
+	switch {
+	case c.requireDigest:
+		pins = "true"
+	case r.mutates != nil && lo.SomeBy(r.match.filters, namesPod):
+		pins = not(isEphemeral).text
+		pinned = "\n&& !variables.verdict.results.exists(r, has(r.op) && r.path.startsWith(\"/spec/ephemeralContainers/\"))"
+	case r.mutates != nil:
+		pins = "true"
+	}
 	s.Variables = append(c.variables(), condition{"verdict", t.post(c, pins)})
 	cause := "string(variables.verdict.message)"
-	if pins && !c.requireDigest {
-		s.Variables = append(s.Variables, condition{"cause", t.post(c, false)})
+	if r.mutates != nil && !c.requireDigest {
+		s.Variables = append(s.Variables, condition{"cause", t.post(c, "")})
 		cause = "variables.cause.statusCode == 200 && variables.cause.verified != true\n? string(variables.cause.message) : string(variables.verdict.message)"
 	}
 	complete := "size(variables.verdict.results) > 0"
@@ -283,7 +304,7 @@ func (t *translation) validating(s *policySpec, r *rule) {
 		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
 	}
 	s.Validations = []validation{{
-		Expression: "variables.verdict.statusCode == 200 && variables.verdict.verified == true\n&& " + complete,
+		Expression: "variables.verdict.statusCode == 200 && variables.verdict.verified == true\n&& " + complete + pinned,
 		MessageExpression: `variables.verdict.statusCode == 200 && variables.verdict.verified == true
 ? "the answer does not speak of every image; update the policy and the service to the same version"
 : ` + cause,

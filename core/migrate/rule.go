@@ -74,6 +74,9 @@ func (r *rule) readContext(v value) {
 		"name": func(v value) { name = v.text() }, "apiCall": func(v value) { apiCall = &v },
 		"configMap": nil, "imageRegistry": nil, "variable": nil, "globalReference": nil,
 	})
+	if first, _, _ := strings.Cut(name, "."); first == "request" || first == "images" || strings.HasPrefix(first, "element") {
+		v.fail("has the name %s, which hides what Kyverno calls so; rename it", quoted(name))
+	}
 	if apiCall != nil && asksService(apiCall.node) {
 		r.calls = append(r.calls, readCall(*apiCall, name))
 		return
