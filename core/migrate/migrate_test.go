@@ -199,6 +199,14 @@ spec:
             value: '{{ element.image }}'
 `
 
+// validates is a rule that does not mutate.
+const validates = `  - name: validates
+    match: {any: [{resources: {kinds: [Pod, Job]}}]}
+    context:
+    - {name: r, apiCall: {method: POST, data: [{key: images, value: "{{ images }}"}], service: {url: "https://svc.example/checkimages"}}}
+    validate: {deny: {conditions: {any: [{key: "{{ r.verified }}", operator: NotEquals, value: true}]}}}
+`
+
 // TestRefusals replaces a part of a policy that can be carried over, and wants errors with line and field.
 func TestRefusals(t *testing.T) {
 	if _, err := migrate.Policies([]byte(minimal), options); err != nil {
@@ -283,6 +291,9 @@ func TestRefusals(t *testing.T) {
 		"image references that are no list":           {"value: tp}", `value: tp}` + "\n        - {key: imageReferences, value: ghcr.io/*}", "is no list of texts"},
 		"a match condition by the object":             {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: a, expression: 'object.metadata.name == \"x\"'}]}", "names object, by which whoever writes the object could exempt it"},
 		"a match condition by the object's name":      {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: a, expression: 'request . name == \"x\"'}]}", "names request . name"},
+		"a match condition by rights":                 {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: a, expression: 'authorizer.group(\"\").check(\"x\").allowed()'}]}", "names authorizer"},
+		"a match condition with a name that is used":  {"failurePolicy: Fail", "webhookConfiguration: {matchConditions: [{name: exclude, expression: 'true'}]}", "is a name that the new policies use"},
+		"an action that depends on the namespace":     {"  rules:\n", "  validationFailureActionOverrides: [{action: audit, namespaces: [a]}]\n  rules:\n" + validates, "line 7: spec.validationFailureActionOverrides: depends on the namespace"},
 		"one rule or another":                         {"  failurePolicy: Fail\n  rules:\n", "  applyRules: One\n  rules:\n  - name: other\n", "line 6: spec.applyRules: is One"},
 		"a rule of another kind":                      {"    mutate:\n", "    generate: {}\n    mutate:\n", "generate: is not known here"},
 		"a rule that does both":                       {"    mutate:\n", "    validate: {}\n    mutate:\n", "needs mutate or validate"},
@@ -338,6 +349,24 @@ func TestErrorsAreOneLineEach(t *testing.T) {
 	var found migrate.Errors
 	if !errors.As(err, &found) || len(found) != 2 || strings.Count(err.Error(), "\n") != 1 || strings.ContainsAny(err.Error(), "\x1b\u202e") {
 		t.Errorf("%q", err)
+	}
+}
+
+// TestRulesShareNothing: what one rule adds to the conditions of the policy is none of the next one's.
+func TestRulesShareNothing(t *testing.T) {
+	manifest := strings.Replace(minimal, "  failurePolicy: Fail\n", "  webhookConfiguration: {matchConditions: [{name: a, expression: 'true'}, {name: b, expression: 'true'}, {name: c, expression: 'true'}]}\n", 1)
+	manifest += validates
+	pairs, err := migrate.Policies([]byte(manifest), options)
+	if err != nil || len(pairs) != 2 {
+		t.Fatal(err)
+	}
+	first, err := pairs[0].YAML()
+	if err != nil || strings.Count(string(first), "name: exclude") != 2 || strings.Count(string(first), "name: precondition-1") != 2 {
+		t.Errorf("%v\n%s", err, first)
+	}
+	second, err := pairs[1].YAML()
+	if err != nil || strings.Contains(string(second), "name: exclude") || strings.Count(string(second), "kind: ") != 1 || !strings.Contains(string(second), "name: c") {
+		t.Errorf("%v\n%s", err, second)
 	}
 }
 

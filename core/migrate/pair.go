@@ -3,6 +3,7 @@ package migrate
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/samber/lo"
@@ -105,8 +106,8 @@ func (t *translation) pair(p *clusterPolicy, r rule) Pair {
 			r.at.fail("has the name %s, which gives no policy's name; write it in lower case letters, digits and -", quoted(r.name))
 		}
 	}
-	pair := Pair{Policy: p.name, Rule: r.name, Line: r.at.node.Line, Notes: append(p.notes, r.notes...)}
-	common := policySpec{FailurePolicy: "Fail", Evaluation: evaluation{}, MatchConditions: p.conditions}
+	pair := Pair{Policy: p.name, Rule: r.name, Line: r.at.node.Line, Notes: slices.Clone(r.notes)}
+	common := policySpec{FailurePolicy: "Fail", MatchConditions: slices.Clone(p.conditions)}
 	common.Autogen.PodControllers.Controllers = []string{}
 	if p.timeout > 0 {
 		common.WebhookConfiguration = &webhookConfiguration{p.timeout}
@@ -115,10 +116,8 @@ func (t *translation) pair(p *clusterPolicy, r rule) Pair {
 		common.FailurePolicy = "Ignore"
 	}
 	pair.Notes = append(pair.Notes, t.matching(p, &r, &common)...)
-	action, note := actionOf(p, r)
-	if note != "" {
-		pair.Notes = append(pair.Notes, note)
-	}
+	action, notes := actionOf(p, r)
+	pair.Notes = append(pair.Notes, notes...)
 	emit := func(kind string, fill func(*policySpec, *rule)) {
 		made := policy{"policies.kyverno.io/v1", kind, metadata{name, p.labels, p.annotations}, common}
 		fill(&made.Spec, &r)
@@ -134,17 +133,20 @@ func (t *translation) pair(p *clusterPolicy, r rule) Pair {
 
 // actionOf is what happens to what is denied. In a rule that mutates, Kyverno takes the service's denial for a failure, on which
 // failurePolicy decides alone; the same in a rule that validates, unless that is for audits only.
-func actionOf(p *clusterPolicy, r rule) (action, note string) {
+func actionOf(p *clusterPolicy, r rule) (action string, notes []string) {
 	said := lo.CoalesceOrEmpty(r.action, p.action, "Audit")
-	switch {
-	case p.ignore:
-		return "Audit", "With failurePolicy Ignore the ClusterPolicy admitted what the service denied, and so do these. To deny it, set validationActions to [Deny]."
-	case r.validates != nil && strings.EqualFold(said, "Audit"):
-		return "Audit", ""
-	case r.mutates != nil && p.action != "" && strings.EqualFold(p.action, "Audit"):
-		return "Deny", "validationFailureAction Audit is left out: it is about rules that validate, and this one denied what the service denied."
+	if r.mutates != nil && (strings.EqualFold(p.action, "Audit") || p.overrides != nil) {
+		notes = append(notes, "validationFailureAction is left out: it is about rules that validate, and of this one failurePolicy alone decides.")
 	}
-	return "Deny", ""
+	switch {
+	case r.validates != nil && p.overrides != nil:
+		p.overrides.fail("depends on the namespace; write a policy for each set of namespaces")
+	case p.ignore:
+		return "Audit", append(notes, "With failurePolicy Ignore the ClusterPolicy admitted what the service denied, and so do these. To deny it, set validationActions to [Deny].")
+	case r.validates != nil && strings.EqualFold(said, "Audit"):
+		return "Audit", notes
+	}
+	return "Deny", notes
 }
 
 // matching fills in whom the policies are for, and notes by what of it the object itself decides.

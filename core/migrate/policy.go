@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"regexp"
+	"strings"
 
 	"github.com/samber/lo"
 )
@@ -18,7 +19,6 @@ type clusterPolicy struct {
 	overrides           *value
 	conditions          []condition // of the webhook, in CEL
 	rules               []rule
-	notes               []string
 }
 
 const autogenAnnotation = "pod-policies.kyverno.io/autogen-controllers"
@@ -97,14 +97,24 @@ type condition struct {
 	Expression string `yaml:"expression"`
 }
 
-var ownWord = regexp.MustCompile(`\bobject\b|\brequest\s*\.\s*(name|options)\b`)
+var (
+	ownWord    = regexp.MustCompile(`\bobject\b|\brequest\s*\.\s*(name|options)\b`)
+	authorizer = regexp.MustCompile(`\bauthorizer\b`)
+)
 
 // readMatchCondition takes a condition that is CEL already, unless it could go by what an object says of itself.
 func readMatchCondition(v value) (c condition) {
 	v.object(fields{
-		"name": func(v value) { c.Name = v.text() },
+		"name": func(v value) {
+			if c.Name = v.text(); c.Name == "match" || c.Name == "exclude" || strings.HasPrefix(c.Name, "precondition-") {
+				v.fail("is a name that the new policies use; write another")
+			}
+		},
 		"expression": func(v value) {
 			c.Expression = v.text()
+			if authorizer.MatchString(c.Expression) {
+				v.fail("names authorizer, which Kyverno's CEL does not have; go by request.userInfo")
+			}
 			if claim := ownWord.FindString(c.Expression); claim != "" {
 				v.fail("names %s, by which whoever writes the object could exempt it; go by request.namespace, request.userInfo or oldObject", claim)
 			}

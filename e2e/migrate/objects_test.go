@@ -48,21 +48,44 @@ func (e *environment) remove(t *testing.T, namespace, object string) {
 
 // asks are requests about objects in a namespace, and a few in others.
 func (e *environment) asks(namespace string, volumes bool) []ask {
-	in := func(namespace, resource string) string {
-		group := "/api/v1"
-		switch resource {
-		case "jobs", "cronjobs":
-			group = "/apis/batch/v1"
-		case "deployments", "statefulsets", "daemonsets", "replicasets":
-			group = "/apis/apps/v1"
-		}
-		return group + "/namespaces/" + namespace + "/" + resource
+	l := &list{environment: e, namespace: namespace}
+	l.pods(volumes)
+	l.workloads()
+	l.others()
+	l.updates()
+	return l.all
+}
+
+// list collects requests.
+type list struct {
+	*environment
+	namespace string
+	all       []ask
+}
+
+// path is where objects of a resource are.
+func path(namespace, resource string) string {
+	group := "/api/v1"
+	switch kind, _, _ := strings.Cut(resource, "/"); kind {
+	case "jobs", "cronjobs":
+		group = "/apis/batch/v1"
+	case "deployments", "statefulsets", "daemonsets", "replicasets":
+		group = "/apis/apps/v1"
 	}
-	var all []ask
-	create := func(sentence, resource, body string) {
-		all = append(all, ask{sentence: sentence, method: http.MethodPost, path: in(namespace, resource), body: body})
-	}
-	pod := func(sentence, name string, images ...string) { create(sentence, "pods", e.pod(name, images...)) }
+	return group + "/namespaces/" + namespace + "/" + resource
+}
+
+func (l *list) create(sentence, resource, body string) {
+	l.all = append(l.all, ask{sentence: sentence, method: http.MethodPost, path: path(l.namespace, resource), body: body})
+}
+
+// extended is a pod with one more field in its spec.
+func (l *list) extended(image, field string) string {
+	return strings.Replace(l.pod("web-more", image), `"spec":{`, `"spec":{`+field+`,`, 1)
+}
+
+func (l *list) pods(volumes bool) {
+	pod := func(sentence, name string, images ...string) { l.create(sentence, "pods", l.pod(name, images...)) }
 	for _, image := range []string{"signed", "unsigned", "foreign", "tampered", "expired-certificate", "plugin-missing", "plugin-signed", "multi-arch", "sbom-good", "sbom-gpl", "absent"} {
 		pod("a pod of "+image, "web-"+image, image)
 	}
@@ -75,61 +98,67 @@ func (e *environment) asks(namespace string, volumes bool) []ask {
 		"a label": "labels: {checks: none}", "an annotation": "annotations: {example.com/skip: 'yes'}", "braces": "annotations: {a: '{{ request.userInfo }}'}",
 		"a deletion": "deletionTimestamp: '2026-01-01T00:00:00Z'", "no name": "generateName: web-",
 	} {
-		body := strings.Replace(e.pod("web-meta", "unsigned"), "name: web-meta", "name: web-meta, "+metadata, 1)
-		create("an unsigned pod with "+name, "pods", body)
+		l.create("an unsigned pod with "+name, "pods", strings.Replace(l.pod("web-meta", "unsigned"), "name: web-meta", "name: web-meta, "+metadata, 1))
 	}
-	digest := func(image string) string {
-		return strings.Replace(e.pod("web-digest", "signed"), e.Reference("signed"), image, 1)
-	}
-	create("a pod by digest", "pods", digest(e.digests["signed"]))
-	create("an unsigned pod by digest", "pods", digest(e.digests["unsigned"]))
-	create("a pod with an unsigned init container", "pods", strings.Replace(e.pod("web-init", "signed"), `"spec":{`, fmt.Sprintf(`"spec":{"initContainers":[{"name":"i","image":%q}],`, e.Reference("unsigned")), 1))
-	create("a pod with a good init container", "pods", strings.Replace(e.pod("web-init", "sbom-good"), `"spec":{`, fmt.Sprintf(`"spec":{"initContainers":[{"name":"i","image":%q}],`, e.Reference("sbom-good")), 1))
-	if volumes {
-		for _, image := range []string{"sbom-good", "unsigned"} {
-			create("a pod with an image volume of "+image, "pods", strings.Replace(e.pod("web-volume", "sbom-good"), `"spec":{`, fmt.Sprintf(`"spec":{"volumes":[{"name":"v","image":{"reference":%q}}],`, e.Reference(image)), 1))
-		}
+	for image, digest := range l.digests {
+		l.create("a pod by digest, of "+image, "pods", strings.Replace(l.pod("web-digest", image), l.Reference(image), digest, 1))
 	}
 	for _, image := range []string{"sbom-good", "unsigned"} {
-		for kind, resource := range map[string]string{"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets", "ReplicaSet": "replicasets"} {
-			create("a "+kind+" of "+image, resource, e.deployment(kind, "web", image))
+		l.create("a pod with an init container of "+image, "pods", l.extended("sbom-good", fmt.Sprintf(`"initContainers":[{"name":"i","image":%q}]`, l.Reference(image))))
+		if volumes {
+			l.create("a pod with an image volume of "+image, "pods", l.extended("sbom-good", fmt.Sprintf(`"volumes":[{"name":"v","image":{"reference":%q}}]`, l.Reference(image))))
 		}
-		create("a ReplicationController of "+image, "replicationcontrollers", fmt.Sprintf(`{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"web"},"spec":{"selector":{"app":"x"},"template":%s}}`, e.template(image, "")))
-		job := fmt.Sprintf(`{"template":%s}`, e.template(image, `"restartPolicy":"Never",`))
-		create("a Job of "+image, "jobs", `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"web"},"spec":`+job+`}`)
-		create("a CronJob of "+image, "cronjobs", `{"apiVersion":"batch/v1","kind":"CronJob","metadata":{"name":"web"},"spec":{"schedule":"0 0 * * *","jobTemplate":{"spec":`+job+`}}}`)
-		create("a PodTemplate of "+image, "podtemplates", `{"apiVersion":"v1","kind":"PodTemplate","metadata":{"name":"web"},"template":`+e.template(image, "")+`}`)
 	}
-	create("a ConfigMap", "configmaps", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"web"},"data":{"image":"x"}}`)
+}
+
+func (l *list) workloads() {
+	for _, image := range []string{"sbom-good", "unsigned"} {
+		for kind, resource := range map[string]string{"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets", "ReplicaSet": "replicasets"} {
+			l.create("a "+kind+" of "+image, resource, l.deployment(kind, "web", image))
+		}
+		l.create("a ReplicationController of "+image, "replicationcontrollers", fmt.Sprintf(`{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"web"},"spec":{"selector":{"app":"x"},"template":%s}}`, l.template(image, "")))
+		job := fmt.Sprintf(`{"template":%s}`, l.template(image, `"restartPolicy":"Never",`))
+		l.create("a Job of "+image, "jobs", `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"web"},"spec":`+job+`}`)
+		l.create("a CronJob of "+image, "cronjobs", `{"apiVersion":"batch/v1","kind":"CronJob","metadata":{"name":"web"},"spec":{"schedule":"0 0 * * *","jobTemplate":{"spec":`+job+`}}}`)
+		l.create("a PodTemplate of "+image, "podtemplates", `{"apiVersion":"v1","kind":"PodTemplate","metadata":{"name":"web"},"template":`+l.template(image, "")+`}`)
+	}
+	l.create("a ConfigMap", "configmaps", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"web"},"data":{"image":"x"}}`)
+}
+
+// others are requests in other namespaces and by other users.
+func (l *list) others() {
 	for _, other := range []string{"team-b", "outside", "team-free", "kube-system"} {
 		for _, image := range []string{"foreign", "unsigned"} {
-			all = append(all, ask{sentence: "a pod of " + image + " in " + other, method: http.MethodPost, path: in(other, "pods"), body: e.pod("web", image)})
+			l.all = append(l.all, ask{sentence: "a pod of " + image + " in " + other, method: http.MethodPost, path: path(other, "pods"), body: l.pod("web", image)})
 		}
 	}
-	patch := func(sentence, path, body string) {
-		all = append(all, ask{sentence: sentence, method: http.MethodPatch, path: in(namespace, path), body: body})
+	for user, group := range map[string]string{"alice": "dev", "bob": "ops", "system:serviceaccount:builds:ci": "ops"} {
+		for _, image := range []string{"signed", "unsigned"} {
+			l.all = append(l.all, ask{"a pod of " + image + " by " + user, http.MethodPost, path(l.namespace, "pods"), l.pod("web-user", image), user, group})
+		}
+	}
+}
+
+// updates change what is stored, from before there were policies.
+func (l *list) updates() {
+	patch := func(sentence, object, body string) {
+		l.all = append(l.all, ask{sentence: sentence, method: http.MethodPatch, path: path(l.namespace, object), body: body})
 	}
 	for _, stored := range []string{"signed", "unsigned"} {
 		patch("a label on a stored pod of "+stored, "pods/stored-"+stored, `{"metadata":{"labels":{"a":"b"}}}`)
 		patch("a skip on a stored pod of "+stored, "pods/stored-"+stored, `{"metadata":{"labels":{"checks":"none"},"annotations":{"example.com/skip":"yes"}}}`)
 	}
 	for _, image := range []string{"sbom-good", "unsigned"} {
-		patch("another image in a stored pod: "+image, "pods/stored-signed", `{"spec":{`+e.spec(image)+`}}`)
-		patch("another image in a stored Deployment: "+image, "deployments/stored", `{"spec":{"template":{"spec":{`+e.spec(image)+`}}}}`)
-		patch("another image in an ending pod: "+image, "pods/ending", `{"spec":{`+e.spec(image)+`}}`)
-		ephemeral := fmt.Sprintf(`"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, e.Reference(image))
+		patch("another image in a stored pod: "+image, "pods/stored-signed", `{"spec":{`+l.spec(image)+`}}`)
+		patch("another image in a stored Deployment: "+image, "deployments/stored", `{"spec":{"template":{"spec":{`+l.spec(image)+`}}}}`)
+		patch("another image in an ending pod: "+image, "pods/ending", `{"spec":{`+l.spec(image)+`}}`)
+		ephemeral := fmt.Sprintf(`"spec":{"ephemeralContainers":[{"name":"debug","image":%q}]}}`, l.Reference(image))
 		patch("an ephemeral container of "+image, "pods/stored-signed/ephemeralcontainers", `{`+ephemeral)
 		patch("an ephemeral container that claims to be deleted: "+image, "pods/stored-signed/ephemeralcontainers", `{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"},`+ephemeral)
 	}
 	patch("the end of an ending pod", "pods/ending", `{"metadata":{"finalizers":null}}`)
 	patch("a label on a stored Deployment", "deployments/stored", `{"metadata":{"labels":{"a":"b"}}}`)
 	patch("another scale of a stored Deployment", "deployments/stored/scale", `{"spec":{"replicas":3}}`)
-	for user, group := range map[string]string{"alice": "dev", "bob": "ops", "system:serviceaccount:builds:ci": "ops"} {
-		for _, image := range []string{"signed", "unsigned"} {
-			all = append(all, ask{"a pod of " + image + " by " + user, http.MethodPost, in(namespace, "pods"), e.pod("web-user", image), user, group})
-		}
-	}
-	return all
 }
 
 // local has the service at the address of the first replica.
