@@ -68,7 +68,7 @@ var (
 )
 
 // maxLine is where an expression is broken; bytes.
-const maxLine = 110
+const maxLine = 125
 
 // all is true where all of the expressions are.
 func all(parts ...cel) cel { return chain(parts, and, "&&", always, never) }

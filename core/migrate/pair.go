@@ -236,11 +236,11 @@ func namesPod(f filter) bool {
 	return lo.SomeBy(f.kinds, func(k kind) bool { return k.name == "Pod" })
 }
 
-// The variables that all policies have, as in the samples: the caller's proof, and what the service reads of an object.
+// The variables that all policies have, as in the samples: what the service reads of an object, and the caller's proof.
 const (
-	token = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
-: string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
 	workload = `object.transformMap(k, v, k != "metadata", v)`
+	token    = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
+: string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
 )
 
 // post is the call to the service. An expression says whether digests are required; "" for no.
@@ -259,7 +259,7 @@ func (t *translation) post(c call, requireDigest string) string {
 }
 
 func (c call) variables() []condition {
-	all := []condition{{"token", token}, {"workload", workload}}
+	all := []condition{{"workload", workload}, {"token", token}}
 	if c.attestations != "" {
 		all = append(all, condition{"attestations", c.attestations})
 	}
@@ -284,33 +284,46 @@ func (t *translation) mutating(s *policySpec, r *rule) {
 // drops what was pinned of the other containers, which run already; there those that are added have to be pinned.
 func (t *translation) validating(s *policySpec, r *rule) {
 	c := r.calls[0]
-	pins, pinned := "", ""
+	s.Variables = c.variables()
+	complete, pins, added := "size(variables.verdict.results) > 0", "", false
+	plainPods := lo.EveryBy(r.match.filters, func(f filter) bool { return lo.EveryBy(f.resources, hasPlainPod) })
+	if plainPods {
+		complete = "size(variables.verdict.results) == variables.images"
+	}
 	switch {
 	case c.requireDigest:
 		pins = "true"
 	case r.mutates != nil && lo.SomeBy(r.match.filters, namesPod):
-		pins = not(isEphemeral).text
-		pinned = "\n&& !variables.verdict.results.exists(r, has(r.op) && r.path.startsWith(\"/spec/ephemeralContainers/\"))"
+		pins, added = "variables.pinned", true
+		s.Variables = append(s.Variables, condition{"pinned", not(isEphemeral).text})
 	case r.mutates != nil:
 		pins = "true"
 	}
-	s.Variables = append(c.variables(), condition{"verdict", t.post(c, pins)})
-	cause := "string(variables.verdict.message)"
-	if r.mutates != nil && !c.requireDigest {
+	s.Variables = append(s.Variables, condition{"verdict", t.post(c, pins)})
+	hasCause := r.mutates != nil && !c.requireDigest
+	if hasCause {
 		s.Variables = append(s.Variables, condition{"cause", t.post(c, "")})
-		cause = "variables.cause.statusCode == 200 && variables.cause.verified != true\n? string(variables.cause.message) : string(variables.verdict.message)"
 	}
-	complete := "size(variables.verdict.results) > 0"
-	if lo.EveryBy(r.match.filters, func(f filter) bool { return lo.EveryBy(f.resources, hasPlainPod) }) {
-		complete = "size(variables.verdict.results) == variables.images"
+	if plainPods {
 		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
 	}
-	s.Validations = []validation{{
-		Expression: "variables.verdict.statusCode == 200 && variables.verdict.verified == true\n&& " + complete + pinned,
-		MessageExpression: `variables.verdict.statusCode == 200 && variables.verdict.verified == true
-? "the answer does not speak of every image; update the policy and the service to the same version"
-: ` + cause,
-	}}
+	s.Validations = []validation{validate(complete, added, hasCause)}
+}
+
+// validate demands a complete answer that calls everything verified and, if asked, that the containers that are added are pinned.
+func validate(complete string, added, hasCause bool) validation {
+	const verified = "variables.verdict.statusCode == 200 && variables.verdict.verified == true\n"
+	expression, incomplete, cause := complete, `"the answer does not speak of every image; update the policy and the service to the same version"`, "string(variables.verdict.message)"
+	if added {
+		expression += "\n" + `&& !variables.verdict.results.exists(r, has(r.op) && r.path.startsWith("/spec/ephemeralContainers/"))`
+		incomplete = "(" + complete + `
+? "an ephemeral container is not named by digest; name its image by digest, or have the policy that pins images run before"
+: ` + incomplete + ")"
+	}
+	if hasCause {
+		cause = "variables.cause.statusCode == 200 && variables.cause.verified != true\n? string(variables.cause.message) : " + cause
+	}
+	return validation{verified + "&& " + expression, verified + "? " + incomplete + "\n: " + cause}
 }
 
 // hasPlainPod tells that podOf finds the pod of a kind.

@@ -81,7 +81,7 @@ func (r *rule) readContext(v value) {
 		r.calls = append(r.calls, readCall(*apiCall, name))
 		return
 	}
-	r.notes = append(r.notes, v.field+" "+quoted(name)+" is left out: Kyverno itself has to trust the service's CA")
+	r.notes = append(r.notes, v.field+" "+quoted(name)+" is left out: nothing that is carried over uses it, and Kyverno itself has to trust the service's CA")
 }
 
 // asksService tells whether an apiCall has a service whose URL ends with /checkimages.
