@@ -21,10 +21,12 @@ import (
 // Options says what a bed consists of. The zero value is etcd and the API server, silent.
 type Options struct {
 	Kyverno       bool      // run Kyverno's admission controller as well
+	Reports       bool      // beside it, run Kyverno's reports controller, and let both make reports
 	Log           io.Writer // progress, one line per step; nil for none
 	APIServerArgs []string  // flags added to the bed's own
 	KyvernoArgs   []string  // flags added to the bed's own
-	KyvernoEnv    []string  // "NAME=value", added to the bed's own
+	ReportsArgs   []string  // the same for the reports controller, such as --backgroundScanInterval=10s
+	KyvernoEnv    []string  // "NAME=value", added to the bed's own, for both controllers
 	ToolsDir      string    // holds the modules that pin the programs; empty finds it from the working directory
 	CacheDir      string    // holds the built programs; empty is DefaultCacheDir
 }
@@ -48,7 +50,7 @@ type Bed struct {
 	client  *http.Client
 	spawner *spawner
 
-	apiPort, etcdPort, peerPort, kyvernoPort, metricsPort int
+	apiPort, etcdPort, peerPort, kyvernoPort, metricsPort, reportsMetricsPort int
 
 	mu       sync.Mutex
 	children map[string]*child // by name
@@ -100,7 +102,7 @@ func (b *Bed) prepare() (err error) {
 	if b.pki, err = newPKI(b.dir); err != nil {
 		return err
 	}
-	for _, port := range []*int{&b.apiPort, &b.etcdPort, &b.peerPort, &b.kyvernoPort, &b.metricsPort} {
+	for _, port := range []*int{&b.apiPort, &b.etcdPort, &b.peerPort, &b.kyvernoPort, &b.metricsPort, &b.reportsMetricsPort} {
 		if *port, err = freePort(); err != nil {
 			return err
 		}
@@ -120,6 +122,9 @@ func (b *Bed) startAll(ctx context.Context) error {
 	steps := []step{{"etcd", b.startEtcd}, {"kube-apiserver", b.StartAPIServer}}
 	if b.opts.Kyverno {
 		steps = append(steps, step{"install of Kyverno", b.installKyverno}, step{"kyverno", b.StartKyverno})
+	}
+	if b.opts.Kyverno && b.opts.Reports {
+		steps = append(steps, step{"reports controller of Kyverno", b.startReports})
 	}
 	for _, s := range steps {
 		began := time.Now()

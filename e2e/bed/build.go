@@ -31,10 +31,11 @@ const (
 	kyvernoManifest = "config/install-latest-testing.yaml" // inside kyvernoModule
 )
 
-// Tools are the paths of the programs that a bed runs. Those of Kyverno are empty without Options.Kyverno.
+// Tools are the paths of the programs that a bed runs. Those of Kyverno are empty without Options.Kyverno and Reports.
 type Tools struct {
 	Etcd, APIServer, Kubectl string
 	Kyverno, KyvernoManifest string
+	KyvernoReports           string
 }
 
 // DefaultCacheDir is where built programs are kept, outside of any working tree:
@@ -69,6 +70,9 @@ func Build(ctx context.Context, opts Options) (Tools, error) {
 	steps := []buildStep{{&tools.Etcd, b.etcd}, {&tools.APIServer, b.apiServer}, {&tools.Kubectl, b.kubectl}}
 	if opts.Kyverno {
 		steps = append(steps, buildStep{&tools.Kyverno, b.kyverno}, buildStep{&tools.KyvernoManifest, b.KyvernoManifest})
+	}
+	if opts.Kyverno && opts.Reports {
+		steps = append(steps, buildStep{&tools.KyvernoReports, b.kyvernoReports})
 	}
 	for _, step := range steps {
 		if *step.path, err = step.make(ctx); err != nil {
@@ -170,6 +174,12 @@ func (b Builder) kubectl(ctx context.Context) (string, error) {
 
 func (b Builder) kyverno(ctx context.Context) (string, error) {
 	return b.program(ctx, kyvernoTool, kyvernoModule+"/cmd/kyverno")
+}
+
+func (b Builder) kyvernoReports(ctx context.Context) (string, error) {
+	return b.File("kyverno", "kyverno-reports", func(dir, path string) error {
+		return b.compile(ctx, dir, path, "kyverno-reports", kyvernoModule+"/cmd/reports-controller")
+	})
 }
 
 // Kubernetes builds a program of Kubernetes. It tells its version to others only if the linker is told.

@@ -28,9 +28,10 @@ const (
 
 // Names of the parts, as in Processes and LogFile.
 const (
-	Etcd      = "etcd"
-	APIServer = "kube-apiserver"
-	Kyverno   = "kyverno"
+	Etcd           = "etcd"
+	APIServer      = "kube-apiserver"
+	Kyverno        = "kyverno"
+	KyvernoReports = "kyverno-reports"
 )
 
 func (b *Bed) startEtcd(ctx context.Context) error {

@@ -20,8 +20,9 @@
 // Kyverno's own) stay empty. So tests speak of pods with --dry-run=server or of pods that never run, create the service
 // accounts that they need, and bind the cluster roles that would be aggregated.
 //
-// Of Kyverno only the admission controller runs, as the service account of its manifest: no background scans, reports
-// or cleanup.
+// Of Kyverno the admission controller runs, as the service account of its manifest, and with Options.Reports the reports
+// controller: background scans and PolicyReports. There is no background controller and no cleanup. Kyverno lets a report
+// be owned by what it is about, and no garbage collector deletes it with that.
 //
 // # Flags of the API server that matter
 //
@@ -43,5 +44,5 @@
 //   - --serverIP with a port: webhooks are then registered by URL instead of by Service, and the certificate names it.
 //   - --controllerRuntimeMetricsAddress=0: otherwise it takes port 8080 of every address.
 //   - --metricsPort: it listens there in spite of --disableMetrics, so that two beds need two ports.
-//   - --admissionReports=false: no reports controller would ever collect them.
+//   - --admissionReports=false without Options.Reports: no reports controller would ever collect them.
 package bed

@@ -79,7 +79,8 @@ func (b *Bed) StartKyverno(ctx context.Context) error {
 	if err := os.WriteFile(b.KyvernoTokenFile(), []byte(token), 0o600); err != nil {
 		return fmt.Errorf("token for Kyverno's service calls: %w", err)
 	}
-	c, err := b.run(Kyverno, b.kyvernoEnv(), b.tools.Kyverno, append(b.kyvernoArgs(kubeconfig), b.opts.KyvernoArgs...)...)
+	env := b.kyvernoEnv(KyvernoServiceAccount, "kyverno:admission-controller", b.KyvernoTokenFile())
+	c, err := b.run(Kyverno, env, b.tools.Kyverno, append(b.kyvernoArgs(kubeconfig), b.opts.KyvernoArgs...)...)
 	if err != nil {
 		return err
 	}
@@ -111,20 +112,22 @@ func (b *Bed) kyvernoArgs(kubeconfig string) []string {
 		"--backgroundServiceAccountName=system:serviceaccount:kyverno:kyverno-background-controller",
 		"--reportsServiceAccountName=system:serviceaccount:kyverno:kyverno-reports-controller",
 		"--httpBlocklist=169.254.0.0/16",
-		"--disableMetrics=true", "--metricsPort=" + strconv.Itoa(b.metricsPort), "--controllerRuntimeMetricsAddress=0", "--admissionReports=false",
+		"--disableMetrics=true", "--metricsPort=" + strconv.Itoa(b.metricsPort), "--controllerRuntimeMetricsAddress=0",
+		"--admissionReports=" + strconv.FormatBool(b.opts.Reports),
 		"--disableLogColor=true", "--v=2",
 	}
 }
 
-func (b *Bed) kyvernoEnv() []string {
+// kyvernoEnv is the environment of a controller's Deployment, which has the name of its service account.
+func (b *Bed) kyvernoEnv(account, role, tokenFile string) []string {
 	return append(append(os.Environ(),
 		"KYVERNO_NAMESPACE="+KyvernoNamespace,
-		"KYVERNO_SERVICEACCOUNT_NAME="+KyvernoServiceAccount,
-		"KYVERNO_ROLE_NAME=kyverno:admission-controller",
-		"KYVERNO_DEPLOYMENT=kyverno-admission-controller",
-		"KYVERNO_POD_NAME=kyverno-admission-controller-bed",
+		"KYVERNO_SERVICEACCOUNT_NAME="+account,
+		"KYVERNO_ROLE_NAME="+role,
+		"KYVERNO_DEPLOYMENT="+account,
+		"KYVERNO_POD_NAME="+account+"-bed",
 		"KYVERNO_SVC=kyverno-svc",
-		"KYVERNO_SCOPED_TOKEN_PATH="+b.KyvernoTokenFile(),
+		"KYVERNO_SCOPED_TOKEN_PATH="+tokenFile,
 		"INIT_CONFIG=kyverno",
 		"METRICS_CONFIG=kyverno-metrics",
 		"TUF_ROOT="+filepath.Join(b.dir, "sigstore"),
