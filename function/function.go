@@ -173,6 +173,13 @@ func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 	return verdict
 }
 
+// backgroundVerdict is verdict for a request whose answer nobody waits for. A scan of all that runs does not displace the
+// images of admissions from those that are verified anew after a change of trust.
+func (f *Function) backgroundVerdict(ctx context.Context, asked planned) core.Verdict {
+	now := time.Now()
+	return core.Decide(asked.plan, f.gatherer.GatherInBackground(ctx, asked.plan.Tasks, now), now)
+}
+
 // plan plans a request under the trust policies as they are now.
 func (f *Function) plan(request core.Request) (core.Plan, error) {
 	snapshot, loaded := f.trust.Snapshot()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,9 +58,9 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
 		defer cancel()
-		var seat answerSeat
-		defer func() { seat.release() }() // a closure, since decide sets the seat
-		verdict, err := f.decide(ctx, w, r, path, &seat)
+		var call call
+		defer func() { call.release() }() // a closure, since decide sets what to release
+		verdict, err := f.decide(ctx, w, r, path, &call)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 		var status int
 		switch {
@@ -73,25 +74,55 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 			sendText(w, status, err.Error())
 		}
 		took := time.Since(start)
-		f.logRequest(ctx, r, status, verdict, err, took)
-		f.metrics.observe(path, status, took, verdict)
+		f.logRequest(ctx, r, call, status, verdict, err, took)
+		f.metrics.observe(path, call.background, status, took, verdict)
 	}
 }
 
-// decide authenticates the caller, reads and plans the request, and decides on it. It sets the seat that the request holds
+// call is a request that is being answered, and what it holds until then.
+type call struct {
+	background        bool // nobody waits for the answer
+	seat              answerSeat
+	releaseBackground func() // releases the seat of a background request; nil for none
+}
+
+func (c call) release() {
+	c.seat.release()
+	if c.releaseBackground != nil {
+		c.releaseBackground()
+	}
+}
+
+// decide authenticates the caller, reads and plans the request, and decides on it. It sets in call what the request holds
 // until it is answered.
-func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, seat *answerSeat) (core.Verdict, error) {
-	if err := f.authenticate(ctx, r, path); err != nil {
+func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, call *call) (core.Verdict, error) {
+	user, err := f.authenticate(ctx, r, path)
+	if err != nil {
 		return core.Verdict{}, err
+	}
+	call.background = saysBackground(r.Header) || slices.Contains(f.settings.BackgroundUsers, user)
+	verdict := f.verdict
+	if call.background {
+		verdict = f.backgroundVerdict
+		if call.releaseBackground, err = f.limiter.acquireBackground(ctx); err != nil {
+			return core.Verdict{}, err
+		}
 	}
 	asked, err := f.readPlan(ctx, w, r)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	if *seat, err = f.limiter.reserve(ctx, path, asked.plan, asked.request.Weight()); err != nil {
+	if call.seat, err = f.limiter.reserve(ctx, path, asked.plan, asked.request.Weight()); err != nil {
 		return core.Verdict{}, err
 	}
-	return f.verdict(ctx, asked), nil
+	return verdict(ctx, asked), nil
+}
+
+// saysBackground tells whether a request says that nobody waits for its answer, by the urgency that RFC 9218, section 4.1,
+// reserves for background tasks. Whoever says so harms only itself, so it is believed; anything else counts as an admission.
+func saysBackground(header http.Header) bool {
+	priority := header.Values("Priority")
+	return len(priority) == 1 && priority[0] == "u=7"
 }
 
 // readPlan reads, parses and plans a request. It holds its read seat until the request is planned, since parsing takes
@@ -105,13 +136,18 @@ func (f *Function) readPlan(ctx context.Context, w http.ResponseWriter, r *http.
 	return f.parseAndPlan(body)
 }
 
-// authenticate reviews the caller's bearer token, which is neither logged nor put into an answer. The errors say what to
-// write into the policy, since its author reads them in the denial.
-func (f *Function) authenticate(ctx context.Context, r *http.Request, path string) error {
+// authenticate reviews the caller's bearer token, which is neither logged nor put into an answer, and gives the caller's
+// name; "" where callers are not authenticated.
+func (f *Function) authenticate(ctx context.Context, r *http.Request, path string) (user string, err error) {
 	if f.callers == nil || path == pathVerify && f.settings.VerifyWithoutToken {
-		return nil
+		return "", nil
 	}
-	_, err := f.callers.Review(ctx, r.Header.Get("Authorization"))
+	user, err = f.callers.Review(ctx, r.Header.Get("Authorization"))
+	return user, f.explained(err)
+}
+
+// explained says what to write into the policy, since its author reads the error in the denial.
+func (f *Function) explained(err error) error {
 	switch {
 	case errors.Is(err, kube.ErrUnauthenticated):
 		return fmt.Errorf("%w; %s", err, f.proof())
@@ -239,7 +275,7 @@ func loggedResults(results []core.Result) []core.Result {
 }
 
 // logRequest writes one log line for a request, with the image and the reason code of each result.
-func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, verdict core.Verdict, err error, took time.Duration) {
+func (f *Function) logRequest(ctx context.Context, r *http.Request, call call, status int, verdict core.Verdict, err error, took time.Duration) {
 	if !f.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
@@ -248,6 +284,9 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, status int, 
 		slog.Int("status", status),
 		slog.Bool("verified", verdict.Verified),
 		slog.Float64("durationMs", float64(took.Microseconds())/1000),
+	}
+	if call.background {
+		attributes = append(attributes, slog.Bool("background", true))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))

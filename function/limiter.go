@@ -21,14 +21,18 @@ import (
 
 // limiter bounds the requests that the service works on at once, so that in a burst some requests are answered in time
 // and the others get a 503 at once, instead of all of them being late. Each path has seats of its own, since callers of
-// /verify may be unauthenticated. The memory for parsing is shared by all paths, which take turns at it.
+// /verify may be unauthenticated. The memory for parsing is shared by all paths, which take turns at it. Requests of
+// background scans wait for one of a few seats before they take any of those.
 type limiter struct {
-	maxBody     int64         // bytes
-	bodyTimeout time.Duration // for a body to arrive
-	wait        time.Duration // for a byte budget
-	paths       map[string]pathLimits
-	usual       *fair.ByteBudget // bytes of bodies that are parsed and planned, with the path as the tenant
-	large       *fair.ByteBudget // the same for bodies over usualBody, so that they hold up no smaller one
+	maxBody        int64               // bytes
+	bodyTimeout    time.Duration       // for a body to arrive
+	wait           time.Duration       // for a byte budget
+	backgroundWait time.Duration       // for a background seat, so that as much time is left to answer
+	background     *fair.Limiter       // requests of background scans that are answered
+	scans          *semaphore.Weighted // those that are answered or wait
+	paths          map[string]pathLimits
+	usual          *fair.ByteBudget // bytes of bodies that are parsed and planned, with the path as the tenant
+	large          *fair.ByteBudget // the same for bodies over usualBody, so that they hold up no smaller one
 }
 
 // pathLimits bounds the requests of one path.
@@ -47,12 +51,17 @@ const (
 	// largePlans is how many plans of maxBody may be in memory at once for each path while they are answered, or more that
 	// are smaller; one trust policy gets maxBody. A plan holds the images of a request and its attestation rules.
 	largePlans = 4
+	// maxScans is how many requests of background scans are answered or wait at once; each that waits takes a connection.
+	maxScans = 256
 	// maxBodyTimeout is the upper bound on bodyTimeout; within a cluster a body arrives in milliseconds.
 	maxBodyTimeout = 2 * time.Second
 )
 
-// errOverloaded is why a request is answered with 503 while others are worked on.
-var errOverloaded = errors.New("the service has too many requests to answer; try again")
+// errOverloaded and errScans are why a request is answered with 503 while others are worked on.
+var (
+	errOverloaded = errors.New("the service has too many requests to answer; try again")
+	errScans      = errors.New("the service has too many requests of background scans to answer; scan with fewer workers, or raise --maxBackground")
+)
 
 func newLimiter(settings Settings) *limiter {
 	maxBody := int64(settings.MaxBodyBytes)
@@ -60,16 +69,37 @@ func newLimiter(settings Settings) *limiter {
 		return pathLimits{semaphore.NewWeighted(int64(settings.MaxRequests)), semaphore.NewWeighted(largeBodies * maxBody), fair.NewQueue(settings.MaxRequests, 0), fair.NewByteBudget(largePlans*maxBody, maxBody)}
 	}
 	return &limiter{
-		maxBody:     maxBody,
-		bodyTimeout: min(maxBodyTimeout, settings.RequestTimeout/4),
-		wait:        settings.RequestTimeout / 4,
-		paths:       map[string]pathLimits{pathCheck: limits(), pathVerify: limits()},
+		maxBody:        maxBody,
+		bodyTimeout:    min(maxBodyTimeout, settings.RequestTimeout/4),
+		wait:           settings.RequestTimeout / 4,
+		backgroundWait: settings.RequestTimeout / 2,
+		background:     fair.NewLimiter(settings.MaxBackground),
+		scans:          semaphore.NewWeighted(int64(max(maxScans, settings.MaxBackground))),
+		paths:          map[string]pathLimits{pathCheck: limits(), pathVerify: limits()},
 		// Parsing a body takes up to 55 times its size in memory, and a body over maxBody/8 takes no more than one of that
 		// size. Parsing is bound by the processor, so that more of it in parallel would be no faster. Of the largest bodies
 		// one is parsed at a time, and a path waits for at most one body of the other path.
 		usual: fair.NewByteBudget(maxBody/4, maxBody/8),
 		large: fair.NewByteBudget(maxBody/8, maxBody/8),
 	}
+}
+
+// acquireBackground waits for the seat of a background request, before its body is read, so that those that wait take no
+// memory and no seat of an admission. The caller releases it after the answer.
+func (l *limiter) acquireBackground(ctx context.Context) (release func(), err error) {
+	if !l.scans.TryAcquire(1) {
+		return nil, errScans
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.backgroundWait)
+	defer cancel()
+	if l.background.Acquire(ctx) != nil {
+		l.scans.Release(1)
+		return nil, errScans
+	}
+	return func() {
+		l.background.Release()
+		l.scans.Release(1)
+	}, nil
 }
 
 // readSeat is what a request holds while it is read, parsed and planned.

@@ -32,9 +32,9 @@ func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache,
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "request_duration_seconds",
-			Help:    "Time from a request to its answer, by path and status.",
+			Help:    "Time from a request to its answer, by path, status, and whether it was for an admission or of a background scan.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 8, 15},
-		}, []string{"path", "status"}),
+		}, []string{"path", "status", "for"}),
 		images: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "images_total", Help: "Images judged, by reason code.",
 		}, []string{"code"}),
@@ -66,8 +66,10 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
 
-// watch exports the statistics of the gatherer, the registry client and the plugins.
-func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager) {
+// watch exports the statistics of the gatherer, the registry client, the plugins and the limiter.
+func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager, limiter *limiter) {
+	m.gauge("background_requests", "Requests of background scans that are answered.", func() float64 { return float64(limiter.background.InUse()) })
+	m.gauge("background_requests_waiting", "Those that wait since --maxBackground of them are answered.", func() float64 { return float64(limiter.background.Waiting()) })
 	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().InUse) })
 	m.gauge("verifications_waiting", "Those that wait since --maxVerifications of them are under way.", func() float64 { return float64(gatherer.Turns().Queued) })
 	m.counter("verifications_refused_total", "Those that were refused since --maxQueued of them wait.", nil, func() uint64 { return uint64(gatherer.Turns().Refused) })
@@ -99,8 +101,12 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, value fun
 }
 
 // observe counts one request and its images.
-func (m *metrics) observe(path string, status int, took time.Duration, verdict core.Verdict) {
-	m.requests.WithLabelValues(path, strconv.Itoa(status)).Observe(took.Seconds())
+func (m *metrics) observe(path string, background bool, status int, took time.Duration, verdict core.Verdict) {
+	purpose := "admission"
+	if background {
+		purpose = "background"
+	}
+	m.requests.WithLabelValues(path, strconv.Itoa(status), purpose).Observe(took.Seconds())
 	for _, result := range verdict.Results {
 		m.images.WithLabelValues(string(result.Code)).Inc()
 	}

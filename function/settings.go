@@ -33,6 +33,8 @@ type Settings struct {
 	MaxRequests      int           `flag:"maxRequests" env:"MAX_REQUESTS" default:"1024" help:"Requests that are worked on at once, three quarters of them under one trust policy; more are answered with 503."`
 	MaxVerifications int           `flag:"maxVerifications" env:"MAX_VERIFICATIONS" default:"64" help:"Images and attestation types that are verified at once for all requests, three quarters of them under one trust policy. What was kept is not counted."`
 	MaxQueued        int           `flag:"maxQueued" env:"MAX_QUEUED" default:"1024" help:"Of those, how many may wait, half of them under one trust policy; the trust policies take turns. More are answered with 503."`
+	MaxBackground    int           `flag:"maxBackground" env:"MAX_BACKGROUND" default:"2" help:"Requests of background scans that are worked on at once, one image at a time each; the others wait, up to half of requestTimeout. Background are requests with the header Priority: u=7, and those of backgroundUsers."`
+	BackgroundUsers  []string      `flag:"backgroundUsers" env:"BACKGROUND_USERS" default:"system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Of the allowed users, those whose requests are answered last, since nobody waits for them, comma-separated."`
 	DrainDelay       time.Duration `flag:"drainDelay" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
 	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
 	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
@@ -143,7 +145,7 @@ func (s Settings) validate() error {
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
 		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
 		"maxRequests": s.MaxRequests, "maxVerifications": s.MaxVerifications,
-		"maxRegistryRequests": s.MaxRegistryRequests,
+		"maxRegistryRequests": s.MaxRegistryRequests, "maxBackground": s.MaxBackground,
 	} {
 		if value < 1 {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)

@@ -106,7 +106,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.gatherer, f.plugins = gatherer, plugins
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
-	f.metrics.watch(gatherer, client, plugins)
+	f.metrics.watch(gatherer, client, plugins, f.limiter)
 	f.closers = []func(){gatherer.Close, from.close}
 	return f, nil
 }

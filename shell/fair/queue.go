@@ -26,6 +26,7 @@ type Queue struct {
 	turns   []string            // the tenants that wait, in the order of their turns
 	queued  int
 	refused int64
+	spare   chan struct{} // closed at the next change that may leave a seat to spare; nil while nobody waits for that
 }
 
 // member is a part of a tenant.
@@ -117,6 +118,7 @@ func (q *Queue) giveUp(tenant string, turn chan struct{}) bool {
 	i := slices.IndexFunc(q.waiting[tenant], func(w waiter) bool { return w.turn == turn })
 	if i >= 0 {
 		q.unqueue(tenant, i)
+		q.changed()
 	}
 	return i >= 0
 }
@@ -151,6 +153,45 @@ func (q *Queue) Release(tenant, part string) {
 		q.unqueue(tenant, first)
 		q.seat(tenant, seated.part)
 		close(seated.turn)
+	}
+	q.changed()
+}
+
+// AwaitSpare waits until a tenant could have one of the shared seats that no waiter can have. It takes none, so a caller
+// that acquires a seat next finds one, unless others came in between. It is for work that comes after all other.
+func (q *Queue) AwaitSpare(ctx context.Context, tenant, part string) error {
+	for {
+		spare := q.spareOrWatch(tenant, part)
+		if spare == nil {
+			return nil
+		}
+		select {
+		case <-spare:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// spareOrWatch gives nil when there is a seat to spare, or the channel that is closed at the next change.
+func (q *Queue) spareOrWatch(tenant, part string) <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	// While one of the shared seats is free, those who wait may not have it: Release has offered it to all of them.
+	if q.total < q.seats && len(q.waiting[tenant]) == 0 && q.hasSeat(tenant, part) {
+		return nil
+	}
+	if q.spare == nil {
+		q.spare = make(chan struct{})
+	}
+	return q.spare
+}
+
+// changed wakes those who wait for a seat to spare.
+func (q *Queue) changed() {
+	if q.spare != nil {
+		close(q.spare)
+		q.spare = nil
 	}
 }
 

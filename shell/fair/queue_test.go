@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -144,6 +145,86 @@ func TestQueueLeavesSeatsForOtherPartsOfATenant(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestQueueSparesASeat tells when work that comes after all other may begin, in a queue with 4 seats: 3 for a tenant and 3
+// for a part of it.
+func TestQueueSparesASeat(t *testing.T) {
+	tests := map[string]struct {
+		seated, then []string // tenants that acquire a seat, and tenants that wait for one after them
+		tenant       string
+		spare        bool
+	}{
+		"an empty queue":                                 {nil, nil, "a", true},
+		"one seat left":                                  {[]string{"a", "b", "c"}, nil, "a", true},
+		"no seat left":                                   {[]string{"a", "a", "b", "c"}, nil, "a", false},
+		"none but a reserve seat":                        {[]string{"b", "b", "c", "c"}, nil, "a", false},
+		"all the seats that the tenant may have":         {[]string{"a", "a", "a"}, nil, "a", false},
+		"a seat that others who wait may not have":       {[]string{"b", "b", "b"}, []string{"b"}, "a", true},
+		"a seat, but another of the tenant waits for it": {[]string{"a", "a", "a"}, []string{"a"}, "a", false},
+	}
+	for sentence, test := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, seated := fair.NewQueue(4, 20), make(chan string, 20)
+				for _, tenant := range append(slices.Clone(test.seated), test.then...) {
+					acquire(t, q, tenant, seated)
+				}
+				if got := len(seated); got != len(test.seated) {
+					t.Fatalf("%d are seated", got)
+				}
+				before := q.Stats()
+				spared := make(chan error, 1)
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() { spared <- q.AwaitSpare(ctx, test.tenant, "") }()
+				synctest.Wait()
+				if got := len(spared) == 1; got != test.spare {
+					t.Errorf("spare is %t", got)
+				}
+				if q.Stats() != before {
+					t.Errorf("%+v became %+v", before, q.Stats())
+				}
+				cancel()
+				if err := <-spared; (err == nil) != test.spare {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestQueueSparesASeatAfterAllWhoWait also where the last of them gives up.
+func TestQueueSparesASeatAfterAllWhoWait(t *testing.T) {
+	const seats, ofOnePart = 8, 5
+	for sentence, leave := range map[string]func(q *fair.Queue, giveUp func()){
+		"it gets a seat and releases it": func(q *fair.Queue, _ func()) { q.Release("a", "tarpit"); q.Release("a", "tarpit") },
+		"it gives up":                    func(_ *fair.Queue, giveUp func()) { giveUp() },
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := fair.NewQueue(seats, 20)
+				ctx, giveUp := context.WithCancel(t.Context())
+				defer giveUp()
+				for range ofOnePart + 1 {
+					go func() { _ = q.Acquire(ctx, "a", "tarpit") }()
+				}
+				synctest.Wait()
+				spared := make(chan error, 2)
+				for range 2 {
+					go func() { spared <- q.AwaitSpare(t.Context(), "a", "another") }()
+				}
+				synctest.Wait()
+				if got := q.Stats(); got.InUse != ofOnePart || got.Queued != 1 || len(spared) != 0 {
+					t.Fatalf("%+v, %d are spared a seat", got, len(spared))
+				}
+				leave(q, giveUp)
+				synctest.Wait()
+				if len(spared) != 2 {
+					t.Errorf("%d are spared a seat", len(spared))
+				}
+			})
+		})
+	}
 }
 
 func TestQueueForgetsACallerThatGivesUp(t *testing.T) {

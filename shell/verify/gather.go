@@ -3,7 +3,7 @@
 // [Gatherer.Gather] works on the tasks of a request in parallel. For each it asks [verification.Next] for the next lookups,
 // makes them in parallel, adds the answers to the evidence, and asks again until there is an outcome. Lookups and outcomes go
 // through the cache, where concurrent requests share them. A verification that is not cached waits for a seat in the queue of
-// its trust policy. Signatures are verified by notation-go, within the bounds and rules of this package and the core.
+// its trust policy, and one of [Gatherer.GatherInBackground] behind all that wait there. Signatures are verified by notation-go, within the bounds and rules of this package and the core.
 package verify
 
 import (
@@ -80,11 +80,26 @@ func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now ti
 	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision()
 	g.each(len(tasks), nil, func(i int) {
-		task := tasks[i]
-		task.Plugins, task.Limits = plugins, g.options.Limits
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: task, now: now})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now})
 	})
 	return facts
+}
+
+// GatherInBackground is Gather for a request whose answer nobody waits for: it verifies one image at a time, and begins each
+// only while a seat is free that no other verification waits for.
+func (g *Gatherer) GatherInBackground(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
+	facts := make([]verification.Fact, len(tasks))
+	plugins := g.pluginsRevision()
+	for i, task := range tasks {
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true})
+	}
+	return facts
+}
+
+// completed adds to a task what is the same for all.
+func (g *Gatherer) completed(task verification.Task, plugins string) verification.Task {
+	task.Plugins, task.Limits = plugins, g.options.Limits
+	return task
 }
 
 // pluginsAt is the revision of the plugins at a moment.
@@ -119,10 +134,11 @@ func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fac
 // course is the verification of one image.
 type course struct {
 	*Gatherer
-	task     verification.Task
-	now      time.Time
-	cached   map[verification.Lookup][]byte // documents from cached evidence, which are not fetched again
-	retained *atomic.Int64                  // bytes of documents that stay in memory until the verification ends; nil if none may stay
+	task       verification.Task
+	now        time.Time
+	background bool                           // see GatherInBackground
+	cached     map[verification.Lookup][]byte // documents from cached evidence, which are not fetched again
+	retained   *atomic.Int64                  // bytes of documents that stay in memory until the verification ends; nil if none may stay
 }
 
 // repository is the repository of the image.

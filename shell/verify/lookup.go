@@ -166,8 +166,12 @@ func (c course) cachedFact(ctx context.Context, key verification.Lookup) (fact v
 	return verification.Fact{}, false
 }
 
-// concluded makes the lookups for the facts of a digest, or waits for a concurrent request that makes them.
+// concluded makes the lookups for the facts of a digest, or waits for a concurrent request that makes them. In the background
+// it waits before it begins: what has begun does not wait, since a request that comes later may share it.
 func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
+	if c.background && c.queue.AwaitSpare(ctx, c.task.Policy, c.task.Ref.Registry) != nil {
+		return busy("other images were verified all the time; try again").fact
+	}
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, evidence) })
 	if !ok {
 		return verification.Fact{Failure: &timeout().Finding}
