@@ -177,7 +177,7 @@ func (b Builder) kyverno(ctx context.Context) (string, error) {
 }
 
 func (b Builder) kyvernoReports(ctx context.Context) (string, error) {
-	return b.File("kyverno", "kyverno-reports", func(dir, path string) error {
+	return b.File(kyvernoTool, "kyverno-reports", func(dir, path string) error {
 		return b.compile(ctx, dir, path, "kyverno-reports", kyvernoModule+"/cmd/reports-controller")
 	})
 }
