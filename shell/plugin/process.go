@@ -150,6 +150,10 @@ func (p *process) run(ctx context.Context, source string, request plugin.Request
 	return circuit.do(func() error { return p.call(ctx, request, response) })
 }
 
+// pipesTime is how long the pipes of a process that has ended may stay open. A process that is throttled, as by a container's
+// limit of processor time, may need some of it to read what is in them.
+const pipesTime = time.Second
+
 // call runs one process. It and its children are killed at the deadline or when the request is canceled.
 func (p *process) call(caller context.Context, request plugin.Request, response any) error {
 	ctx, cancel := context.WithTimeout(caller, p.manager.options.Timeout)
@@ -165,7 +169,7 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 	command.Env = p.manager.env
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	command.WaitDelay = 100 * time.Millisecond
+	command.WaitDelay = pipesTime
 	if err := command.Start(); err != nil {
 		return p.notStarted(ctx, began, request.Command(), err)
 	}
