@@ -56,8 +56,8 @@ type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) i
 func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), f.settings.RequestTimeout)
-		defer cancel()
+		ctx, release := withTimeout(r.Context(), f.settings.RequestTimeout)
+		defer release()
 		var call call
 		defer func() { call.release() }() // a closure, since decide sets what to release
 		verdict, err := f.decide(ctx, w, r, path, &call)

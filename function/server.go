@@ -80,12 +80,11 @@ func (f *Function) Serve(ctx context.Context, listeners ...net.Listener) error {
 // memory of both, so that idle connections are closed early. Callers who keep theirs pay for it with a handshake after a pause.
 func (f *Function) server() *http.Server {
 	return &http.Server{
-		Handler:           f.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      f.settings.RequestTimeout + 15*time.Second,
-		IdleTimeout:       5 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
+		Handler:        f.Handler(),
+		ReadTimeout:    5 * time.Second, // the limiter has deadlines of its own for bodies
+		WriteTimeout:   f.settings.RequestTimeout + 15*time.Second,
+		IdleTimeout:    5 * time.Second,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
 	}
 }

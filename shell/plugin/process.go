@@ -152,7 +152,7 @@ func (p *process) run(ctx context.Context, source string, request plugin.Request
 
 // pipesTime is how long the pipes of a process that has ended may stay open. A process that is throttled, as by a container's
 // limit of processor time, may need some of it to read what is in them.
-const pipesTime = time.Second
+const pipesTime = time.Second / 2
 
 // call runs one process. It and its children are killed at the deadline or when the request is canceled.
 func (p *process) call(caller context.Context, request plugin.Request, response any) error {

@@ -78,7 +78,7 @@ func (g *Gatherer) Close() {
 // the time of the request.
 func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
-	plugins := g.pluginsRevision()
+	plugins := g.pluginsRevision(now)
 	g.each(len(tasks), nil, func(i int) {
 		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now})
 	})
@@ -89,7 +89,7 @@ func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now ti
 // only while a seat is free that no other verification waits for.
 func (g *Gatherer) GatherInBackground(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
-	plugins := g.pluginsRevision()
+	plugins := g.pluginsRevision(now)
 	for i, task := range tasks {
 		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true})
 	}
@@ -110,8 +110,7 @@ type pluginsAt struct {
 
 // pluginsRevision is the plugins' revision, at most PluginsEvery old. An outcome that a newer plugin gave under an older
 // revision is not found under the newer revision.
-func (g *Gatherer) pluginsRevision() string {
-	now := time.Now()
+func (g *Gatherer) pluginsRevision(now time.Time) string {
 	if last := g.looked.Load(); last != nil && now.Sub(last.at) < g.options.PluginsEvery {
 		return last.revision
 	}
