@@ -13,6 +13,7 @@
 //   - Where nothing is left to serve, a CA signs after the propagation time.
 //   - A CA stays in the bundle until it expires. No serving certificate is valid for longer than its CA, so even a replica
 //     that was disconnected for long serves no certificate that the bundle does not cover.
+//   - What is not valid yet, since a clock was ahead when it was made, is replaced.
 //   - What is lost is made again from what remains. The Secret of the serving certificate keeps a copy of the bundle.
 //
 // The first CA signs at once, when there is neither bundle nor serving certificate: then no client can trust anything yet.

@@ -64,9 +64,9 @@ func (p Policy) Next(s State, now time.Time) Step {
 	return Step{Action: Rest, At: p.due(s, now)}
 }
 
-// usable tells whether a CA can sign now.
+// usable tells whether a CA can sign now. One that a clock made which was ahead is not valid for clients.
 func usable(authority *Pair, now time.Time) bool {
-	return authority != nil && !expired(authority.Certificate, now)
+	return authority != nil && !expired(authority.Certificate, now) && !early(authority.Certificate, now)
 }
 
 func replaceUnusableAuthority(_ Policy, s State, now time.Time) (Step, bool) {
@@ -75,7 +75,7 @@ func replaceUnusableAuthority(_ Policy, s State, now time.Time) (Step, bool) {
 	}
 	reason := "the CA is missing or cannot be used"
 	if s.Authority != nil {
-		reason = "the CA has expired"
+		reason = "the CA has expired, or is not valid yet"
 	}
 	return Step{Action: CreateAuthority, Reason: reason}, true
 }
@@ -255,10 +255,11 @@ func issue(p Policy, s State, now time.Time) (Step, bool) {
 }
 
 // mayIssue tells whether the CA may sign. It waits for its notice as long as there is a serving certificate of a CA that
-// clients have known for longer, then for the propagation time, and not at all where no client accepts the old one.
+// clients have known for longer, then for the propagation time, and not at all where no client accepts the old one. One that is
+// not valid yet counts as accepted for the propagation time, since it may be the present clock that is wrong.
 func (p Policy) mayIssue(s State, now time.Time) bool {
 	wait := p.notice()
-	if s.Serving == nil || !now.Before(p.lastMoment(s.Serving.Certificate)) || len(lo.Intersect(namesOf(s.Serving.Certificate), p.wanted())) == 0 {
+	if s.Serving == nil || early(s.Serving.Certificate, now) || !now.Before(p.lastMoment(s.Serving.Certificate)) || len(lo.Intersect(namesOf(s.Serving.Certificate), p.wanted())) == 0 {
 		wait = p.propagation()
 	}
 	return known(s, s.Authority.Certificate, now, wait) || s.Serving != nil && expired(s.Serving.Certificate, now)
@@ -273,6 +274,8 @@ func (p Policy) flaw(s State, now time.Time) string {
 	switch {
 	case expired(certificate, now):
 		return "the serving certificate has expired"
+	case early(certificate, now):
+		return "the serving certificate is not valid yet"
 	case certificate.CheckSignatureFrom(s.Authority.Certificate) != nil:
 		return "the serving certificate is of another CA"
 	case !slices.Equal(namesOf(certificate), p.certifiable(s.Authority.Certificate)):

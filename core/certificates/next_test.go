@@ -40,6 +40,9 @@ func TestNextGivesTheStepForAState(t *testing.T) {
 	}
 	loses := func(what string) func(*cluster) { return func(c *cluster) { losses()[what](&c.state) } }
 	both := func(first, second func(*cluster)) func(*cluster) { return func(c *cluster) { first(c); second(c) } }
+	wasAhead := func(d time.Duration) func(*cluster) { // the clock, for a while
+		return func(c *cluster) { pass(d)(c); c.manage(t); pass(-d)(c) }
+	}
 	const soon = 5 * time.Minute
 	tests := map[string]struct {
 		happens func(*cluster)
@@ -54,6 +57,8 @@ func TestNextGivesTheStepForAState(t *testing.T) {
 		"the CA's time has come":            {aCAIsDue, []certificates.Action{createSuccessor, publish}, 15*day - 20*time.Minute, []certificates.Action{issue}},
 		"the CA's time has long come":       {pass(300 * day), []certificates.Action{createSuccessor, publish, issue}, 15*day - 4*soon, []certificates.Action{promote, issue}},
 		"the CA has expired":                {pass(316 * day), []certificates.Action{createAuthority, publish, issue}, 0, nil},
+		"the clock was ahead":               {wasAhead(60 * day), []certificates.Action{issue}, 0, nil},
+		"the clock was years ahead":         {wasAhead(730 * day), []certificates.Action{createAuthority, publish}, soon, []certificates.Action{issue}},
 		"the CA is lost":                    {loses("the CA's Secret"), []certificates.Action{createAuthority, publish}, 85 * day, []certificates.Action{issue}},
 		"the certificate is lost":           {loses("the serving certificate's Secret"), []certificates.Action{issue}, 0, nil},
 		"the bundle is lost":                {loses("the bundle"), []certificates.Action{publish}, 0, nil},

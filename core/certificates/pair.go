@@ -116,3 +116,5 @@ func ordered(authorities []*x509.Certificate) []*x509.Certificate {
 }
 
 func expired(c *x509.Certificate, now time.Time) bool { return now.After(c.NotAfter) }
+
+func early(c *x509.Certificate, now time.Time) bool { return now.Before(c.NotBefore) }
