@@ -58,6 +58,7 @@ func TestNextGivesTheStepForAState(t *testing.T) {
 		"the CA's time has long come":       {pass(300 * day), []certificates.Action{createSuccessor, publish, issue}, 15*day - 4*soon, []certificates.Action{promote, issue}},
 		"the CA has expired":                {pass(316 * day), []certificates.Action{createAuthority, publish, issue}, 0, nil},
 		"the clock was ahead":               {wasAhead(60 * day), []certificates.Action{issue}, 0, nil},
+		"it was ahead for the next CA":      {wasAhead(140 * day), []certificates.Action{publish, issue}, 0, nil},
 		"the clock was years ahead":         {wasAhead(730 * day), []certificates.Action{createAuthority, publish}, soon, []certificates.Action{issue}},
 		"the CA is lost":                    {loses("the CA's Secret"), []certificates.Action{createAuthority, publish}, 85 * day, []certificates.Action{issue}},
 		"the certificate is lost":           {loses("the serving certificate's Secret"), []certificates.Action{issue}, 0, nil},

@@ -285,3 +285,26 @@ func TestConcurrentReviewsOfOneTokenAreOne(t *testing.T) {
 		}
 	})
 }
+
+func TestReviewsGoOnWhenTheirCallersGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		reviewer := newReviewer(func(ctx context.Context, _ *authentication.TokenReview) (*authentication.TokenReview, error) {
+			asked.Add(1)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			return answered(true), ctx.Err()
+		}, ours())
+		impatient, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if _, err := reviewer.Review(impatient, "Bearer good"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the caller that gave up got %v", err)
+		}
+		time.Sleep(time.Second)
+		if user, err := reviewer.Review(t.Context(), "Bearer good"); err != nil || user != kyverno || asked.Load() != 1 {
+			t.Errorf("user %q, error %v, asked %d times", user, err, asked.Load())
+		}
+	})
+}
