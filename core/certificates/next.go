@@ -121,6 +121,8 @@ func succeedAuthority(p Policy, s State, now time.Time) (Step, bool) {
 	switch {
 	case !slices.Equal(p.certifiable(last.Certificate), p.wanted()):
 		return Step{Action: CreateSuccessor, Reason: "the CA may not certify all names of the service"}, true
+	case len(permitted(last.Certificate)) == 0:
+		return Step{Action: CreateSuccessor, Reason: "the CA may certify names of others"}, true
 	case last == s.Authority && !now.Before(p.successionDue(s.Authority.Certificate)):
 		return Step{Action: CreateSuccessor, Reason: "the CA's time to sign ends, and the next one must be published before"}, true
 	}

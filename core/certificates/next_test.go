@@ -83,6 +83,9 @@ func TestNextGivesTheStepForAState(t *testing.T) {
 		"the names change their order":     {func(c *cluster) { c.policy.Names = []string{"2001:db8::1", "svc.ns.svc", "127.0.0.1"} }, nil, 0, nil},
 		"CAs are to live a month only":     {func(c *cluster) { c.policy.CADuration = 30 * day }, []certificates.Action{createSuccessor, publish}, 10 * day, []certificates.Action{promote, issue}},
 		"certificates are to live a month": {func(c *cluster) { c.policy.CertificateDuration = 30 * day }, []certificates.Action{issue}, 0, nil},
+		"the CA may certify any name": {func(c *cluster) {
+			c.state = certificates.State{Authority: c.unconfined(t)}
+		}, []certificates.Action{createSuccessor, publish, issue}, 0, nil},
 		"garbage gets into the bundle":     {func(c *cluster) { c.state.Bundle.Text += strings.Repeat("garbage\n", 3) }, []certificates.Action{publish}, 0, nil},
 	}
 	for sentence, test := range tests {
@@ -293,6 +296,28 @@ func TestAnchorsLeaveOutWhatOthersAdd(t *testing.T) {
 				t.Errorf("after the CA was lost there are %d anchors, and want the new CA and the lost one", len(got))
 			}
 		})
+	}
+}
+
+// TestAnchorsReplaceACAForAllNames starts with a CA without constraints: it is an anchor for as long as its certificate is served.
+func TestAnchorsReplaceACAForAllNames(t *testing.T) {
+	c := newCluster(yearly())
+	unconfined := c.unconfined(t)
+	c.state.Authority = unconfined
+	anchored := func() bool {
+		return slices.ContainsFunc(certificates.ParseBundle([]byte(c.policy.Anchors(c.state, c.now))), unconfined.Certificate.Equal)
+	}
+	if !anchored() {
+		t.Error("it is none before its first certificate")
+	}
+	for day := range 122 {
+		if c.manage(t); day < 120 && !anchored() {
+			t.Fatalf("it is none on day %d", day)
+		}
+		c.now = c.now.Add(24 * time.Hour)
+	}
+	if anchored() {
+		t.Error("it is one after the next CA's notice")
 	}
 }
 

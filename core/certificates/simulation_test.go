@@ -80,6 +80,13 @@ func (c *cluster) authority(t testing.TB) *certificates.Pair {
 	return c.sign(t, c.policy.AuthorityTemplate(fmt.Sprint(c.serial), c.now), nil)
 }
 
+// unconfined makes a CA that may certify all names.
+func (c *cluster) unconfined(t testing.TB) *certificates.Pair {
+	template := c.policy.AuthorityTemplate("any", c.now)
+	template.PermittedDNSDomains, template.PermittedIPRanges = nil, nil
+	return c.sign(t, template, nil)
+}
+
 // act takes one step; false at rest.
 func (c *cluster) act(t testing.TB) (certificates.Step, bool) {
 	t.Helper()
