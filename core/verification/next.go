@@ -36,7 +36,7 @@ func Key(task Task, resolved Answer) (key Lookup, ok bool) {
 	if digest == "" {
 		digest = resolved.Descriptor.Digest
 	}
-	if task.needsNothing() || resolved.Failure != nil {
+	if task.needsNothing() || resolved.Failure != nil || digest == "" {
 		return Lookup{}, false
 	}
 	return Lookup{Kind: Conclude, Repository: task.Ref.Name(), Subject: digest, Trust: task.trust(), Demand: task.demands()}, true
