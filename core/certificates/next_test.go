@@ -86,7 +86,7 @@ func TestNextGivesTheStepForAState(t *testing.T) {
 		"the CA may certify any name": {func(c *cluster) {
 			c.state = certificates.State{Authority: c.unconfined(t)}
 		}, []certificates.Action{createSuccessor, publish, issue}, 0, nil},
-		"garbage gets into the bundle":     {func(c *cluster) { c.state.Bundle.Text += strings.Repeat("garbage\n", 3) }, []certificates.Action{publish}, 0, nil},
+		"garbage gets into the bundle": {func(c *cluster) { c.state.Bundle.Text += strings.Repeat("garbage\n", 3) }, []certificates.Action{publish}, 0, nil},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -172,6 +172,7 @@ func TestNamesOfEveryKindAreCertified(t *testing.T) {
 		"svc.ns.svc": true, "*.example.com": true, "UPPER.example.com": true, "under_score.example.com": true, "127.0.0.1": true, "::1": true, "::ffff:10.0.0.1": true,
 		"": false, ".": false, "trailing.example.com.": false, ".leading.example.com": false, "two..dots": false, "*": false, "a.*.b": false, "fe80::1%eth0": false,
 		"https://svc": false, "svc:443": false, "ümlaut.example.com": false, strings.Repeat("a", 64) + ".svc": false, "a b": false,
+		"svc": false, "*.SVC": false, "local": false, "cluster.local": false, "default.svc": false, "kubernetes.default.svc": false, "x.svc": true, // or every Service
 	} {
 		policy := yearly()
 		policy.Names = []string{name}

@@ -45,6 +45,9 @@ func (p Policy) Validate() error {
 	}
 	for _, name := range p.Names {
 		if address, err := netip.ParseAddr(name); err == nil && address.Zone() == "" || err != nil && isDNSName(name) {
+			if isAboveServices(name) {
+				return fmt.Errorf("the serving certificate cannot have the name %q, since its CA could then certify the API server too", name)
+			}
 			continue
 		}
 		return fmt.Errorf("the serving certificate cannot have the name %q, which is neither a DNS name nor an IP address without a zone", name)
@@ -60,6 +63,12 @@ func isDNSName(name string) bool {
 		}
 	}
 	return len(name) <= 253
+}
+
+// isAboveServices tells whether a CA that may certify a name may also certify the API server's Service.
+func isAboveServices(name string) bool {
+	below := "." + strings.ToLower(constraint(name))
+	return strings.HasSuffix(".kubernetes.default.svc", below) || strings.HasSuffix(".kubernetes.default.svc.cluster.local", below)
 }
 
 // ServiceNames are the DNS names of a Service within the cluster. The name without the namespace is not one of them: a CA that
