@@ -330,6 +330,49 @@ func TestStaleTagsStandInForAFailedRegistry(t *testing.T) {
 	}
 }
 
+// TestDoubtsAboutATagAreNotShared asks for an image by a tag that may be stale and, meanwhile and after that, by its digest.
+func TestDoubtsAboutATagAreNotShared(t *testing.T) {
+	b := newBed(t, registrytest.Options{}, 10)
+	x := b.target("doubted")
+	k := b.newKeeper(100, func(o *verify.Options) { o.StaleTags = true })
+	tag := x.plan("strict", nil).Tasks[0]
+	digest := tag
+	digest.Ref = must(image.Parse(tag.Ref.Pinned(x.image.Digest.String())))
+	fact := func(task verification.Task) verification.Fact {
+		return k.Gather(t.Context(), []verification.Task{task}, k.now())[0]
+	}
+	fact(tag)
+	k.outcomes.Drop(func(key cache.Key) bool { return key.Kind != verification.LastKnown })
+
+	hold, arrived, release := held(registrytest.PathContains("/blobs/"))
+	b.registry.SetFault(registrytest.Chain(hold, registrytest.Only(registrytest.PathContains("/manifests/"+tag.Ref.Tag), registrytest.Down)))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if got := fact(tag); !got.Signature.Verified || len(got.Warnings) == 0 {
+			t.Errorf("the tag: %+v", got)
+		}
+	})
+	<-arrived
+	running.Go(func() {
+		if got := fact(digest); !got.Signature.Verified || len(got.Warnings) > 0 {
+			t.Errorf("the digest meanwhile: %+v", got)
+		}
+	})
+	for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[verification.Conclude] < 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not wait")
+		}
+	}
+	release()
+	running.Wait()
+	if got := fact(digest); !got.Signature.Verified || len(got.Warnings) > 0 {
+		t.Errorf("the digest after that: %+v", got)
+	}
+	if got := fact(tag); !got.Signature.Verified || len(got.Warnings) == 0 {
+		t.Errorf("the tag after that: %+v", got)
+	}
+}
+
 func TestRevocationListsBoundFreshness(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
 	for _, protocol := range []string{"OCSP", "CRL"} {
