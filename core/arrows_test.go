@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"core/verification": {"core/reason", "core/image", "core/trust", "core/condition"},
 	"core/certificates": nil,
 	"core/migrate":      nil,
+	"core/audit":        {"core"},
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"shell/kubeclient":  {"core", "shell/trust"},

@@ -64,6 +64,11 @@ type Store struct {
 // LevelSkip is the verification level that admits images without looking at signatures.
 const LevelSkip = "skip"
 
+// NamesTSA tells whether the statement names a store of timestamping authorities, without which no timestamp is verified.
+func (s Statement) NamesTSA() bool {
+	return slices.ContainsFunc(s.TrustStores, func(name string) bool { return strings.HasPrefix(name, StoreTSA+":") })
+}
+
 // StatementFor gives the index of the statement that covers a repository; -1 where none does. A statement that names the
 // repository takes precedence over the one with the wildcard (specification, section "Selecting a trust policy based on
 // artifact URI").

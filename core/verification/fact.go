@@ -34,6 +34,9 @@ type SignatureFact struct {
 	// RevocationUnknown tells that revocation could not be looked up, which the level only logs; false when it could be, or
 	// when the level skips it.
 	RevocationUnknown bool
+
+	Ends    []End    // known moments from which it stops verifying, or may; empty unless Limits.Lifetimes
+	Anchors []Anchor // certificates of trust stores that it is trusted by; empty unless Limits.Lifetimes
 }
 
 // AttestationsFact is what was found out about the attestations of one type.
@@ -121,7 +124,9 @@ func (f Fact) Weight() int {
 }
 
 func (s SignatureFact) weight() int {
-	return len(s.Signer) + lo.SumBy(s.Warnings, textWeight) + lo.SumBy(s.Rejected, func(f reason.Finding) int { return textWeight(f.Reason) })
+	const each = 100 // an end or an anchor, beside its subject
+	lifetimes := lo.SumBy(s.Ends, func(e End) int { return each + len(e.Subject) }) + lo.SumBy(s.Anchors, func(a Anchor) int { return 2*each + len(a.Subject) })
+	return lifetimes + len(s.Signer) + lo.SumBy(s.Warnings, textWeight) + lo.SumBy(s.Rejected, func(f reason.Finding) int { return textWeight(f.Reason) })
 }
 
 func (e *Evaluation) weight() int {

@@ -20,12 +20,13 @@ const (
 	Document              // the evaluation of conditions on an attestation's document
 	Conclude              // the facts of a task whose digest is known; only a key for the cache
 	LastKnown             // the last descriptor of a tag, for when its registry fails; only a key for the cache
+	Envelope              // the content of a signature, to be verified under other trust too; only a key for the cache
 	Kinds                 // the number of kinds
 )
 
 // String is the kind as a label of metrics.
 func (k Kind) String() string {
-	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "outcome", "known"}[k]
+	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "outcome", "known", "envelope"}[k]
 }
 
 // Lookup names one thing to look up. It has everything that the answer depends on, except for the content of the registry:
@@ -183,6 +184,11 @@ type Limits struct {
 	MaxSignatureAttempts int           // signatures of an artifact that are tried
 	Keep                 time.Duration // for which outcomes that admit are cached
 	KeepTags             time.Duration // for which the digest of a tag is cached
+	Lifetimes            bool          // facts say when signatures end, and which certificates they are trusted by
+
+	// KeepContent is for how long what a registry holds is cached: lists, manifests, signatures, and evaluations of documents,
+	// which are made for the one time of all tasks then. 0 for not at all.
+	KeepContent time.Duration
 }
 
 // keepDenials is how long outcomes that deny are cached: long enough for a controller that retries quickly, short for a person
@@ -209,6 +215,9 @@ func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 		return Freshness{For: task.Limits.KeepTags}
 	case lookup.Kind == Signature && answer.Signature.Fact.Verified:
 		return task.Limits.freshness(true, answer.Signature.Fact.Definitive(), answer.Signature.Fact.KeepUntil())
+	case lookup.Kind == Document && answer.Document.Finding != nil && !answer.Document.Finding.Code.Definitive():
+	case lookup.Kind == List, lookup.Kind == Manifest, lookup.Kind == Describe, lookup.Kind == Document:
+		return Freshness{For: task.Limits.KeepContent}
 	}
 	return Freshness{}
 }

@@ -174,6 +174,9 @@ func (a *assessment) satisfied() SignatureFact {
 		ValidUntil: a.validUntil(),
 		FreshUntil: earlier(a.FreshUntil, a.now.Add(a.task.Limits.Keep)),
 	}
+	if a.task.Limits.Lifetimes {
+		fact.Ends, fact.Anchors = a.ends(), a.anchors()
+	}
 	unknown := false
 	for i, check := range a.Checks {
 		if check.Problem != "" {
@@ -209,7 +212,7 @@ func (a *assessment) timestamped() bool {
 	if a.Scheme == trust.SchemeSigningAuthority {
 		return true
 	}
-	if !slices.ContainsFunc(a.task.Statement.TrustStores, func(s string) bool { return strings.HasPrefix(s, trust.StoreTSA+":") }) {
+	if !a.task.Statement.NamesTSA() {
 		return false
 	}
 	expired := slices.ContainsFunc(a.Chain, func(c *x509.Certificate) bool { return a.Began.After(c.NotAfter) })

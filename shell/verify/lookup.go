@@ -20,7 +20,7 @@ import (
 
 // answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
 func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	if lookup.Kind == verification.Document { // not shared: it is evaluated within the budgets and the deadline of this request
+	if lookup.Kind == verification.Document && c.options.KeepContent == 0 { // not shared: it is evaluated within the budgets and the deadline of this request
 		return c.document(ctx, lookup)
 	}
 	if answer, ok := cache.Get[verification.Answer](c.outcomes, lookup); ok {
@@ -44,6 +44,8 @@ func (c course) shared(ctx context.Context, lookup verification.Lookup) verifica
 
 func (c course) lookUp(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	switch lookup.Kind {
+	case verification.Document:
+		return c.document(ctx, lookup)
 	case verification.Resolve:
 		return c.resolve(ctx, lookup)
 	case verification.Describe:
@@ -132,11 +134,36 @@ func (c course) manifest(ctx context.Context, lookup verification.Lookup) verifi
 const maxEnvelope = 512 << 10
 
 func (c course) signature(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	envelope, err := c.repository().Blob(ctx, blobOf(lookup), maxEnvelope)
+	envelope, err := c.envelope(ctx, lookup)
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
 	return verification.Answer{Signature: verification.Assess(c.task, c.report(ctx, lookup, envelope), c.now)}
+}
+
+// fetched is a blob, or why it could not be fetched.
+type fetched struct {
+	content []byte
+	err     error
+}
+
+// envelope fetches a signature. It is cached where it will be verified under other trust too.
+func (c course) envelope(ctx context.Context, lookup verification.Lookup) ([]byte, error) {
+	key := verification.Lookup{Kind: verification.Envelope, Repository: lookup.Repository, Subject: lookup.Subject, MediaType: lookup.MediaType, Size: lookup.Size}
+	if c.options.KeepContent == 0 {
+		return c.repository().Blob(ctx, blobOf(key), maxEnvelope)
+	}
+	got, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (fetched, cache.Keep) {
+		content, err := c.repository().Blob(ctx, blobOf(key), maxEnvelope)
+		if err != nil {
+			return fetched{err: err}, cache.Keep{}
+		}
+		return fetched{content: content}, cache.Keep{For: c.options.KeepContent, Bytes: len(content)}
+	})
+	if !ok {
+		return nil, context.DeadlineExceeded
+	}
+	return got.content, got.err
 }
 
 func blobOf(lookup verification.Lookup) ocispec.Descriptor {
