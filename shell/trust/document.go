@@ -91,6 +91,7 @@ func parsePolicy(where string, text []byte) resources {
 	if err := strict(text, &policy); err != nil {
 		policy.Unreadable = err.Error()
 	}
+	policy.Object = policy.Name
 	policy.Name = lo.CoalesceOrEmpty(policy.Name, "without a name") + " in " + where
 	return resources{policies: []PolicyResource{policy}}
 }
@@ -100,6 +101,7 @@ func parseStore(where string, text []byte) resources {
 	if err := strict(text, &store); err != nil {
 		store.Unreadable = err.Error()
 	}
+	store.Object = store.Name
 	store.Name = lo.CoalesceOrEmpty(store.Name, "without a name") + " in " + where
 	return resources{stores: []StoreResource{store}}
 }

@@ -19,6 +19,7 @@ type PolicyResource struct {
 	Status            Status     `json:"status,omitempty"`
 
 	Unreadable string `json:"-"` // why the resource could not be decoded strictly; "" when it could
+	Object     string `json:"-"` // metadata.name, where Name says in which file it stands too; else ""
 }
 
 // PolicySpec follows the Notary Project's trust policy document, version 1.0.
@@ -52,6 +53,7 @@ type StoreResource struct {
 	Status            Status    `json:"status,omitempty"`
 
 	Unreadable string `json:"-"` // why the resource could not be decoded strictly; "" when it could
+	Object     string `json:"-"` // metadata.name, where Name says in which file it stands too; else ""
 }
 
 // StoreSpec holds the certificates, PEM, one after the other.
