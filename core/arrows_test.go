@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"shell/kubeclient":  {"core", "shell/trust"},
+	"shell/inventory":   {"core", "shell/kubeclient", "shell/trust"},
 	"shell/kube":        {"core", "shell/flight", "shell/kubeclient", "shell/registry", "shell/trust"}, // of the serving replicas
 	"shell/certmanager": {"core", "shell/issuer", "shell/kubeclient", "shell/trust"},                   // of the other Deployment
 	"function":          {"core", "shell"},

@@ -18,7 +18,6 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
-	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
 // TrustSource gives the trust policies and stores as they are now; false before they are loaded.
@@ -41,13 +40,12 @@ type Function struct {
 	watches  []func(context.Context)
 	synced   func() bool // see sources.synced
 	closers  []func()
-	gatherer *verify.Gatherer
-	plugins  *plugin.Manager
-	limiter  *limiter
-	events   *events
-	prewarm  *prewarm
-	serving  *serving // nil without TLS
-	metrics  *metrics
+	engine
+	limiter *limiter
+	events  *events
+	prewarm *prewarm
+	serving *serving // nil without TLS
+	metrics *metrics
 
 	inspected chan struct{} // closed when the metadata of the plugins was read
 	draining  atomic.Bool

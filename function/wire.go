@@ -63,12 +63,34 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err := f.secure(from); err != nil {
 		return nil, err
 	}
-	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
+	outcomes := newCache(settings)
+	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second})
 	if err != nil {
+		outcomes.Close()
 		return nil, err
 	}
-	client, err := registry.New(registry.Options{
-		Credential:    firstOf(from.credential, clouds),
+	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
+	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
+	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter)
+	f.closers = []func(){f.gatherer.Close, from.close}
+	return f, nil
+}
+
+// engine is what verifies images.
+type engine struct {
+	registry *registry.Client
+	plugins  *plugin.Manager
+	gatherer *verify.Gatherer
+}
+
+// newEngine makes the engine. Of the limits it sets those that have settings of their own.
+func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits) (e engine, err error) {
+	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
+	if err != nil {
+		return e, err
+	}
+	e.registry, err = registry.New(registry.Options{
+		Credential:    firstOf(credential, clouds),
 		CAFile:        settings.RegistryCAFile,
 		InsecureHosts: settings.InsecureRegistries,
 		AllowInsecure: settings.AllowInsecureRegistry,
@@ -78,20 +100,15 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		UserAgent:     userAgent,
 	})
 	if err != nil {
-		return nil, err
+		return e, err
 	}
-	plugins, err := newPlugins(settings, from.pluginConfig, env)
-	if err != nil {
-		return nil, err
+	if e.plugins, err = newPlugins(settings, config, env); err != nil {
+		return e, err
 	}
-	outcomes := newCache(settings)
-	gatherer, err := verify.New(client, plugins, outcomes, verify.Options{
-		Limits: verification.Limits{
-			MaxReferrers:         settings.MaxReferrers,
-			MaxSignatureAttempts: settings.MaxSignatureAttempts,
-			Keep:                 time.Duration(settings.CacheTTL) * time.Second,
-			KeepTags:             time.Duration(settings.TagCacheTTL) * time.Second,
-		},
+	limits.MaxReferrers, limits.MaxSignatureAttempts = settings.MaxReferrers, settings.MaxSignatureAttempts
+	limits.Keep = time.Duration(settings.CacheTTL) * time.Second
+	e.gatherer, err = verify.New(e.registry, e.plugins, outcomes, verify.Options{
+		Limits:           limits,
 		MaxParallel:      settings.MaxParallel,
 		StaleTags:        settings.StaleTags,
 		MaxVerifications: settings.MaxVerifications,
@@ -99,16 +116,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		Egress:           egress.Rule{AllowLoopback: settings.AllowLoopback},
 		PluginsEvery:     pluginsInterval,
 	})
-	if err != nil {
-		outcomes.Close()
-		return nil, err
-	}
-	f.gatherer, f.plugins = gatherer, plugins
-	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
-	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
-	f.metrics.watch(gatherer, client, plugins, f.limiter)
-	f.closers = []func(){gatherer.Close, from.close}
-	return f, nil
+	return e, err
 }
 
 // newPlugins makes the plugin manager from the settings.

@@ -19,6 +19,7 @@ import (
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	events "k8s.io/client-go/kubernetes/typed/events/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/flowcontrol"
@@ -42,11 +43,12 @@ const FieldManager = "kyverno-notation-venafi"
 type Client struct {
 	Namespace string // of the service's pod, else of the kubeconfig's context, else "default"
 
-	Dynamic dynamic.Interface // for the trust resources
-	Core    core.CoreV1Interface
-	Events  events.EventsV1Interface
-	Leases  coordination.CoordinationV1Interface
-	Reviews authentication.TokenReviewInterface // without a rate limit: its user has one
+	Dynamic  dynamic.Interface  // for the trust resources
+	Metadata metadata.Interface // for objects of which only the metadata are read
+	Core     core.CoreV1Interface
+	Events   events.EventsV1Interface
+	Leases   coordination.CoordinationV1Interface
+	Reviews  authentication.TokenReviewInterface // without a rate limit: its user has one
 
 	http *http.Client
 }
@@ -83,13 +85,14 @@ func New(config *rest.Config, namespace string) (*Client, error) {
 	shared.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(config.QPS, config.Burst)
 	unlimited.QPS = -1
 	c := &Client{Namespace: namespace, http: transport}
-	var errs [5]error
+	var errs [6]error
 	c.Dynamic, errs[0] = dynamic.NewForConfigAndClient(shared, transport)
 	c.Core, errs[1] = core.NewForConfigAndClient(shared, transport)
 	c.Events, errs[2] = events.NewForConfigAndClient(shared, transport)
 	c.Leases, errs[3] = coordination.NewForConfigAndClient(config, transport)
 	reviews, err := authentication.NewForConfigAndClient(unlimited, transport)
 	errs[4] = err
+	c.Metadata, errs[5] = metadata.NewForConfigAndClient(shared, transport)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}

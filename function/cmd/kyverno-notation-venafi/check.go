@@ -97,20 +97,25 @@ func (o *checkOptions) bodies(images []string) ([][]byte, error) {
 	}
 	var bodies [][]byte
 	for _, object := range objects {
-		request := map[string]any{"object": object}
-		if o.demands.trustPolicy != "" {
-			request["trustPolicy"] = o.demands.trustPolicy
-		}
-		if attestations != nil {
-			request["attestations"] = attestations
-		}
-		body, err := json.Marshal(request)
+		body, err := bodyOf(object, o.demands.trustPolicy, attestations)
 		if err != nil {
 			return nil, err
 		}
 		bodies = append(bodies, body)
 	}
 	return bodies, nil
+}
+
+// bodyOf makes a request body. An empty trust policy is the default, and nil attestations are none.
+func bodyOf(object any, trustPolicy string, attestations any) ([]byte, error) {
+	request := map[string]any{"object": object}
+	if trustPolicy != "" {
+		request["trustPolicy"] = trustPolicy
+	}
+	if attestations != nil {
+		request["attestations"] = attestations
+	}
+	return json.Marshal(request)
 }
 
 // podOf makes a pod of images, since a request needs an object.

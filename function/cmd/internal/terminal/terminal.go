@@ -2,6 +2,7 @@
 package terminal
 
 import (
+	"fmt"
 	"io"
 	"os"
 )
@@ -28,12 +29,32 @@ func Verdict(w io.Writer, verified bool) string {
 
 // Paint colours a word that is written to w, if w is a terminal and NO_COLOR is not set.
 func Paint(w io.Writer, word string, colour Colour) string {
-	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
-		return word
-	}
-	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" {
 		return word
 	}
 	return string(colour) + word + string(plain)
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Progress gives a function that shows on w how many of all are done, on one line that goes away at the end. It shows nothing
+// if w is not a terminal.
+func Progress(w io.Writer, what string) func(done, all int) {
+	if !isTerminal(w) {
+		return func(int, int) {}
+	}
+	return func(done, all int) {
+		if done < all {
+			fmt.Fprintf(w, "\r\x1b[K%d of %d %s", done, all, what)
+			return
+		}
+		fmt.Fprint(w, "\r\x1b[K")
+	}
 }

@@ -1,0 +1,161 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/inventory"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
+)
+
+// Audit verifies what runs, once. It reads from a cluster only what it is asked for, and writes nothing. Close it in the end.
+type Audit struct {
+	settings Settings
+	engine   engine
+	now      time.Time // of all verdicts
+
+	mu     sync.Mutex
+	client *kubeclient.Client // nil before the first connection
+}
+
+// Bounds on what an audit keeps of registries, so that it asks for nothing twice.
+const (
+	auditKeep    = 24 * time.Hour
+	auditAnswers = 100_000
+)
+
+// NewAudit wires what an audit needs. It connects to nothing.
+func NewAudit(settings Settings, env Environment) (*Audit, error) {
+	outcomes := cache.New(cache.Options{Size: max(settings.CacheMaxSize, auditAnswers), Timeout: settings.RequestTimeout})
+	limits := verification.Limits{KeepTags: auditKeep, KeepContent: auditKeep, Lifetimes: true}
+	config := func() map[string]string { return settings.PluginConfig }
+	made, err := newEngine(settings, registry.DockerConfig(settings.DockerConfig), config, env, outcomes, limits)
+	if err != nil {
+		outcomes.Close()
+		return nil, err
+	}
+	return &Audit{settings: settings, engine: made, now: time.Now()}, nil
+}
+
+// Close ends idle connections.
+func (a *Audit) Close() {
+	a.engine.gatherer.Close()
+	if a.client != nil {
+		a.client.Close()
+	}
+}
+
+// Now is the time for which the verdicts hold.
+func (a *Audit) Now() time.Time { return a.now }
+
+// Trust reads the trust resources in force: those of trustDir, or of the cluster. The problems are of files that could not be
+// read.
+func (a *Audit) Trust(ctx context.Context) (shelltrust.Resources, []shelltrust.Problem, error) {
+	if a.settings.TrustDir != "" {
+		return shelltrust.ReadDir(a.settings.TrustDir)
+	}
+	client, err := a.connect()
+	if err != nil {
+		return shelltrust.Resources{}, nil, fmt.Errorf("no trust: name a directory in --trustDir, or a cluster in --kubeconfig: %w", err)
+	}
+	resources, err := inventory.Trust(ctx, client)
+	return resources, nil, err
+}
+
+// Uses lists the images of what runs in the cluster.
+func (a *Audit) Uses(ctx context.Context, options inventory.Options) ([]audit.Use, error) {
+	client, err := a.connect()
+	if err != nil {
+		return nil, fmt.Errorf("no workloads: name a manifest with -f, a list with --images, or a cluster in --kubeconfig: %w", err)
+	}
+	return inventory.Uses(ctx, client, options)
+}
+
+func (a *Audit) connect() (*kubeclient.Client, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var err error
+	if a.client == nil {
+		a.client, err = connect(a.settings)
+	}
+	return a.client, err
+}
+
+// Verify makes checks under one trust or several, and gives the verdicts under each. What registries hold is read once for all
+// of them. It calls progress after each image, one call at a time. The error says that ctx ended before all was verified.
+func (a *Audit) Verify(ctx context.Context, checks []audit.Check, rules []core.AttestationRule, progress func(done, all int), trusts ...trust.Snapshot) ([]audit.Verdicts, error) {
+	images := chunkByImage(checks)
+	verdicts := make([]audit.Verdicts, len(trusts))
+	for i := range verdicts {
+		verdicts[i] = audit.Verdicts{}
+	}
+	var mu sync.Mutex
+	done := 0
+	var group errgroup.Group
+	group.SetLimit(a.settings.MaxParallel)
+	for _, same := range images {
+		group.Go(func() error {
+			for _, check := range same {
+				for i, snapshot := range trusts {
+					verdict := a.verify(ctx, check, rules, snapshot)
+					mu.Lock()
+					verdicts[i][check] = verdict
+					mu.Unlock()
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			progress(done, len(images))
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.New("the audit was ended before it was complete")
+	}
+	return verdicts, nil
+}
+
+// chunkByImage splits sorted checks into those of one image each.
+func chunkByImage(checks []audit.Check) (chunks [][]audit.Check) {
+	for i, check := range checks {
+		if i == 0 || checks[i-1].Image != check.Image {
+			chunks = append(chunks, nil)
+		}
+		last := len(chunks) - 1
+		chunks[last] = append(chunks[last], check)
+	}
+	return chunks
+}
+
+// verify makes one check under one trust, as a request for it would be answered.
+func (a *Audit) verify(ctx context.Context, check audit.Check, rules []core.AttestationRule, snapshot trust.Snapshot) audit.Verdict {
+	ref, err := image.Parse(check.Image)
+	if err != nil {
+		return audit.Refused(err.Error())
+	}
+	request := core.Request{
+		Images:      []core.Image{{Kind: "container", Name: "app", Written: check.Image, Ref: ref}},
+		TrustPolicy: check.TrustPolicy, Attestations: rules,
+	}
+	plan, err := core.NewPlan(request, snapshot, a.settings.DefaultTrustPolicy)
+	if err != nil {
+		return audit.Refused(err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.settings.RequestTimeout)
+	defer cancel()
+	return audit.Judge(plan, a.engine.gatherer.Gather(ctx, plan.Tasks, a.now), a.now)
+}

@@ -1,0 +1,141 @@
+package function_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
+	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
+)
+
+// auditOf wires an audit for a bench, and the trust of its directory.
+func auditOf(t *testing.T, b *bench) (*function.Audit, trust.Snapshot) {
+	t.Helper()
+	settings, _, err := function.LoadSettings("audit", []string{
+		"--trustDir", b.trustDir, "--pluginDir", b.pluginDir, "--allowLoopback", "--insecureRegistries", b.registry.Host(),
+		"--dockerConfig", filepath.Join(t.TempDir(), "none.json"), "--pluginConfig", "config=" + b.config,
+	}, noEnvironment, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := function.NewAudit(settings, b.environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	resources, problems, err := a.Trust(t.Context())
+	if err != nil || len(problems) > 0 {
+		t.Fatal(problems, err)
+	}
+	snapshot, _ := resources.Compile()
+	return a, snapshot
+}
+
+func noProgress(int, int) {}
+
+// demanded are the scenario's rules on attestations, and one that reads the clock, for the images of the scenario that have
+// attestations.
+func demanded(t *testing.T) []core.AttestationRule {
+	t.Helper()
+	request, err := core.ParseRequest([]byte(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":"x"}]}},"attestations":[{"imageReference":"*/acme/sbom-*","type":[
+		{"name":"application/vnd.cyclonedx+json","conditions":{"all":[
+			{"key":"{{ components[].licenses[].expression }}","operator":"AllNotIn","value":["GPL-3.0"]},
+			{"key":"{{ time_now_utc() }}","operator":"NotEquals","value":""}]}}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request.Attestations
+}
+
+// TestAuditAgreesWithTheServiceAndReadsOnce verifies every image of the scenario in two namespaces, as written and as it runs,
+// under two trusts: the verdicts are those of the service, and no request is made to the registry twice.
+func TestAuditAgreesWithTheServiceAndReadsOnce(t *testing.T) {
+	b := prepare(t, registrytest.Options{}, "")
+	if err := os.WriteFile(filepath.Join(b.trustDir, "other.yaml"), []byte(scenariotest.TrustPolicy("other", "strict", "ca:acme")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	demand, err := audit.NewDemand("{{ namespace }}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uses []audit.Use
+	for _, c := range scenariotest.Cases() {
+		image, err := b.scenario.Publish(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, namespace := range []string{scenariotest.PolicyName, "other"} {
+			for _, name := range []string{"one", "two"} {
+				uses = append(uses, audit.Use{Workload: audit.Workload{Namespace: namespace, Kind: "Pod", Name: name}, Image: b.scenario.Reference(c.Name), Running: image.Digest.String()})
+			}
+		}
+	}
+	a, now := auditOf(t, b)
+	withdrawn := trust.Snapshot{Policies: now.Policies, Stores: map[trust.StoreRef]trust.Store{}}
+	foreign := trust.StoreRef{Type: trust.StoreCA, Name: "acme"}
+	withdrawn.Stores[foreign] = trust.Store{Ref: foreign, Certificates: nil}
+	proposedPolicies := map[string]trust.Policy{}
+	for name, policy := range now.Policies {
+		proposedPolicies[name] = trust.Policy{Name: policy.Name, Statements: policy.Statements}
+	}
+	withdrawn.Policies = proposedPolicies
+	b.registry.Reset()
+	shown := 0
+	verdicts, err := a.Verify(t.Context(), demand.AllChecks(uses), demanded(t), func(done, _ int) { shown = max(shown, done) }, now, withdrawn.Sealed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := map[string]int{}
+	for _, request := range b.registry.Requests() {
+		requests[request.Method+" "+request.Path]++
+	}
+	for request, n := range requests {
+		if n > 1 {
+			t.Errorf("%d times %s", n, request)
+		}
+	}
+	if images := 2 * len(scenariotest.Cases()); shown != images || len(requests) < images {
+		t.Errorf("%d of %d images were shown, %d requests", shown, images, len(requests))
+	}
+	for _, c := range scenariotest.Cases() {
+		for _, namespace := range []string{scenariotest.PolicyName, "other"} {
+			check := audit.Check{Image: b.scenario.Reference(c.Name), TrustPolicy: namespace}
+			if got := verdicts[0][check]; got.Code != c.Want {
+				t.Errorf("%s under %s: %s: %s, want %s", c.Name, namespace, got.Code, got.Reason, c.Want)
+			}
+			if got := verdicts[1][check]; got.Code == reason.Verified {
+				t.Errorf("%s is verified although its trust store is empty", c.Name)
+			}
+		}
+	}
+	for _, finding := range audit.Findings(demand, uses, verdicts[0]) {
+		if finding.State != audit.Verified && finding.State != audit.DeniedOnRestart {
+			t.Errorf("%s: %s: %s", finding.Image, finding.State, finding.Reason)
+		}
+	}
+}
+
+// TestAuditTellsWhatCouldNotBeVerified of a registry that fails, and ends when it is told to.
+func TestAuditTellsWhatCouldNotBeVerified(t *testing.T) {
+	b := prepare(t, registrytest.Options{}, "")
+	a, now := auditOf(t, b)
+	checks := []audit.Check{{Image: "127.0.0.1:1/acme/app:v1", TrustPolicy: scenariotest.PolicyName}, {Image: "no image", TrustPolicy: scenariotest.PolicyName}}
+	verdicts, err := a.Verify(t.Context(), checks, nil, noProgress, now)
+	if err != nil || verdicts[0][checks[0]].Code != reason.RegistryUnavailable || verdicts[0][checks[1]].Code != reason.RequestInvalid {
+		t.Errorf("verdicts %+v, %v", verdicts, err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := a.Verify(ended, checks, nil, noProgress, now); err == nil || !strings.Contains(fmt.Sprint(err), "ended before it was complete") {
+		t.Errorf("an audit that was ended gives %v", err)
+	}
+}

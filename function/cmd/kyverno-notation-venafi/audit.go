@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
+	"github.com/nirmata/kyverno-notation-venafi/shell/inventory"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
+)
+
+// auditOptions are the flags of audit that are not settings.
+type auditOptions struct {
+	manifest, list, output string
+	namespaces, except     string
+	with, without          []string
+	until                  string
+	demands                demands
+}
+
+// auditReport is what an audit found. Flips or Expiries and Anchors are nil unless they were asked for.
+type auditReport struct {
+	Findings []audit.Finding
+	Flips    []audit.Flip
+	Expiries []audit.Expiry
+	Anchors  []audit.Anchor
+
+	until  time.Time
+	source string // file of the workloads; "" for a cluster
+}
+
+// auditCommand holds what runs against trust, and returns the exit status.
+func auditCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	found, options, err := runAudit(ctx, args, stderr)
+	if err != nil {
+		return report(err, stdout, stderr)
+	}
+	if err := outputs[options.output](stdout, found); err != nil {
+		fmt.Fprintln(stderr, "error:", err)
+		return exitUnknown
+	}
+	return map[audit.Outcome]int{audit.Good: exitVerified, audit.Bad: exitDenied, audit.Indefinite: exitUnknown}[found.outcome()]
+}
+
+// outputs are the formats.
+var outputs = map[string]func(io.Writer, auditReport) error{
+	"table": printAudit, "json": printAuditJSON, "sarif": printSARIF, "junit": printJUnit,
+}
+
+func (o *auditOptions) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.manifest, "f", "", "Manifest `file` with the workloads, - for standard input; else what runs in the cluster of --kubeconfig.")
+	flags.StringVar(&o.list, "images", "", "`File` with images, one a line, each after a namespace if it has one; - for standard input.")
+	flags.StringVar(&o.output, "o", "table", "Output: table, json, sarif or junit.")
+	flags.StringVar(&o.namespaces, "namespaces", "", "Only these `namespaces` of the cluster, comma-separated.")
+	flags.StringVar(&o.except, "exceptNamespaces", "", "Not these `namespaces`, comma-separated.")
+	flags.Func("with", "`File` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.", appendTo(&o.with))
+	flags.Func("without", "`Name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.", appendTo(&o.without))
+	flags.StringVar(&o.until, "until", "", "Print what stops being admitted up to this `date`, such as 2027-06-30, and by what.")
+	o.demands.register(flags)
+}
+
+func appendTo(list *[]string) func(string) error {
+	return func(value string) error {
+		*list = append(*list, value)
+		return nil
+	}
+}
+
+func (o *auditOptions) comparing() bool { return len(o.with)+len(o.without) > 0 }
+
+// validate checks the flags that do not stand for themselves.
+func (o *auditOptions) validate(settings function.Settings, images []string) error {
+	sources := 0
+	for _, named := range []bool{o.manifest != "", o.list != "", len(images) > 0} {
+		if named {
+			sources++
+		}
+	}
+	switch {
+	case outputs[o.output] == nil:
+		return fmt.Errorf("-o is %q; use table, json, sarif or junit", o.output)
+	case sources > 1:
+		return errors.New("name images, a list with --images, or a manifest with -f, one of the three")
+	case sources == 1 && o.namespaces+o.except != "":
+		return errors.New("--namespaces and --exceptNamespaces choose from a cluster, and workloads are named otherwise")
+	case o.comparing() && o.until != "":
+		return errors.New("--until tells of the trust of now; leave it out, or --with and --without")
+	case o.demands.trustPolicy == "" && settings.DefaultTrustPolicy == "":
+		return errors.New("name the trust policy with --trustPolicy; {{ namespace }} in it stands for the namespace")
+	}
+	return nil
+}
+
+func runAudit(ctx context.Context, args []string, stderr io.Writer) (auditReport, auditOptions, error) {
+	var options auditOptions
+	settings, images, err := function.LoadSettings("audit", args, os.LookupEnv, options.register)
+	if err != nil {
+		return auditReport{}, options, err
+	}
+	if err := options.validate(settings, images); err != nil {
+		return auditReport{}, options, err
+	}
+	engine, err := function.NewAudit(settings, os.LookupEnv)
+	if err != nil {
+		return auditReport{}, options, err
+	}
+	defer engine.Close()
+	found, err := options.run(ctx, engine, images, stderr)
+	return found, options, err
+}
+
+// run gathers workloads and trust, verifies, and makes the report that is asked for.
+func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images []string, stderr io.Writer) (found auditReport, err error) {
+	if o.until != "" {
+		if found.until, err = untilOf(o.until, engine.Now()); err != nil {
+			return found, err
+		}
+	}
+	demand, err := audit.NewDemand(o.demands.trustPolicy)
+	if err != nil {
+		return found, err
+	}
+	rules, err := o.rules()
+	if err != nil {
+		return found, err
+	}
+	trusts, err := o.trusts(ctx, engine, stderr)
+	if err != nil {
+		return found, err
+	}
+	uses, err := o.uses(ctx, engine, images)
+	if err != nil {
+		return found, err
+	}
+	progress := terminal.Progress(stderr, "images")
+	verdicts, err := engine.Verify(ctx, demand.AllChecks(uses), rules, progress, trusts...)
+	if err != nil {
+		return found, err
+	}
+	if o.manifest != "-" && o.list != "-" {
+		found.source = o.manifest + o.list
+	}
+	found.Findings = audit.Findings(demand, uses, verdicts[0])
+	switch {
+	case o.comparing():
+		found.Flips = audit.Flips(demand, uses, verdicts[0], verdicts[1])
+	case o.until != "":
+		found.Expiries = audit.Expiries(demand, uses, verdicts[0], engine.Now(), found.until)
+		found.Anchors = audit.Anchors(demand, uses, verdicts[0])
+	}
+	return found, nil
+}
+
+// outcome is that of what was asked for.
+func (r auditReport) outcome() audit.Outcome {
+	switch {
+	case r.Flips != nil:
+		return audit.SumFlips(r.Flips)
+	case r.Expiries != nil:
+		return audit.SumExpiries(r.Findings, r.Expiries)
+	}
+	return audit.Sum(r.Findings)
+}
+
+// untilOf reads a day, to its end, or a moment. It must be ahead.
+func untilOf(text string, now time.Time) (time.Time, error) {
+	until, err := time.Parse(time.DateOnly, text)
+	if err == nil {
+		until = until.Add(24*time.Hour - time.Second)
+	} else if until, err = time.Parse(time.RFC3339, text); err != nil {
+		return until, fmt.Errorf("--until is %q; write a date such as 2027-06-30", text)
+	}
+	if !until.After(now) {
+		return until, fmt.Errorf("--until is %s, which has passed", text)
+	}
+	return until, nil
+}
+
+// rules are the attestations that are demanded, read as those of a request are.
+func (o *auditOptions) rules() ([]core.AttestationRule, error) {
+	attestations, err := o.demands.attestations()
+	if err != nil || attestations == nil {
+		return nil, err
+	}
+	body, err := bodyOf(podOf([]string{"registry.example/app"}), "", attestations)
+	if err != nil {
+		return nil, err
+	}
+	request, err := core.ParseRequest(body)
+	return request.Attestations, err
+}
+
+// trusts gives the trust in force, and the proposed one if there is one. Resources that cannot be used are told of, and go on
+// to deny what names them, as they do in the service.
+func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stderr io.Writer) ([]trust.Snapshot, error) {
+	resources, problems, err := engine.Trust(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, unusable := resources.Compile()
+	for _, p := range slices.Concat(problems, unusable) {
+		fmt.Fprintf(stderr, "warning: %s %s: %s\n", p.Kind, p.Name, p.Reason)
+	}
+	if !o.comparing() {
+		return []trust.Snapshot{now}, nil
+	}
+	for _, name := range o.without {
+		if resources, err = resources.Without(name); err != nil {
+			return nil, fmt.Errorf("--without: %w", err)
+		}
+	}
+	for _, file := range o.with {
+		change, err := shelltrust.ReadChange(file)
+		if err != nil {
+			return nil, fmt.Errorf("--with: %w", err)
+		}
+		resources = resources.With(change)
+	}
+	proposed, unusable := resources.Compile()
+	for _, p := range unusable {
+		fmt.Fprintf(stderr, "warning: as proposed, %s %s: %s\n", p.Kind, p.Name, p.Reason)
+	}
+	return []trust.Snapshot{now, proposed}, nil
+}
+
+// uses gives the images of the workloads that are named, or else of those that run in the cluster. None at all is an error: it
+// would look like all being well.
+func (o *auditOptions) uses(ctx context.Context, engine *function.Audit, images []string) (uses []audit.Use, err error) {
+	switch {
+	case o.manifest != "":
+		uses, err = usesOfManifest(o.manifest)
+	case o.list != "":
+		uses, err = usesOfList(o.list)
+	case len(images) > 0:
+		for _, image := range images {
+			uses = append(uses, listedUse("", image))
+		}
+	default:
+		uses, err = engine.Uses(ctx, inventory.Options{Namespaces: splitNames(o.namespaces), Except: splitNames(o.except)})
+	}
+	if err == nil && len(uses) == 0 {
+		err = errors.New("no workload was found; check the cluster, and --namespaces and --exceptNamespaces")
+	}
+	return audit.Merged(uses), err
+}
+
+func splitNames(list string) []string {
+	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/samber/lo"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
+)
+
+// printAudit writes tables for a person.
+func printAudit(w io.Writer, r auditReport) error {
+	switch {
+	case r.Flips != nil:
+		return printFlips(w, r.Flips, len(r.Findings))
+	case r.Expiries != nil:
+		return printExpiries(w, r)
+	}
+	return printFindings(w, r.Findings)
+}
+
+func printFindings(w io.Writer, findings []audit.Finding) error {
+	rows := [][]string{{"NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "STATE", "CODE", "REASON"}}
+	for _, f := range findings {
+		colour := terminal.Yellow
+		switch {
+		case f.Denied():
+			colour = terminal.Red
+		case f.State == audit.Verified:
+			colour = terminal.Green
+		}
+		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.State.Words(), colour), string(f.Code), plain(f.Reason)))
+	}
+	if err := printRows(w, rows); err != nil {
+		return err
+	}
+	counts, parts := audit.Counts(findings), []string{}
+	for _, state := range audit.States() {
+		if n := counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state.Words()))
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%d images of workloads: %s\n", len(findings), strings.Join(parts, ", "))
+	return err
+}
+
+// printFlips writes what changes, and how much of it in each namespace.
+func printFlips(w io.Writer, flips []audit.Flip, uses int) error {
+	if len(flips) == 0 {
+		_, err := fmt.Fprintf(w, "nothing changes for %d images of workloads\n", uses)
+		return err
+	}
+	rows := [][]string{{"NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "CHANGE", "NOW", "PROPOSED", "REASON"}}
+	for _, f := range flips {
+		colour := terminal.Yellow
+		switch f.Change {
+		case audit.NewlyDenied:
+			colour = terminal.Red
+		case audit.NewlyAdmitted:
+			colour = terminal.Green
+		}
+		why := f.Proposed.Reason
+		if f.Change == audit.NotTold && f.Now.Code.Class() != reason.Admitted && f.Now.Code.Class() != reason.Denied {
+			why = f.Now.Reason
+		}
+		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.Change.Words(), colour), string(f.Now.Code), string(f.Proposed.Code), plain(why)))
+	}
+	if err := printRows(w, rows); err != nil {
+		return err
+	}
+	var text strings.Builder
+	for _, namespace := range lo.Uniq(lo.Map(flips, func(f audit.Flip, _ int) string { return f.Namespace })) {
+		for _, change := range audit.Changes() {
+			n := lo.CountBy(flips, func(f audit.Flip) bool { return f.Namespace == namespace && f.Change == change })
+			if n > 0 {
+				fmt.Fprintf(&text, "%s: %d %s\n", cmp.Or(plain(namespace), "no namespace"), n, change.Words())
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s%d of %d images of workloads\n", text.String(), len(flips), uses)
+	return err
+}
+
+// printExpiries writes what ends by date, and the certificates that carry what runs.
+func printExpiries(w io.Writer, r auditReport) error {
+	rows := [][]string{{"DATE", "NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "ENDS", "CAUSE", "REASON"}}
+	for _, e := range r.Expiries {
+		ends := terminal.Paint(w, "certainly", terminal.Red)
+		if !e.Certain {
+			ends = terminal.Paint(w, "perhaps", terminal.Yellow)
+		}
+		rows = append(rows, append(append([]string{day(e.At)}, usedBy(e.Use)...), ends, string(e.Cause), plain(e.Reason)))
+	}
+	if len(r.Expiries) == 0 {
+		rows = nil
+		fmt.Fprintf(w, "of what is admitted now, nothing ends until %s\n", day(r.until))
+	}
+	if err := printRows(w, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	rows = [][]string{{"TRUST STORE", "CERTIFICATE", "EXPIRES", "IMAGES", "WORKLOADS", "PODS", "SHA-256"}}
+	for _, a := range r.Anchors {
+		rows = append(rows, []string{a.Store, plain(a.Subject), day(a.NotAfter), fmt.Sprint(a.Images), fmt.Sprint(a.Workloads), fmt.Sprint(a.Pods), a.Fingerprint[:min(16, len(a.Fingerprint))]})
+	}
+	if err := printRows(w, rows); err != nil {
+		return err
+	}
+	counts := audit.Counts(r.Findings)
+	admitted := len(r.Findings) - counts[audit.DeniedOnRestart] - counts[audit.Unknown]
+	_, err := fmt.Fprintf(w, "\n%d of %d images of workloads are admitted now; run audit without --until for the others\n", admitted, len(r.Findings))
+	return err
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+// usedBy are the first columns of a row.
+func usedBy(u audit.Use) []string {
+	return []string{plain(dash(u.Namespace)), plain(u.Kind + "/" + u.Name), plain(u.Container), plain(u.Image)}
+}
+
+// plain is a text from a cluster or a registry that cannot move the terminal's cursor.
+func plain(text string) string { return reason.OneLine(text) }
+
+// printRows writes a table.
+func printRows(w io.Writer, rows [][]string) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	return table.Flush()
+}
