@@ -7,18 +7,20 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/pager"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -70,10 +72,13 @@ func usesIn(ctx context.Context, client *kubeclient.Client, namespace string, ex
 		options.FieldSelector = running
 		return client.Core.Pods(namespace).List(ctx, options)
 	}
-	err := each(ctx, "pods", list, func(object runtime.Object) {
+	err := each(ctx, "pods", list, func(object runtime.Object) error {
 		pod, ok := object.(*core.Pod)
-		if !ok || slices.Contains(except, pod.Namespace) {
-			return
+		if !ok {
+			return fmt.Errorf("the API server gave a %T", object)
+		}
+		if slices.Contains(except, pod.Namespace) {
+			return nil
 		}
 		workload, kind, owner := ownerOf(pod)
 		if kind != "" {
@@ -85,6 +90,7 @@ func usesIn(ctx context.Context, client *kubeclient.Client, namespace string, ex
 		for _, use := range usesOf(pod, workload) {
 			counts[owned{use, owner}]++
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -140,14 +146,15 @@ func resolve(ctx context.Context, client *kubeclient.Client, kind, namespace str
 	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		return client.Metadata.Resource(resource).Namespace(namespace).List(ctx, options)
 	}
-	return each(ctx, kind, list, func(object runtime.Object) {
-		of, ok := object.(metav1.Object)
-		if !ok || !chosen[of.GetUID()] {
-			return
+	return each(ctx, kind, list, func(object runtime.Object) error {
+		of, err := meta.Accessor(object)
+		if err != nil || !chosen[of.GetUID()] {
+			return err
 		}
 		if controller := metav1.GetControllerOfNoCopy(of); controller != nil {
 			top[of.GetUID()] = audit.Workload{Namespace: of.GetNamespace(), Kind: controller.Kind, Name: controller.Name}
 		}
+		return nil
 	})
 }
 
@@ -179,22 +186,49 @@ func usesOf(pod *core.Pod, workload audit.Workload) (uses []audit.Use) {
 	return uses
 }
 
-// each calls do for every object of a list, page by page.
-func each(ctx context.Context, what string, list pager.ListPageFunc, do func(runtime.Object)) error {
-	pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-		defer cancel()
-		return list(ctx, options)
-	})
-	pages.PageSize, pages.PageBufferSize = pageSize, 1
-	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(object runtime.Object) error {
-		do(object)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("listing %s: %w", what, err)
+// listPage lists some objects.
+type listPage func(context.Context, metav1.ListOptions) (runtime.Object, error)
+
+// each calls do for every object of a list, page by page. Where the API server has forgotten the state that a list began with,
+// it goes on with a newer one: what was made or deleted meanwhile may be missed or seen, and nothing else.
+func each(ctx context.Context, what string, list listPage, do func(runtime.Object) error) error {
+	options := metav1.ListOptions{Limit: pageSize}
+	for expired := false; ; {
+		page, err := bounded(ctx, list, options)
+		if token := newerState(err); token != "" && !expired {
+			options.Continue, expired = token, true
+			continue
+		}
+		if err == nil {
+			err = meta.EachListItem(page, do)
+		}
+		if err != nil {
+			return fmt.Errorf("listing %s: %w", what, err)
+		}
+		of, err := meta.ListAccessor(page)
+		if err != nil {
+			return fmt.Errorf("listing %s: %w", what, err)
+		}
+		if options.Continue = of.GetContinue(); options.Continue == "" {
+			return nil
+		}
+		expired = false
 	}
-	return nil
+}
+
+func bounded(ctx context.Context, list listPage, options metav1.ListOptions) (runtime.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	return list(ctx, options)
+}
+
+// newerState gives the token with which a list that has expired goes on from a newer state; "" for other errors.
+func newerState(err error) string {
+	var status apierrors.APIStatus
+	if !apierrors.IsResourceExpired(err) || !errors.As(err, &status) {
+		return ""
+	}
+	return status.Status().Continue
 }
 
 // Trust lists the trust resources of a cluster.
@@ -219,9 +253,12 @@ func listed(ctx context.Context, client *kubeclient.Client, of kubeclient.Target
 	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		return client.Dynamic.Resource(of.Resource).List(ctx, options)
 	}
-	return each(ctx, of.String(), list, func(object runtime.Object) {
-		if o, ok := object.(*unstructured.Unstructured); ok {
-			do(o)
+	return each(ctx, of.String(), list, func(object runtime.Object) error {
+		o, ok := object.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("the API server gave a %T", object)
 		}
+		do(o)
+		return nil
 	})
 }

@@ -210,7 +210,7 @@ func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stder
 	}
 	now, unusable := resources.Compile()
 	for _, p := range slices.Concat(problems, unusable) {
-		fmt.Fprintf(stderr, "warning: %s %s: %s\n", p.Kind, p.Name, p.Reason)
+		fmt.Fprintf(stderr, "warning: %s %s: %s\n", p.Kind, plain(p.Name), plain(p.Reason))
 	}
 	if !o.comparing() {
 		return []trust.Snapshot{now}, nil
@@ -229,7 +229,7 @@ func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stder
 	}
 	proposed, unusable := resources.Compile()
 	for _, p := range unusable {
-		fmt.Fprintf(stderr, "warning: as proposed, %s %s: %s\n", p.Kind, p.Name, p.Reason)
+		fmt.Fprintf(stderr, "warning: as proposed, %s %s: %s\n", p.Kind, plain(p.Name), plain(p.Reason))
 	}
 	return []trust.Snapshot{now, proposed}, nil
 }
