@@ -15,6 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -149,5 +150,22 @@ func TestJUnitAddsUp(t *testing.T) {
 		if tests != len(entries) || all.Tests != tests || all.Failures != failures || all.Errors != errors {
 			t.Errorf("%s: %d tests, %d failures, %d errors counted; %d, %d, %d said; %d entries", kind, tests, failures, errors, all.Tests, all.Failures, all.Errors, len(entries))
 		}
+	}
+}
+
+// TestProgressIsForTerminals, since it would be noise in a file.
+func TestProgressIsForTerminals(t *testing.T) {
+	var text bytes.Buffer
+	progress := terminal.Progress(&text, "images")
+	progress(1, 2)
+	progress(2, 2)
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	terminal.Progress(file, "images")(1, 2)
+	if info, err := file.Stat(); err != nil || info.Size() > 0 || text.Len() > 0 {
+		t.Errorf("%q and %v, %v", &text, info, err)
 	}
 }
