@@ -20,7 +20,7 @@ func TestUpdates(t *testing.T) {
 }
 
 func (fx environment) updatesOfPods(t *testing.T) {
-	fx.Apply(t, fixture.Pod("updated", "team-a", fx.Reference("signed")))
+	fx.Apply(t, strings.Replace(fixture.Pod("updated", "team-a", fx.Reference("signed")), "namespace: team-a}", "namespace: team-a, finalizers: [batch.kubernetes.io/job-tracking]}", 1))
 	unchanged := func() {
 		t.Helper()
 		if image := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/updated", "-o", "jsonpath={.spec.containers[0].image}"); image != fx.Pinned(t, "signed") {
@@ -41,8 +41,19 @@ func (fx environment) updatesOfPods(t *testing.T) {
 	fx.Kubectl(t, "", "delete", "truststore", "acme")
 	defer fx.restoreTrust(t)
 	fx.waitDenied(t, fx.Replicas[0])
-	if err := fx.Denied(t, `trust store "ca:acme" does not exist`, "", "label", "pod", "updated", "-n", "team-a", "c=d"); err != nil {
-		t.Errorf("a label of a pod that is verified no longer: %v", err)
+	// The pod is verified no longer. What leaves its spec as it is goes on, as the Job controller has to remove its finalizer.
+	fx.Kubectl(t, "", "label", "pod", "updated", "-n", "team-a", "c=d")
+	fx.Kubectl(t, "", "patch", "pod", "updated", "-n", "team-a", "--type=json", "-p", `[{"op":"remove","path":"/metadata/finalizers"}]`)
+	if finalizers := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/updated", "-o", "jsonpath={.metadata.finalizers}"); finalizers != "" {
+		t.Errorf("it still has the finalizers %s", finalizers)
+	}
+	for change, spec := range map[string]string{
+		"a deadline": `{"activeDeadlineSeconds":3600}`,
+		"its image":  fmt.Sprintf(`{"containers":[{"name":"app","image":%q}]}`, fx.Reference("signed-cose")),
+	} {
+		if err := fx.Denied(t, `trust store "ca:acme" does not exist`, "", "patch", "pod", "updated", "-n", "team-a", "--type=strategic", "-p", `{"metadata":{"labels":{"e":"f"}},"spec":`+spec+`}`); err != nil {
+			t.Errorf("%s of a pod that is verified no longer: %v", change, err)
+		}
 	}
 	unchanged()
 }
@@ -74,7 +85,8 @@ func (fx environment) updatesOfDeployments(t *testing.T) {
 }
 
 // TestWhatWasStoredBefore adds ephemeral containers to pods that were stored, with a tag, before there were policies. The API
-// server changes nothing else of such a pod then. Any other update pins it.
+// server changes nothing else of such a pod then. An update that leaves their specs alone is let go and pins nothing, so that a
+// Deployment does not roll out for a label. Any other is asked about.
 func TestWhatWasStoredBefore(t *testing.T) {
 	shared.TwoTenants(t)
 	for _, way := range fixture.Ways() {
@@ -82,6 +94,7 @@ func TestWhatWasStoredBefore(t *testing.T) {
 			fx := environment{Fixture: shared.Fixture, way: way.Name}
 			fx.Apply(t, fixture.Pod("before", "team-a", fx.Reference("signed")))
 			fx.Apply(t, fixture.Pod("unsigned", "team-a", fx.Reference("unsigned")))
+			fx.Apply(t, fixture.DeploymentOf(fx.Reference("signed")))
 			fx.Install(t, fixture.Policies{Samples: way.Samples})
 			if output, err := fx.debug(t, "before", fx.Reference("signed-cose")); err != nil {
 				t.Fatalf("%v\n%s", err, output)
@@ -96,11 +109,31 @@ func TestWhatWasStoredBefore(t *testing.T) {
 					t.Errorf("%s in the pod %s: %v\n%s", image, pod, err, output)
 				}
 			}
-			fx.Kubectl(t, "", "label", "pod", "before", "-n", "team-a", "a=b")
-			if image := fx.Kubectl(t, "", "get", "-n", "team-a", "pod/before", "-o", "jsonpath={.spec.containers[0].image}"); image != fx.Pinned(t, "signed") {
-				t.Errorf("after an update it has %s", image)
-			}
+			fx.changesWhatWasStoredBefore(t)
 		})
+	}
+}
+
+func (fx environment) changesWhatWasStoredBefore(t *testing.T) {
+	image := func(object, path string) string {
+		return fx.Kubectl(t, "", "get", "-n", "team-a", object, "-o", "jsonpath={"+path+".containers[0].image}")
+	}
+	for object, test := range map[string]struct{ path, spec string }{
+		"pod/before":     {".spec", `{"spec":{"activeDeadlineSeconds":3600}}`},
+		"deployment/app": {".spec.template.spec", `{"spec":{"minReadySeconds":1}}`},
+	} {
+		fx.Kubectl(t, "", "label", object, "-n", "team-a", "a=b")
+		if got := image(object, test.path); got != fx.Reference("signed") {
+			t.Errorf("with another label %s has %s", object, got)
+		}
+		fx.Kubectl(t, "", "patch", object, "-n", "team-a", "--type=merge", "-p", test.spec)
+		if got := image(object, test.path); got != fx.Pinned(t, "signed") {
+			t.Errorf("with another spec %s has %s", object, got)
+		}
+	}
+	fx.Kubectl(t, "", "label", "pod", "unsigned", "-n", "team-a", "a=b")
+	if err := fx.Denied(t, "no signature is associated with", "", "patch", "pod", "unsigned", "-n", "team-a", "--type=merge", "-p", `{"spec":{"activeDeadlineSeconds":3600}}`); err != nil {
+		t.Error(err)
 	}
 }
 

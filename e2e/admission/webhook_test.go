@@ -175,10 +175,34 @@ func TestAnotherWebhookChangesImages(t *testing.T) {
 						})
 					})
 				}
+				t.Run("of a pod that gets a label", func(t *testing.T) { fx.changesWithALabel(t, webhook, reinvocation) })
 				t.Run("of an ephemeral container", func(t *testing.T) { fx.changesEphemeralContainer(t, webhook) })
 			})
 		}
 	})
+}
+
+// changesWithALabel has the webhook set another image in a stored pod of which the request changes a label alone.
+func (fx environment) changesWithALabel(t *testing.T, webhook *webhook, reinvocation string) {
+	fx.Apply(t, fixture.Pod("labelled", "team-a", fx.Reference("signed")))
+	tests := map[string]string{ // what is wanted: a denial, or "" for a pod that is pinned
+		fx.Reference("signed-cose"): "", fx.Pinned(t, "signed-cose"): "",
+		fx.Reference("unsigned"): "no signature is associated with", fx.Pinned(t, "unsigned"): "no signature is associated with",
+	}
+	if fx.way != "ClusterPolicy" {
+		tests[fx.Reference("signed-cose")] = notPinned
+	} else if reinvocation == "IfNeeded" {
+		delete(tests, fx.Reference("signed-cose")) // there the webhook has the last word
+	}
+	for image, denied := range tests {
+		webhook.with(setImage(image), func() {
+			images, err := fx.outcome(t, "", "patch", "pod", "labelled", "-n", "team-a", "--type=merge", "-p", `{"metadata":{"labels":{"a":"b"}}}`)
+			fx.check(t, images, err, denied)
+			if err == nil && !slices.Contains(images, fx.Pinned(t, "signed-cose")) {
+				t.Errorf("%q; the webhook set %s", images, image)
+			}
+		})
+	}
 }
 
 // changesEphemeralContainer has the webhook set another image in a container that kubectl debug adds.

@@ -369,6 +369,7 @@ func (g *policyGenerator) condition() object {
 	}
 	return object{
 		"key": one(g,
+			"{{ request.operation != 'UPDATE' || request.object.spec != request.oldObject.spec }}",
 			"{{ (request.oldObject.metadata.deletionTimestamp || '') == '' || request.object.spec != request.oldObject.spec }}",
 			"{{ request.operation == 'UPDATE' && request.object.spec == request.oldObject.spec }}",
 			"{{ starts_with(request.namespace, 'team-') && !contains(request.userInfo.groups, 'ops') }}",
