@@ -307,3 +307,62 @@ func (fx environment) waitDenied(t *testing.T, r *replica) {
 		t.Error(err)
 	}
 }
+
+// TestTenantsPoliciesChangeImages has a tenant write Kyverno policies of its own namespace, which Kyverno's chart lets the admins
+// of namespaces do. Kyverno applies a Policy after all ClusterPolicies, in the same call, so a ClusterPolicy alone does not see
+// what the Policy sets; a ValidatingPolicy does.
+func TestTenantsPoliciesChangeImages(t *testing.T) {
+	fx := environment{Fixture: shared.Fixture}
+	fx.TwoTenants(t)
+	legacy := `
+apiVersion: kyverno.io/v1
+kind: Policy
+metadata: {name: of-a-tenant, namespace: team-a}
+spec:
+  background: false
+  rules:
+  - name: set-image
+    match: {any: [{resources: {kinds: [Pod], names: [changed]}}]}
+    mutate:
+      patchesJson6902: '[{"op": "replace", "path": "/spec/containers/0/image", "value": "IMAGE"}]'
+`
+	mutating := `
+apiVersion: policies.kyverno.io/v1
+kind: NamespacedMutatingPolicy
+metadata: {name: of-a-tenant, namespace: team-a}
+spec:
+  autogen: {podControllers: {controllers: []}}
+  evaluation: {background: {enabled: false}}
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  matchConditions: [{name: by-name, expression: object.metadata.name == "changed"}]
+  mutations:
+  - patchType: JSONPatch
+    jsonPatch: {expression: '[JSONPatch{op: "replace", path: "/spec/containers/0/image", value: "IMAGE"}]'}
+`
+	pair, cluster := fixture.Ways()[0].Samples, fixture.Ways()[1].Samples
+	for way, samples := range map[string][]string{
+		"CEL pair": pair, "ClusterPolicy": cluster, "ClusterPolicy with the ValidatingPolicy": append([]string{"callers.yaml", "validatingpolicy.yaml"}, cluster...),
+	} {
+		t.Run(way, func(t *testing.T) {
+			fx.Install(t, fixture.Policies{Samples: samples})
+			for sentence, policy := range map[string]string{"by a Policy": legacy, "by a NamespacedMutatingPolicy": mutating} {
+				t.Run(sentence, func(t *testing.T) {
+					fx.Apply(t, strings.ReplaceAll(policy, "IMAGE", fx.Reference("unsigned")))
+					unseen := way == "ClusterPolicy" && policy == legacy
+					err := deployment.Eventually(t.Context(), 30*time.Second, func() error {
+						images, err := fx.outcome(t, fixture.Pod("changed", "team-a", fx.Reference("signed")))
+						denied := err != nil && strings.Contains(err.Error(), "no signature is associated with")
+						if !denied && !(unseen && slices.Contains(images, fx.Reference("unsigned"))) {
+							return fmt.Errorf("%q, %w", images, err)
+						}
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		})
+	}
+}
