@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -92,7 +93,7 @@ func (t *translation) filterFields(f *filter, isMatch bool) fields {
 		"name":  func(v value) { names(v, []string{v.text()}) },
 		"names": func(v value) { names(v, v.texts()) },
 		"namespaces": func(v value) {
-			f.namespaces, f.hasSelection = v.texts(), true
+			f.namespaces, f.hasSelection = readNames(v), true
 		},
 		"annotations": func(v value) {
 			v.entries(func(key string, text value) {
@@ -143,6 +144,41 @@ func (f *filter) readKinds(v value, known []Resource, isMatch bool) {
 	f.hasSelection = true
 }
 
+// What an API server takes in a selector. One that it does not take would keep Kyverno from registering any webhook anew.
+var (
+	namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	labelName     = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	labelPrefix   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+)
+
+// readNames reads names of namespaces, or patterns of them.
+func readNames(v value) (names []string) {
+	v.list(func(v value) {
+		name := v.text()
+		if !wild(name) && !namespaceName.MatchString(name) {
+			v.fail("is %s, which no namespace is called; remove it, and write what is not meant under exclude", quoted(name))
+		}
+		names = append(names, name)
+	})
+	return names
+}
+
+// checkLabel refuses a key or a value that no label has.
+func checkLabel(v value, key string, values ...string) {
+	prefix, name, prefixed := strings.Cut(key, "/")
+	if !prefixed {
+		prefix, name = "x", key
+	}
+	if !labelName.MatchString(name) || !labelPrefix.MatchString(prefix) || len(prefix) > 253 {
+		v.fail("has the key %s, which no label has; correct it", quoted(key))
+	}
+	for _, value := range values {
+		if value != "" && !labelName.MatchString(value) {
+			v.fail("has the value %s, which no label has; correct it", quoted(value))
+		}
+	}
+}
+
 // readOperations keeps those in which images come in.
 func readOperations(v value, isMatch bool) (operations []string) {
 	v.list(func(v value) {
@@ -186,7 +222,13 @@ func readSelector(v value) *selector {
 	s := &selector{at: v}
 	v.object(fields{
 		"matchLabels": func(v value) {
-			v.entries(func(key string, text value) { s.labels = append(s.labels, label{key, text.text()}) })
+			v.entries(func(key string, text value) {
+				l := label{key, text.text()}
+				if !wild(l.key) && !wild(l.value) {
+					checkLabel(text, l.key, l.value)
+				}
+				s.labels = append(s.labels, l)
+			})
 		},
 		"matchExpressions": func(v value) {
 			v.list(func(v value) {
@@ -199,6 +241,7 @@ func readSelector(v value) *selector {
 				if listed := strings.HasSuffix(r.Operator, "In"); r.Key == "" || r.Operator == "" || listed != (len(r.Values) > 0) {
 					v.fail("needs a key, an operator, and values with In and NotIn")
 				}
+				checkLabel(v, r.Key, r.Values...)
 				s.expressions = append(s.expressions, r)
 			})
 		},

@@ -97,6 +97,9 @@ func (p Pair) YAML() ([]byte, error) {
 	return b.Bytes(), encoder.Close()
 }
 
+// maxConditions is how many match conditions an API server takes in a webhook.
+const maxConditions = 64
+
 // pair makes the policies of a rule.
 func (t *translation) pair(p *clusterPolicy, r rule) Pair {
 	name := p.name
@@ -116,6 +119,9 @@ func (t *translation) pair(p *clusterPolicy, r rule) Pair {
 		common.FailurePolicy = "Ignore"
 	}
 	pair.Notes = append(pair.Notes, t.matching(p, &r, &common)...)
+	if len(common.MatchConditions) > maxConditions {
+		r.at.fail("has over %d conditions, more than a webhook may have; join some by &&", maxConditions)
+	}
 	action, notes := actionOf(p, r)
 	pair.Notes = append(pair.Notes, notes...)
 	emit := func(kind string, fill func(*policySpec, *rule)) {

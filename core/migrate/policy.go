@@ -109,6 +109,9 @@ func readMatchCondition(v value) (c condition) {
 			if c.Name = v.text(); c.Name == "match" || c.Name == "exclude" || strings.HasPrefix(c.Name, "precondition-") {
 				v.fail("is a name that the new policies use; write another")
 			}
+			if !labelName.MatchString(c.Name) {
+				v.fail("is %s, which no condition of a webhook is called; write letters, digits and -", quoted(c.Name))
+			}
 		},
 		"expression": func(v value) {
 			c.Expression = v.text()
