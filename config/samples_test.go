@@ -81,6 +81,7 @@ type celPolicy struct {
 			}
 			ResourceRules []any
 		}
+		MatchConditions []any
 	}
 }
 
@@ -111,6 +112,9 @@ func TestStagesDifferByNamespaceOnly(t *testing.T) {
 	for file, policy := range stages {
 		if !reflect.DeepEqual(policy.Spec.MatchConstraints.ResourceRules, enforced.Spec.MatchConstraints.ResourceRules) {
 			t.Errorf("%s is about other resources than what is denied", file)
+		}
+		if !reflect.DeepEqual(policy.Spec.MatchConditions, enforced.Spec.MatchConditions) {
+			t.Errorf("%s is about other updates than what is denied", file)
 		}
 	}
 	_, scanned := read("validatingpolicy-background.yaml")
