@@ -89,7 +89,7 @@ func (a *Audit) connect() (*kubeclient.Client, error) {
 	defer a.mu.Unlock()
 	var err error
 	if a.client == nil {
-		a.client, err = connect(a.settings)
+		a.client, err = a.settings.Connect()
 	}
 	return a.client, err
 }

@@ -1,25 +1,13 @@
 package function
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"flag"
-	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
-	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 )
-
-// certmanagerLease is the Lease that certificate managers compete for.
-const certmanagerLease = "kyverno-notation-venafi-certmanager"
 
 // CertmanagerSettings are the settings of the certmanager command.
 type CertmanagerSettings struct {
@@ -59,86 +47,18 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	return CertmanagerSettings{settings, own}, rest, errors.Join(own.policy("any").Validate(), own.callerToken().Validate())
+	return CertmanagerSettings{settings, own}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate())
 }
 
-// callerToken is the policy of these settings for the token of callers.
-func (s CertificateSettings) callerToken() callertoken.Policy {
+// CallerToken is the policy of these settings for the token of callers.
+func (s CertificateSettings) CallerToken() callertoken.Policy {
 	return callertoken.Policy{Period: s.CallerTokenDuration, Propagation: s.PropagationDelay}
 }
 
-// policy is the certificate policy of these settings for the service in a namespace.
-func (s CertificateSettings) policy(namespace string) certificates.Policy {
+// Policy is the certificate policy of these settings for the service in a namespace.
+func (s CertificateSettings) Policy(namespace string) certificates.Policy {
 	return certificates.Policy{
 		CADuration: s.CADuration, CertificateDuration: s.CertificateDuration, Propagation: s.PropagationDelay, Notice: s.CANotice,
 		Names: append(certificates.ServiceNames(s.ServiceName, namespace), s.ExtraSANs...),
 	}
-}
-
-// ManageCertificates takes part in leader election until ctx ends, and as the leader keeps the service's certificates and the
-// status of the trust resources up to date. Meanwhile it answers health probes on the listener; it ends with an error when
-// it cannot.
-func ManageCertificates(ctx context.Context, settings CertmanagerSettings, listener net.Listener, log *slog.Logger) error {
-	client, err := connect(settings.Settings)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	defer client.Close()
-	identity, err := candidate()
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	return whileHealthy(ctx, listener, func(ctx context.Context) error {
-		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
-			// Made anew in each term, so that no state of an earlier term is used.
-			var parts sync.WaitGroup
-			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
-			policy := settings.Certificates.policy(client.Namespace)
-			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.callerToken()}
-			certificates := certmanager.NewCertificates(client, policy, others, log)
-			parts.Go(func() { certificates.Run(ctx) })
-			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })
-			parts.Wait()
-		})
-	})
-}
-
-// candidate is the identity of this process in leader election: the pod's name, and a random part that differs after a
-// restart in the same pod.
-func candidate() (string, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("name of this candidate: %w", err)
-	}
-	return host + "-" + rand.Text()[:8], nil
-}
-
-// whileHealthy runs work until ctx ends or the health server fails. The latter is an error: the kubelet would kill the process
-// anyway, and this way its log says why.
-func whileHealthy(ctx context.Context, listener net.Listener, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	server := healthServer()
-	served := make(chan error, 1)
-	go func() {
-		served <- server.Serve(listener)
-		cancel()
-	}()
-	err := work(ctx)
-	if closed := server.Close(); err == nil {
-		err = closed
-	}
-	if failed := <-served; !errors.Is(failed, http.ErrServerClosed) {
-		return errors.Join(fmt.Errorf("answering health questions on %s: %w", listener.Addr(), failed), err)
-	}
-	return err
-}
-
-// healthServer answers liveness and readiness probes. It is ready at once, whether it leads or not.
-func healthServer() *http.Server {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/health/liveness", "/health/readiness"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
-	}
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 15 * time.Second}
 }

@@ -1,10 +1,6 @@
 package function
 
 import (
-	"context"
-	"errors"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -25,19 +21,19 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 				s.Certificates.CANotice == 120*24*time.Hour && strings.Join(s.Certificates.CACopyNamespaces, " ") == "kyverno"
 		}, ""},
 		"the names are those of the Service": {nil, nil, func(s CertmanagerSettings) bool {
-			return strings.Join(s.Certificates.policy("ns").Names, " ") == "svc.ns.svc svc.ns.svc.cluster.local svc.ns"
+			return strings.Join(s.Certificates.Policy("ns").Names, " ") == "svc.ns.svc svc.ns.svc.cluster.local svc.ns"
 		}, ""},
 		"another Service and more names": {[]string{"--serviceName", "front", "--extraSANs=a.example.com,10.0.0.1"}, nil, func(s CertmanagerSettings) bool {
-			return strings.Join(s.Certificates.policy("ns").Names, " ") == "front.ns.svc front.ns.svc.cluster.local front.ns a.example.com 10.0.0.1"
+			return strings.Join(s.Certificates.Policy("ns").Names, " ") == "front.ns.svc front.ns.svc.cluster.local front.ns a.example.com 10.0.0.1"
 		}, ""},
 		"a flag goes before the environment": {[]string{"--caDuration", "48h"}, map[string]string{"CA_DURATION": "72h", "CERTIFICATE_DURATION": "24h"}, func(s CertmanagerSettings) bool {
 			return s.Certificates.CADuration == 48*time.Hour && s.Certificates.CertificateDuration == 24*time.Hour
 		}, ""},
 		"what serve has is there too": {[]string{"--namespace", "here"}, nil, func(s CertmanagerSettings) bool { return s.Namespace == "here" }, ""},
 		"the token of callers lasts a month": {nil, nil, func(s CertmanagerSettings) bool {
-			return s.Certificates.callerToken() == callertoken.Policy{Period: 720 * time.Hour, Propagation: 5 * time.Minute}
+			return s.Certificates.CallerToken() == callertoken.Policy{Period: 720 * time.Hour, Propagation: 5 * time.Minute}
 		}, ""},
-		"it may last for ever": {[]string{"--callerTokenDuration", "0"}, nil, func(s CertmanagerSettings) bool { return s.Certificates.callerToken().Period == 0 }, ""},
+		"it may last for ever": {[]string{"--callerTokenDuration", "0"}, nil, func(s CertmanagerSettings) bool { return s.Certificates.CallerToken().Period == 0 }, ""},
 		"a token that is replaced before it is known is refused": {[]string{"--propagationDelay", "1h"}, map[string]string{"CALLER_TOKEN_DURATION": "3h"}, nil, "at least 4 times"},
 		"a life of a second is refused":                          {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
 		"a CA that ends too early is refused":                    {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},
@@ -61,59 +57,5 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 				t.Errorf("settings %+v", settings)
 			}
 		})
-	}
-}
-
-func untilDone(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-// TestWhileHealthyEndsWhenItsListenerFails fails the health listener and expects an error at once.
-func TestWhileHealthyEndsWhenItsListenerFails(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- whileHealthy(t.Context(), listener, untilDone) }()
-	listener.Close()
-	select {
-	case err := <-ended:
-		if err == nil || !strings.Contains(err.Error(), "health questions") || !errors.Is(err, net.ErrClosed) {
-			t.Errorf("error %v", err)
-		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("it goes on")
-	}
-}
-
-func TestWhileHealthyAnswersProbes(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- whileHealthy(ctx, listener, untilDone) }()
-	response, err := http.Get("http://" + listener.Addr().String() + "/health/readiness")
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatal(response, err)
-	}
-	response.Body.Close()
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-}
-
-func TestCandidateIsUnique(t *testing.T) {
-	first, err := candidate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if second, _ := candidate(); first == second {
-		t.Errorf("both are %s", first)
 	}
 }

@@ -197,7 +197,7 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 // fromCluster takes trust, credentials, plugin configuration and the serving certificate from the API server, and watches
 // them.
 func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, error) {
-	client, err := connect(settings)
+	client, err := settings.Connect()
 	if err != nil {
 		return sources{}, fmt.Errorf("no trust: name a directory in --trustDir, or run in a cluster: %w", err)
 	}
@@ -242,11 +242,11 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 	return from, nil
 }
 
-// connect makes a client of the API server. Its namespace is that of the settings, if they have one.
-func connect(settings Settings) (*kubeclient.Client, error) {
-	client, err := kubeclient.Connect(settings.Kubeconfig, userAgent)
-	if err == nil && settings.Namespace != "" {
-		client.Namespace = settings.Namespace
+// Connect makes a client of the API server. Its namespace is that of the settings, if they have one.
+func (s Settings) Connect() (*kubeclient.Client, error) {
+	client, err := kubeclient.Connect(s.Kubeconfig, userAgent)
+	if err == nil && s.Namespace != "" {
+		client.Namespace = s.Namespace
 	}
 	return client, err
 }

@@ -2,17 +2,26 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 )
 
-// certmanager runs the certificate manager until ctx ends, on SIGINT or SIGTERM.
-func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
+// certmanagerLease is the Lease that certificate managers compete for.
+const certmanagerLease = "kyverno-notation-venafi-certmanager"
+
+// runCertmanager runs the certificate manager until ctx ends, on SIGINT or SIGTERM.
+func runCertmanager(ctx context.Context, args []string, stderr io.Writer) error {
 	settings, rest, err := function.LoadCertmanagerSettings(args, os.LookupEnv)
 	if err != nil {
 		return err
@@ -31,5 +40,73 @@ func certmanager(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return function.ManageCertificates(ctx, settings, listener, log)
+	return manageCertificates(ctx, settings, listener, log)
+}
+
+// manageCertificates takes part in leader election until ctx ends, and as the leader keeps the service's certificates and the
+// status of the trust resources up to date. Meanwhile it answers health probes on the listener; it ends with an error when
+// it cannot.
+func manageCertificates(ctx context.Context, settings function.CertmanagerSettings, listener net.Listener, log *slog.Logger) error {
+	client, err := settings.Connect()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer client.Close()
+	identity, err := candidate()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return whileHealthy(ctx, listener, func(ctx context.Context) error {
+		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
+			// Made anew in each term, so that no state of an earlier term is used.
+			var parts sync.WaitGroup
+			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
+			policy := settings.Certificates.Policy(client.Namespace)
+			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.CallerToken()}
+			certificates := certmanager.NewCertificates(client, policy, others, log)
+			parts.Go(func() { certificates.Run(ctx) })
+			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })
+			parts.Wait()
+		})
+	})
+}
+
+// candidate is the identity of this process in leader election: the pod's name, and a random part that differs after a
+// restart in the same pod.
+func candidate() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("name of this candidate: %w", err)
+	}
+	return host + "-" + rand.Text()[:8], nil
+}
+
+// whileHealthy runs work until ctx ends or the health server fails. The latter is an error: the kubelet would kill the process
+// anyway, and this way its log says why.
+func whileHealthy(ctx context.Context, listener net.Listener, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := healthServer()
+	served := make(chan error, 1)
+	go func() {
+		served <- server.Serve(listener)
+		cancel()
+	}()
+	err := work(ctx)
+	if closed := server.Close(); err == nil {
+		err = closed
+	}
+	if failed := <-served; !errors.Is(failed, http.ErrServerClosed) {
+		return errors.Join(fmt.Errorf("answering health questions on %s: %w", listener.Addr(), failed), err)
+	}
+	return err
+}
+
+// healthServer answers liveness and readiness probes. It is ready at once, whether it leads or not.
+func healthServer() *http.Server {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/health/liveness", "/health/readiness"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
+	}
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 15 * time.Second}
 }

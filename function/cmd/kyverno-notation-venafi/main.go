@@ -42,7 +42,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case "serve":
 		return report(serve(ctx, args, stderr), stdout, stderr)
 	case "certmanager":
-		return report(certmanager(ctx, args, stderr), stdout, stderr)
+		return report(runCertmanager(ctx, args, stderr), stdout, stderr)
 	case "check":
 		return check(ctx, args, stdout, stderr)
 	case "migrate":

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func untilDone(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// TestWhileHealthyEndsWhenItsListenerFails fails the health listener and expects an error at once.
+func TestWhileHealthyEndsWhenItsListenerFails(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- whileHealthy(t.Context(), listener, untilDone) }()
+	listener.Close()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "health questions") || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
+	}
+}
+
+func TestWhileHealthyAnswersProbes(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- whileHealthy(ctx, listener, untilDone) }()
+	response, err := http.Get("http://" + listener.Addr().String() + "/health/readiness")
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatal(response, err)
+	}
+	response.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestCandidateIsUnique(t *testing.T) {
+	first, err := candidate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, _ := candidate(); first == second {
+		t.Errorf("both are %s", first)
+	}
+}
