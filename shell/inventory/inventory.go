@@ -103,7 +103,7 @@ func usesIn(ctx context.Context, client *kubeclient.Client, namespace string, ex
 	}
 	var uses []audit.Use
 	for of, n := range counts {
-		if workload, ok := top[of.owner]; ok {
+		if workload, ok := top[of.owner]; ok && workload.Namespace == of.Namespace { // whoever makes a pod writes any identifier
 			of.Workload = workload
 		}
 		of.Pods = n

@@ -153,6 +153,7 @@ func TestUsesBelongToTheTopmostOwner(t *testing.T) {
 		"a ReplicaSet of a Rollout":           {owner("apps/v1", "ReplicaSet", "web-1", "r"), []object{partial("team-a", "web-1", "r", owner("argoproj.io/v1alpha1", "Rollout", "web", "d"))}, nil, "Rollout/web", 1},
 		"a ReplicaSet alone":                  {owner("apps/v1", "ReplicaSet", "web-1", "r"), []object{partial("team-a", "web-1", "r", nil)}, nil, "ReplicaSet/web-1", 1},
 		"a ReplicaSet that is gone":           {owner("apps/v1", "ReplicaSet", "web-1", "r"), []object{partial("team-a", "web-1", "newer", owner("apps/v1", "Deployment", "web", "d"))}, nil, "ReplicaSet/web-1", 1},
+		"another namespace's ReplicaSet":      {owner("apps/v1", "ReplicaSet", "web-1", "r"), []object{partial("team-b", "web-1", "r", owner("apps/v1", "Deployment", "web", "d"))}, nil, "ReplicaSet/web-1", 1},
 		"a Job of a CronJob":                  {owner("batch/v1", "Job", "n-1", "j"), nil, []object{partial("team-a", "n-1", "j", owner("batch/v1", "CronJob", "n", "c"))}, "CronJob/n", 1},
 		"another group's ReplicaSet is other": {owner("acme.example/v1", "ReplicaSet", "web-1", "r"), []object{partial("team-a", "web-1", "r", owner("apps/v1", "Deployment", "web", "d"))}, nil, "ReplicaSet/web-1", 0},
 	} {
