@@ -98,17 +98,21 @@ func TestFlips(t *testing.T) {
 		outcome       audit.Outcome
 	}{
 		"nothing changes": {verified(first), verified(first), "", audit.Good},
-		"denied before and after, for other reasons": {coded(reason.NoSignature), coded(reason.ScopeNotCovered), "", audit.Good},
-		"its signer is no longer trusted":            {verified(first), coded(reason.SignatureUntrusted), audit.NewlyDenied, audit.Bad},
-		"its policy is gone":                         {coded(reason.Skipped), coded(reason.TrustPolicyNotFound), audit.NewlyDenied, audit.Bad},
-		"its signer is newly trusted":                {coded(reason.SignatureUntrusted), verified(first), audit.NewlyAdmitted, audit.Good},
-		"what is denied is let in unseen":            {coded(reason.SignatureUntrusted), coded(reason.Skipped), audit.NewlyAdmitted, audit.Good},
-		"what is verified would be let in unseen":    {verified(first), coded(reason.Skipped), audit.NoLongerVerified, audit.Good},
-		"what is let in unseen would be verified":    {coded(reason.Skipped), verified(first), "", audit.Good},
-		"the registry failed under both":             {coded(reason.RegistryUnavailable), coded(reason.RegistryUnavailable), audit.NotTold, audit.Indefinite},
-		"the registry failed under the proposed":     {verified(first), coded(reason.Timeout), audit.NotTold, audit.Indefinite},
-		"the registry failed under that of now":      {coded(reason.Timeout), coded(reason.NoSignature), audit.NotTold, audit.Indefinite},
-		"nothing was verified under the proposed":    {verified(first), audit.Verdict{}, audit.NotTold, audit.Indefinite},
+		"denied before and after, for other reasons":                          {coded(reason.NoSignature), coded(reason.ScopeNotCovered), "", audit.Good},
+		"its signer is no longer trusted":                                     {verified(first), coded(reason.SignatureUntrusted), audit.NewlyDenied, audit.Bad},
+		"its policy is gone":                                                  {coded(reason.Skipped), coded(reason.TrustPolicyNotFound), audit.NewlyDenied, audit.Bad},
+		"its signer is newly trusted":                                         {coded(reason.SignatureUntrusted), verified(first), audit.NewlyAdmitted, audit.Good},
+		"what is denied is let in unseen":                                     {coded(reason.SignatureUntrusted), coded(reason.Skipped), audit.NewlyAdmitted, audit.Good},
+		"what is verified would be let in unseen":                             {verified(first), coded(reason.Skipped), audit.NoLongerVerified, audit.Good},
+		"what is let in unseen would be verified":                             {coded(reason.Skipped), verified(first), "", audit.Good},
+		"the registry failed under both":                                      {coded(reason.RegistryUnavailable), coded(reason.RegistryUnavailable), audit.NotTold, audit.Indefinite},
+		"the registry failed under the proposed":                              {verified(first), coded(reason.Timeout), audit.NotTold, audit.Indefinite},
+		"the registry failed under that of now":                               {coded(reason.Timeout), coded(reason.NoSignature), audit.NotTold, audit.Indefinite},
+		"nothing was verified under the proposed":                             {verified(first), audit.Verdict{}, audit.NotTold, audit.Indefinite},
+		"the CA's responder failed now, and the proposed would deny":          {coded(reason.RevocationUnknown), coded(reason.SignatureUntrusted), audit.NotTold, audit.Indefinite},
+		"the plugin is not installed here, and the proposed would deny":       {coded(reason.PluginMissing), coded(reason.SignatureUntrusted), audit.NotTold, audit.Indefinite},
+		"the plugin is not installed here, and the signer is trusted by both": {coded(reason.PluginMissing), coded(reason.PluginMissing), "", audit.Good},
+		"the CA's responder failed under the proposed":                        {verified(first), coded(reason.RevocationUnknown), audit.NewlyDenied, audit.Bad},
 	}
 	for sentence, tt := range tests {
 		t.Run(sentence, func(t *testing.T) {

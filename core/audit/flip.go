@@ -67,6 +67,8 @@ func changeOf(before, after Verdict) Change {
 	switch {
 	case before.undecided() || after.undecided():
 		return NotTold
+	case before.hides(after):
+		return NotTold
 	case before.admitted() && after.denied():
 		return NewlyDenied
 	case before.denied() && after.admitted():

@@ -69,6 +69,13 @@ func (v Verdict) denied() bool {
 	return v.Code != "" && (class == reason.Denied || class == reason.Rejected)
 }
 
+// hides tells whether one trust denies for want of a service or a plugin, which says nothing against the signer, and the other
+// for something else: elsewhere, or a moment later, the first may admit.
+func (v Verdict) hides(other Verdict) bool {
+	wanting := v.Code == reason.RevocationUnknown || v.Code == reason.PluginMissing || v.Code == reason.PluginIncapable
+	return wanting && other.denied() && other.Code != v.Code
+}
+
 // of gives the verdict on a check; one that could not be told where it was not made.
 func (v Verdicts) of(check Check) Verdict {
 	verdict, ok := v[check]

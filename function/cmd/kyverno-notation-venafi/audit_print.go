@@ -67,7 +67,8 @@ func printFlips(w io.Writer, flips []audit.Flip, uses int) error {
 			colour = terminal.Green
 		}
 		why := f.Proposed.Reason
-		if f.Change == audit.NotTold && f.Now.Code.Class() != reason.Admitted && f.Now.Code.Class() != reason.Denied {
+		now, proposed := f.Now.Code.Class(), f.Proposed.Code.Class()
+		if f.Change == audit.NotTold && now != reason.Admitted && (now != reason.Denied || proposed == reason.Denied) {
 			why = f.Now.Reason
 		}
 		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.Change.Words(), colour), string(f.Now.Code), string(f.Proposed.Code), plain(why)))
