@@ -272,6 +272,9 @@ func TestTrustPolicyOfANamespace(t *testing.T) {
 		"tp-{{ request.namespace }}": "refused", "tp-{{ namespace": "refused", "}}": "refused",
 	} {
 		d, err := audit.NewDemand(template)
+		if none := d.TrustPolicy(""); err == nil && none != template {
+			t.Errorf("%q without a namespace is %q", template, none)
+		}
 		got := d.TrustPolicy("team-a")
 		if err != nil {
 			got = "refused"

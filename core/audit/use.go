@@ -88,8 +88,12 @@ func NewDemand(trustPolicy string) (Demand, error) {
 	return Demand{trustPolicy}, nil
 }
 
-// TrustPolicy is the name of the trust policy for a namespace.
+// TrustPolicy is the name of the trust policy for a namespace. Where a workload has none, the variable stays, so that no policy is
+// found: an empty name would mean the default.
 func (d Demand) TrustPolicy(namespace string) string {
+	if namespace == "" {
+		return d.trustPolicy
+	}
 	return placeholder.ReplaceAllLiteralString(d.trustPolicy, namespace)
 }
 
