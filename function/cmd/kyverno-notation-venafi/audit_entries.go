@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/samber/lo"
+
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 )
 
@@ -43,7 +45,8 @@ func (r auditReport) entries() (entries []entry, rules []rule) {
 		for _, change := range audit.Changes() {
 			rules = append(rules, rule{string(change), "The image " + change.Words() + " under the proposed trust."})
 		}
-	case r.Expiries != nil:
+	case r.Expiries != nil: // and what is not admitted now, which ends nowhere and fails the audit
+		entries, rules = findingEntries(lo.Filter(r.Findings, func(f audit.Finding, _ int) bool { return f.Denied() || f.State == audit.Unknown }))
 		for _, e := range r.Expiries {
 			level := severityWarning
 			if e.Certain {
@@ -51,19 +54,24 @@ func (r auditReport) entries() (entries []entry, rules []rule) {
 			}
 			entries = append(entries, entry{e.Use, "Ends-" + string(e.Cause), level, false, fmt.Sprintf("%s may stop being admitted at %s: %s.", e.Image, e.At.Format("2006-01-02 15:04 MST"), e.Reason)})
 		}
-		rules = []rule{
-			{"Ends-signature", "The image's signature expires."}, {"Ends-certificate", "A certificate of the signer expires."},
-			{"Ends-timestamp", "A certificate of the signer expires, and then only a timestamp carries the signature."}, {"Ends-crl", "Newer revocation data is needed."},
-		}
+		rules = append(rules,
+			rule{"Ends-signature", "The image's signature expires."}, rule{"Ends-certificate", "A certificate of the signer expires."},
+			rule{"Ends-timestamp", "A certificate of the signer expires, and then only a timestamp carries the signature."}, rule{"Ends-crl", "Newer revocation data is needed."},
+		)
 	default:
-		for _, f := range r.Findings {
-			level := map[audit.State]severity{audit.Verified: severityNone, audit.Unverified: severityNote, audit.Unknown: severityWarning, audit.Moved: severityWarning}[f.State]
-			text := fmt.Sprintf("%s %s: %s: %s", f.Image, f.State.Words(), f.Code, f.Reason)
-			entries = append(entries, entry{f.Use, string(f.State), cmp.Or(level, severityError), f.State == audit.Unknown, text})
-		}
-		for _, state := range audit.States() {
-			rules = append(rules, rule{string(state), "The image of the workload: " + state.Words() + "."})
-		}
+		return findingEntries(r.Findings)
+	}
+	return entries, rules
+}
+
+func findingEntries(findings []audit.Finding) (entries []entry, rules []rule) {
+	for _, f := range findings {
+		level := map[audit.State]severity{audit.Verified: severityNone, audit.Unverified: severityNote, audit.Unknown: severityWarning, audit.Moved: severityWarning}[f.State]
+		text := fmt.Sprintf("%s %s: %s: %s", f.Image, f.State.Words(), f.Code, f.Reason)
+		entries = append(entries, entry{f.Use, string(f.State), cmp.Or(level, severityError), f.State == audit.Unknown, text})
+	}
+	for _, state := range audit.States() {
+		rules = append(rules, rule{string(state), "The image of the workload: " + state.Words() + "."})
 	}
 	return entries, rules
 }

@@ -153,6 +153,22 @@ func TestJUnitAddsUp(t *testing.T) {
 	}
 }
 
+// TestReportsFailWhereTheExitStatusDoes: who reads only SARIF or JUnit must not take for good what ends the command with another
+// status than 0.
+func TestReportsFailWhereTheExitStatusDoes(t *testing.T) {
+	at := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	for state, outcome := range map[audit.State]audit.Outcome{audit.DeniedOnRestart: audit.Bad, audit.RunsDenied: audit.Bad, audit.Unknown: audit.Indefinite, audit.Verified: audit.Good} {
+		findings := []audit.Finding{{Use: use("team-a", "Deployment", "web", "reg.example/acme/app:v1"), State: state}}
+		for kind, report := range map[string]auditReport{"findings": {Findings: findings}, "expiries": {Findings: findings, Expiries: []audit.Expiry{}, until: at}} {
+			entries, _ := report.entries()
+			failed := slices.ContainsFunc(entries, func(e entry) bool { return e.untold || e.severity == severityError })
+			if report.outcome() != outcome || failed != (outcome != audit.Good) {
+				t.Errorf("%s that are %s: outcome %d, entries %+v", kind, state, report.outcome(), entries)
+			}
+		}
+	}
+}
+
 // TestProgressIsForTerminals, since it would be noise in a file.
 func TestProgressIsForTerminals(t *testing.T) {
 	var text bytes.Buffer
