@@ -42,7 +42,8 @@ const (
 // running leaves out pods that have ended: nothing restarts them.
 const running = "status.phase!=Succeeded,status.phase!=Failed"
 
-// Uses lists the images of the pods that run, or are about to, by their topmost owners.
+// Uses lists the images of the pods that run, or are about to, by their topmost owners. It fails where a namespace that is named
+// has none: an API server gives an empty list for a namespace that does not exist.
 func Uses(ctx context.Context, client *kubeclient.Client, options Options) ([]audit.Use, error) {
 	namespaces := options.Namespaces
 	if len(namespaces) == 0 {
@@ -53,6 +54,9 @@ func Uses(ctx context.Context, client *kubeclient.Client, options Options) ([]au
 		found, err := usesIn(ctx, client, namespace, options.Except)
 		if err != nil {
 			return nil, err
+		}
+		if namespace != metav1.NamespaceAll && len(found) == 0 {
+			return nil, fmt.Errorf("no workload was found in namespace %q, of those that are named", namespace)
 		}
 		uses = append(uses, found...)
 	}

@@ -242,6 +242,19 @@ func TestNamespacesAreChosen(t *testing.T) {
 	}
 }
 
+// TestANamespaceWithoutPodsIsNoGoodOne, since its name may be misspelled.
+func TestANamespaceWithoutPodsIsNoGoodOne(t *testing.T) {
+	c := newCluster(nil, nil, nil)
+	for namespace, pods := range map[string][]object{"team-a": {pod("team-a", "x", nil, image, "")}, "team-x": {}} {
+		path := "/api/v1/namespaces/" + namespace + "/pods"
+		c.lists[path], c.kinds[path] = pods, "PodList v1"
+	}
+	found, err := inventory.Uses(t.Context(), c.connect(t), inventory.Options{Namespaces: []string{"team-a", "team-x"}})
+	if err == nil || !strings.Contains(err.Error(), `namespace "team-x"`) {
+		t.Errorf("uses %+v, %v", found, err)
+	}
+}
+
 // TestEveryImageOfAPodIsRead: containers of all kinds and image volumes, and what runs of each.
 func TestEveryImageOfAPodIsRead(t *testing.T) {
 	whole := object{
