@@ -13,6 +13,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
@@ -153,6 +154,8 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 	}
 	found.Findings = audit.Findings(demand, uses, verdicts[0])
 	switch {
+	case o.comparing() && !named(verdicts):
+		return found, errors.New("no TrustPolicy that --trustPolicy names exists, now or as proposed, so nothing can change; check the name, and where trust is read from")
 	case o.comparing():
 		found.Flips = audit.Flips(demand, uses, verdicts[0], verdicts[1])
 	case o.until != "":
@@ -160,6 +163,18 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 		found.Anchors = audit.Anchors(demand, uses, verdicts[0])
 	}
 	return found, nil
+}
+
+// named tells whether any trust policy that a check names exists under one of the trusts.
+func named(trusts []audit.Verdicts) bool {
+	return slices.ContainsFunc(trusts, func(verdicts audit.Verdicts) bool {
+		for _, verdict := range verdicts {
+			if verdict.Code != reason.TrustPolicyNotFound {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // outcome is that of what was asked for.

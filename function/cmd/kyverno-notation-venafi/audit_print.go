@@ -19,7 +19,7 @@ import (
 func printAudit(w io.Writer, r auditReport) error {
 	switch {
 	case r.Flips != nil:
-		return printFlips(w, r.Flips, len(r.Findings))
+		return printFlips(w, r.Flips, r.Findings)
 	case r.Expiries != nil:
 		return printExpiries(w, r)
 	}
@@ -52,9 +52,10 @@ func printFindings(w io.Writer, findings []audit.Finding) error {
 }
 
 // printFlips writes what changes, and how much of it in each namespace.
-func printFlips(w io.Writer, flips []audit.Flip, uses int) error {
+func printFlips(w io.Writer, flips []audit.Flip, findings []audit.Finding) error {
+	all := fmt.Sprintf("%d images of workloads, of which %d are denied now", len(findings), lo.CountBy(findings, audit.Finding.Denied))
 	if len(flips) == 0 {
-		_, err := fmt.Fprintf(w, "nothing changes for %d images of workloads\n", uses)
+		_, err := fmt.Fprintf(w, "nothing changes for %s\n", all)
 		return err
 	}
 	rows := [][]string{{"NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "CHANGE", "NOW", "PROPOSED", "REASON"}}
@@ -85,7 +86,7 @@ func printFlips(w io.Writer, flips []audit.Flip, uses int) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s%d of %d images of workloads\n", text.String(), len(flips), uses)
+	_, err := fmt.Fprintf(w, "\n%s%d of %s\n", text.String(), len(flips), all)
 	return err
 }
 
