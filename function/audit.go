@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Audit struct {
 	settings Settings
 	engine   engine
 	now      time.Time // of all verdicts
+	until    time.Time // to which they foresee; zero for not at all
 
 	mu     sync.Mutex
 	client *kubeclient.Client // nil before the first connection
@@ -60,6 +62,9 @@ func (a *Audit) Close() {
 
 // Now is the time for which the verdicts hold.
 func (a *Audit) Now() time.Time { return a.now }
+
+// Foresee has verdicts say which conditions, of those that read the clock, are not met at a later time. Call it before Verify.
+func (a *Audit) Foresee(until time.Time) { a.until = until }
 
 // Trust reads the trust resources in force: those of trustDir, or of the cluster. The problems are of files that could not be
 // read.
@@ -157,5 +162,10 @@ func (a *Audit) verify(ctx context.Context, check audit.Check, rules []core.Atte
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.settings.RequestTimeout)
 	defer cancel()
-	return audit.Judge(plan, a.engine.gatherer.Gather(ctx, plan.Tasks, a.now), a.now)
+	facts := a.engine.gatherer.Gather(ctx, plan.Tasks, a.now)
+	verdict := audit.Judge(plan, facts, a.now)
+	if a.until.IsZero() || !slices.ContainsFunc(facts, verification.Fact.TimeDependent) {
+		return verdict
+	}
+	return verdict.Foreseen(audit.Judge(plan, a.engine.gatherer.Gather(ctx, plan.Tasks, a.until), a.until), a.until)
 }

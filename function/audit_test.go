@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/scenariotest"
@@ -120,6 +123,40 @@ func TestAuditAgreesWithTheServiceAndReadsOnce(t *testing.T) {
 	for _, finding := range audit.Findings(demand, uses, verdicts[0]) {
 		if finding.State != audit.Verified && finding.State != audit.DeniedOnRestart {
 			t.Errorf("%s: %s: %s", finding.Image, finding.State, finding.Reason)
+		}
+	}
+}
+
+// TestAuditForeseesConditionsThatReadTheClock: one that holds now and not at the later time ends the image, also where the same
+// document was evaluated for now before, and whatever was asked first.
+func TestAuditForeseesConditionsThatReadTheClock(t *testing.T) {
+	b := prepare(t, registrytest.Options{}, "")
+	cases := scenariotest.Cases()
+	met := cases[slices.IndexFunc(cases, func(c scenariotest.Case) bool { return c.Name == "sbom-met" })]
+	image, err := b.scenario.Publish(t.Context(), met)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, now := auditOf(t, b)
+	until := a.Now().AddDate(0, 0, 60)
+	a.Foresee(until)
+	request, err := core.ParseRequest(fmt.Appendf(nil, `{"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":"x"}]}},"attestations":[{"imageReference":"*","type":[
+		{"name":"application/vnd.cyclonedx+json","conditions":{"all":[{"key":"{{ time_since('', '%s', '') }}","operator":"DurationLessThan","value":"720h"}]}}]}]}`, a.Now().UTC().Format(time.RFC3339)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks := []audit.Check{{Image: b.scenario.Reference(met.Name), TrustPolicy: scenariotest.PolicyName}, {Image: b.scenario.Reference(met.Name) + "@" + image.Digest.String(), TrustPolicy: scenariotest.PolicyName}}
+	verdicts, err := a.Verify(t.Context(), checks, request.Attestations, noProgress, now, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, check := range checks {
+		for _, under := range verdicts {
+			got := under[check]
+			i := slices.IndexFunc(got.Ends, func(e audit.End) bool { return e.Cause == verification.EndOfCondition })
+			if got.Code != reason.Verified || i < 0 || !got.Ends[i].Cause.Certain() || !got.Ends[i].At.Equal(until) || !strings.Contains(got.Ends[i].Subject, "720h") {
+				t.Errorf("%s: %s: %s, ends %+v", check.Image, got.Code, got.Reason, got.Ends)
+			}
 		}
 	}
 }

@@ -169,6 +169,32 @@ func TestExpiries(t *testing.T) {
 	}
 }
 
+// TestForeseen: only what a condition says then is added, since signatures end by themselves, and what could not be told is told.
+func TestForeseen(t *testing.T) {
+	later := now.AddDate(0, 0, 30)
+	for sentence, tt := range map[string]struct {
+		now, later audit.Verdict
+		code       reason.Code
+		ends       int
+	}{
+		"admitted then too":         {verified(first), verified(first), reason.Verified, 0},
+		"a condition fails then":    {verified(first), coded(reason.ConditionUnmet), reason.Verified, 1},
+		"a signature has expired":   {verified(first), coded(reason.SignatureExpired), reason.Verified, 0},
+		"it could not be evaluated": {verified(first), coded(reason.Timeout), reason.Timeout, 0},
+		"it was not evaluated":      {verified(first), audit.Verdict{}, "", 0},
+		"denied now":                {coded(reason.NoSignature), coded(reason.ConditionUnmet), reason.NoSignature, 0},
+	} {
+		got := tt.now.Foreseen(tt.later, later)
+		if got.Code != tt.code || len(got.Ends) != tt.ends {
+			t.Errorf("%s: %+v", sentence, got)
+		}
+		expiries := audit.Expiries(demand(t), []audit.Use{web("")}, audit.Verdicts{{Image: written, TrustPolicy: policy}: got}, now, later)
+		if len(expiries) != tt.ends || tt.ends == 1 && (!expiries[0].Certain || !strings.Contains(expiries[0].Reason, "a condition that reads the clock is not met: because of ConditionUnmet")) {
+			t.Errorf("%s: expiries %+v", sentence, expiries)
+		}
+	}
+}
+
 func TestExpiriesAreInTheOrderOfTime(t *testing.T) {
 	late, soon := web(""), web("")
 	soon.Name, soon.Image = "zoo", "reg.example/acme/zoo:v1"

@@ -62,6 +62,8 @@ func (e End) words(now time.Time) string {
 		return fmt.Sprintf("%s expires in %d days; sign anew", whose, days)
 	case verification.EndOfCertificate:
 		return fmt.Sprintf("certificate %q of %s expires in %d days, and no timestamp is verified; sign anew, with a timestamp", e.Subject, whose, days)
+	case verification.EndOfCondition:
+		return fmt.Sprintf("by then, or before, a condition that reads the clock is not met: %s", e.Subject)
 	case verification.NeedsTimestamp:
 		return fmt.Sprintf("certificate %q of %s expires in %d days; from then on its timestamp must verify", e.Subject, whose, days)
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -49,6 +50,19 @@ func Judge(plan core.Plan, facts []verification.Fact, now time.Time) Verdict {
 		}
 	}
 	return verdict
+}
+
+// Foreseen adds that the image is not admitted at a later time, by a condition that reads the clock, from the verdict for that time.
+// When before it the condition ends is not known.
+func (v Verdict) Foreseen(later Verdict, at time.Time) Verdict {
+	switch {
+	case !v.admitted():
+	case later.undecided():
+		return later
+	case later.Code == reason.ConditionUnmet || later.Code == reason.ConditionInvalid:
+		v.Ends = append(slices.Clone(v.Ends), End{End: verification.End{Cause: verification.EndOfCondition, At: at, Subject: later.Reason}})
+	}
+	return v
 }
 
 // Refused is the verdict on an image, or under a trust policy, that cannot be verified at all.

@@ -99,17 +99,27 @@ func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
 	finding := Check(task, fact, now)
 	definitive := fact.Failure == nil && fact.Signature.Definitive() && (finding == nil || finding.Code.Definitive())
 	until := fact.Signature.KeepUntil()
-	dependent := false
 	for _, found := range fact.Attestations {
 		for _, candidate := range found.Candidates {
 			until = earlier(until, candidate.Signature.KeepUntil())
 			definitive = definitive && !candidate.Signature.RevocationUnknown
-			dependent = dependent || candidate.Evaluation != nil && candidate.Evaluation.TimeDependent
 		}
 	}
 	fresh := task.Limits.freshness(finding == nil, definitive, until)
-	fresh.TimeDependent = dependent
+	fresh.TimeDependent = fact.TimeDependent()
 	return fresh
+}
+
+// TimeDependent tells whether a condition read the clock, so that the facts hold for their time only.
+func (f Fact) TimeDependent() bool {
+	for _, found := range f.Attestations {
+		for _, candidate := range found.Candidates {
+			if candidate.Evaluation != nil && candidate.Evaluation.TimeDependent {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Weight is the memory that a task's facts take, bytes. Most of it is untrusted text.

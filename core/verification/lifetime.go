@@ -15,22 +15,25 @@ import (
 // Cause is why a signature that verifies now will not, or may not, from a known moment on.
 type Cause string
 
-// The causes. The first two are certain; the others only say what is needed from then on.
+// The causes. The first three are certain; the others only say what is needed from then on.
 const (
 	EndOfSignature   Cause = "signature"   // its own expiry
 	EndOfCertificate Cause = "certificate" // a certificate of the signer expires, and no timestamp is looked at
+	EndOfCondition   Cause = "condition"   // a condition on an attestation, which reads the clock, is not met any more
 	NeedsTimestamp   Cause = "timestamp"   // a certificate of the signer expires, and from then on its timestamp must verify
 	NeedsRevocation  Cause = "crl"         // the revocation data expires: a newer CRL or OCSP answer is needed
 )
 
 // Certain tells whether the signature stops verifying at that moment whatever happens until then.
-func (c Cause) Certain() bool { return c == EndOfSignature || c == EndOfCertificate }
+func (c Cause) Certain() bool {
+	return c == EndOfSignature || c == EndOfCertificate || c == EndOfCondition
+}
 
 // End is a known moment from which a signature stops, or may stop, verifying.
 type End struct {
 	Cause   Cause
 	At      time.Time
-	Subject string // of the certificate, clipped; "" where it is about none
+	Subject string // of the certificate, or what the condition says, clipped; "" where it is about none
 }
 
 // Anchor is a certificate of a trust store that a verified signature is trusted by.

@@ -186,8 +186,8 @@ type Limits struct {
 	KeepTags             time.Duration // for which the digest of a tag is cached
 	Lifetimes            bool          // facts say when signatures end, and which certificates they are trusted by
 
-	// KeepContent is for how long what a registry holds is cached: lists, manifests, signatures, and evaluations of documents,
-	// which are made for the one time of all tasks then. 0 for not at all.
+	// KeepContent is for how long what a registry holds is cached: lists, manifests, signatures, and evaluations of documents. 0 for
+	// not at all.
 	KeepContent time.Duration
 }
 

@@ -23,10 +23,14 @@ func (c course) answer(ctx context.Context, lookup verification.Lookup) verifica
 	if lookup.Kind == verification.Document && c.options.KeepContent == 0 { // not shared: it is evaluated within the budgets and the deadline of this request
 		return c.document(ctx, lookup)
 	}
-	if answer, ok := cache.Get[verification.Answer](c.outcomes, lookup); ok {
-		return answer
+	answer, ok := cache.Get[verification.Answer](c.outcomes, lookup)
+	if !ok {
+		answer = c.shared(ctx, lookup)
 	}
-	return c.shared(ctx, lookup)
+	if answer.Document.TimeDependent && !answer.Document.At.Equal(c.now) { // evaluated for another time
+		return c.document(ctx, lookup)
+	}
+	return answer
 }
 
 // shared makes a lookup, or waits for a concurrent request that makes it.

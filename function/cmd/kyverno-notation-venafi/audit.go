@@ -127,6 +127,7 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 		if found.until, err = untilOf(o.until, engine.Now()); err != nil {
 			return found, err
 		}
+		engine.Foresee(found.until)
 	}
 	demand, err := audit.NewDemand(o.demands.trustPolicy)
 	if err != nil {

@@ -56,6 +56,7 @@ func (r auditReport) entries() (entries []entry, rules []rule) {
 		}
 		rules = append(rules,
 			rule{"Ends-signature", "The image's signature expires."}, rule{"Ends-certificate", "A certificate of the signer expires."},
+			rule{"Ends-condition", "A condition on an attestation, which reads the clock, is not met any more."},
 			rule{"Ends-timestamp", "A certificate of the signer expires, and then only a timestamp carries the signature."}, rule{"Ends-crl", "Newer revocation data is needed."},
 		)
 	default:
