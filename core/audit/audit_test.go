@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
@@ -166,6 +168,44 @@ func TestExpiries(t *testing.T) {
 				t.Errorf("outcome is bad: %t, though certain: %t", bad, certain)
 			}
 		})
+	}
+}
+
+// TestJudgeForeseesWhatDenies: of two attestations, either of which is enough, the image ends with the second.
+func TestJudgeForeseesWhatDenies(t *testing.T) {
+	signature := func(days int) verification.SignatureFact {
+		at := now.AddDate(0, 0, days)
+		return verification.SignatureFact{Verified: true, ValidUntil: at, Ends: []verification.End{{Cause: verification.EndOfSignature, At: at}}}
+	}
+	ref, err := image.Parse(written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := core.Plan{
+		Policy: policy, Images: []core.PlannedImage{{Image: core.Image{Ref: ref}}},
+		Tasks: []verification.Task{{Ref: ref, Policy: policy, Attestations: []verification.AttestationType{{Name: "sbom/cyclone-dx"}}}},
+	}
+	for sentence, tt := range map[string]struct {
+		image        int // the day on which its signature expires, and those of its attestations
+		attestations []int
+		want         []int
+	}{
+		"its own signature ends it":       {5, []int{9}, []int{5, 9}},
+		"its only attestation ends it":    {9, []int{5}, []int{9, 5}},
+		"the second attestation takes on": {20, []int{5, 9}, []int{20, 9}},
+	} {
+		var found verification.AttestationsFact
+		for _, days := range tt.attestations {
+			found.Candidates = append(found.Candidates, verification.AttestationFact{Digest: second, Signature: signature(days)})
+		}
+		verdict := audit.Judge(plan, []verification.Fact{{Digest: first, Signature: signature(tt.image), Attestations: []verification.AttestationsFact{found}}}, now)
+		var got []int
+		for _, end := range verdict.Ends {
+			got = append(got, int(end.At.Sub(now).Hours()/24))
+		}
+		if verdict.Code != reason.Verified || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %s: %s, ends on days %v, want %v", sentence, verdict.Code, verdict.Reason, got, tt.want)
+		}
 	}
 }
 

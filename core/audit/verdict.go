@@ -49,6 +49,9 @@ func Judge(plan core.Plan, facts []verification.Fact, now time.Time) Verdict {
 			}
 		}
 	}
+	verdict.Ends = slices.DeleteFunc(verdict.Ends, func(end End) bool { // another attestation carries the image on
+		return end.Cause.Certain() && end.Attestation != "" && core.Decide(plan, facts, end.At).Class == reason.Admitted
+	})
 	return verdict
 }
 
