@@ -46,7 +46,7 @@ func ReadChange(path string) (Resources, error) {
 	}
 	found := parseFile(path, data)
 	var errs []error
-	for _, p := range found.problems {
+	for _, p := range slices.Concat(found.problems, found.passed) {
 		errs = append(errs, fmt.Errorf("%s: %s", p.Name, p.Reason))
 	}
 	for _, r := range found.policies {

@@ -82,11 +82,14 @@ func TestWithout(t *testing.T) {
 
 func TestAChangeThatAClusterWouldRefuseIsRefused(t *testing.T) {
 	for sentence, tt := range map[string]struct{ text, want string }{
-		"a field that does not exist": {policyText("acme", "x") + "  trustPolicyNames: x\n", "unknown field"},
-		"no YAML":                     {"a: b: c", "changed.yaml, document 1"},
-		"no name":                     {strings.Replace(storeText("x"), "metadata: {name: x}\n", "", 1), "metadata.name is empty"},
-		"nothing of trust":            {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "holds no TrustPolicy"},
-		"nothing at all":              {"", "holds no TrustPolicy"},
+		"a field that does not exist":        {policyText("acme", "x") + "  trustPolicyNames: x\n", "unknown field"},
+		"no YAML":                            {"a: b: c", "changed.yaml, document 1"},
+		"no name":                            {strings.Replace(storeText("x"), "metadata: {name: x}\n", "", 1), "metadata.name is empty"},
+		"nothing of trust":                   {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "holds no TrustPolicy"},
+		"beside a good one, another version": {storeText("x") + "---\n" + strings.Replace(storeText("y"), "v1alpha1", "v1", 1), `it is "TrustStore" of "notation.nirmata.io/v1"`},
+		"beside a good one, a kind that is misspelled": {storeText("x") + "---\n" + strings.Replace(storeText("y"), "TrustStore", "TrustStor", 1), `it is "TrustStor" of`},
+		"beside a good one, another group":             {storeText("x") + "---\n" + strings.Replace(storeText("y"), "notation.nirmata.io", "notation.example", 1), `it is "TrustStore" of "notation.example/v1alpha1"`},
+		"nothing at all":                               {"", "holds no TrustPolicy"},
 	} {
 		if _, err := proposal(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", sentence, err, tt.want)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/samber/lo"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,12 +21,14 @@ type resources struct {
 	policies []PolicyResource
 	stores   []StoreResource
 	problems []Problem
+	passed   []Problem // documents that look like trust resources, and are of no kind or version that is read
 }
 
 func (r *resources) add(other resources) {
 	r.policies = append(r.policies, other.policies...)
 	r.stores = append(r.stores, other.stores...)
 	r.problems = append(r.problems, other.problems...)
+	r.passed = append(r.passed, other.passed...)
 }
 
 // parseFile reads the documents of a YAML or JSON file. It skips other kinds of resources, and goes on after a document that
@@ -60,15 +63,18 @@ func parseResource(where string, text []byte) resources {
 	switch {
 	case kind.Kind == "List", kind.APIVersion == GroupVersion && (kind.Kind == "TrustPolicyList" || kind.Kind == "TrustStoreList"):
 		return parseList(where, text)
-	case kind.APIVersion != GroupVersion:
-		return resources{}
-	case kind.Kind == "TrustPolicy":
+	case kind.APIVersion == GroupVersion && kind.Kind == "TrustPolicy":
 		return parsePolicy(where, text)
-	case kind.Kind == "TrustStore":
+	case kind.APIVersion == GroupVersion && kind.Kind == "TrustStore":
 		return parseStore(where, text)
+	case strings.HasPrefix(kind.APIVersion, group) || kind.Kind == "TrustPolicy" || kind.Kind == "TrustStore":
+		reason := fmt.Sprintf("it is %q of %q; trust resources are TrustPolicy and TrustStore of %s", kind.Kind, kind.APIVersion, GroupVersion)
+		return resources{passed: []Problem{{Kind: "file", Name: where, Reason: reason}}}
 	}
 	return resources{}
 }
+
+const group = "notation.nirmata.io/"
 
 func parseList(where string, text []byte) resources {
 	var list struct {
