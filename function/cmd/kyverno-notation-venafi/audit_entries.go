@@ -68,13 +68,21 @@ func (r auditReport) entries() (entries []entry, rules []rule) {
 func findingEntries(findings []audit.Finding) (entries []entry, rules []rule) {
 	for _, f := range findings {
 		level := map[audit.State]severity{audit.Verified: severityNone, audit.Unverified: severityNote, audit.Unknown: severityWarning, audit.Moved: severityWarning}[f.State]
-		text := fmt.Sprintf("%s %s: %s: %s", f.Image, f.State.Words(), f.Code, f.Reason)
+		if level == severityNone && len(f.Warnings) > 0 {
+			level = severityNote
+		}
+		text := fmt.Sprintf("%s %s: %s: %s", f.Image, f.State.Words(), f.Code, sentenceOf(f))
 		entries = append(entries, entry{f.Use, string(f.State), cmp.Or(level, severityError), f.State == audit.Unknown, text})
 	}
 	for _, state := range audit.States() {
 		rules = append(rules, rule{string(state), "The image of the workload: " + state.Words() + "."})
 	}
 	return entries, rules
+}
+
+// sentenceOf is the reason of a finding, with what a level only logs.
+func sentenceOf(f audit.Finding) string {
+	return strings.Join(append([]string{f.Reason}, f.Warnings...), "; but ")
 }
 
 // place names the use in one text, "team-a/Deployment/web/container app".

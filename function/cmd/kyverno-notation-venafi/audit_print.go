@@ -36,7 +36,7 @@ func printFindings(w io.Writer, findings []audit.Finding) error {
 		case f.State == audit.Verified:
 			colour = terminal.Green
 		}
-		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.State.Words(), colour), string(f.Code), plain(f.Reason)))
+		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.State.Words(), colour), string(f.Code), plain(sentenceOf(f))))
 	}
 	if err := printRows(w, rows); err != nil {
 		return err
