@@ -55,7 +55,7 @@ type Function struct {
 
 // gcPercent is by how much the heap grows before it is collected (GOGC). The live heap is only some megabytes, so that
 // with Go's default of 100 the collector would run all the time; GOMEMLIMIT bounds the memory.
-const gcPercent = 400
+const gcPercent = 200
 
 // Start begins to watch the trust resources and to read the metadata of the plugins, and returns at once. Stop ends both.
 // Start may be called once.
