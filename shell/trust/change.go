@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,20 +19,12 @@ type Resources struct {
 // ReadDir reads the trust files of a directory once. It gives what [Files] would, and the problems of files and documents that
 // could not be read.
 func ReadDir(dir string) (Resources, []Problem, error) {
-	files := &Files{dir: dir}
+	files := &Files{dir: dir, read: readBounded}
 	names, _, err := files.list()
 	if err != nil {
 		return Resources{}, nil, fmt.Errorf("trust directory %s: %w", dir, err)
 	}
-	var found resources
-	for _, name := range names {
-		data, err := readBounded(filepath.Join(dir, name))
-		if err != nil {
-			found.problems = append(found.problems, Problem{Kind: "file", Name: name, Reason: err.Error()})
-			continue
-		}
-		found.add(parseFile(name, data))
-	}
+	found, _ := files.readAll(names)
 	return Resources{found.policies, found.stores}, found.problems, nil
 }
 

@@ -74,18 +74,23 @@ func (f *Files) reload() error {
 	if err != nil || (fingerprint == f.seen && f.snapshot.Load() != nil) {
 		return err
 	}
-	var found resources
+	found, failed := f.readAll(names)
+	f.publish(found, fingerprint+failed)
+	return nil
+}
+
+// readAll reads the named files. failed is what those that could not be read add to the fingerprint.
+func (f *Files) readAll(names []string) (found resources, failed string) {
 	for _, name := range names {
 		data, err := f.read(filepath.Join(f.dir, name))
 		if err != nil {
 			found.problems = append(found.problems, Problem{Kind: "file", Name: name, Reason: err.Error()})
-			fingerprint += unread(err)
+			failed += unread(err)
 			continue
 		}
 		found.add(parseFile(name, data))
 	}
-	f.publish(found, fingerprint)
-	return nil
+	return found, failed
 }
 
 // unread is added to the fingerprint for a file that could not be read. The next listing lacks it, so the files are read

@@ -3,7 +3,8 @@
 // [Gatherer.Gather] works on the tasks of a request in parallel. For each it asks [verification.Next] for the next lookups,
 // makes them in parallel, adds the answers to the evidence, and asks again until there is an outcome. Lookups and outcomes go
 // through the cache, where concurrent requests share them. A verification that is not cached waits for a seat in the queue of
-// its trust policy, and one of [Gatherer.GatherInBackground] behind all that wait there. Signatures are verified by notation-go, within the bounds and rules of this package and the core.
+// its trust policy, and one of [Gatherer.GatherInBackground] behind all that wait there. Signatures are verified by notation-go,
+// within the bounds and rules of this package and the core.
 package verify
 
 import (
