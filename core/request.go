@@ -513,6 +513,18 @@ func parsePatterns(written []string, reader *image.Patterns) ([]string, error) {
 	return canonical, nil
 }
 
+// ParseAttestations reads a list as it stands in the field attestations of a request, and refuses what [ParseRequest] does.
+func ParseAttestations(list []byte) ([]AttestationRule, error) {
+	if !utf8.Valid(list) || !json.Valid(list) {
+		return nil, invalid("attestations", "is not JSON in UTF-8")
+	}
+	b, err := strictBody(slices.Concat([]byte(`{"attestations":`), list, []byte("}")))
+	if err != nil {
+		return nil, err
+	}
+	return parseAttestations(b.Attestations, image.NewPatterns())
+}
+
 func parseAttestations(entries []attestation, reader *image.Patterns) ([]AttestationRule, error) {
 	var rules []AttestationRule
 	count := 0

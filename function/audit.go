@@ -10,9 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
-	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -99,14 +97,24 @@ func (a *Audit) connect() (*kubeclient.Client, error) {
 	return a.client, err
 }
 
-// Verify makes checks under one trust or several, and gives the verdicts under each. What registries hold is read once for all
+// Side is a trust, and what is demanded under it.
+type Side struct {
+	Trust   trust.Snapshot
+	Demands audit.Demands
+}
+
+// Verify holds uses against one side or several. Each distinct check is made once, and what registries hold is read once for all
 // of them. It calls progress after each image, one call at a time. The error says that ctx ended before all was verified.
-func (a *Audit) Verify(ctx context.Context, checks []audit.Check, rules []core.AttestationRule, progress func(done, all int), trusts ...trust.Snapshot) ([]audit.Verdicts, error) {
-	images := chunkByImage(checks)
-	verdicts := make([]audit.Verdicts, len(trusts))
-	for i := range verdicts {
-		verdicts[i] = audit.Verdicts{}
+func (a *Audit) Verify(ctx context.Context, uses []audit.Use, progress func(done, all int), sides ...Side) ([]audit.Evaluation, error) {
+	evaluations := make([]audit.Evaluation, len(sides))
+	var checks []sideCheck
+	for i, side := range sides {
+		evaluations[i] = audit.Evaluation{Demands: side.Demands, Verdicts: audit.Verdicts{}}
+		for _, check := range side.Demands.Checks(uses) {
+			checks = append(checks, sideCheck{check, i})
+		}
 	}
+	images := chunkByImage(checks)
 	var mu sync.Mutex
 	done := 0
 	var group errgroup.Group
@@ -114,12 +122,10 @@ func (a *Audit) Verify(ctx context.Context, checks []audit.Check, rules []core.A
 	for _, same := range images {
 		group.Go(func() error {
 			for _, check := range same {
-				for i, snapshot := range trusts {
-					verdict := a.verify(ctx, check, rules, snapshot)
-					mu.Lock()
-					verdicts[i][check] = verdict
-					mu.Unlock()
-				}
+				verdict := a.verify(ctx, check.Check, sides[check.side])
+				mu.Lock()
+				evaluations[check.side].Verdicts[check.Check] = verdict
+				mu.Unlock()
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -131,11 +137,18 @@ func (a *Audit) Verify(ctx context.Context, checks []audit.Check, rules []core.A
 	if err := group.Wait(); err != nil {
 		return nil, errors.New("the audit was ended before it was complete")
 	}
-	return verdicts, nil
+	return evaluations, nil
 }
 
-// chunkByImage splits sorted checks into those of one image each.
-func chunkByImage(checks []audit.Check) (chunks [][]audit.Check) {
+// sideCheck is a check under one of several sides.
+type sideCheck struct {
+	audit.Check
+	side int
+}
+
+// chunkByImage splits checks into those of one image each, in their order.
+func chunkByImage(checks []sideCheck) (chunks [][]sideCheck) {
+	slices.SortStableFunc(checks, func(a, b sideCheck) int { return a.Compare(b.Check) })
 	for i, check := range checks {
 		if i == 0 || checks[i-1].Image != check.Image {
 			chunks = append(chunks, nil)
@@ -147,16 +160,8 @@ func chunkByImage(checks []audit.Check) (chunks [][]audit.Check) {
 }
 
 // verify makes one check under one trust, as a request for it would be answered.
-func (a *Audit) verify(ctx context.Context, check audit.Check, rules []core.AttestationRule, snapshot trust.Snapshot) audit.Verdict {
-	ref, err := image.Parse(check.Image)
-	if err != nil {
-		return audit.Refused(err.Error())
-	}
-	request := core.Request{
-		Images:      []core.Image{{Kind: "container", Name: "app", Written: check.Image, Ref: ref}},
-		TrustPolicy: check.TrustPolicy, Attestations: rules,
-	}
-	plan, err := core.NewPlan(request, snapshot, a.settings.DefaultTrustPolicy)
+func (a *Audit) verify(ctx context.Context, check audit.Check, side Side) audit.Verdict {
+	plan, err := side.Demands.Plan(check, side.Trust, a.settings.DefaultTrustPolicy)
 	if err != nil {
 		return audit.Refused(err.Error())
 	}

@@ -45,6 +45,18 @@ func auditOf(t *testing.T, b *bench) (*function.Audit, trust.Snapshot) {
 
 func noProgress(int, int) {}
 
+// verdictOn gives the verdict on an image under a trust policy.
+func verdictOn(t *testing.T, evaluation audit.Evaluation, image, trustPolicy string) audit.Verdict {
+	t.Helper()
+	for check, verdict := range evaluation.Verdicts {
+		if check.Image == image && check.TrustPolicy == trustPolicy {
+			return verdict
+		}
+	}
+	t.Errorf("no verdict on %s under %q", image, trustPolicy)
+	return audit.Verdict{}
+}
+
 // demanded are the scenario's rules on attestations, and one that reads the clock, for the images of the scenario that have
 // attestations.
 func demanded(t *testing.T) []core.AttestationRule {
@@ -66,7 +78,7 @@ func TestAuditAgreesWithTheServiceAndReadsOnce(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(b.trustDir, "other.yaml"), []byte(scenariotest.TrustPolicy("other", "strict", "ca:acme")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	demand, err := audit.NewDemand("{{ namespace }}")
+	demands, err := audit.Everywhere("{{ namespace }}", demanded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +105,7 @@ func TestAuditAgreesWithTheServiceAndReadsOnce(t *testing.T) {
 	withdrawn.Policies = proposedPolicies
 	b.registry.Reset()
 	shown := 0
-	verdicts, err := a.Verify(t.Context(), demand.AllChecks(uses), demanded(t), func(done, _ int) { shown = max(shown, done) }, now, withdrawn.Sealed())
+	evaluations, err := a.Verify(t.Context(), uses, func(done, _ int) { shown = max(shown, done) }, function.Side{Trust: now, Demands: demands}, function.Side{Trust: withdrawn.Sealed(), Demands: demands})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,16 +123,16 @@ func TestAuditAgreesWithTheServiceAndReadsOnce(t *testing.T) {
 	}
 	for _, c := range scenariotest.Cases() {
 		for _, namespace := range []string{scenariotest.PolicyName, "other"} {
-			check := audit.Check{Image: b.scenario.Reference(c.Name), TrustPolicy: namespace}
-			if got := verdicts[0][check]; got.Code != c.Want {
+			image := b.scenario.Reference(c.Name)
+			if got := verdictOn(t, evaluations[0], image, namespace); got.Code != c.Want {
 				t.Errorf("%s under %s: %s: %s, want %s", c.Name, namespace, got.Code, got.Reason, c.Want)
 			}
-			if got := verdicts[1][check]; got.Code == reason.Verified {
+			if got := verdictOn(t, evaluations[1], image, namespace); got.Code == reason.Verified {
 				t.Errorf("%s is verified although its trust store is empty", c.Name)
 			}
 		}
 	}
-	for _, finding := range audit.Findings(demand, uses, verdicts[0]) {
+	for _, finding := range evaluations[0].Findings(uses) {
 		if finding.State != audit.Verified && finding.State != audit.DeniedOnRestart {
 			t.Errorf("%s: %s: %s", finding.Image, finding.State, finding.Reason)
 		}
@@ -140,22 +152,26 @@ func TestAuditForeseesConditionsThatReadTheClock(t *testing.T) {
 	a, now := auditOf(t, b)
 	until := a.Now().AddDate(0, 0, 60)
 	a.Foresee(until)
-	request, err := core.ParseRequest(fmt.Appendf(nil, `{"object":{"kind":"Pod","spec":{"containers":[{"name":"app","image":"x"}]}},"attestations":[{"imageReference":"*","type":[
-		{"name":"application/vnd.cyclonedx+json","conditions":{"all":[{"key":"{{ time_since('', '%s', '') }}","operator":"DurationLessThan","value":"720h"}]}}]}]}`, a.Now().UTC().Format(time.RFC3339)))
+	rules, err := core.ParseAttestations(fmt.Appendf(nil, `[{"imageReference":"*","type":[
+		{"name":"application/vnd.cyclonedx+json","conditions":{"all":[{"key":"{{ time_since('', '%s', '') }}","operator":"DurationLessThan","value":"720h"}]}}]}]`, a.Now().UTC().Format(time.RFC3339)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	checks := []audit.Check{{Image: b.scenario.Reference(met.Name), TrustPolicy: scenariotest.PolicyName}, {Image: b.scenario.Reference(met.Name) + "@" + image.Digest.String(), TrustPolicy: scenariotest.PolicyName}}
-	verdicts, err := a.Verify(t.Context(), checks, request.Attestations, noProgress, now, now)
+	demands, err := audit.Everywhere(scenariotest.PolicyName, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, check := range checks {
-		for _, under := range verdicts {
-			got := under[check]
+	side := function.Side{Trust: now, Demands: demands}
+	evaluations, err := a.Verify(t.Context(), []audit.Use{{Image: b.scenario.Reference(met.Name), Running: image.Digest.String()}}, noProgress, side, side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range []string{b.scenario.Reference(met.Name), b.scenario.Reference(met.Name) + "@" + image.Digest.String()} {
+		for _, evaluation := range evaluations {
+			got := verdictOn(t, evaluation, image, scenariotest.PolicyName)
 			i := slices.IndexFunc(got.Ends, func(e audit.End) bool { return e.Cause == verification.EndOfCondition })
 			if got.Code != reason.Verified || i < 0 || !got.Ends[i].Cause.Certain() || !got.Ends[i].At.Equal(until) || !strings.Contains(got.Ends[i].Subject, "720h") {
-				t.Errorf("%s: %s: %s, ends %+v", check.Image, got.Code, got.Reason, got.Ends)
+				t.Errorf("%s: %s: %s, ends %+v", image, got.Code, got.Reason, got.Ends)
 			}
 		}
 	}
@@ -165,14 +181,25 @@ func TestAuditForeseesConditionsThatReadTheClock(t *testing.T) {
 func TestAuditTellsWhatCouldNotBeVerified(t *testing.T) {
 	b := prepare(t, registrytest.Options{}, "")
 	a, now := auditOf(t, b)
-	checks := []audit.Check{{Image: "127.0.0.1:1/acme/app:v1", TrustPolicy: scenariotest.PolicyName}, {Image: "no image", TrustPolicy: scenariotest.PolicyName}}
-	verdicts, err := a.Verify(t.Context(), checks, nil, noProgress, now)
-	if err != nil || verdicts[0][checks[0]].Code != reason.RegistryUnavailable || verdicts[0][checks[1]].Code != reason.RequestInvalid {
-		t.Errorf("verdicts %+v, %v", verdicts, err)
+	demands, err := audit.Everywhere(scenariotest.PolicyName, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := []audit.Use{{Image: "127.0.0.1:1/acme/app:v1"}, {Image: "no image"}}
+	side := function.Side{Trust: now, Demands: demands}
+	evaluations, err := a.Verify(t.Context(), uses, noProgress, side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, use := range uses {
+		want := map[string]reason.Code{uses[0].Image: reason.RegistryUnavailable, uses[1].Image: reason.RequestInvalid}[use.Image]
+		if got := verdictOn(t, evaluations[0], use.Image, scenariotest.PolicyName); got.Code != want {
+			t.Errorf("verdict %+v", got)
+		}
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := a.Verify(ended, checks, nil, noProgress, now); err == nil || !strings.Contains(fmt.Sprint(err), "ended before it was complete") {
+	if _, err := a.Verify(ended, uses, noProgress, side); err == nil || !strings.Contains(fmt.Sprint(err), "ended before it was complete") {
 		t.Errorf("an audit that was ended gives %v", err)
 	}
 }

@@ -28,13 +28,14 @@ func web(running string) audit.Use {
 	return audit.Use{Workload: audit.Workload{Namespace: "team-a", Kind: "Deployment", Name: "web"}, Container: "container app", Image: written, Running: running, Pods: 3}
 }
 
-func demand(t *testing.T) audit.Demand {
+// evaluated are verdicts of one trust policy for each namespace.
+func evaluated(t *testing.T, verdicts audit.Verdicts) audit.Evaluation {
 	t.Helper()
-	d, err := audit.NewDemand("tp-{{ namespace }}")
+	demands, err := audit.Everywhere("tp-{{ namespace }}", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return audit.Evaluation{Demands: demands, Verdicts: verdicts}
 }
 
 func verified(digest string) audit.Verdict {
@@ -75,7 +76,7 @@ func TestFindings(t *testing.T) {
 			if tt.running != "" {
 				verdicts[audit.Check{Image: written + "@" + tt.running, TrustPolicy: policy}] = tt.runs
 			}
-			findings := audit.Findings(demand(t), []audit.Use{web(tt.running)}, verdicts)
+			findings := evaluated(t, verdicts).Findings([]audit.Use{web(tt.running)})
 			if len(findings) != 1 || findings[0].State != tt.want || findings[0].Code != tt.code || findings[0].Reason == "" || findings[0].TrustPolicy != policy {
 				t.Errorf("findings %+v, want %s by %s", findings, tt.want, tt.code)
 			}
@@ -119,7 +120,7 @@ func TestFlips(t *testing.T) {
 	for sentence, tt := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			check := audit.Check{Image: written, TrustPolicy: policy}
-			flips := audit.Flips(demand(t), []audit.Use{web("")}, audit.Verdicts{check: tt.now}, audit.Verdicts{check: tt.proposed})
+			flips := audit.Flips([]audit.Use{web("")}, evaluated(t, audit.Verdicts{check: tt.now}), evaluated(t, audit.Verdicts{check: tt.proposed}))
 			got := audit.Change("")
 			if len(flips) > 0 {
 				got = flips[0].Change
@@ -155,7 +156,7 @@ func TestExpiries(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			verdict := verified(first)
 			verdict.Ends = tt.ends
-			expiries := audit.Expiries(demand(t), []audit.Use{web(first)}, audit.Verdicts{{Image: written, TrustPolicy: policy}: verdict}, now, now.AddDate(0, 0, 30))
+			expiries := evaluated(t, audit.Verdicts{{Image: written, TrustPolicy: policy}: verdict}).Expiries([]audit.Use{web(first)}, now, now.AddDate(0, 0, 30))
 			var got []verification.Cause
 			certain := false
 			for _, expiry := range expiries {
@@ -228,7 +229,7 @@ func TestForeseen(t *testing.T) {
 		if got.Code != tt.code || len(got.Ends) != tt.ends {
 			t.Errorf("%s: %+v", sentence, got)
 		}
-		expiries := audit.Expiries(demand(t), []audit.Use{web("")}, audit.Verdicts{{Image: written, TrustPolicy: policy}: got}, now, later)
+		expiries := evaluated(t, audit.Verdicts{{Image: written, TrustPolicy: policy}: got}).Expiries([]audit.Use{web("")}, now, later)
 		if len(expiries) != tt.ends || tt.ends == 1 && (!expiries[0].Certain || !strings.Contains(expiries[0].Reason, "a condition that reads the clock is not met: because of ConditionUnmet")) {
 			t.Errorf("%s: expiries %+v", sentence, expiries)
 		}
@@ -240,7 +241,7 @@ func TestExpiriesAreInTheOrderOfTime(t *testing.T) {
 	soon.Name, soon.Image = "zoo", "reg.example/acme/zoo:v1"
 	a, b := verified(first), verified(second)
 	a.Ends, b.Ends = []audit.End{end(verification.EndOfSignature, 9)}, []audit.End{{End: end(verification.EndOfSignature, 2).End, Attestation: first}}
-	expiries := audit.Expiries(demand(t), []audit.Use{late, soon}, audit.Verdicts{{Image: written, TrustPolicy: policy}: a, {Image: soon.Image, TrustPolicy: policy}: b}, now, now.AddDate(1, 0, 0))
+	expiries := evaluated(t, audit.Verdicts{{Image: written, TrustPolicy: policy}: a, {Image: soon.Image, TrustPolicy: policy}: b}).Expiries([]audit.Use{late, soon}, now, now.AddDate(1, 0, 0))
 	if len(expiries) != 2 || expiries[0].Name != "zoo" || !strings.Contains(expiries[0].Reason, "attestation "+first+" expires in 2 days") || expiries[1].Name != "web" {
 		t.Errorf("expiries %+v", expiries)
 	}
@@ -255,9 +256,9 @@ func TestAnchorsCountWhatTheyCarry(t *testing.T) {
 	same.Name = "same"
 	api.Name, api.Image = "api", "reg.example/acme/api:v1"
 	denied.Image = "reg.example/acme/denied:v1"
-	anchors := audit.Anchors(demand(t), []audit.Use{web(""), same, api, denied}, audit.Verdicts{
+	anchors := evaluated(t, audit.Verdicts{
 		{Image: written, TrustPolicy: policy}: a, {Image: api.Image, TrustPolicy: policy}: b, {Image: denied.Image, TrustPolicy: policy}: coded(reason.NoSignature),
-	})
+	}).Anchors([]audit.Use{web(""), same, api, denied})
 	if len(anchors) != 2 || anchors[0].Fingerprint != "bb" || anchors[0].Images != 1 || anchors[0].Workloads != 1 || anchors[0].Pods != 3 ||
 		anchors[1].Fingerprint != "aa" || anchors[1].Images != 2 || anchors[1].Workloads != 3 || anchors[1].Pods != 9 {
 		t.Errorf("anchors %+v", anchors)
@@ -280,16 +281,13 @@ func TestChecks(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			use := web(tt.running)
 			use.Image = tt.image
-			restart, runs := demand(t).Checks(use)
-			if restart != (audit.Check{Image: tt.image, TrustPolicy: policy}) {
-				t.Errorf("a restart checks %+v", restart)
+			want := []audit.Check{{Image: tt.image, TrustPolicy: policy}}
+			if tt.runs != "" {
+				want = append(want, audit.Check{Image: tt.runs, TrustPolicy: policy})
 			}
-			got := ""
-			if runs != nil {
-				got = runs.Image
-			}
-			if got != tt.runs {
-				t.Errorf("what runs is checked as %q, want %q", got, tt.runs)
+			slices.SortFunc(want, audit.Check.Compare)
+			if got := evaluated(t, nil).Demands.Checks([]audit.Use{use}); !slices.Equal(got, want) {
+				t.Errorf("checks %+v, want %+v", got, want)
 			}
 		})
 	}
@@ -300,7 +298,7 @@ func TestEachPairIsCheckedOnce(t *testing.T) {
 	b.Name, b.Container = "api", "init container setup"
 	elsewhere := web(first)
 	elsewhere.Namespace = "team-b"
-	if got := demand(t).AllChecks([]audit.Use{a, b, other, elsewhere}); len(got) != 5 { // the tag and two digests for team-a, the tag and one for team-b
+	if got := evaluated(t, nil).Demands.Checks([]audit.Use{a, b, other, elsewhere}); len(got) != 5 { // the tag and two digests for team-a, the tag and one for team-b
 		t.Errorf("%d checks: %+v", len(got), got)
 	}
 }
@@ -337,16 +335,18 @@ func TestTrustPolicyOfANamespace(t *testing.T) {
 		"tp-{{ namespace }}": "tp-team-a", "{{namespace}}-{{  namespace  }}": "team-a-team-a", "demo": "demo", "": "",
 		"tp-{{ request.namespace }}": "refused", "tp-{{ namespace": "refused", "}}": "refused",
 	} {
-		d, err := audit.NewDemand(template)
-		if none := d.TrustPolicy(""); err == nil && none != template {
-			t.Errorf("%q without a namespace is %q", template, none)
-		}
-		got := d.TrustPolicy("team-a")
+		d, err := audit.Everywhere(template, nil)
 		if err != nil {
-			got = "refused"
+			if want != "refused" {
+				t.Errorf("%q: %v", template, err)
+			}
+			continue
 		}
-		if got != want {
-			t.Errorf("%q is %q, want %q", template, got, want)
+		if none := d.Of(""); len(none) != 1 || none[0].TrustPolicy != template {
+			t.Errorf("%q without a namespace is %+v", template, none)
+		}
+		if got := d.Of("team-a"); len(got) != 1 || got[0].TrustPolicy != want || got[0].Unknown != nil {
+			t.Errorf("%q is %+v, want %q", template, got, want)
 		}
 	}
 }

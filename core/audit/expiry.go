@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/samber/lo"
+
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
@@ -21,18 +23,32 @@ type Expiry struct {
 
 // Expiries lists, by date, the uses that are admitted and stop being so before a time, with the first cause that is certain,
 // and before it the first that is not.
-func Expiries(demand Demand, uses []Use, verdicts Verdicts, now, until time.Time) []Expiry {
+func (e Evaluation) Expiries(uses []Use, now, until time.Time) []Expiry {
 	expiries := []Expiry{}
 	for _, use := range uses {
-		check, _ := demand.Checks(use)
-		for _, end := range firstEnds(verdicts.of(check).Ends) {
+		for _, end := range firstEnds(e.ends(use)) {
 			if !end.At.After(until) {
-				expiries = append(expiries, Expiry{use, check.TrustPolicy, end.At, end.Cause, end.Cause.Certain(), end.words(now)})
+				expiries = append(expiries, Expiry{use, end.trustPolicy, end.At, end.Cause, end.Cause.Certain(), end.words(now)})
 			}
 		}
 	}
 	slices.SortStableFunc(expiries, func(a, b Expiry) int { return a.At.Compare(b.At) })
 	return expiries
+}
+
+// ends gives the ends of a use under all trust policies that apply; none where one of them does not admit it.
+func (e Evaluation) ends(use Use) (ends []End) {
+	for _, demand := range e.Demands.Of(use.Namespace) {
+		verdict := e.restart(demand, use)
+		if !verdict.admitted() {
+			return nil
+		}
+		for _, end := range verdict.Ends {
+			end.trustPolicy = demand.TrustPolicy
+			ends = append(ends, end)
+		}
+	}
+	return ends
 }
 
 // firstEnds gives the first end that is certain, and the first of the others if it comes earlier.
@@ -90,7 +106,7 @@ type Anchor struct {
 }
 
 // Anchors lists the certificates of trust stores by which uses are admitted, those that expire first before the others.
-func Anchors(demand Demand, uses []Use, verdicts Verdicts) []Anchor {
+func (e Evaluation) Anchors(uses []Use) []Anchor {
 	type key struct{ store, fingerprint string }
 	type carried struct {
 		Anchor
@@ -99,19 +115,13 @@ func Anchors(demand Demand, uses []Use, verdicts Verdicts) []Anchor {
 	}
 	all := map[key]*carried{}
 	for _, use := range uses {
-		check, _ := demand.Checks(use)
-		verdict := verdicts.of(check)
-		counted := map[key]bool{} // an attestation's signer may be the image's
-		for _, a := range verdict.Anchors {
+		digest, found := e.anchors(use)
+		for _, a := range found {
 			k := key{a.Store, a.Fingerprint}
-			if counted[k] {
-				continue
-			}
-			counted[k] = true
 			if all[k] == nil {
 				all[k] = &carried{Anchor{Store: a.Store, Subject: a.Subject, Fingerprint: a.Fingerprint, NotAfter: a.NotAfter}, map[string]bool{}, map[Workload]bool{}}
 			}
-			all[k].images[verdict.Digest], all[k].workloads[use.Workload] = true, true
+			all[k].images[digest], all[k].workloads[use.Workload] = true, true
 			all[k].Pods += use.Pods
 		}
 	}
@@ -124,4 +134,15 @@ func Anchors(demand Demand, uses []Use, verdicts Verdicts) []Anchor {
 		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Store, b.Store), cmp.Compare(a.Fingerprint, b.Fingerprint))
 	})
 	return anchors
+}
+
+// anchors gives the certificates by which a use is admitted, each once: an attestation's signer may be the image's, and one trust
+// policy's another's.
+func (e Evaluation) anchors(use Use) (digest string, anchors []verification.Anchor) {
+	for _, demand := range e.Demands.Of(use.Namespace) {
+		verdict := e.restart(demand, use)
+		digest = cmp.Or(digest, verdict.Digest)
+		anchors = append(anchors, verdict.Anchors...)
+	}
+	return digest, lo.UniqBy(anchors, func(a verification.Anchor) string { return a.Store + " " + a.Fingerprint })
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -54,21 +55,53 @@ type Finding struct {
 	Warnings    []string    `json:"warnings,omitempty"`
 }
 
-// Findings gives one finding for each use.
-func Findings(demand Demand, uses []Use, verdicts Verdicts) []Finding {
+// Evaluation is what verdicts say, by what was demanded.
+type Evaluation struct {
+	Demands  Demands
+	Verdicts Verdicts
+}
+
+// Findings gives one finding for each use: the worst of those under the trust policies that apply.
+func (e Evaluation) Findings(uses []Use) []Finding {
 	findings := make([]Finding, 0, len(uses))
 	for _, use := range uses {
-		check, runs := demand.Checks(use)
+		findings = append(findings, slices.MinFunc(e.findings(use), func(a, b Finding) int {
+			return cmp.Compare(slices.Index(States(), a.State), slices.Index(States(), b.State))
+		}))
+	}
+	return findings
+}
+
+// FindingsByPolicy gives a finding for each use and each trust policy that applies to it.
+func (e Evaluation) FindingsByPolicy(uses []Use) []Finding {
+	findings := make([]Finding, 0, len(uses))
+	for _, use := range uses {
+		findings = append(findings, e.findings(use)...)
+	}
+	return findings
+}
+
+// findings gives one finding at least.
+func (e Evaluation) findings(use Use) (findings []Finding) {
+	for _, demand := range e.Demands.Of(use.Namespace) {
 		var running *Verdict
-		if runs != nil {
-			verdict := verdicts.of(*runs)
-			running = &verdict
+		if _, runs := demand.checks(use); runs != nil && demand.Unknown == nil {
+			running = new(e.Verdicts.of(*runs))
 		}
-		finding := find(use, verdicts.of(check), running)
-		finding.TrustPolicy = check.TrustPolicy
+		finding := find(use, e.restart(demand, use), running)
+		finding.TrustPolicy = demand.TrustPolicy
 		findings = append(findings, finding)
 	}
 	return findings
+}
+
+// restart gives the verdict of one trust policy on what a restart of a use would pull.
+func (e Evaluation) restart(demand Demand, use Use) Verdict {
+	if demand.Unknown != nil {
+		return Verdict{Code: demand.Unknown.Code, Reason: demand.Unknown.Reason}
+	}
+	check, _ := demand.checks(use)
+	return e.Verdicts.of(check)
 }
 
 // find decides on a use from the verdict on what a restart would pull and the verdict on what runs, nil where that is the same.

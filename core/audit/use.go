@@ -2,13 +2,9 @@ package audit
 
 import (
 	"cmp"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/nirmata/kyverno-notation-venafi/core/image"
-	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
 // Workload is what a person deploys: the topmost owner of pods.
@@ -62,66 +58,3 @@ func RunningDigest(imageID string) string {
 }
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-
-// Check is what is verified once: an image under a trust policy.
-type Check struct {
-	Image       string // as it is written, or with the digest that runs
-	TrustPolicy string // "" for the default
-}
-
-// Demand says which trust policy holds for a namespace.
-type Demand struct {
-	trustPolicy string // may contain {{ namespace }}
-}
-
-// placeholder stands for the namespace in the name of a trust policy; anything for whatever else is in such braces.
-var (
-	placeholder = regexp.MustCompile(`\{\{\s*namespace\s*\}\}`)
-	anything    = regexp.MustCompile(`\{\{|\}\}`)
-)
-
-// NewDemand takes the name of the trust policy, in which {{ namespace }} stands for the namespace; "" for the default.
-func NewDemand(trustPolicy string) (Demand, error) {
-	if anything.MatchString(placeholder.ReplaceAllString(trustPolicy, "")) {
-		return Demand{}, fmt.Errorf("trust policy %q: the only variable is {{ namespace }}", reason.Clip(trustPolicy, reason.MaxName))
-	}
-	return Demand{trustPolicy}, nil
-}
-
-// TrustPolicy is the name of the trust policy for a namespace. Where a workload has none, the variable stays, so that no policy is
-// found: an empty name would mean the default.
-func (d Demand) TrustPolicy(namespace string) string {
-	if namespace == "" {
-		return d.trustPolicy
-	}
-	return placeholder.ReplaceAllLiteralString(d.trustPolicy, namespace)
-}
-
-// Checks gives what is verified of a use: what a restart would pull, and what runs, where that may be something else. An image
-// that cannot be parsed has one check, which denies it.
-func (d Demand) Checks(use Use) (restart Check, runs *Check) {
-	restart = Check{Image: use.Image, TrustPolicy: d.TrustPolicy(use.Namespace)}
-	ref, err := image.Parse(use.Image)
-	if err != nil || use.Running == "" || ref.Digest == use.Running {
-		return restart, nil
-	}
-	ref.Digest = use.Running
-	return restart, &Check{Image: ref.String(), TrustPolicy: restart.TrustPolicy}
-}
-
-// AllChecks lists the distinct checks of uses. Those of one repository stand together, so that what they have in common is
-// looked up once.
-func (d Demand) AllChecks(uses []Use) []Check {
-	var all []Check
-	for _, use := range uses {
-		restart, runs := d.Checks(use)
-		all = append(all, restart)
-		if runs != nil {
-			all = append(all, *runs)
-		}
-	}
-	slices.SortFunc(all, func(a, b Check) int {
-		return cmp.Or(cmp.Compare(a.Image, b.Image), cmp.Compare(a.TrustPolicy, b.TrustPolicy))
-	})
-	return slices.Compact(all)
-}

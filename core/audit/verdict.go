@@ -28,6 +28,8 @@ type Verdicts map[Check]Verdict
 type End struct {
 	verification.End
 	Attestation string // digest of the attestation; "" for the image's own signature
+
+	trustPolicy string // of the check; set where ends of several are compared
 }
 
 // Judge makes the verdict of a check from its plan, which has one image, and the facts about it.
@@ -73,7 +75,7 @@ func Refused(why string) Verdict { return Verdict{Code: reason.RequestInvalid, R
 
 func (v *Verdict) add(signature verification.SignatureFact, attestation string) {
 	for _, end := range signature.Ends {
-		v.Ends = append(v.Ends, End{end, attestation})
+		v.Ends = append(v.Ends, End{End: end, Attestation: attestation})
 	}
 	v.Anchors = append(v.Anchors, signature.Anchors...)
 }
@@ -89,8 +91,11 @@ func (v Verdict) denied() bool {
 // hides tells whether one trust denies for want of a service or a plugin, which says nothing against the signer, and the other
 // for something else: elsewhere, or a moment later, the first may admit.
 func (v Verdict) hides(other Verdict) bool {
-	wanting := v.Code == reason.RevocationUnknown || v.Code == reason.PluginMissing || v.Code == reason.PluginIncapable
-	return wanting && other.denied() && other.Code != v.Code
+	return v.wanting() && other.denied() && other.Code != v.Code
+}
+
+func (v Verdict) wanting() bool {
+	return v.Code == reason.RevocationUnknown || v.Code == reason.PluginMissing || v.Code == reason.PluginIncapable
 }
 
 // of gives the verdict on a check; one that could not be told where it was not made.
@@ -100,4 +105,19 @@ func (v Verdicts) of(check Check) Verdict {
 		return Verdict{Code: reason.NotGathered, Reason: "it was not verified; try again"}
 	}
 	return verdict
+}
+
+// rank is lowest for the worst verdicts.
+func (v Verdict) rank() int {
+	switch {
+	case v.denied() && !v.wanting():
+		return 0
+	case v.denied():
+		return 1
+	case v.undecided():
+		return 2
+	case v.Code != reason.Verified:
+		return 3
+	}
+	return 4
 }

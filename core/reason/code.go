@@ -51,6 +51,12 @@ const (
 	RequestTooLarge Code = "RequestTooLarge"
 )
 
+// Audits alone give these codes, so [Codes] leaves them out.
+const (
+	NoTrustPolicy Code = "NoTrustPolicy" // no trust policy applies to the namespace
+	DemandUnknown Code = "DemandUnknown" // it is not known which does, or what it demands
+)
+
 // Class says what a code means for the caller, and so decides the HTTP status.
 type Class int
 
@@ -120,7 +126,7 @@ func (c Code) Class() Class {
 	switch c {
 	case Verified, Skipped, NotSelected:
 		return Admitted
-	case RegistryUnavailable, RegistryUnauthorized, RegistryInvalid, PluginFailed, NotGathered:
+	case RegistryUnavailable, RegistryUnauthorized, RegistryInvalid, PluginFailed, NotGathered, NoTrustPolicy, DemandUnknown:
 		return Failed
 	case Overloaded:
 		return Busy

@@ -27,14 +27,16 @@ func TestCodesHaveTheirClass(t *testing.T) {
 		PluginRefused:         {Denied, true, false},
 		RegistryUnavailable:   {Failed, false, false},
 		NotGathered:           {Failed, false, false},
+		DemandUnknown:         {Failed, false, false},
+		NoTrustPolicy:         {Failed, false, false},
 		PluginTimeout:         {TimedOut, false, false},
 		Overloaded:            {Busy, false, false},
 		RequestInvalid:        {Rejected, false, false},
 		"Unheard":             {Denied, true, false},
 	}
 	for code, tt := range tests {
-		if code != "Unheard" && !listed[code] {
-			t.Errorf("%s is not listed", code)
+		if unlisted := code == "Unheard" || code == DemandUnknown || code == NoTrustPolicy; listed[code] == unlisted {
+			t.Errorf("%s is listed: %t", code, listed[code])
 		}
 		if code.Class() != tt.class || code.Definitive() != tt.definitive || code.LeavesOpen() != tt.leavesOpen {
 			t.Errorf("%s: class %d, definitive %t, leaves open %t; want %+v", code, code.Class(), code.Definitive(), code.LeavesOpen(), tt)

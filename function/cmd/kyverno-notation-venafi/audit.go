@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
@@ -129,11 +132,11 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 		}
 		engine.Foresee(found.until)
 	}
-	demand, err := audit.NewDemand(o.demands.trustPolicy)
+	rules, err := o.rules()
 	if err != nil {
 		return found, err
 	}
-	rules, err := o.rules()
+	demands, err := audit.Everywhere(o.demands.trustPolicy, rules)
 	if err != nil {
 		return found, err
 	}
@@ -145,31 +148,31 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 	if err != nil {
 		return found, err
 	}
-	progress := terminal.Progress(stderr, "images")
-	verdicts, err := engine.Verify(ctx, demand.AllChecks(uses), rules, progress, trusts...)
+	sides := lo.Map(trusts, func(of trust.Snapshot, _ int) function.Side { return function.Side{Trust: of, Demands: demands} })
+	evaluations, err := engine.Verify(ctx, uses, terminal.Progress(stderr, "images"), sides...)
 	if err != nil {
 		return found, err
 	}
 	if o.manifest != "-" && o.list != "-" {
 		found.source = o.manifest + o.list
 	}
-	found.Findings = audit.Findings(demand, uses, verdicts[0])
+	found.Findings = evaluations[0].Findings(uses)
 	switch {
-	case o.comparing() && !named(verdicts):
+	case o.comparing() && !named(evaluations):
 		return found, errors.New("no TrustPolicy that --trustPolicy names exists, now or as proposed, so nothing can change; check the name, and where trust is read from")
 	case o.comparing():
-		found.Flips = audit.Flips(demand, uses, verdicts[0], verdicts[1])
+		found.Flips = audit.Flips(uses, evaluations[0], evaluations[1])
 	case o.until != "":
-		found.Expiries = audit.Expiries(demand, uses, verdicts[0], engine.Now(), found.until)
-		found.Anchors = audit.Anchors(demand, uses, verdicts[0])
+		found.Expiries = evaluations[0].Expiries(uses, engine.Now(), found.until)
+		found.Anchors = evaluations[0].Anchors(uses)
 	}
 	return found, nil
 }
 
 // named tells whether any trust policy that a check names exists under one of the trusts.
-func named(trusts []audit.Verdicts) bool {
-	return slices.ContainsFunc(trusts, func(verdicts audit.Verdicts) bool {
-		for _, verdict := range verdicts {
+func named(sides []audit.Evaluation) bool {
+	return slices.ContainsFunc(sides, func(side audit.Evaluation) bool {
+		for _, verdict := range side.Verdicts {
 			if verdict.Code != reason.TrustPolicyNotFound {
 				return true
 			}
@@ -209,12 +212,11 @@ func (o *auditOptions) rules() ([]core.AttestationRule, error) {
 	if err != nil || attestations == nil {
 		return nil, err
 	}
-	body, err := bodyOf(podOf([]string{"registry.example/app"}), "", attestations)
+	list, err := json.Marshal(attestations)
 	if err != nil {
 		return nil, err
 	}
-	request, err := core.ParseRequest(body)
-	return request.Attestations, err
+	return core.ParseAttestations(list)
 }
 
 // trusts gives the trust in force, and the proposed one if there is one. Resources that cannot be used are told of, and go on

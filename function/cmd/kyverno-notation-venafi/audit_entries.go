@@ -40,7 +40,7 @@ func (r auditReport) entries() (entries []entry, rules []rule) {
 		for _, f := range r.Flips {
 			level := map[audit.Change]severity{audit.NewlyDenied: severityError, audit.NewlyAdmitted: severityNote}[f.Change]
 			text := fmt.Sprintf("%s %s under the proposed trust. Now %s: %s. Then %s: %s.", f.Image, f.Change.Words(), f.Now.Code, f.Now.Reason, f.Proposed.Code, f.Proposed.Reason)
-			entries = append(entries, entry{f.Use, string(f.Change), cmp.Or(level, severityWarning), f.Change == audit.NotTold, text})
+			entries = append(entries, entry{f.Use, string(f.Change), cmp.Or(level, severityWarning), f.Change.Untold(), text})
 		}
 		for _, change := range audit.Changes() {
 			rules = append(rules, rule{string(change), "The image " + change.Words() + " under the proposed trust."})
