@@ -289,7 +289,7 @@ func eachREADME(repo fs.FS, visit func(name, text string)) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && name != ".":
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && name != "." && name != ".github":
 			return fs.SkipDir
 		case entry.IsDir() || path.Ext(name) != ".md":
 			return nil
