@@ -21,6 +21,8 @@ var arrows = map[string][]string{
 	"core/condition":    {"core/reason", "core/wildcard"},
 	"core/verification": {"core/reason", "core/image", "core/trust", "core/condition"},
 	"core/certificates": nil,
+	"core/recordkey":    {"core/certificates"},
+	"core/ledger":       {"core/certificates"},
 	"core/migrate":      nil,
 	"core/audit":        {"core"},
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},

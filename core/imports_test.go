@@ -25,7 +25,8 @@ var computation = []string{
 	"github.com/kyverno/go-jmespath",
 	"github.com/opencontainers/go-digest",
 	"github.com/samber/lo",
-	"go.yaml.in/yaml/v3", // keeps the lines of what it reads
+	"go.yaml.in/yaml/v3",          // keeps the lines of what it reads
+	"golang.org/x/mod/sumdb/note", // signed notes, as transparency logs have them
 	"gopkg.in/inf.v0",
 	"k8s.io/apimachinery/pkg/api/resource",
 	"sigs.k8s.io/json",

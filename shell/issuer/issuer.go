@@ -1,5 +1,5 @@
-// Package issuer makes the keys and certificates that core/certificates decides on. It is apart from it because it needs
-// randomness.
+// Package issuer makes the keys and certificates that core/certificates and core/recordkey decide on. It is apart from them because
+// it needs randomness.
 package issuer
 
 import (
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 )
 
 // Authority makes a new CA.
@@ -23,6 +24,11 @@ func Authority(policy certificates.Policy, now time.Time) (*certificates.Pair, e
 // Serving makes a serving certificate, signed by a CA.
 func Serving(policy certificates.Policy, authority *certificates.Pair, now time.Time) (*certificates.Pair, error) {
 	return sign(policy.ServingTemplate(authority.Certificate, now), authority)
+}
+
+// RecordKey makes a new key for the log of decision records, with its self-signed certificate.
+func RecordKey(policy recordkey.Policy, now time.Time) (*certificates.Pair, error) {
+	return sign(policy.Template(now), nil)
 }
 
 // sign makes an ECDSA P-256 key, a serial number of 127 bits, and the certificate. Without an authority the certificate is
