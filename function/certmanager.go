@@ -7,6 +7,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 )
 
 // CertmanagerSettings are the settings of the certmanager command.
@@ -15,7 +16,8 @@ type CertmanagerSettings struct {
 	Certificates CertificateSettings
 }
 
-// CertificateSettings are the lifetimes and names of the service's certificates, and the lifetime of the token of callers.
+// CertificateSettings are the lifetimes and names of the service's certificates, and the lifetimes of the token of callers and of
+// the key that signs decision records.
 type CertificateSettings struct {
 	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. It signs for five sixths of it at most; then the next one does."`
 	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
@@ -23,6 +25,7 @@ type CertificateSettings struct {
 	CANotice            time.Duration `flag:"caNotice" env:"CA_NOTICE" default:"2880h" help:"Time for which a CA is published before it signs, for clients that read the CAs only when they start, such as Kyverno; at most a third of caDuration."`
 	CACopyNamespaces    []string      `flag:"caCopyNamespaces" env:"CA_COPY_NAMESPACES" default:"kyverno" help:"Namespaces, comma-separated, in which a ConfigMap kyverno-notation-venafi-ca is given the CAs, for programs that mount them. Who wants the copy makes the ConfigMap, and the Role that lets certmanager update it; see config/kyverno."`
 	CallerTokenDuration time.Duration `flag:"callerTokenDuration" env:"CALLER_TOKEN_DURATION" default:"720h" help:"Time after which the token in callerSecret is replaced, at least four times propagationDelay; 0 for never, and then what can be used in the Secret is left alone."`
+	DecisionKeyDuration time.Duration `flag:"decisionKeyDuration" env:"DECISION_KEY_DURATION" default:"2160h" help:"Time for which a key that signs decision records, in decisionKeySecret, is valid, at least 1h. After two thirds of it the next one signs; the public keys stay published. 0 for no key."`
 	ServiceName         string        `flag:"serviceName" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
 	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
 }
@@ -47,12 +50,17 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	return CertmanagerSettings{settings, own}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate())
+	return CertmanagerSettings{settings, own}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate())
 }
 
 // CallerToken is the policy of these settings for the token of callers.
 func (s CertificateSettings) CallerToken() callertoken.Policy {
 	return callertoken.Policy{Period: s.CallerTokenDuration, Propagation: s.PropagationDelay}
+}
+
+// RecordKey is the policy of these settings for the key that signs decision records.
+func (s CertificateSettings) RecordKey() recordkey.Policy {
+	return recordkey.Policy{Duration: s.DecisionKeyDuration}
 }
 
 // Policy is the certificate policy of these settings for the service in a namespace.

@@ -34,6 +34,11 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 			return s.Certificates.CallerToken() == callertoken.Policy{Period: 720 * time.Hour, Propagation: 5 * time.Minute}
 		}, ""},
 		"it may last for ever": {[]string{"--callerTokenDuration", "0"}, nil, func(s CertmanagerSettings) bool { return s.Certificates.CallerToken().Period == 0 }, ""},
+		"a key for records lasts 90 days": {nil, nil, func(s CertmanagerSettings) bool {
+			return s.Certificates.RecordKey().Duration == 90*24*time.Hour && s.DecisionKeySecret == "kyverno-notation-venafi-records"
+		}, ""},
+		"it may be none": {[]string{"--decisionKeyDuration", "0"}, nil, func(s CertmanagerSettings) bool { return s.Certificates.RecordKey().Duration == 0 }, ""},
+		"a key for records of a minute is refused":               {[]string{"--decisionKeyDuration", "1m"}, nil, nil, "at least an hour"},
 		"a token that is replaced before it is known is refused": {[]string{"--propagationDelay", "1h"}, map[string]string{"CALLER_TOKEN_DURATION": "3h"}, nil, "at least 4 times"},
 		"a life of a second is refused":                          {[]string{"--certificateDuration", "1s"}, nil, nil, "at least 5s"},
 		"a CA that ends too early is refused":                    {[]string{"--caDuration", "24h"}, nil, nil, "must not be less"},

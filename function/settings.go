@@ -45,6 +45,8 @@ type Settings struct {
 	CallerSecret       string   `flag:"callerSecret" env:"CALLER_SECRET" default:"kyverno-notation-venafi-caller" help:"With a cluster: Secret in the service's namespace with bearer tokens for callers that have none of an account, such as CEL policies, in its keys token, next and previous; watched. certmanager makes it and replaces the token. Empty for none."`
 	VerifyWithoutToken bool     `flag:"verifyWithoutToken" env:"VERIFY_WITHOUT_TOKEN" default:"false" help:"Answer /verify whoever asks. Dangerous: everyone who reaches the port then learns what is signed and attested, read with the service's credentials, and has it work."`
 
+	DecisionKeySecret string `flag:"decisionKeySecret" env:"DECISION_KEY_SECRET" default:"kyverno-notation-venafi-records" help:"With a cluster: Secret in the service's namespace with the key that signs decision records; watched where they are written. certmanager makes it and replaces the key, and publishes the public keys in the ConfigMap of this name. Empty for none: then records are chained, and not signed."`
+
 	EventAudiences []string `flag:"eventAudiences" env:"EVENT_AUDIENCES" default:"kyverno-notation-venafi-events" help:"Audiences of which the token of a CloudEvent's sender must name one, comma-separated."`
 	EventUsers     []string `flag:"eventUsers" env:"EVENT_USERS" default:"system:serviceaccount:kyverno-notation-venafi:*" help:"Users who may send CloudEvents, comma-separated; * at the end stands for any rest."`
 	EpochConfigMap string   `flag:"epochConfigMap" env:"EPOCH_CONFIG_MAP" default:"kyverno-notation-venafi-epoch" help:"With a cluster: ConfigMap in the service's namespace by which a replica that got a CloudEvent tells the others."`

@@ -295,9 +295,9 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		},
 		"Role " + productNamespace + "/" + managerName: {
 			" secrets,configmaps : create",
-			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller: get,list,watch,update",
-			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch: get,list,watch",
-			" configmaps kyverno-notation-venafi-ca: update",
+			" secrets kyverno-notation-venafi-ca,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller,kyverno-notation-venafi-records: get,list,watch,update",
+			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-epoch,kyverno-notation-venafi-records: get,list,watch",
+			" configmaps kyverno-notation-venafi-ca,kyverno-notation-venafi-records: update",
 			"coordination.k8s.io leases : create",
 			"coordination.k8s.io leases kyverno-notation-venafi-certmanager: get,update",
 		},

@@ -17,6 +17,7 @@ import (
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
@@ -126,7 +127,7 @@ const (
 // content that cannot be used.
 func (fx *fixture) reset(t *testing.T, object string) {
 	t.Helper()
-	fx.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, caBundle, epoch, lease, "--namespace="+deployment.Namespace, "--ignore-not-found")
+	fx.kubectl(t, "delete", caSecret, tlsSecret, callerSecret, recordSecret, caBundle, publicKeys, epoch, lease, "--namespace="+deployment.Namespace, "--ignore-not-found")
 	fx.kubectl(t, "delete", caBundle, "--namespace="+bed.KyvernoNamespace)
 	fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: kyverno-notation-venafi-ca}\n", bed.KyvernoNamespace)) // as in kyvernoSide
 	fx.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
@@ -139,7 +140,11 @@ func (fx *fixture) reset(t *testing.T, object string) {
 	case kind == "secret":
 		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {namespace: %s, name: %s}\nstringData: {tls.crt: %[3]s, tls.key: %[3]s}\n", deployment.Namespace, name, spoilt))
 	case kind == "configmap":
-		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {ca.crt: %s}\n", deployment.Namespace, name, spoilt))
+		key := "ca.crt"
+		if object == publicKeys {
+			key = recordkey.PublicKey
+		}
+		fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {%s: %s}\n", deployment.Namespace, name, key, spoilt))
 	}
 }
 

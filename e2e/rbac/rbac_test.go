@@ -68,6 +68,14 @@ var ofManager = map[string]effect{
 	"list secrets/kyverno-notation-venafi-caller":             changesAreLate(deleted(callerSecret)),
 	"watch secrets/kyverno-notation-venafi-caller":            changesAreLate(deleted(callerSecret)),
 	"update secrets/kyverno-notation-venafi-caller":           unrepaired(callerSecret),
+	"get secrets/kyverno-notation-venafi-records":             missing(caSecret),
+	"list secrets/kyverno-notation-venafi-records":            changesAreLate(deleted(recordSecret)),
+	"watch secrets/kyverno-notation-venafi-records":           changesAreLate(deleted(recordSecret)),
+	"update secrets/kyverno-notation-venafi-records":          unrepaired(recordSecret),
+	"get configmaps/kyverno-notation-venafi-records":          missing(caSecret),
+	"list configmaps/kyverno-notation-venafi-records":         changesAreLate(deleted(publicKeys)),
+	"watch configmaps/kyverno-notation-venafi-records":        changesAreLate(deleted(publicKeys)),
+	"update configmaps/kyverno-notation-venafi-records":       unrepaired(publicKeys),
 	"get configmaps/kyverno-notation-venafi-ca":               missing(caBundle),
 	"list configmaps/kyverno-notation-venafi-ca":              changesAreLate(deleted(caBundle)),
 	"watch configmaps/kyverno-notation-venafi-ca":             changesAreLate(deleted(caBundle)),
@@ -77,16 +85,18 @@ var ofManager = map[string]effect{
 	"watch configmaps/kyverno-notation-venafi-epoch":          changesAreLate(deleted(epoch)),
 	"get configmaps/kyverno-notation-venafi-ca in kyverno":    notCopied,
 	"update configmaps/kyverno-notation-venafi-ca in kyverno": notCopied,
-	"create leases":                                           missing(lease),
-	"get leases/kyverno-notation-venafi-certmanager":          missing(lease),
-	"update leases/kyverno-notation-venafi-certmanager":       leaseIsNotRenewed,
-	"create events":                                           nobodyIsWarned,
+	"create leases": missing(lease),
+	"get leases/kyverno-notation-venafi-certmanager":    missing(lease),
+	"update leases/kyverno-notation-venafi-certmanager": leaseIsNotRenewed,
+	"create events": nobodyIsWarned,
 }
 
 const (
 	caSecret     = "secret/kyverno-notation-venafi-ca"
 	tlsSecret    = "secret/kyverno-notation-venafi-tls"
 	callerSecret = "secret/kyverno-notation-venafi-caller"
+	recordSecret = "secret/kyverno-notation-venafi-records"
+	publicKeys   = "configmap/kyverno-notation-venafi-records"
 	caBundle     = "configmap/kyverno-notation-venafi-ca"
 	epoch        = "configmap/kyverno-notation-venafi-epoch"
 	lease        = "lease/kyverno-notation-venafi-certmanager"
@@ -162,7 +172,7 @@ func everythingWorks(t *testing.T, fx *fixture) {
 		})
 	}
 	fx.managed(t, "", func(*deployment.Process) error {
-		for _, object := range []string{caSecret, tlsSecret, callerSecret, caBundle, epoch} {
+		for _, object := range []string{caSecret, tlsSecret, callerSecret, recordSecret, caBundle, publicKeys, epoch} {
 			if missing(object).broken(t, fx, nil) == nil {
 				return errors.New("there is no " + object)
 			}

@@ -1,8 +1,8 @@
 // Package certmanager is what the certmanager Deployment does, beside the serving replicas: its elected leader (see [Lead])
-// creates and rotates the CA, the serving certificate and the token of callers, publishes the CA bundle, makes the other
-// objects that replicas need ([Certificates]), copies the bundle to the namespaces of programs that mount it ([Copies]), and
-// writes the status of the trust resources and events about certificates that expire ([StatusWriter]). What is done, and when,
-// the packages core/certificates, core/callertoken and shell/trust decide.
+// creates and rotates the CA, the serving certificate, the token of callers and the key for records, publishes the CA bundle and
+// the public keys, makes the other objects that replicas need ([Certificates]), copies the bundle to the namespaces of programs
+// that mount it ([Copies]), and writes the status of the trust resources and events about certificates that expire
+// ([StatusWriter]). What is done, and when, the packages core/certificates, core/callertoken, core/recordkey and shell/trust decide.
 package certmanager
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
@@ -37,8 +38,8 @@ const (
 	longestPause  = 10 * time.Minute // without a change, in case a watch misses one
 )
 
-// Certificates keeps the service's certificates as package core/certificates plans them, and the callers' token as package
-// core/callertoken does. One process should run it; should two run it for a moment, neither overwrites a version that it has
+// Certificates keeps the service's certificates as package core/certificates plans them, the callers' token as package
+// core/callertoken does, and the key for records as package core/recordkey does. One process should run it; should two run it for a moment, neither overwrites a version that it has
 // not read.
 type Certificates struct {
 	client  *kubeclient.Client
@@ -59,6 +60,8 @@ type Others struct {
 	EpochConfigMap string             // the ConfigMap by which one replica notifies the others of a change; made where it is missing
 	CallerSecret   string             // the Secret with a token for callers; "" for none
 	CallerToken    callertoken.Policy // of that token
+	RecordKeys     string             // the Secret with the key that signs decision records, and the ConfigMap with the public keys; "" for none
+	RecordKey      recordkey.Policy   // of that key
 }
 
 // NewCertificates prepares; Run does the work.
@@ -75,6 +78,9 @@ func NewCertificates(client *kubeclient.Client, policy certificates.Policy, othe
 	}
 	if others.CallerSecret != "" {
 		m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, others.CallerSecret, secretVersion))
+	}
+	if others.keepsRecordKey() {
+		m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, others.RecordKeys, secretVersion), kubeclient.NewConfigMap(client.Namespace, others.RecordKeys, configMapVersion))
 	}
 	var targets []kubeclient.Target
 	for _, watch := range m.watches {
@@ -142,12 +148,17 @@ func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
 		case step.Action == certificates.Rest && objects.epoch == nil:
 			err = m.createEpoch(ctx)
 		case step.Action == certificates.Rest:
-			token := m.nextCallerToken(objects, now)
-			if token.Reason == "" {
-				return min(step.At.Sub(now), token.Wait, longestPause), nil
+			token, key := m.nextCallerToken(objects, now), m.nextRecordKey(objects, now)
+			switch {
+			case token.Reason != "":
+				m.log.Info("token for callers", "secret", m.others.CallerSecret, "reason", token.Reason)
+				err = m.writeCallerToken(ctx, objects, token.Want)
+			case key.Reason != "":
+				m.log.Info("key for records", "name", m.others.RecordKeys, "action", key.Action, "reason", key.Reason)
+				err = m.keepRecordKey(ctx, objects, key, now)
+			default:
+				return min(step.At.Sub(now), token.Wait, key.Wait, longestPause), nil
 			}
-			m.log.Info("token for callers", "secret", m.others.CallerSecret, "reason", token.Reason)
-			err = m.writeCallerToken(ctx, objects, token.Want)
 		default:
 			m.log.Info("certificates", "action", step.Action, "reason", step.Reason)
 			err = m.act(ctx, objects, step, now)

@@ -29,9 +29,9 @@ const (
 
 // objects are the objects as they were read, nil where they do not exist, and the certificates that they hold.
 type objects struct {
-	authority, serving, caller *core.Secret
-	bundle, epoch              *core.ConfigMap
-	state                      certificates.State
+	authority, serving, caller, recordKey *core.Secret
+	bundle, epoch, publicKeys             *core.ConfigMap
+	state                                 certificates.State
 }
 
 // gather reads all objects. Certificates in them that cannot be parsed count as missing.
@@ -53,6 +53,14 @@ func (m *Certificates) gather(ctx context.Context) (objects, error) {
 	}
 	if m.others.CallerSecret != "" {
 		if o.caller, err = get(ctx, secrets, "secrets", m.others.CallerSecret); err != nil {
+			return objects{}, err
+		}
+	}
+	if m.others.keepsRecordKey() {
+		if o.recordKey, err = get(ctx, secrets, "secrets", m.others.RecordKeys); err != nil {
+			return objects{}, err
+		}
+		if o.publicKeys, err = get(ctx, configMaps, "configmaps", m.others.RecordKeys); err != nil {
 			return objects{}, err
 		}
 	}

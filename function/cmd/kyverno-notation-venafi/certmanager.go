@@ -62,7 +62,8 @@ func manageCertificates(ctx context.Context, settings function.CertmanagerSettin
 			var parts sync.WaitGroup
 			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.Policy(client.Namespace)
-			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.CallerToken()}
+			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.CallerToken(),
+				RecordKeys: settings.DecisionKeySecret, RecordKey: settings.Certificates.RecordKey()}
 			certificates := certmanager.NewCertificates(client, policy, others, log)
 			parts.Go(func() { certificates.Run(ctx) })
 			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })
