@@ -18,6 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // TrustSource gives the trust policies and stores as they are now; false before they are loaded.
@@ -46,6 +47,7 @@ type Function struct {
 	prewarm *prewarm
 	serving *serving // nil without TLS
 	metrics *metrics
+	tracing *tracing.Tracer // nil where nothing is traced
 
 	inspected chan struct{} // closed when the metadata of the plugins was read
 	draining  atomic.Bool
@@ -166,7 +168,7 @@ func (f *Function) parseAndPlan(body []byte) (planned, error) {
 // verdict gathers the outcomes of a plan and decides on them, both with one reading of the clock.
 func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 	now := time.Now()
-	verdict := core.Decide(asked.plan, f.gatherer.Gather(ctx, asked.plan.Tasks, now), now)
+	verdict := decided(ctx, asked.plan, f.gatherer.Gather(ctx, asked.plan.Tasks, now), now)
 	f.prewarm.remember(asked.request, asked.plan.Policy, verdict)
 	return verdict
 }
@@ -175,7 +177,7 @@ func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
 // images of admissions from those that are verified anew after a change of trust.
 func (f *Function) backgroundVerdict(ctx context.Context, asked planned) core.Verdict {
 	now := time.Now()
-	return core.Decide(asked.plan, f.gatherer.GatherInBackground(ctx, asked.plan.Tasks, now), now)
+	return decided(ctx, asked.plan, f.gatherer.GatherInBackground(ctx, asked.plan.Tasks, now), now)
 }
 
 // plan plans a request under the trust policies as they are now.

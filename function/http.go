@@ -17,6 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // answerTime is how long a caller may take to read its answer; it keeps its seat meanwhile.
@@ -58,7 +59,7 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		start := time.Now()
 		ctx, release := withTimeout(r.Context(), f.settings.RequestTimeout)
 		defer release()
-		var call call
+		call := call{began: start}
 		defer func() { call.release() }() // a closure, since decide sets what to release
 		verdict, err := f.decide(ctx, w, r, path, &call)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
@@ -75,13 +76,16 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		}
 		took := time.Since(start)
 		f.logRequest(ctx, r, call, status, verdict, err, took)
-		f.metrics.observe(path, call.background, status, took, verdict)
+		f.metrics.observe(path, call, status, took, verdict)
+		call.trace(status, verdict, err)
 	}
 }
 
 // call is a request that is being answered, and what it holds until then.
 type call struct {
-	background        bool // nobody waits for the answer
+	began             time.Time
+	span              *tracing.Span // of the whole request; nil where it is not traced
+	background        bool          // nobody waits for the answer
 	seat              answerSeat
 	releaseBackground func() // releases the seat of a background request; nil for none
 }
@@ -100,6 +104,7 @@ func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if err != nil {
 		return core.Verdict{}, err
 	}
+	ctx, call.span = f.traced(ctx, r, path, user, call.began)
 	call.background = saysBackground(r.Header) || slices.Contains(f.settings.BackgroundUsers, user)
 	verdict := f.verdict
 	if call.background {
@@ -133,6 +138,8 @@ func (f *Function) readPlan(ctx context.Context, w http.ResponseWriter, r *http.
 		return planned{}, err
 	}
 	defer seat.release()
+	_, span := tracing.Start(ctx, "plan", "")
+	defer span.End()
 	return f.parseAndPlan(body)
 }
 
@@ -287,6 +294,9 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, call call, s
 	}
 	if call.background {
 		attributes = append(attributes, slog.Bool("background", true))
+	}
+	if trace := call.span.TraceID(); trace != "" {
+		attributes = append(attributes, slog.String("trace", trace))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String("error", err.Error()))

@@ -14,6 +14,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
@@ -67,7 +68,16 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 }
 
 // watch exports the statistics of the gatherer, the registry client, the plugins and the limiter.
-func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager, limiter *limiter) {
+func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plugins *plugin.Manager, limiter *limiter, tracer *tracing.Tracer) {
+	for outcome, count := range map[string]func(tracing.Stats) uint64{
+		"exported": func(s tracing.Stats) uint64 { return s.Exported },
+		"dropped":  func(s tracing.Stats) uint64 { return s.Dropped },
+		"failed":   func(s tracing.Stats) uint64 { return s.Failed },
+	} {
+		m.counter("trace_spans_total", "Spans of traces: those that the collector took, those that found no room, and those that the collector did not take.",
+			prometheus.Labels{"outcome": outcome}, func() uint64 { return count(tracer.Stats()) })
+	}
+	m.counter("traces_limited_total", "Requests that were to be traced and were not, since there were too many in that second.", nil, func() uint64 { return tracer.Stats().Limited })
 	m.gauge("background_requests", "Requests of background scans that are answered.", func() float64 { return float64(limiter.background.InUse()) })
 	m.gauge("background_requests_waiting", "Those that wait since --maxBackground of them are answered.", func() float64 { return float64(limiter.background.Waiting()) })
 	m.gauge("verifications", "Images and attestation types that are verified.", func() float64 { return float64(gatherer.Turns().InUse) })
@@ -100,20 +110,25 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, value fun
 		func() float64 { return float64(value()) }))
 }
 
-// observe counts one request and its images.
-func (m *metrics) observe(path string, background bool, status int, took time.Duration, verdict core.Verdict) {
+// observe counts one request and its images. A request that is traced is an example of how long such take.
+func (m *metrics) observe(path string, call call, status int, took time.Duration, verdict core.Verdict) {
 	purpose := "admission"
-	if background {
+	if call.background {
 		purpose = "background"
 	}
-	m.requests.WithLabelValues(path, strconv.Itoa(status), purpose).Observe(took.Seconds())
+	of := m.requests.WithLabelValues(path, strconv.Itoa(status), purpose)
+	if trace := call.span.TraceID(); trace != "" {
+		of.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
+	} else {
+		of.Observe(took.Seconds())
+	}
 	for _, result := range verdict.Results {
 		m.images.WithLabelValues(string(result.Code)).Inc()
 	}
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // cacheCollector reads the cache's statistics at every scrape.

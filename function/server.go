@@ -48,6 +48,14 @@ func (f *Function) ListenTLS() ([]net.Listener, error) {
 // Serve answers on listeners until ctx ends, and then drains: for DrainDelay it goes on to answer but is not ready, while
 // endpoints are updated; then it waits up to DrainTimeout for requests in flight.
 func (f *Function) Serve(ctx context.Context, listeners ...net.Listener) error {
+	closeProfiles, err := f.serveProfiles()
+	if err != nil {
+		for _, listener := range listeners {
+			_ = listener.Close() // the first error is the one to report
+		}
+		return err
+	}
+	defer closeProfiles()
 	server := f.server()
 	failed := make(chan error, len(listeners))
 	var running sync.WaitGroup

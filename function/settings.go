@@ -39,6 +39,9 @@ type Settings struct {
 	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
 	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
+	PprofAddress    string `flag:"pprofAddress" env:"PPROF_ADDRESS" help:"Address for Go's profiles, /debug/pprof/, such as :6060; on loopback where it names no host. Empty for none. Whoever reaches it sees what is in memory."`
+	TraceRegistries bool   `flag:"traceRegistries" env:"TRACE_REGISTRIES" default:"false" help:"Where requests are traced (OTEL_EXPORTER_OTLP_ENDPOINT), send registries the header traceparent."`
+
 	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages and /verify by their bearer token: one of callerSecret, or of an account by a TokenReview. Default: true with a cluster, false with trustDir."`
 	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
 	AllowedUsers       []string `flag:"allowedUsers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`

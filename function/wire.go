@@ -18,6 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
@@ -59,6 +60,9 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err != nil {
 		return nil, err
 	}
+	if f.tracing, err = tracing.New(tracing.Environment(env), userAgent, log); err != nil {
+		return nil, err
+	}
 	f.trust, f.callers, f.watches, f.synced = from.trust, from.callers, from.watches, from.synced
 	if err := f.secure(from); err != nil {
 		return nil, err
@@ -71,8 +75,8 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	}
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
-	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter)
-	f.closers = []func(){f.gatherer.Close, from.close}
+	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter, f.tracing)
+	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
 	return f, nil
 }
 
@@ -98,6 +102,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 		MaxReferrers:  settings.MaxReferrers,
 		MaxRequests:   settings.MaxRegistryRequests,
 		UserAgent:     userAgent,
+		Traceparent:   settings.TraceRegistries,
 	})
 	if err != nil {
 		return e, err

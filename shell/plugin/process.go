@@ -18,6 +18,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // maxOutput bounds what a plugin may write to stdout, and to stderr; bytes.
@@ -155,7 +156,9 @@ func (p *process) run(ctx context.Context, source string, request plugin.Request
 const pipesTime = time.Second / 2
 
 // call runs one process. It and its children are killed at the deadline or when the request is canceled.
-func (p *process) call(caller context.Context, request plugin.Request, response any) error {
+func (p *process) call(caller context.Context, request plugin.Request, response any) (err error) {
+	caller, span := tracing.Start(caller, "plugin", p.name)
+	defer func() { endCall(span, request.Command(), err) }()
 	ctx, cancel := context.WithTimeout(caller, p.manager.options.Timeout)
 	defer cancel()
 	input, err := json.Marshal(request)
@@ -190,6 +193,16 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 		return p.failed(err, "answered %s with something that is not the protocol's JSON: %v", request.Command(), err)
 	}
 	return nil
+}
+
+// endCall ends the span of a process with what came of it. What the plugin wrote stays out.
+func endCall(span *tracing.Span, command plugin.Command, err error) {
+	span.Text("plugin.command", string(command))
+	span.Text("outcome", "ok")
+	if failure, ok := errors.AsType[*Error](err); ok {
+		span.Text("outcome", string(failure.Code))
+	}
+	span.End()
 }
 
 // outOfTime blames the plugin only if it had at least half of its timeout. Callers that came with little time left, or gave

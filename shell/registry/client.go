@@ -37,6 +37,7 @@ type Options struct {
 	MaxReferrers  int            // of one artifact and artifact type that are listed
 	MaxRequests   int            // reads from one registry at once; 0 is 64
 	UserAgent     string
+	Traceparent   bool // registries are told the trace and span of each request
 }
 
 // Client opens repositories. It shares connections and tokens between those of one registry, and bounds the resources that

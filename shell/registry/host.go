@@ -138,7 +138,7 @@ func (c *Client) open(name string) *host {
 	// loopback address.
 	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
 	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
-	base = &credentialGuard{next: &counting{next: base, counts: c.counts}, speaksPlain: c.options.speaksPlain}
+	base = &credentialGuard{next: &counting{next: base, counts: c.counts, traceparent: c.options.Traceparent}, speaksPlain: c.options.speaksPlain}
 	if c.options.AllowInsecure {
 		base = &plainFallback{next: base}
 	}

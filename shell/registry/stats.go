@@ -3,6 +3,8 @@ package registry
 import (
 	"net/http"
 	"sync/atomic"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // Stats counts the requests to registries since the client was made, and the reads of now. It names no hosts, since there
@@ -34,14 +36,19 @@ type counts struct {
 	requests [outcomes]atomic.Uint64
 }
 
-// counting counts every request that is sent.
+// counting counts every request that is sent, and tells the registry its trace where that is asked for.
 type counting struct {
-	next   http.RoundTripper
-	counts *counts
+	next        http.RoundTripper
+	counts      *counts
+	traceparent bool
 }
 
 // RoundTrip is part of http.RoundTripper.
 func (t *counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if t.traceparent {
+		request = request.Clone(request.Context())
+		tracing.Inject(request.Context(), request.Header)
+	}
 	response, err := t.next.RoundTrip(request)
 	t.counts.requests[outcomeOf(response, err)].Add(1)
 	return response, err

@@ -15,6 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // Bounds on the documents in memory at once, bytes. Reading takes as long as a registry draws it out. Evaluating takes no
@@ -80,7 +81,10 @@ func (c course) evaluate(ctx context.Context, demand verification.AttestationTyp
 		finding := reason.Finding{Code: reason.AttestationInvalid, Reason: reason.Clip(fmt.Sprintf("its payload cannot be used: %v", err), 2*reason.MaxWords)}
 		return verification.Answer{Failure: &verification.Failure{Finding: finding, Unusable: true}}
 	}
+	_, span := tracing.Start(ctx, "conditions", demand.Name)
 	evaluation := verification.Evaluate(demand, document, c.now, ended)
+	span.Text("outcome", outcome(evaluation.Finding))
+	span.End()
 	if evaluation.TimeDependent && c.retained != nil && c.documents.retained.TryAcquire(int64(len(document))) {
 		c.retained.Add(int64(len(document)))
 		evaluation.Document = document

@@ -24,6 +24,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // Options of a Gatherer.
@@ -122,6 +123,8 @@ func (g *Gatherer) pluginsRevision(now time.Time) string {
 
 // guarded turns a panic, such as that of a library on untrusted input, into a fact that denies.
 func (g *Gatherer) guarded(ctx context.Context, c course) (fact verification.Fact) {
+	ctx, span := tracing.Start(ctx, "image", "")
+	defer func() { endImage(span, &c, &fact) }()
 	defer func() {
 		if r := recover(); r != nil {
 			text := reason.Clip(fmt.Sprintf("an internal error occurred: %v", r), reason.MaxWords)

@@ -16,6 +16,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
@@ -46,7 +47,9 @@ func (c course) shared(ctx context.Context, lookup verification.Lookup) verifica
 	return answer
 }
 
-func (c course) lookUp(ctx context.Context, lookup verification.Lookup) verification.Answer {
+func (c course) lookUp(ctx context.Context, lookup verification.Lookup) (answer verification.Answer) {
+	ctx, span := tracing.Start(ctx, "lookup", lookup.Kind.String())
+	defer func() { c.endLookup(span, lookup, answer) }()
 	switch lookup.Kind {
 	case verification.Document:
 		return c.document(ctx, lookup)
@@ -213,7 +216,7 @@ func (c course) concluded(ctx context.Context, key verification.Lookup, evidence
 // conclude waits for a seat in the queue of the task's trust policy, and works out the facts. Cached facts need no seat, so a
 // burst of new images does not hold them up.
 func (c course) conclude(ctx context.Context, evidence verification.Evidence) (concluded, cache.Keep) {
-	switch err := c.queue.Acquire(ctx, c.task.Policy, c.task.Ref.Registry); {
+	switch err := c.acquire(ctx); {
 	case errors.Is(err, fair.ErrFull):
 		return busy("the service has too many images to verify; try again"), cache.Keep{}
 	case err != nil:
@@ -232,6 +235,13 @@ func (c course) conclude(ctx context.Context, evidence verification.Evidence) (c
 	}
 	keep.Bytes += evidence.Weight()
 	return concluded{fact: outcome.Fact, evidence: evidence}, keep
+}
+
+// acquire waits for a seat.
+func (c course) acquire(ctx context.Context) error {
+	ctx, span := tracing.Start(ctx, "wait", "for a seat")
+	defer span.End()
+	return c.queue.Acquire(ctx, c.task.Policy, c.task.Ref.Registry)
 }
 
 func busy(text string) concluded {

@@ -26,6 +26,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // Bounds on revocation checks. A certificate authority that does not answer must leave time for the verdict.
@@ -103,6 +104,8 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 		return nil, fmt.Errorf("nobody was asked, since %w", err)
 	}
 	options.CertChain = lo.Map(options.CertChain, func(c *x509.Certificate, _ int) *x509.Certificate { return withAddresses(c) })
+	ctx, span := tracing.Start(ctx, "revocation", "")
+	defer span.End()
 	results, err := w.next.ValidateContext(withIssuers(ctx, options.CertChain), options)
 	w.unknown = err != nil
 	for _, of := range results {
@@ -117,6 +120,8 @@ func (w *watchedRevocation) ValidateContext(ctx context.Context, options revocat
 			}
 		}
 	}
+	span.Flag("revoked", w.revoked)
+	span.Flag("unknown", w.unknown)
 	return results, err
 }
 
