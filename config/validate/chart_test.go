@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -20,33 +22,44 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// install renders the chart with values, YAML, as helm install does into the namespace "elsewhere". The chart's
-// definitions are among the objects.
-func install(t *testing.T, values string) (objects, error) {
+func loadChart(t *testing.T) *chart.Chart {
 	t.Helper()
 	chart, err := loader.LoadDir(filepath.Join(configDir, "chart"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return chart
+}
+
+// rendered are the files of the chart with values, YAML, as helm install makes them in the namespace "elsewhere".
+func rendered(t *testing.T, values string) (map[string]string, error) {
+	t.Helper()
 	var given map[string]any
 	if err := yaml.UnmarshalStrict([]byte(values), &given); err != nil {
 		t.Fatal(err)
 	}
+	chart := loadChart(t)
 	options := chartutil.ReleaseOptions{Name: "knv", Namespace: "elsewhere", Revision: 1, IsInstall: true}
 	all, err := chartutil.ToRenderValues(chart, given, options, chartutil.DefaultCapabilities)
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Render(chart, all)
+	return engine.Render(chart, all)
+}
+
+// install gives the objects of the chart with values, and its definitions, without the hooks of helm test.
+func install(t *testing.T, values string) (objects, error) {
+	t.Helper()
+	files, err := rendered(t, values)
 	if err != nil {
 		return nil, err
 	}
 	var found objects
-	for _, definition := range chart.CRDObjects() {
+	for _, definition := range loadChart(t).CRDObjects() {
 		found = append(found, parse(t, definition.File.Data)...)
 	}
 	for name, text := range files {
-		if strings.HasSuffix(name, ".yaml") {
+		if strings.HasSuffix(name, ".yaml") && !strings.Contains(name, "/tests/") {
 			found = append(found, parse(t, []byte(text))...)
 		}
 	}
@@ -64,9 +77,9 @@ func mustInstall(t *testing.T, values string) objects {
 }
 
 func TestTheChartGivesWhatTheManifestsGive(t *testing.T) {
-	for file, values := range map[string]string{plainFile: "{}", knativeFile: "{knative: {enabled: true}}"} {
+	for file, values := range map[string]string{plainFile: "{image: {tag: latest}}", knativeFile: "{image: {tag: latest}, knative: {enabled: true}}"} {
 		t.Run(file, func(t *testing.T) {
-			have, want := byIdentity(t, mustInstall(t, values)), byIdentity(t, parse(t, read(t, file)))
+			have, want := byIdentity(t, withoutChartLabels(mustInstall(t, values))), byIdentity(t, parse(t, read(t, file)))
 			for id, object := range want {
 				if have[id] == nil {
 					t.Errorf("the chart has no %s", id)
@@ -80,6 +93,51 @@ func TestTheChartGivesWhatTheManifestsGive(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// chartLabels are those that only the chart gives to objects, beside app.kubernetes.io/name.
+var chartLabels = []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by", "helm.sh/chart"}
+
+// withoutChartLabels leaves app.kubernetes.io/name to the objects that have it in the manifests.
+func withoutChartLabels(all objects) objects {
+	const name = "app.kubernetes.io/name"
+	for _, object := range all {
+		labels := object.GetLabels()
+		for _, label := range chartLabels {
+			delete(labels, label)
+		}
+		if !slices.Contains([]string{"Deployment", "Service"}, object.GetKind()) {
+			delete(labels, name)
+		}
+		if len(labels) == 0 {
+			labels = nil
+		}
+		object.SetLabels(labels)
+	}
+	return all
+}
+
+// TestTheChartsObjectsHaveTheRecommendedLabels; those that change with a release are in no selector and on no pod.
+func TestTheChartsObjectsHaveTheRecommendedLabels(t *testing.T) {
+	for _, object := range mustInstall(t, fullValues) {
+		if object.GetKind() == "CustomResourceDefinition" { // Helm installs those as they are
+			continue
+		}
+		for _, label := range append([]string{"app.kubernetes.io/name"}, chartLabels...) {
+			if object.GetLabels()[label] == "" {
+				t.Errorf("%s has no label %s", identity(object), label)
+			}
+		}
+		spec, err := yaml.Marshal(object.Object["spec"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, label := range chartLabels {
+			if strings.Contains(string(spec), label) {
+				t.Errorf("%s: %s is in its spec", identity(object), label)
+			}
+		}
 	}
 }
 
@@ -117,6 +175,12 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"a resource that is none":        {"{resources: {limits: {memroy: 1Gi}}}", "memroy"},
 		"plugin settings that are lists": {"{plugin: {config: {a: [b]}}}", "config"},
 		"a CA that is a file's name":     {"{caCertificates: ca.crt}", "caCertificates"},
+		"a digest that is none":          {"{image: {digest: latest}}", "digest"},
+		"an image without a name":        {"{image: \"\"}", "image"},
+		"a cloud that is none":           {"{cloudKeychains: [aws]}", "cloudKeychains"},
+		"pods that svc does not find":    {"{podLabels: {app.kubernetes.io/name: other}}", "podLabels"},
+		"an annotation of the scale":     {"{podAnnotations: {autoscaling.knative.dev/min-scale: \"0\"}}", "podAnnotations"},
+		"two who scale":                  {"{autoscaling: {enabled: true}, knative: {enabled: true}}", "Knative scales between"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if _, err := install(t, c.values); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -128,7 +192,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 
 // fullValues set what the chart lets one set.
 const fullValues = `
-image: registry.example.com/knv@sha256:0123
+image: {repository: registry.example.com/knv, tag: v1, digest: "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}
 imagePullSecrets: [pull]
 namespace: {name: "", create: false}
 replicas: 3
@@ -142,7 +206,26 @@ registrySecrets: [one, two]
 caCertificates: "-----BEGIN CERTIFICATE-----"
 plugin: {config: {config: /etc/x}, configSecret: other}
 extraArgs: ["--requestTimeout=5s"]
-certmanager: {extraArgs: ["--logLevel=debug"]}
+cloudKeychains: [ecr, acr]
+serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/knv"}}
+autoscaling: {enabled: true, minReplicas: 4, maxReplicas: 9, targetCPUUtilizationPercentage: 70}
+podLabels: {azure.workload.identity/use: "true"}
+podAnnotations: {a: b}
+priorityClassName: system-cluster-critical
+nodeSelector: {pool: admission}
+tolerations: [{key: pool, operator: Exists, effect: NoSchedule}]
+affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
+topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
+trustRoles: {aggregateToView: false}
+certmanager:
+  extraArgs: ["--logLevel=debug"]
+  podLabels: {team: platform}
+  podAnnotations: {c: d}
+  priorityClassName: high
+  nodeSelector: {pool: system}
+  tolerations: [{operator: Exists}]
+  affinity: {podAntiAffinity: {}}
+  topologySpreadConstraints: [{maxSkew: 3, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
 networkPolicy: {kyvernoNamespace: policies, extraEgress: [{ports: [{port: 5000}]}], extraIngress: [{ports: [{port: 8080}]}]}
 `
 
@@ -151,15 +234,20 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	service := find[appsv1.Deployment](t, all, "Deployment", serviceName)
 	container := service.Spec.Template.Spec.Containers[0]
 	same(t, "namespace", service.Namespace, "elsewhere")
-	same(t, "image", container.Image, "registry.example.com/knv@sha256:0123")
+	same(t, "image", container.Image, "registry.example.com/knv:v1@sha256:"+strings.Repeat("a", 64))
 	same(t, "pull secret", service.Spec.Template.Spec.ImagePullSecrets[0].Name, "pull")
-	same(t, "replicas", fmt.Sprint(*service.Spec.Replicas), "3")
+	same(t, "scheduling", scheduling(service.Spec.Template), "map[a:b] azure.workload.identity/use=true system-cluster-critical map[pool:admission] pool node 2 rack")
 	same(t, "memory", container.Resources.Limits.Memory().String(), "1Gi")
 	same(t, "GOMEMLIMIT", container.Env[1].Value, "400MiB")
 	same(t, "mounted secret", service.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
-	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --defaultTrustPolicy=corporate --requestTimeout=5s")
+	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --requestTimeout=5s")
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
 	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --logLevel=debug")
+	same(t, "scheduling of the manager", scheduling(manager.Spec.Template), "map[c:d] team=platform high map[pool:system]  pod 3 rack")
+	scaler := find[autoscalingv2.HorizontalPodAutoscaler](t, all, "HorizontalPodAutoscaler", serviceName)
+	same(t, "scale", fmt.Sprint(service.Spec.Replicas == nil, *scaler.Spec.MinReplicas, scaler.Spec.MaxReplicas, *scaler.Spec.Metrics[0].Resource.Target.AverageUtilization), "true 4 9 70")
+	same(t, "the account's annotation", find[corev1.ServiceAccount](t, all, "ServiceAccount", serviceName).Annotations["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/knv")
+	same(t, "whom the role view reads for", find[rbacv1.ClusterRole](t, all, "ClusterRole", "kyverno-notation-venafi-trust-view").Labels["rbac.authorization.k8s.io/aggregate-to-view"], "")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)
 	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls kyverno-notation-venafi-caller")
 	same(t, "the plugin's configuration", find[corev1.ConfigMap](t, all, "ConfigMap", "notation-plugin-config").Data["config"], "/etc/x")
@@ -176,6 +264,55 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 		if object.GetKind() == "Namespace" || object.GetNamespace() == productNamespace {
 			t.Errorf("%s is there, or in the wrong namespace", identity(object))
 		}
+	}
+}
+
+// scheduling says in one line what the values set of a pod's metadata and place.
+func scheduling(pod corev1.PodTemplateSpec) string {
+	spread, affinity, tolerated, label := pod.Spec.TopologySpreadConstraints, "", pod.Spec.Tolerations[0].Key, ""
+	if pod.Spec.Affinity.NodeAffinity != nil {
+		affinity += "node"
+	}
+	if pod.Spec.Affinity.PodAntiAffinity != nil {
+		affinity += "pod"
+	}
+	for name, value := range pod.Labels {
+		if name != "app.kubernetes.io/name" {
+			label += name + "=" + value
+		}
+	}
+	return fmt.Sprint(pod.Annotations, " ", label, " ", pod.Spec.PriorityClassName, " ", pod.Spec.NodeSelector, " ", tolerated, " ", affinity, " ", spread[0].MaxSkew, " ", spread[0].TopologyKey, strings.Repeat(" twice", len(spread)-1))
+}
+
+// TestTheImageIsNamedAsItsValuesSay: a digest goes before a tag, and a text is the whole name, as in earlier charts.
+func TestTheImageIsNamedAsItsValuesSay(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for values, want := range map[string]string{
+		"{}":                                  "ghcr.io/nirmata/kyverno-notation-venafi:" + loadChart(t).AppVersion(),
+		"{image: {tag: v2}}":                  "ghcr.io/nirmata/kyverno-notation-venafi:v2",
+		"{image: {repository: r/i}}":          "r/i:" + loadChart(t).AppVersion(),
+		"{image: {digest: '" + digest + "'}}": "ghcr.io/nirmata/kyverno-notation-venafi@" + digest,
+		"{image: 'localhost:5000/knv:dev'}":   "localhost:5000/knv:dev",
+	} {
+		for name, pod := range pods(t, mustInstall(t, values)) {
+			same(t, values+", "+name, pod.Spec.Containers[0].Image, want)
+		}
+	}
+}
+
+// TestCloudMetadataIsOutOfReachUnlessAllowed, by certificates' addresses above all.
+func TestCloudMetadataIsOutOfReachUnlessAllowed(t *testing.T) {
+	for values, want := range map[string]string{
+		"{cloudKeychains: [gcr]}": "[169.254.0.0/16] [fe80::/10 fd00:ec2::254/128]",
+		"{cloudKeychains: [gcr], networkPolicy: {allowCloudMetadata: true}}": "",
+	} {
+		var excepted []string
+		for _, rule := range find[networkingv1.NetworkPolicy](t, mustInstall(t, values), "NetworkPolicy", serviceName).Spec.Egress {
+			for _, to := range rule.To {
+				excepted = append(excepted, fmt.Sprint(to.IPBlock.Except))
+			}
+		}
+		same(t, values, strings.Join(excepted, " "), want)
 	}
 }
 

@@ -161,7 +161,7 @@ func TestKyvernosNamespaceGetsTheLeast(t *testing.T) {
 	}
 	plain := byIdentity(t, mustInstall(t, "{}"))
 	var have objects
-	for _, object := range mustInstall(t, "{caCopy: {enabled: true}}") {
+	for _, object := range withoutChartLabels(mustInstall(t, "{caCopy: {enabled: true}}")) {
 		if plain[identity(object)] == nil {
 			have = append(have, object)
 		}

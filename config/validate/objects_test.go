@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -135,6 +136,10 @@ func goType(object *unstructured.Unstructured) any {
 		return &appsv1.Deployment{}
 	case "policy/v1 PodDisruptionBudget":
 		return &policyv1.PodDisruptionBudget{}
+	case "autoscaling/v2 HorizontalPodAutoscaler":
+		return &autoscalingv2.HorizontalPodAutoscaler{}
+	case "v1 Pod":
+		return &corev1.Pod{}
 	case "networking.k8s.io/v1 NetworkPolicy":
 		return &networkingv1.NetworkPolicy{}
 	case "serving.knative.dev/v1 Service":
@@ -301,7 +306,10 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 			"coordination.k8s.io leases : create",
 			"coordination.k8s.io leases kyverno-notation-venafi-certmanager: get,update",
 		},
-		"Role default/" + managerName: {"events.k8s.io events : create"},
+		// For people.
+		"ClusterRole /kyverno-notation-venafi-trust-view":  {"notation.nirmata.io trustpolicies,truststores : get,list,watch"},
+		"ClusterRole /kyverno-notation-venafi-trust-admin": {"notation.nirmata.io trustpolicies,truststores : get,list,watch,create,update,patch,delete"},
+		"Role default/" + managerName:                      {"events.k8s.io events : create"},
 	}
 	for file, all := range shapes(t) {
 		have := rights(t, all)
@@ -312,6 +320,21 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		}
 		if len(have) != len(want) {
 			t.Errorf("%s: %d roles, want %d", file, len(have), len(want))
+		}
+	}
+}
+
+// TestNobodyGetsToWriteTrustUnasked: only the right to read is added to roles that others bind.
+func TestNobodyGetsToWriteTrustUnasked(t *testing.T) {
+	all := shapes(t)
+	all["the chart"] = mustInstall(t, "{}")
+	for file, all := range all {
+		for _, object := range all {
+			for label := range object.GetLabels() {
+				if strings.Contains(label, "aggregate-to-") && identity(object)+" "+label != "rbac.authorization.k8s.io/v1 ClusterRole /kyverno-notation-venafi-trust-view rbac.authorization.k8s.io/aggregate-to-view" {
+					t.Errorf("%s: %s has the label %s", file, identity(object), label)
+				}
+			}
 		}
 	}
 }

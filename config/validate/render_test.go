@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-var update = flag.Bool("update", false, "write the rendered manifests and the chart's definitions anew")
+var update = flag.Bool("update", false, "write what is made from other files anew: rendered manifests, the chart's definitions, values and README")
 
 // configDir is config/, seen from this folder.
 const configDir = ".."
@@ -66,7 +66,7 @@ func golden(t *testing.T, path string, want []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(have, want) {
-		t.Errorf("%s is not what its source gives; run go test -run Rendered -update, or with the chart's definitions -run Definitions", path)
+		t.Errorf("%s is not what its source gives; run its test with -update: -run Rendered, Definitions or Values", path)
 	}
 }
 

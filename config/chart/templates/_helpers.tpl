@@ -2,10 +2,54 @@
 {{- .Values.namespace.name | default .Release.Namespace -}}
 {{- end -}}
 
+{{- /* The labels that Kubernetes and Helm recommend, but for app.kubernetes.io/name. No selector has them. */ -}}
+{{- define "labels" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: kyverno-notation-venafi
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
+{{- /* The image's name; a digest goes before a tag. */ -}}
+{{- define "image" -}}
+{{- if kindIs "string" .Values.image -}}
+{{- .Values.image -}}
+{{- else -}}
+{{- $tag := .Values.image.tag | default (ternary .Chart.AppVersion "" (empty .Values.image.digest)) -}}
+{{- .Values.image.repository -}}
+{{- with $tag }}:{{ . }}{{ end -}}
+{{- with .Values.image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Where pods run, by the values of the service or of the certificate manager. */ -}}
+{{- define "scheduling" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .topologySpreadConstraints }}
+topologySpreadConstraints:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
 {{- /* The service's container, but for its ports and probes, which Knative wants otherwise. */ -}}
 {{- define "service.container" -}}
 name: service
-image: {{ .Values.image | quote }}
+image: {{ include "image" . | quote }}
 {{- with .Values.imagePullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
@@ -17,6 +61,9 @@ args:
 - --pluginConfigMap=notation-plugin-config
 - --pluginConfigSecret=notation-plugin-config
 - --maxVerifications={{ .Values.maxVerifications }}
+{{- with .Values.cloudKeychains }}
+- --cloudKeychains={{ join "," . }}
+{{- end }}
 {{- with .Values.defaultTrustPolicy }}
 - --defaultTrustPolicy={{ . }}
 {{- end }}
