@@ -17,7 +17,7 @@ const (
 
 	// MaxUnconfirmed bounds the lines that a chain may have behind the one that the next chain names: those that were being
 	// delivered when a sink failed, and of which its process does not know whether they arrived.
-	MaxUnconfirmed = 64
+	MaxUnconfirmed = 128
 )
 
 // Verifier verifies the files of a log. Files may come in any order; lines of several chains may be mixed in a file, those of one
