@@ -18,13 +18,14 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|probe] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|probe] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
   certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
   check        verify images from the command line: check IMAGE... | -f FILE
   migrate      print the CEL policies for a file of ClusterPolicies: migrate -f FILE
   audit        hold what runs in a cluster against the trust of now, of a proposed change, and over time
+  records      verify a log of decision records: records verify FILE...
   probe        ask an address until it answers 200: probe --caFile FILE https://...
 
 Run a command with -h for its flags.
@@ -50,6 +51,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return migratePolicies(args, stdout, stderr)
 	case "audit":
 		return auditCommand(ctx, args, stdout, stderr)
+	case "records":
+		return recordsCommand(ctx, args, stdout, stderr)
 	case "probe":
 		return probe(ctx, args, stdout, stderr)
 	case "help":

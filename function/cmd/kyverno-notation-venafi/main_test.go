@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command lines in testdata/script. $REGISTRY holds every image of the scenario, $TRUST its
-// trust resources and $PLUGINS the stand-in plugin.
+// trust resources, $PLUGINS the stand-in plugin and $LOG a log of decision records with its keys.
 func TestScripts(t *testing.T) {
 	shared := t.TempDir()
 	images := registrytest.New(registrytest.Options{})
@@ -42,6 +42,9 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := writeLog(shared); err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "expand": expand},
@@ -49,6 +52,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REGISTRY", images.Host())
 			env.Setenv("INSECURE_REGISTRIES", images.Host())
 			env.Setenv("ALLOW_LOOPBACK", "true")
+			env.Setenv("LOG", shared)
 			env.Setenv("TRUST", filepath.Join(shared, "trust"))
 			env.Setenv("PLUGINS", filepath.Join(shared, "plugins"))
 			env.Setenv("PLUGINS_DIR", filepath.Join(shared, "plugins"))
