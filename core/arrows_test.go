@@ -25,10 +25,12 @@ var arrows = map[string][]string{
 	"core/ledger":       {"core/certificates"},
 	"core/migrate":      nil,
 	"core/audit":        {"core"},
+	"core/auditor":      {"core", "core/audit"},
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"shell/kubeclient":  {"core", "shell/trust"},
 	"shell/inventory":   {"core", "shell/kubeclient", "shell/trust"},
+	"shell/auditor":     {"core", "shell/inventory", "shell/kubeclient"},
 	"shell/kube":        {"core", "shell/flight", "shell/kubeclient", "shell/registry", "shell/trust"}, // of the serving replicas
 	"shell/certmanager": {"core", "shell/issuer", "shell/kubeclient", "shell/trust"},                   // of the other Deployment
 	"function":          {"core", "shell"},

@@ -121,3 +121,6 @@ func (v Verdict) rank() int {
 	}
 	return 4
 }
+
+// Decided tells whether a verdict admits or denies: a registry, a plugin or time did not keep it from that.
+func (v Verdict) Decided() bool { return !v.undecided() }

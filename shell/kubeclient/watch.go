@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,6 +25,9 @@ type Target struct {
 	Resource  schema.GroupVersionResource
 	Namespace string // "" for cluster-scoped resources
 	Name      string // one object only, which a role may allow by its name; "" for all
+	Fields    string // a field selector; "" for all
+	Labels    string // a label selector; "" for all
+	Metadata  bool   // only the metadata are read
 }
 
 // String is for logs.
@@ -38,6 +43,12 @@ func (t Target) String() string {
 // It uses a reflector and no informer: only a reflector's backoff can be set (client-go's default goes up to a minute, which
 // is long for an API server that was restarted), and an informer keeps the raw objects beside the decoded values.
 func (c *Client) Watch(ctx context.Context, of Target, into cache.ReflectorStore, health *Health) {
+	c.WatchReduced(ctx, of, into, health, nil)
+}
+
+// WatchReduced is Watch with objects that are reduced to what is needed as they arrive, page by page, so that the whole ones are never
+// in memory all together. What reduce gives must have the resource version; nil for a reduce that changes nothing.
+func (c *Client) WatchReduced(ctx context.Context, of Target, into cache.ReflectorStore, health *Health, reduce func(runtime.Object) runtime.Object) {
 	report := func(ctx context.Context, err error) error {
 		if ctx.Err() == nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) { // those only ask for a new list
 			health.report(of, err)
@@ -56,12 +67,20 @@ func (c *Client) Watch(ctx context.Context, of Target, into cache.ReflectorStore
 			if err != nil {
 				return nil, report(ctx, err)
 			}
-			return objects, nil
+			return reducedList(objects, reduce)
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
 			events, err := watch(ctx, of.narrow(options))
 			if options.SendInitialEvents != nil && apierrors.IsInvalid(err) {
 				return events, err // the API server does not stream lists; the reflector lists instead
+			}
+			if err == nil && reduce != nil {
+				events = apiwatch.Filter(events, func(event apiwatch.Event) (apiwatch.Event, bool) {
+					if event.Type == apiwatch.Added || event.Type == apiwatch.Modified || event.Type == apiwatch.Deleted {
+						event.Object = reduce(event.Object)
+					}
+					return event, true
+				})
 			}
 			return events, report(ctx, err)
 		},
@@ -75,8 +94,32 @@ func (c *Client) Watch(ctx context.Context, of Target, into cache.ReflectorStore
 	reflector.RunWithContext(klog.NewContext(ctx, logr.Discard()))
 }
 
+// reducedList reduces the items of a page.
+func reducedList(page runtime.Object, reduce func(runtime.Object) runtime.Object) (runtime.Object, error) {
+	if reduce == nil {
+		return page, nil
+	}
+	of, err := meta.ListAccessor(page)
+	if err != nil {
+		return nil, err
+	}
+	reduced := &internalversion.List{ListMeta: metav1.ListMeta{ResourceVersion: of.GetResourceVersion(), Continue: of.GetContinue(), RemainingItemCount: of.GetRemainingItemCount()}}
+	err = meta.EachListItem(page, func(item runtime.Object) error {
+		reduced.Items = append(reduced.Items, reduce(item))
+		return nil
+	})
+	return reduced, err
+}
+
 // calls gives the requests of a watch. Objects of the core group arrive as their Go types, others as unstructured ones.
 func (c *Client) calls(of Target) (list func(context.Context, metav1.ListOptions) (runtime.Object, error), watch func(context.Context, metav1.ListOptions) (apiwatch.Interface, error)) {
+	if of.Metadata {
+		resource := c.Metadata.Resource(of.Resource).Namespace(of.Namespace)
+		list = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return resource.List(ctx, options)
+		}
+		return list, resource.Watch
+	}
 	if of.Resource.Group != "" {
 		resource := c.Dynamic.Resource(of.Resource).Namespace(of.Namespace)
 		list = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -96,6 +139,7 @@ func (c *Client) calls(of Target) (list func(context.Context, metav1.ListOptions
 }
 
 func (t Target) narrow(options metav1.ListOptions) metav1.ListOptions {
+	options.FieldSelector, options.LabelSelector = t.Fields, t.Labels
 	if t.Name != "" {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, t.Name).String()
 	}

@@ -36,6 +36,7 @@ type Options struct {
 	AllowLoopback bool           // registries at loopback addresses are connected to
 	MaxReferrers  int            // of one artifact and artifact type that are listed
 	MaxRequests   int            // reads from one registry at once; 0 is 64
+	Pace          Pace           // asked before every request; nil for no bound but MaxRequests
 	UserAgent     string
 	Traceparent   bool // registries are told the trace and span of each request
 }

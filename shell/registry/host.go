@@ -138,7 +138,11 @@ func (c *Client) open(name string) *host {
 	// loopback address.
 	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
 	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
-	base = &credentialGuard{next: &counting{next: base, counts: c.counts, traceparent: c.options.Traceparent}, speaksPlain: c.options.speaksPlain}
+	base = &counting{next: base, counts: c.counts, traceparent: c.options.Traceparent}
+	if c.options.Pace != nil {
+		base = &paced{next: base, pace: c.options.Pace, registry: name}
+	}
+	base = &credentialGuard{next: base, speaksPlain: c.options.speaksPlain}
 	if c.options.AllowInsecure {
 		base = &plainFallback{next: base}
 	}
