@@ -3,6 +3,7 @@ package function
 import (
 	"errors"
 	"flag"
+	"slices"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
@@ -14,6 +15,7 @@ import (
 type CertmanagerSettings struct {
 	Settings
 	Certificates CertificateSettings
+	Auditor      AuditorSettings
 }
 
 // CertificateSettings are the lifetimes and names of the service's certificates, and the lifetimes of the token of callers and of
@@ -36,7 +38,8 @@ func CertificateFields() []*Field { return fieldsOf(&CertificateSettings{}) }
 // LoadCertmanagerSettings reads the settings of certmanager; see LoadSettings.
 func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSettings, []string, error) {
 	var own CertificateSettings
-	fields := fieldsOf(&own)
+	var auditor AuditorSettings
+	fields := slices.Concat(fieldsOf(&own), fieldsOf(&auditor))
 	for _, field := range fields {
 		if err := field.load(env); err != nil {
 			return CertmanagerSettings{}, nil, err
@@ -50,7 +53,7 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	return CertmanagerSettings{settings, own}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate())
+	return CertmanagerSettings{settings, own, auditor}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate(), auditor.validate())
 }
 
 // CallerToken is the policy of these settings for the token of callers.

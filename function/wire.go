@@ -10,6 +10,7 @@ import (
 	"github.com/samber/lo"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -46,6 +47,9 @@ type sources struct {
 	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
 	certificate  func(*serving) (watch func(context.Context), err error) // the source of the serving certificate; nil for no TLS
 	close        func()
+
+	client    *kubeclient.Client       // nil without a cluster
+	appliesTo func() []audit.AppliesTo // which trust policies hold for a namespace by themselves; nil without a cluster
 }
 
 // New wires the parts that the settings ask for. It fails when a file that they name cannot be used.
@@ -68,7 +72,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		return nil, err
 	}
 	outcomes := newCache(settings)
-	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second})
+	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second}, nil)
 	if err != nil {
 		outcomes.Close()
 		return nil, err
@@ -87,8 +91,8 @@ type engine struct {
 	gatherer *verify.Gatherer
 }
 
-// newEngine makes the engine. Of the limits it sets those that have settings of their own.
-func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits) (e engine, err error) {
+// newEngine makes the engine. Of the limits it sets those that have settings of their own. pace may be nil.
+func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits, pace registry.Pace) (e engine, err error) {
 	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
 	if err != nil {
 		return e, err
@@ -101,6 +105,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 		AllowLoopback: settings.AllowLoopback,
 		MaxReferrers:  settings.MaxReferrers,
 		MaxRequests:   settings.MaxRegistryRequests,
+		Pace:          pace,
 		UserAgent:     userAgent,
 		Traceparent:   settings.TraceRegistries,
 	})
@@ -230,7 +235,9 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 			watched = append(watched, secret)
 			return secret.Watch, nil
 		},
-		close: client.Close,
+		close:     client.Close,
+		client:    client,
+		appliesTo: func() []audit.AppliesTo { return nil },
 	}
 	if settings.VerifyWithoutToken {
 		log.Warn("verifyWithoutToken is set: whoever reaches the port may ask /verify")

@@ -77,9 +77,16 @@ func mustInstall(t *testing.T, values string) objects {
 }
 
 func TestTheChartGivesWhatTheManifestsGive(t *testing.T) {
-	for file, values := range map[string]string{plainFile: "{image: {tag: latest}}", knativeFile: "{image: {tag: latest}, knative: {enabled: true}}"} {
+	for file, values := range map[string]string{
+		plainFile: "{image: {tag: latest}}", knativeFile: "{image: {tag: latest}, knative: {enabled: true}}",
+		"auditor/plain": "{image: {tag: latest}, auditor: {enabled: true}}", "auditor/knative": "{image: {tag: latest}, auditor: {enabled: true}, knative: {enabled: true}}",
+	} {
 		t.Run(file, func(t *testing.T) {
-			have, want := byIdentity(t, withoutChartLabels(mustInstall(t, values))), byIdentity(t, parse(t, read(t, file)))
+			manifest := read
+			if strings.HasPrefix(file, "auditor/") {
+				manifest = func(t *testing.T, path ...string) []byte { return render(t, filepath.Join(path...)) }
+			}
+			have, want := byIdentity(t, withoutChartLabels(mustInstall(t, values))), byIdentity(t, parse(t, manifest(t, file)))
 			for id, object := range want {
 				if have[id] == nil {
 					t.Errorf("the chart has no %s", id)
@@ -181,6 +188,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"pods that svc does not find":    {"{podLabels: {app.kubernetes.io/name: other}}", "podLabels"},
 		"an annotation of the scale":     {"{podAnnotations: {autoscaling.knative.dev/min-scale: \"0\"}}", "podAnnotations"},
 		"two who scale":                  {"{autoscaling: {enabled: true}, knative: {enabled: true}}", "Knative scales between"},
+		"a typo of the auditor's":        {"{auditor: {enable: true}}", "enable"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if _, err := install(t, c.values); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -226,6 +234,7 @@ certmanager:
   tolerations: [{operator: Exists}]
   affinity: {podAntiAffinity: {}}
   topologySpreadConstraints: [{maxSkew: 3, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
+auditor: {enabled: true, trustPolicy: "tp-{{ namespace }}", exceptNamespaces: [kube-system, kyverno], goMemoryLimit: 700MiB}
 networkPolicy: {kyvernoNamespace: policies, extraEgress: [{ports: [{port: 5000}]}], extraIngress: [{ports: [{port: 8080}]}]}
 `
 
@@ -242,12 +251,16 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "mounted secret", service.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
 	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --requestTimeout=5s")
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
-	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --logLevel=debug")
 	same(t, "scheduling of the manager", scheduling(manager.Spec.Template), "map[c:d] team=platform high map[pool:system]  pod 3 rack")
 	scaler := find[autoscalingv2.HorizontalPodAutoscaler](t, all, "HorizontalPodAutoscaler", serviceName)
 	same(t, "scale", fmt.Sprint(service.Spec.Replicas == nil, *scaler.Spec.MinReplicas, scaler.Spec.MaxReplicas, *scaler.Spec.Metrics[0].Resource.Target.AverageUtilization), "true 4 9 70")
 	same(t, "the account's annotation", find[corev1.ServiceAccount](t, all, "ServiceAccount", serviceName).Annotations["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/knv")
 	same(t, "whom the role view reads for", find[rbacv1.ClusterRole](t, all, "ClusterRole", "kyverno-notation-venafi-trust-view").Labels["rbac.authorization.k8s.io/aggregate-to-view"], "")
+	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --audit --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --auditTrustPolicy=tp-{{ namespace }} --auditExceptNamespaces=kube-system,kyverno --logLevel=debug")
+	same(t, "GOMEMLIMIT of the manager", manager.Spec.Template.Spec.Containers[0].Env[1].Value, "700MiB")
+	same(t, "secret mounted in the manager", manager.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
+	same(t, "secrets that the auditor may read", strings.Join(find[rbacv1.Role](t, all, "Role", auditorName).Rules[0].ResourceNames, " "), "one two notation-plugin-config")
+	same(t, "rules of the manager", fmt.Sprint(len(find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", managerName).Spec.Ingress), len(find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", managerName).Spec.Egress)), "1 4")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)
 	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls kyverno-notation-venafi-caller")
 	same(t, "the plugin's configuration", find[corev1.ConfigMap](t, all, "ConfigMap", "notation-plugin-config").Data["config"], "/etc/x")

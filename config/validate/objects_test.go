@@ -101,6 +101,7 @@ func shapes(t *testing.T) map[string]objects {
 func TestEveryFieldIsKnownToKubernetes(t *testing.T) {
 	all := shapes(t)
 	all["the chart"] = mustInstall(t, fullValues)
+	all["with the auditor"] = parse(t, render(t, "auditor/plain"))
 	all["the chart, sparse"] = mustInstall(t, "{replicas: 1, registrySecrets: [], networkPolicy: {enabled: false}}")
 	for file, all := range all {
 		for _, object := range all {
@@ -312,15 +313,35 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		"Role default/" + managerName:                      {"events.k8s.io events : create"},
 	}
 	for file, all := range shapes(t) {
-		have := rights(t, all)
-		for role, rules := range have {
-			if !slices.Equal(rules, want[role]) {
-				t.Errorf("%s: %s:\n%s\nwant\n%s", file, role, strings.Join(rules, "\n"), strings.Join(want[role], "\n"))
-			}
+		sameRights(t, file, rights(t, all), want)
+	}
+	want["ClusterRole /"+auditorName] = []string{
+		" pods,namespaces : list,watch",
+		"apps deployments,replicasets,statefulsets,daemonsets : list,watch",
+		"batch jobs,cronjobs : list,watch",
+		"openreports.io reports : get,list,watch,create,update,delete",
+		"wgpolicyk8s.io policyreports : get,list,watch,create,update,delete",
+		"events.k8s.io events : create",
+	}
+	want["Role "+productNamespace+"/"+auditorName] = []string{
+		" secrets regcred,notation-plugin-config: list,watch",
+		" configmaps notation-plugin-config: list,watch",
+	}
+	sameRights(t, "with the auditor", rights(t, parse(t, render(t, "auditor/plain"))), want)
+}
+
+// auditorName is that of the roles that the auditor adds.
+const auditorName = "kyverno-notation-venafi-auditor"
+
+func sameRights(t *testing.T, file string, have, want map[string][]string) {
+	t.Helper()
+	for role, rules := range have {
+		if !slices.Equal(rules, want[role]) {
+			t.Errorf("%s: %s:\n%s\nwant\n%s", file, role, strings.Join(rules, "\n"), strings.Join(want[role], "\n"))
 		}
-		if len(have) != len(want) {
-			t.Errorf("%s: %d roles, want %d", file, len(have), len(want))
-		}
+	}
+	if len(have) != len(want) {
+		t.Errorf("%s: %d roles, want %d", file, len(have), len(want))
 	}
 }
 

@@ -70,7 +70,7 @@ type Report struct {
 	APIVersion string       `json:"apiVersion,omitempty"` // set by who writes it
 	Kind       string       `json:"kind,omitempty"`
 	Metadata   Metadata     `json:"metadata"`
-	Source     string       `json:"source"`
+	Source     string       `json:"source,omitempty"` // only openreports.io has it here
 	Scope      Scope        `json:"scope"`
 	Summary    Summary      `json:"summary"`
 	Results    []RuleResult `json:"results"`

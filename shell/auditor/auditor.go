@@ -46,7 +46,7 @@ type Auditor struct {
 	mu     sync.Mutex
 	state  *auditor.State
 	trust  Trust
-	known  map[string]Namespace // by name
+	known  map[string]Namespace // by name; nil before the first list
 	relist func()               // is called after a change of namespaces; see OnNamespaces
 	counts Counts
 
@@ -66,7 +66,7 @@ type Counts struct {
 // New prepares; Run does the work. Nothing is verified before SetTrust.
 func New(client *kubeclient.Client, options Options, pace *Pace, log *slog.Logger) *Auditor {
 	a := &Auditor{
-		client: client, options: options, pace: pace, log: log, state: auditor.New(options.Options), known: map[string]Namespace{},
+		client: client, options: options, pace: pace, log: log, state: auditor.New(options.Options),
 		counts: Counts{Verified: map[auditor.Cause]uint64{}, Reports: map[string]uint64{}, Events: map[string]uint64{}},
 		verify: make(chan struct{}, 1), write: make(chan struct{}, 1), relist: func() {},
 	}
@@ -94,11 +94,11 @@ func (a *Auditor) SetTrust(trust Trust) {
 // OnNamespaces has a function called after each change of the namespaces and their labels. Call it before Run.
 func (a *Auditor) OnNamespaces(changed func()) { a.relist = changed }
 
-// Namespaces gives the namespaces, by name.
-func (a *Auditor) Namespaces() map[string]Namespace {
+// Namespaces gives the namespaces, by name; false before they were listed for the first time.
+func (a *Auditor) Namespaces() (map[string]Namespace, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return maps.Clone(a.known)
+	return maps.Clone(a.known), a.known != nil
 }
 
 // namespaces applies a change of the namespaces.
@@ -115,7 +115,7 @@ func (a *Auditor) namespaces(apply func()) {
 		for name, n := range a.known {
 			a.state.Namespace(name, n.Ends, now)
 		}
-		different = !reflect.DeepEqual(before, a.known)
+		different = before == nil || !reflect.DeepEqual(before, a.known)
 	})
 	if different {
 		a.relist()

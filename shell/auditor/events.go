@@ -84,13 +84,14 @@ func (e events) record(ctx context.Context, write *auditor.Write) error {
 	return nil
 }
 
-// complaint logs a failure once, and again after a while, and that it is over.
+// complaint logs a failure once, and again after a while, and when it has been over for as long.
 type complaint struct {
 	log        *slog.Logger
 	what, over string
 
-	mu   sync.Mutex
-	last time.Time // zero while all is well
+	mu      sync.Mutex
+	failing bool
+	logged  time.Time // when it was logged last
 }
 
 // complainEvery is how often a failure that lasts is logged.
@@ -99,12 +100,13 @@ const complainEvery = time.Minute
 func (c *complaint) tell(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case err == nil && !c.last.IsZero():
-		c.last = time.Time{}
-		c.log.Info(c.over)
-	case err != nil && time.Since(c.last) >= complainEvery:
-		c.last = time.Now()
-		c.log.Error(c.what, "error", err)
+	if c.failing == (err != nil) && !c.failing || time.Since(c.logged) < complainEvery {
+		return
 	}
+	c.failing, c.logged = err != nil, time.Now()
+	if err != nil {
+		c.log.Error(c.what, "error", err)
+		return
+	}
+	c.log.Info(c.over)
 }

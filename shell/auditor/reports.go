@@ -22,14 +22,15 @@ import (
 // form is an API group that reports are written in.
 type form struct {
 	schema.GroupVersionResource
-	kind string
+	kind   string
+	source bool // a report as a whole names its source
 }
 
 // forms lists the API groups for reports; the first that is installed is used.
 func forms() []form {
 	return []form{
-		{schema.GroupVersionResource{Group: "openreports.io", Version: "v1alpha1", Resource: "reports"}, "Report"},
-		{schema.GroupVersionResource{Group: "wgpolicyk8s.io", Version: "v1alpha2", Resource: "policyreports"}, "PolicyReport"},
+		{schema.GroupVersionResource{Group: "openreports.io", Version: "v1alpha1", Resource: "reports"}, "Report", true},
+		{schema.GroupVersionResource{Group: "wgpolicyk8s.io", Version: "v1alpha2", Resource: "policyreports"}, "PolicyReport", false},
 	}
 }
 
@@ -230,6 +231,9 @@ func (r reports) put(ctx context.Context, of form, write *auditor.Write) (*audit
 	}
 	report := *write.Report
 	report.APIVersion, report.Kind = of.GroupVersion().String(), of.kind
+	if !of.source {
+		report.Source = ""
+	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&report)
 	if err != nil {
 		return nil, fmt.Errorf("report %s: %w", write.Name, err)

@@ -44,7 +44,7 @@ func runCertmanager(ctx context.Context, args []string, stderr io.Writer) error 
 }
 
 // manageCertificates takes part in leader election until ctx ends, and as the leader keeps the service's certificates and the
-// status of the trust resources up to date. Meanwhile it answers health probes on the listener; it ends with an error when
+// status of the trust resources up to date, and audits where that is on. Meanwhile it answers health probes on the listener; it ends with an error when
 // it cannot.
 func manageCertificates(ctx context.Context, settings function.CertmanagerSettings, listener net.Listener, log *slog.Logger) error {
 	client, err := settings.Connect()
@@ -56,7 +56,15 @@ func manageCertificates(ctx context.Context, settings function.CertmanagerSettin
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return whileHealthy(ctx, listener, func(ctx context.Context) error {
+	var auditor *function.Auditor
+	server := healthServer()
+	if settings.Auditor.Audit {
+		if auditor, err = function.NewAuditor(settings, identity, os.LookupEnv, log); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		server = healthServer(route{"/metrics", auditor.MetricsHandler()})
+	}
+	return whileHealthy(ctx, server, listener, func(ctx context.Context) error {
 		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
 			// Made anew in each term, so that no state of an earlier term is used.
 			var parts sync.WaitGroup
@@ -67,6 +75,9 @@ func manageCertificates(ctx context.Context, settings function.CertmanagerSettin
 			certificates := certmanager.NewCertificates(client, policy, others, log)
 			parts.Go(func() { certificates.Run(ctx) })
 			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })
+			if auditor != nil {
+				parts.Go(func() { auditor.Run(ctx) })
+			}
 			parts.Wait()
 		})
 	})
@@ -84,10 +95,9 @@ func candidate() (string, error) {
 
 // whileHealthy runs work until ctx ends or the health server fails. The latter is an error: the kubelet would kill the process
 // anyway, and this way its log says why.
-func whileHealthy(ctx context.Context, listener net.Listener, work func(context.Context) error) error {
+func whileHealthy(ctx context.Context, server *http.Server, listener net.Listener, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	server := healthServer()
 	served := make(chan error, 1)
 	go func() {
 		served <- server.Serve(listener)
@@ -103,9 +113,18 @@ func whileHealthy(ctx context.Context, listener net.Listener, work func(context.
 	return err
 }
 
+// route is a path beside those of the probes.
+type route struct {
+	path    string
+	handler http.Handler
+}
+
 // healthServer answers liveness and readiness probes. It is ready at once, whether it leads or not.
-func healthServer() *http.Server {
+func healthServer(routes ...route) *http.Server {
 	mux := http.NewServeMux()
+	for _, r := range routes {
+		mux.Handle("GET "+r.path, r.handler)
+	}
 	for _, path := range []string{"/health/liveness", "/health/readiness"} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive") })
 	}

@@ -22,7 +22,7 @@ func TestWhileHealthyEndsWhenItsListenerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- whileHealthy(t.Context(), listener, untilDone) }()
+	go func() { ended <- whileHealthy(t.Context(), healthServer(), listener, untilDone) }()
 	listener.Close()
 	select {
 	case err := <-ended:
@@ -41,7 +41,7 @@ func TestWhileHealthyAnswersProbes(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- whileHealthy(ctx, listener, untilDone) }()
+	go func() { ended <- whileHealthy(ctx, healthServer(), listener, untilDone) }()
 	response, err := http.Get("http://" + listener.Addr().String() + "/health/readiness")
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatal(response, err)
