@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -87,6 +88,21 @@ func (a *Audit) Uses(ctx context.Context, options inventory.Options) ([]audit.Us
 	return inventory.Uses(ctx, client, options)
 }
 
+// Namespaces reads the labels of namespaces of the cluster: of those that are named, or of all.
+func (a *Audit) Namespaces(ctx context.Context, named []string) (audit.Namespaces, error) {
+	client, err := a.connect()
+	if err != nil {
+		return nil, err
+	}
+	return inventory.Namespaces(ctx, client, named)
+}
+
+// DefaultTrustPolicy is that of the settings; "" for none.
+func (a *Audit) DefaultTrustPolicy() string { return a.settings.DefaultTrustPolicy }
+
+// TrustsFiles tells whether trust is read from a directory, and not from a cluster.
+func (a *Audit) TrustsFiles() bool { return a.settings.TrustDir != "" }
+
 func (a *Audit) connect() (*kubeclient.Client, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,7 +120,8 @@ type Side struct {
 }
 
 // Verify holds uses against one side or several. Each distinct check is made once, and what registries hold is read once for all
-// of them. It calls progress after each image, one call at a time. The error says that ctx ended before all was verified.
+// of them. It calls progress after each image, one call at a time. What was not verified before the deadline of ctx could not be
+// told; the error says that ctx was cancelled.
 func (a *Audit) Verify(ctx context.Context, uses []audit.Use, progress func(done, all int), sides ...Side) ([]audit.Evaluation, error) {
 	evaluations := make([]audit.Evaluation, len(sides))
 	var checks []sideCheck
@@ -117,7 +134,7 @@ func (a *Audit) Verify(ctx context.Context, uses []audit.Use, progress func(done
 	images := chunkByImage(checks)
 	var mu sync.Mutex
 	done := 0
-	var group errgroup.Group
+	var group errgroup.Group // for its limit
 	group.SetLimit(a.settings.MaxParallel)
 	for _, same := range images {
 		group.Go(func() error {
@@ -131,10 +148,11 @@ func (a *Audit) Verify(ctx context.Context, uses []audit.Use, progress func(done
 			defer mu.Unlock()
 			done++
 			progress(done, len(images))
-			return ctx.Err()
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
+	_ = group.Wait() // there is no error
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, errors.New("the audit was ended before it was complete")
 	}
 	return evaluations, nil
@@ -161,6 +179,9 @@ func chunkByImage(checks []sideCheck) (chunks [][]sideCheck) {
 
 // verify makes one check under one trust, as a request for it would be answered.
 func (a *Audit) verify(ctx context.Context, check audit.Check, side Side) audit.Verdict {
+	if ctx.Err() != nil {
+		return audit.Verdict{Code: reason.Timeout, Reason: "the time for the whole audit ran out before it was verified; raise --timeout"}
+	}
 	plan, err := side.Demands.Plan(check, side.Trust, a.settings.DefaultTrustPolicy)
 	if err != nil {
 		return audit.Refused(err.Error())

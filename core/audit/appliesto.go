@@ -115,6 +115,9 @@ type writtenSelector struct {
 // does: a typo must not switch a check off. Where only the attestations cannot be read, the namespaces are known, and the result
 // says in Unreadable what is wrong.
 func ParseAppliesTo(trustPolicy string, data []byte) (AppliesTo, error) {
+	if trustPolicy == "" { // which would be the default one
+		return AppliesTo{}, errors.New("the trust policy has no name")
+	}
 	var field written
 	if err := strict(data, &field); err != nil {
 		return AppliesTo{}, err
@@ -128,6 +131,8 @@ func ParseAppliesTo(trustPolicy string, data []byte) (AppliesTo, error) {
 	}
 	applied := AppliesTo{TrustPolicy: trustPolicy, Namespaces: selector}
 	if field.Attestations != nil {
+		// In a policy of Kyverno the keys are escaped, so that it does not resolve them.
+		field.Attestations = bytes.ReplaceAll(field.Attestations, []byte(`\\{{`), []byte(`{{`))
 		if applied.Rules, err = core.ParseAttestations(field.Attestations); err != nil {
 			applied.Unreadable = err.Error()
 		}

@@ -76,6 +76,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("certificates %+v", r.Anchors)
 		}
 	})
+	t.Run("the trust policies say where they apply", func(t *testing.T) { appliesByLabels(t, fx, kubeconfig) })
 	t.Run("trust is withdrawn", func(t *testing.T) {
 		fx.Kubectl(t, scenariotest.TrustPolicy("tp-team-b", "strict", "ca:acme"), "apply", "-f", "-")
 		r := audited(t, fx, kubeconfig, 1, "--namespaces", "team-b")
@@ -121,17 +122,63 @@ func soon(t *testing.T, fx *fixture.Fixture, name string) {
 	pod(t, fx, "team-a", name, "", fx.Reference(name), image.Digest.String(), "Running")
 }
 
+// byTheirWord has the trust policies say what applies.
+var byTheirWord = []string{"--trustPolicy", ""}
+
+// appliesByLabels has one trust policy select a namespace by a label, and another one by its name: who changes the label of a namespace
+// escapes the first, and not the second.
+func appliesByLabels(t *testing.T, fx *fixture.Fixture, kubeconfig string) {
+	t.Helper()
+	_, stderr, exit := audit(t, fx, kubeconfig, byTheirWord...)
+	if exit != 2 || !strings.Contains(stderr, "say in spec.appliesTo") {
+		t.Errorf("without any policy: exit %d, %s", exit, stderr)
+	}
+	fx.Kubectl(t, "", "label", "namespace", "team-b", "tier=gold")
+	fx.Apply(t, scenariotest.TrustPolicy("tp-gold", "strict", "ca:mallory")+"  appliesTo: {namespaceSelector: {matchLabels: {tier: gold}}}\n---\n"+
+		"apiVersion: notation.nirmata.io/v1alpha1\nkind: TrustPolicy\nmetadata: {name: tp-any}\nspec:\n  trustPolicyName: tp-any\n"+
+		"  trustPolicies: [{name: all, registryScopes: ['*'], signatureVerification: {level: skip}}]\n"+
+		"  appliesTo: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: team-b}}}\n")
+	nightly := func(exit int, args ...string) finding {
+		return of(t, audited(t, fx, kubeconfig, exit, append(byTheirWord, args...)...).Findings, "team-b", "CronJob/nightly")
+	}
+	if got := nightly(0, "--namespaces", "team-b"); got.State != "Unverified" || got.TrustPolicy != "tp-any" {
+		t.Errorf("of two policies, %+v", got)
+	}
+	if got := of(t, audited(t, fx, kubeconfig, 2, byTheirWord...).Findings, "team-a", "Deployment/web"); got.State != "Unknown" || got.Code != "NoTrustPolicy" {
+		t.Errorf("a namespace that none selects: %+v", got)
+	}
+	proposed := filepath.Join(t.TempDir(), "changed.yaml")
+	change := scenariotest.TrustPolicy("tp-gold", "strict", "ca:acme") + "  appliesTo: {namespaceSelector: {matchLabels: {tier: gold}}}\n"
+	if err := os.WriteFile(proposed, []byte(change), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := audited(t, fx, kubeconfig, 1, append(byTheirWord, "--with", proposed)...)
+	if len(said.Flips) != 1 || said.Flips[0].Name != "nightly" || said.Flips[0].Change != "NewlyDenied" {
+		t.Errorf("flips %+v", said.Flips)
+	}
+	fx.Kubectl(t, change, "apply", "-f", "-")
+	if got := nightly(1); got.State != "DeniedOnRestart" || got.TrustPolicy != "tp-gold" {
+		t.Errorf("after the change, %+v", got)
+	}
+	fx.Kubectl(t, "", "label", "namespace", "team-b", "tier-")
+	if got := nightly(2); got.State != "Unverified" || got.TrustPolicy != "tp-any" {
+		t.Errorf("without the label, %+v", got)
+	}
+}
+
 // leastRights takes away each rule of the ClusterRole in turn, and expects to be told which.
 func leastRights(t *testing.T, fx *fixture.Fixture, kubeconfig string) {
 	t.Helper()
-	for i, resource := range []string{"pods", "replicasets", "jobs", "trustpolicies"} {
+	fx.Apply(t, scenariotest.TrustPolicy("tp-gold", "strict", "ca:acme")+"  appliesTo: {namespaceSelector: {matchLabels: {tier: gold}}}\n")
+	for i, resource := range []string{"pods", "replicasets", "jobs", "trustpolicies", "namespaces"} {
+		args := map[string][]string{"namespaces": byTheirWord}[resource]
 		rule := fx.Kubectl(t, "", "get", "clusterrole", auditorRole, "-o", fmt.Sprintf("jsonpath={.rules[%d]}", i))
 		if !strings.Contains(rule, resource) {
 			t.Fatalf("rule %d is %s, want one on %s", i, rule, resource)
 		}
 		fx.Kubectl(t, "", "patch", "clusterrole", auditorRole, "--type=json", "-p", fmt.Sprintf(`[{"op":"remove","path":"/rules/%d"}]`, i))
 		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) { // authorization follows a change in a moment
-			stdout, stderr, exit := audit(t, fx, kubeconfig)
+			stdout, stderr, exit := audit(t, fx, kubeconfig, args...)
 			if exit == 2 && strings.Contains(stderr, "listing "+resource) && strings.Contains(stderr, "forbidden") && stdout == "" {
 				break
 			}

@@ -73,7 +73,7 @@ type result struct {
 type finding struct {
 	Namespace, Kind, Name, Container, Image, Running string
 	Pods                                             int
-	State, Change, Cause, Code, Reason               string
+	State, Change, Cause, Code, Reason, TrustPolicy  string
 }
 
 // audit runs the command and gives its exit status.

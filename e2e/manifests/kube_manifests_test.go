@@ -14,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 // repository is the root of the repository, relative to this folder.
@@ -61,6 +65,7 @@ func TestKubeManifests(t *testing.T) {
 		}
 	}
 	t.Run("trust that is wrong is refused", func(t *testing.T) { testWrongTrust(t, b) })
+	t.Run("what is null is left to the reader, who refuses it", func(t *testing.T) { testNullsAreSeen(t, b) })
 	t.Run("trust in use today applies", func(t *testing.T) { testTodaysTrust(t, b) })
 	t.Run("the samples apply", func(t *testing.T) { testSamples(t, b) })
 	t.Run("the accounts may do what they need and no more", func(t *testing.T) { testRights(t, b) })
@@ -76,7 +81,10 @@ trustStores: ["ca:acme"]
 trustedIdentities: ["*"]`
 	goodPolicy = `version: "1.0"
 trustPolicyName: tp
-trustPolicies: [STATEMENT]`
+trustPolicies: [STATEMENT]
+appliesTo:
+  namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: team-a}, matchExpressions: [{key: acme.example/env, operator: In, values: [prod]}, {key: muted, operator: DoesNotExist}]}
+  attestations: [{imageReference: "*", type: [{name: sbom/x, select: latest, conditions: {any: [{key: "{{ a }}", operator: Equals, value: null}], all: [{key: "{{ b }}", operator: AnyIn, value: [1], message: unfit}]}}, {name: scan}]}]`
 	goodStore = `trustStoreName: acme
 type: ca
 caBundle: |
@@ -87,31 +95,50 @@ caBundle: |
 
 func testWrongTrust(t *testing.T, b *bed.Bed) {
 	for name, c := range map[string]struct{ kind, spec, old, new, want string }{
-		"a name with a blank":              {"TrustPolicy", goodPolicy, "tp\n", "t p\n", "use letters, digits"},
-		"no name":                          {"TrustPolicy", goodPolicy, "tp\n", "''\n", "trustPolicyName"},
-		"another version":                  {"TrustPolicy", goodPolicy, `"1.0"`, `"2.0"`, `supported values: "1.0"`},
-		"no statement":                     {"TrustPolicy", goodPolicy, "[STATEMENT]", "[]", "at least 1"},
-		"an unknown level":                 {"TrustPolicy", goodPolicy, "level: strict", "level: lax", "supported values"},
-		"integrity overridden":             {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {integrity: log}", "can be overridden"},
-		"an unknown action":                {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: ignore}", "supported values"},
-		"expiry skipped":                   {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: skip}", "only revocation can be skipped"},
-		"an unknown time for timestamps":   {"TrustPolicy", goodPolicy, "level: strict", "level: strict, verifyTimestamp: never", "supported values"},
-		"skip with trust stores":           {"TrustPolicy", goodPolicy, "level: strict", "level: skip", "the level skip has no"},
-		"skip overridden":                  {"TrustPolicy", goodPolicy, "level: strict", "level: skip, override: {expiry: log}", "skip cannot be overridden"},
-		"no trust stores":                  {"TrustPolicy", goodPolicy, `"ca:acme"`, "", "trustStores and trustedIdentities are required"},
-		"no identities":                    {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"]`, "", "trustStores and trustedIdentities are required"},
-		"a trust store without its type":   {"TrustPolicy", goodPolicy, "ca:acme", "acme", "use ca:name"},
-		"a trust store of an unknown type": {"TrustPolicy", goodPolicy, "ca:acme", "root:acme", "use ca:name"},
-		"a trust store that is a path":     {"TrustPolicy", goodPolicy, "ca:acme", "ca:../acme", "use ca:name"},
-		"* beside another identity":        {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"`, `trustedIdentities: ["*", "x509.subject:O=a"`, "identity * stands alone"},
-		"* beside another scope":           {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["*", "a.example.com/b"`, "scope * stands alone"},
-		"one scope twice":                  {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["a/b", "a/b"`, "Duplicate value"},
-		"no scope":                         {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: [`, "at least 1"},
-		"* in two statements":              {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: b, registryScopes: ['*'], signatureVerification: {level: skip}}", "only one statement"},
-		"two statements of one name":       {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: all, registryScopes: [a], signatureVerification: {level: skip}}", "Duplicate value"},
-		"a store with a name that is none": {"TrustStore", goodStore, "acme", "a/cme", "use letters, digits"},
-		"a store of an unknown type":       {"TrustStore", goodStore, "type: ca", "type: CA", "supported values"},
-		"a store without certificates":     {"TrustStore", goodStore, "CERTIFICATE", "PRIVATE KEY", "must hold PEM certificates"},
+		"a name with a blank":                  {"TrustPolicy", goodPolicy, "tp\n", "t p\n", "use letters, digits"},
+		"no name":                              {"TrustPolicy", goodPolicy, "tp\n", "''\n", "trustPolicyName"},
+		"another version":                      {"TrustPolicy", goodPolicy, `"1.0"`, `"2.0"`, `supported values: "1.0"`},
+		"no statement":                         {"TrustPolicy", goodPolicy, "[STATEMENT]", "[]", "at least 1"},
+		"an unknown level":                     {"TrustPolicy", goodPolicy, "level: strict", "level: lax", "supported values"},
+		"integrity overridden":                 {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {integrity: log}", "can be overridden"},
+		"an unknown action":                    {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: ignore}", "supported values"},
+		"expiry skipped":                       {"TrustPolicy", goodPolicy, "level: strict", "level: strict, override: {expiry: skip}", "only revocation can be skipped"},
+		"an unknown time for timestamps":       {"TrustPolicy", goodPolicy, "level: strict", "level: strict, verifyTimestamp: never", "supported values"},
+		"skip with trust stores":               {"TrustPolicy", goodPolicy, "level: strict", "level: skip", "the level skip has no"},
+		"skip overridden":                      {"TrustPolicy", goodPolicy, "level: strict", "level: skip, override: {expiry: log}", "skip cannot be overridden"},
+		"no trust stores":                      {"TrustPolicy", goodPolicy, `"ca:acme"`, "", "trustStores and trustedIdentities are required"},
+		"no identities":                        {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"]`, "", "trustStores and trustedIdentities are required"},
+		"a trust store without its type":       {"TrustPolicy", goodPolicy, "ca:acme", "acme", "use ca:name"},
+		"a trust store of an unknown type":     {"TrustPolicy", goodPolicy, "ca:acme", "root:acme", "use ca:name"},
+		"a trust store that is a path":         {"TrustPolicy", goodPolicy, "ca:acme", "ca:../acme", "use ca:name"},
+		"* beside another identity":            {"TrustPolicy", goodPolicy, `trustedIdentities: ["*"`, `trustedIdentities: ["*", "x509.subject:O=a"`, "identity * stands alone"},
+		"* beside another scope":               {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["*", "a.example.com/b"`, "scope * stands alone"},
+		"one scope twice":                      {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: ["a/b", "a/b"`, "Duplicate value"},
+		"no scope":                             {"TrustPolicy", goodPolicy, `registryScopes: ["*"`, `registryScopes: [`, "at least 1"},
+		"* in two statements":                  {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: b, registryScopes: ['*'], signatureVerification: {level: skip}}", "only one statement"},
+		"two statements of one name":           {"TrustPolicy", goodPolicy, "STATEMENT", "STATEMENT, {name: all, registryScopes: [a], signatureVerification: {level: skip}}", "Duplicate value"},
+		"an appliesTo that selects nothing":    {"TrustPolicy", goodPolicy, "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: team-a}, matchExpressions: [{key: acme.example/env, operator: In, values: [prod]}, {key: muted, operator: DoesNotExist}]}\n", "namespaceSelectors: {}\n", "namespaceSelector: Required value"},
+		"an unknown field of appliesTo":        {"TrustPolicy", goodPolicy, "  attestations:", "  attestation:", `"spec.appliesTo" must validate at least one schema`},
+		"an unknown field of a selector":       {"TrustPolicy", goodPolicy, "matchLabels:", "matchLabel:", `namespaceSelector" must validate at least one schema`},
+		"a selector that is a text":            {"TrustPolicy", goodPolicy, "matchLabels: {kubernetes.io/metadata.name: team-a}", "matchLabels: team-a", "must be of type object"},
+		"a label that none can have":           {"TrustPolicy", goodPolicy, "team-a}", "'*'}", "a label is a name"},
+		"a label of another name":              {"TrustPolicy", goodPolicy, "key: muted", "key: m uted", "a label is a name"},
+		"an unknown operator on labels":        {"TrustPolicy", goodPolicy, "DoesNotExist", "Missing", "supported values"},
+		"In without values":                    {"TrustPolicy", goodPolicy, ", values: [prod]", "", "In and NotIn have values"},
+		"a requirement with an unknown field":  {"TrustPolicy", goodPolicy, "operator: DoesNotExist", "operator: DoesNotExist, optional: true", "must validate at least one schema"},
+		"attestations of one type":             {"TrustPolicy", goodPolicy, "type: [{name: sbom/x, select: latest, conditions: {any: [{key: \"{{ a }}\", operator: Equals, value: null}], all: [{key: \"{{ b }}\", operator: AnyIn, value: [1], message: unfit}]}}, {name: scan}]", "type: {name: scan}", "attestations[0].type"},
+		"an attestation without a pattern":     {"TrustPolicy", goodPolicy, "imageReference: \"*\", ", "", "imageReference: Required value"},
+		"an attestation with an unknown field": {"TrustPolicy", goodPolicy, "imageReference: \"*\", ", "imageReference: \"*\", images: [a], ", "at most 2 items"},
+		"a type with an unknown field":         {"TrustPolicy", goodPolicy, "select: latest", "selects: latest", `type[0]" must validate at least one schema`},
+		"a select that is null":                {"TrustPolicy", goodPolicy, "select: latest", "select: null", "Unsupported value: null"},
+		"a type without a name":                {"TrustPolicy", goodPolicy, "{name: scan}", "{}", "name: Required value"},
+		"conditions with an unknown field":     {"TrustPolicy", goodPolicy, "any: [", "anyOf: [", `conditions" must validate at least one schema`},
+		"conditions that are a list":           {"TrustPolicy", goodPolicy, "conditions: {any: [{key: \"{{ a }}\", operator: Equals, value: null}], all: [{key: \"{{ b }}\", operator: AnyIn, value: [1], message: unfit}]}", "conditions: [{key: a, operator: Equals, value: b}]", "must be of type object"},
+		"a condition with an unknown field":    {"TrustPolicy", goodPolicy, "message: unfit", "messages: unfit", `all[0]" must validate at least one schema`},
+		"a condition without a key":            {"TrustPolicy", goodPolicy, "key: \"{{ a }}\", ", "", "key: Required value"},
+		"a store with a name that is none":     {"TrustStore", goodStore, "acme", "a/cme", "use letters, digits"},
+		"a store of an unknown type":           {"TrustStore", goodStore, "type: ca", "type: CA", "supported values"},
+		"a store without certificates":         {"TrustStore", goodStore, "CERTIFICATE", "PRIVATE KEY", "must hold PEM certificates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := strings.ReplaceAll(c.spec, "STATEMENT", "{"+strings.ReplaceAll(goodStatement, "\n", ", ")+"}")
@@ -122,6 +149,33 @@ func testWrongTrust(t *testing.T, b *bed.Bed) {
 			wrong = strings.ReplaceAll(wrong, "STATEMENT", "{"+strings.ReplaceAll(strings.ReplaceAll(goodStatement, c.old, c.new), "\n", ", ")+"}")
 			if _, err := dryRun(t.Context(), b, c.kind, wrong); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v; want an error with %q\n%s", err, c.want, wrong)
+			}
+		})
+	}
+}
+
+// testNullsAreSeen: an API server drops a null of an optional field, and with it a check, unless the field may be null.
+func testNullsAreSeen(t *testing.T, b *bed.Bed) {
+	for name, field := range map[string]string{
+		"attestations":     "{namespaceSelector: {}, attestations: null}",
+		"conditions":       "{namespaceSelector: {}, attestations: [{imageReference: '*', type: [{name: sbom, conditions: null}]}]}",
+		"all":              "{namespaceSelector: {}, attestations: [{imageReference: '*', type: [{name: sbom, conditions: {all: null}}]}]}",
+		"matchLabels":      "{namespaceSelector: {matchLabels: null}}",
+		"matchExpressions": "{namespaceSelector: {matchExpressions: null}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := fmt.Sprintf("apiVersion: notation.nirmata.io/v1alpha1\nkind: TrustPolicy\nmetadata: {name: case}\nspec:\n  trustPolicyName: tp\n  trustPolicies: [{name: all, registryScopes: ['*'], signatureVerification: {level: skip}}]\n  appliesTo: %s\n", field)
+			stored, err := b.Kubectl(t.Context(), text, "create", "--dry-run=server", "-o", "json", "-f", "-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			object := &unstructured.Unstructured{}
+			if err := object.UnmarshalJSON([]byte(stored)); err != nil {
+				t.Fatal(err)
+			}
+			_, problems := shelltrust.Resources{Policies: []shelltrust.PolicyResource{kubeclient.DecodePolicy(object)}}.AppliesTo()
+			if len(problems) != 1 || !strings.Contains(problems[0].Reason, "null") {
+				t.Errorf("problems %+v of\n%s", problems, stored)
 			}
 		})
 	}

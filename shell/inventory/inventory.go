@@ -235,6 +235,41 @@ func newerState(err error) string {
 	return status.Status().Continue
 }
 
+// Namespaces reads the labels of namespaces: of those that are named, or of all.
+func Namespaces(ctx context.Context, client *kubeclient.Client, named []string) (audit.Namespaces, error) {
+	resource := client.Metadata.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
+	namespaces := audit.Namespaces{}
+	for _, name := range named { // which may be all that may be read
+		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+		namespace, err := resource.Get(ctx, name, metav1.GetOptions{})
+		cancel()
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("reading namespace %q: %w", name, err)
+		default:
+			namespaces[name] = namespace.Labels
+		}
+	}
+	if len(named) > 0 {
+		return namespaces, nil
+	}
+	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return resource.List(ctx, options)
+	}
+	err := each(ctx, "namespaces", list, func(object runtime.Object) error {
+		of, err := meta.Accessor(object)
+		if err == nil {
+			namespaces[of.GetName()] = of.GetLabels()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return namespaces, nil
+}
+
 // Trust lists the trust resources of a cluster.
 func Trust(ctx context.Context, client *kubeclient.Client) (shelltrust.Resources, error) {
 	var found shelltrust.Resources

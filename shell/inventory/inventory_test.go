@@ -24,6 +24,7 @@ type object = map[string]any
 // cluster is an API server that lists objects in pages.
 type cluster struct {
 	lists map[string][]object // by path of the collection
+	one   map[string]object   // by path
 	kinds map[string]string   // of the lists
 
 	mu       sync.Mutex
@@ -45,6 +46,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == c.refuse:
 		fail(w, http.StatusForbidden, "Forbidden")
+		return
+	case c.one[r.URL.Path] != nil:
+		_ = json.NewEncoder(w).Encode(c.one[r.URL.Path])
 		return
 	case !known:
 		fail(w, http.StatusNotFound, "NotFound")
@@ -279,6 +283,38 @@ func TestEveryImageOfAPodIsRead(t *testing.T) {
 	want := []string{"container app app:v1 " + runs, "container new new:v1 ", "ephemeral container debug debug:v1 ", "image volume model model:v1 ", "init container setup setup:v1 " + runs}
 	if !slices.Equal(got, want) {
 		t.Errorf("uses\n%q, want\n%q", got, want)
+	}
+}
+
+// TestNamespacesAreReadWithTheirLabels: all of them in pages, or those that are named by themselves, as who asks may read no others.
+func TestNamespacesAreReadWithTheirLabels(t *testing.T) {
+	const all = "/api/v1/namespaces"
+	namespace := func(name string) object {
+		return object{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object{"name": name, "labels": object{"team": name}}}
+	}
+	var many []object
+	for i := range 501 {
+		many = append(many, namespace(fmt.Sprint("n", i)))
+	}
+	c := newCluster(nil, nil, nil)
+	c.lists[all], c.kinds[all] = many, "PartialObjectMetadataList meta.k8s.io/v1"
+	c.one = map[string]object{all + "/n7": namespace("n7")}
+	found, err := inventory.Namespaces(t.Context(), c.connect(t), nil)
+	if err != nil || len(found) != 501 || found["n500"]["team"] != "n500" || c.counted(all) != 2 {
+		t.Errorf("%d namespaces by %d requests, %v", len(found), c.counted(all), err)
+	}
+	found, err = inventory.Namespaces(t.Context(), c.connect(t), []string{"n7", "absent"})
+	if err != nil || len(found) != 1 || found["n7"]["team"] != "n7" || c.counted(all) != 2 {
+		t.Errorf("namespaces %+v, %v", found, err)
+	}
+	for sentence, named := range map[string][]string{"listing namespaces": nil, `reading namespace "n7"`: {"n7"}} {
+		c.refuse = all
+		if named != nil {
+			c.refuse = all + "/n7"
+		}
+		if found, err := inventory.Namespaces(t.Context(), c.connect(t), named); err == nil || !strings.Contains(err.Error(), sentence) || found != nil {
+			t.Errorf("refused: %+v, %v, want %q", found, err, sentence)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package kubeclient
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -119,12 +120,16 @@ func (r *TrustResources) watch(ctx context.Context) {
 func (r *TrustResources) Renew() { signal(r.renew) }
 
 // DecodePolicy reads a policy's specification. Unknown fields are ignored, as the resource definition may be newer than the
-// service. A field of another type makes the policy unusable; it keeps its name where that can be read.
+// service. A field of another type makes the policy unusable; it keeps its name, and what it applies to, where these can
+// be read.
 func DecodePolicy(object *unstructured.Unstructured) shelltrust.PolicyResource {
 	policy := shelltrust.PolicyResource{ObjectMeta: metav1.ObjectMeta{Name: object.GetName()}}
 	if err := decodeSpec(object, &policy.Spec); err != nil {
 		name, _, _ := unstructured.NestedString(object.Object, "spec", "trustPolicyName")
 		policy.Spec = shelltrust.PolicySpec{TrustPolicyName: name}
+		if applied, ok, _ := unstructured.NestedFieldNoCopy(object.Object, "spec", "appliesTo"); ok {
+			policy.Spec.AppliesTo, _ = json.Marshal(applied)
+		}
 		policy.Unreadable = err.Error()
 	}
 	return policy

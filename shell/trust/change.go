@@ -43,6 +43,10 @@ func ReadChange(path string) (Resources, error) {
 	for _, r := range found.policies {
 		errs = append(errs, proposed("TrustPolicy", r.Name, r.Object, r.Unreadable))
 	}
+	_, unread := Resources{Policies: found.policies}.AppliesTo()
+	for _, p := range unread {
+		errs = append(errs, fmt.Errorf("TrustPolicy %s: %s", p.Name, p.Reason))
+	}
 	for _, r := range found.stores {
 		errs = append(errs, proposed("TrustStore", r.Name, r.Object, r.Unreadable))
 	}

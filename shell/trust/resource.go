@@ -5,6 +5,8 @@
 package trust
 
 import (
+	"encoding/json"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -27,6 +29,7 @@ type PolicySpec struct {
 	Version         string            `json:"version"`
 	TrustPolicyName string            `json:"trustPolicyName"`
 	TrustPolicies   []PolicyStatement `json:"trustPolicies"`
+	AppliesTo       json.RawMessage   `json:"appliesTo,omitempty"` // as it is written; nil for none. See [Resources.AppliesTo]
 }
 
 // PolicyStatement is a trust policy statement as it is written.

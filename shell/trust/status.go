@@ -46,7 +46,8 @@ func Assess(policies []PolicyResource, stores []StoreResource, now time.Time) St
 		Policies: lo.SliceToMap(policies, func(r PolicyResource) (string, Status) {
 			used := storesOf(r, snapshot)
 			reason, message := assessPolicy(r, snapshot, used, names[r.Spec.TrustPolicyName], now)
-			return r.Name, r.Status.next(r.Generation, reason, message, earliest(used), now)
+			status := r.Status.next(r.Generation, reason, message, earliest(used), now)
+			return r.Name, status.applying(r, now)
 		}),
 	}
 }

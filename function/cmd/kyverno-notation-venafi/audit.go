@@ -17,7 +17,6 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
-	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 	"github.com/nirmata/kyverno-notation-venafi/shell/inventory"
@@ -30,6 +29,7 @@ type auditOptions struct {
 	namespaces, except     string
 	with, without          []string
 	until                  string
+	timeout                time.Duration
 	demands                demands
 }
 
@@ -71,6 +71,7 @@ func (o *auditOptions) register(flags *flag.FlagSet) {
 	flags.Func("with", "`File` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.", appendTo(&o.with))
 	flags.Func("without", "`Name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.", appendTo(&o.without))
 	flags.StringVar(&o.until, "until", "", "Print what stops being admitted up to this `date`, such as 2027-06-30, and by what.")
+	flags.DurationVar(&o.timeout, "timeout", time.Hour, "`Time` for the whole audit. Of what was not verified by then it could not tell.")
 	o.demands.register(flags)
 }
 
@@ -84,7 +85,7 @@ func appendTo(list *[]string) func(string) error {
 func (o *auditOptions) comparing() bool { return len(o.with)+len(o.without) > 0 }
 
 // validate checks the flags that do not stand for themselves.
-func (o *auditOptions) validate(settings function.Settings, images []string) error {
+func (o *auditOptions) validate(images []string) error {
 	sources := 0
 	for _, named := range []bool{o.manifest != "", o.list != "", len(images) > 0} {
 		if named {
@@ -100,8 +101,8 @@ func (o *auditOptions) validate(settings function.Settings, images []string) err
 		return errors.New("--namespaces and --exceptNamespaces choose from a cluster, and workloads are named otherwise")
 	case o.comparing() && o.until != "":
 		return errors.New("--until tells of the trust of now; leave it out, or --with and --without")
-	case o.demands.trustPolicy == "" && settings.DefaultTrustPolicy == "":
-		return errors.New("name the trust policy with --trustPolicy; {{ namespace }} in it stands for the namespace")
+	case o.timeout <= 0:
+		return fmt.Errorf("--timeout is %s; use a time above 0", o.timeout)
 	}
 	return nil
 }
@@ -112,9 +113,11 @@ func runAudit(ctx context.Context, args []string, stderr io.Writer) (auditReport
 	if err != nil {
 		return auditReport{}, options, err
 	}
-	if err := options.validate(settings, images); err != nil {
+	if err := options.validate(images); err != nil {
 		return auditReport{}, options, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, options.timeout)
+	defer cancel()
 	engine, err := function.NewAudit(settings, os.LookupEnv)
 	if err != nil {
 		return auditReport{}, options, err
@@ -132,14 +135,6 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 		}
 		engine.Foresee(found.until)
 	}
-	rules, err := o.rules()
-	if err != nil {
-		return found, err
-	}
-	demands, err := audit.Everywhere(o.demands.trustPolicy, rules)
-	if err != nil {
-		return found, err
-	}
 	trusts, err := o.trusts(ctx, engine, stderr)
 	if err != nil {
 		return found, err
@@ -148,7 +143,10 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 	if err != nil {
 		return found, err
 	}
-	sides := lo.Map(trusts, func(of trust.Snapshot, _ int) function.Side { return function.Side{Trust: of, Demands: demands} })
+	sides, unread, err := o.sides(ctx, engine, images, trusts, stderr)
+	if err != nil {
+		return found, err
+	}
 	evaluations, err := engine.Verify(ctx, uses, terminal.Progress(stderr, "images"), sides...)
 	if err != nil {
 		return found, err
@@ -156,12 +154,12 @@ func (o *auditOptions) run(ctx context.Context, engine *function.Audit, images [
 	if o.manifest != "-" && o.list != "-" {
 		found.source = o.manifest + o.list
 	}
-	found.Findings = evaluations[0].Findings(uses)
+	found.Findings = append(evaluations[0].Findings(uses), unread...)
 	switch {
 	case o.comparing() && !named(evaluations):
-		return found, errors.New("no TrustPolicy that --trustPolicy names exists, now or as proposed, so nothing can change; check the name, and where trust is read from")
+		return found, errors.New("no TrustPolicy that exists, now or as proposed, applies to any workload, so nothing can change; check --trustPolicy, spec.appliesTo, and where trust is read from")
 	case o.comparing():
-		found.Flips = audit.Flips(uses, evaluations[0], evaluations[1])
+		found.Flips = append(audit.Flips(uses, evaluations[0], evaluations[1]), lo.Map(unread, unreadFlip)...)
 	case o.until != "":
 		found.Expiries = evaluations[0].Expiries(uses, engine.Now(), found.until)
 		found.Anchors = evaluations[0].Anchors(uses)
@@ -219,22 +217,19 @@ func (o *auditOptions) rules() ([]core.AttestationRule, error) {
 	return core.ParseAttestations(list)
 }
 
-// trusts gives the trust in force, and the proposed one if there is one. Resources that cannot be used are told of, and go on
-// to deny what names them, as they do in the service.
-func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stderr io.Writer) ([]trust.Snapshot, error) {
-	resources, problems, err := engine.Trust(ctx)
+// trusts gives the trust resources in force, and the proposed ones if there are some.
+func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stderr io.Writer) ([]shelltrust.Resources, error) {
+	now, problems, err := engine.Trust(ctx)
 	if err != nil {
 		return nil, err
 	}
-	now, unusable := resources.Compile()
-	for _, p := range slices.Concat(problems, unusable) {
-		fmt.Fprintf(stderr, "warning: %s %s: %s\n", p.Kind, plain(p.Name), plain(p.Reason))
-	}
+	warn(stderr, "", problems)
 	if !o.comparing() {
-		return []trust.Snapshot{now}, nil
+		return []shelltrust.Resources{now}, nil
 	}
+	proposed := now
 	for _, name := range o.without {
-		if resources, err = resources.Without(name); err != nil {
+		if proposed, err = proposed.Without(name); err != nil {
 			return nil, fmt.Errorf("--without: %w", err)
 		}
 	}
@@ -243,13 +238,90 @@ func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stder
 		if err != nil {
 			return nil, fmt.Errorf("--with: %w", err)
 		}
-		resources = resources.With(change)
+		proposed = proposed.With(change)
 	}
-	proposed, unusable := resources.Compile()
-	for _, p := range unusable {
-		fmt.Fprintf(stderr, "warning: as proposed, %s %s: %s\n", p.Kind, plain(p.Name), plain(p.Reason))
+	return []shelltrust.Resources{now, proposed}, nil
+}
+
+func warn(stderr io.Writer, when string, problems []shelltrust.Problem) {
+	for _, p := range problems {
+		fmt.Fprintf(stderr, "warning: %s%s %s: %s\n", when, p.Kind, plain(p.Name), plain(p.Reason))
 	}
-	return []trust.Snapshot{now, proposed}, nil
+}
+
+// sides gives each trust with what is demanded under it. Resources that cannot be used are told of, and go on to deny what names
+// them, as they do in the service. unread are findings on the fields appliesTo that cannot be read, of the last side: a check that
+// they would have asked for is missing.
+func (o *auditOptions) sides(ctx context.Context, engine *function.Audit, images []string, trusts []shelltrust.Resources, stderr io.Writer) (sides []function.Side, unread []audit.Finding, err error) {
+	rules, err := o.rules()
+	if err != nil {
+		return nil, nil, err
+	}
+	everywhere, err := audit.Everywhere(o.demands.trustPolicy, rules)
+	if err != nil {
+		return nil, nil, err
+	}
+	var applied [][]audit.AppliesTo
+	for i, resources := range trusts {
+		snapshot, problems := resources.Compile()
+		sides = append(sides, function.Side{Trust: snapshot, Demands: everywhere})
+		if o.demands.trustPolicy == "" {
+			found, unreadable := resources.AppliesTo()
+			applied, unread = append(applied, o.withRules(found, rules)), lo.Map(unreadable, unreadFinding)
+			problems = append(problems, unreadable...)
+		}
+		warn(stderr, map[int]string{1: "as proposed, "}[i], problems)
+	}
+	if len(lo.Flatten(applied)) == 0 { // by the flag, or the default
+		if o.demands.trustPolicy == "" && engine.DefaultTrustPolicy() == "" {
+			err = errors.New("name the trust policy with --trustPolicy, in which {{ namespace }} stands for the namespace; or say in spec.appliesTo of TrustPolicies where they apply")
+		}
+		return sides, unread, err
+	}
+	namespaces, err := o.labels(ctx, engine, images, lo.Flatten(applied))
+	if err != nil {
+		return nil, nil, err
+	}
+	var fallback *audit.Demand
+	if engine.DefaultTrustPolicy() != "" {
+		fallback = &audit.Demand{Rules: rules}
+	}
+	for i := range sides {
+		sides[i].Demands = audit.ByNamespace(applied[i], namespaces, fallback)
+	}
+	return sides, unread, nil
+}
+
+// withRules has flags on attestations go before those of the policies.
+func (o *auditOptions) withRules(applied []audit.AppliesTo, rules []core.AttestationRule) []audit.AppliesTo {
+	if o.demands.file == "" && len(o.demands.types) == 0 {
+		return applied
+	}
+	return lo.Map(applied, func(a audit.AppliesTo, _ int) audit.AppliesTo {
+		a.Rules, a.Unreadable = rules, ""
+		return a
+	})
+}
+
+// labels reads the labels of namespaces, where any policy selects by them and there is a cluster.
+func (o *auditOptions) labels(ctx context.Context, engine *function.Audit, images []string, applied []audit.AppliesTo) (audit.Namespaces, error) {
+	if !slices.ContainsFunc(applied, func(a audit.AppliesTo) bool { return a.Namespaces.NeedsLabels() }) {
+		return nil, nil
+	}
+	if named := o.manifest != "" || o.list != "" || len(images) > 0; named && engine.TrustsFiles() {
+		return nil, nil
+	}
+	return engine.Namespaces(ctx, splitNames(o.namespaces))
+}
+
+func unreadFinding(p shelltrust.Problem, _ int) audit.Finding {
+	use := audit.Use{Workload: audit.Workload{Kind: p.Kind, Name: p.Name}, Container: "-", Image: "-"}
+	return audit.Finding{Use: use, State: audit.Unknown, Code: reason.DemandUnknown, Reason: p.Reason}
+}
+
+func unreadFlip(f audit.Finding, _ int) audit.Flip {
+	side := audit.Side{Code: f.Code, Reason: f.Reason}
+	return audit.Flip{Use: f.Use, Change: audit.NotTold, Now: side, Proposed: side}
 }
 
 // uses gives the images of the workloads that are named, or else of those that run in the cluster. None at all is an error: it
