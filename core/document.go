@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 )
 
 // document is a JSON text and the positions of its values, which are found in one pass without copying. Strings are
@@ -12,14 +13,20 @@ type document struct {
 	nodes []node // in the order of the text: a list or an object is followed by its elements or members
 }
 
-// node is the position of a value in the text.
+// node is the position of a value in the text. Objects have many, so its indices are of 32 bits.
 type node struct {
-	name     int   // index of the first byte of the member's name, after its quotation mark; 0 for a value that is not a member
-	from, to int   // start and end of the value, with its brackets or quotation marks
-	next     int   // index in nodes of the value after this one and everything inside it
-	size     int16 // length of the name in bytes, at most maxKey
+	key      key   // of a member; zero for a value that is not a member
+	from, to int32 // start and end of the value, with its brackets or quotation marks
+	next     int32 // index in nodes of the value after this one and everything inside it
 	kind     byte  // '{', '[', '"', '0' for a number, and 't', 'f' or 'n'
 	escaped  bool  // whether a string has escapes
+}
+
+// key is the position of a member's name in the text.
+type key struct {
+	from    int32 // index of its first byte, after its quotation mark
+	size    int16 // bytes, at most maxKey
+	escaped bool  // whether it has escapes
 }
 
 // value is a value of a document. The zero value is no value.
@@ -31,8 +38,9 @@ type value struct {
 // readDocument reads a JSON text. valid is whether it follows JSON's grammar and is within the bounds of boundShape. plain is
 // whether it needs no further checks: no object has a name twice, no name has escapes, and every number is surely in range.
 func readDocument(text []byte) (root value, valid, plain bool) {
-	r := &reader{document: document{text: text, nodes: make([]node, 0, min(64, 2+len(text)/8))}, plain: true}
-	valid = r.value(0, 0, 0) && r.space() == 0 && r.at == len(text)
+	const eachNode, most = 16, 1024 // bytes of text, as objects have them; nodes
+	r := &reader{document: document{text: text, nodes: make([]node, 0, min(2+len(text)/eachNode, most))}, plain: true}
+	valid = len(text) <= math.MaxInt32 && r.value(0, key{}) && r.space() == 0 && r.at == len(text)
 	return value{&r.document, 0}, valid, r.plain
 }
 
@@ -47,20 +55,18 @@ type reader struct {
 // space skips white space, and returns the byte after it without reading it; 0 at the end.
 func (r *reader) space() byte {
 	for ; r.at < len(r.text); r.at++ {
-		switch c := r.text[r.at]; c {
-		case ' ', '\n', '\r', '\t':
-		default:
+		if c := r.text[r.at]; c > ' ' || c != ' ' && c != '\n' && c != '\r' && c != '\t' {
 			return c
 		}
 	}
 	return 0
 }
 
-// value reads a value. name and size are those of its node.
-func (r *reader) value(depth, name, size int) bool {
+// value reads a value, which has a name where it is a member of an object.
+func (r *reader) value(depth int, name key) bool {
 	kind := r.space()
 	i := len(r.nodes)
-	r.nodes = append(r.nodes, node{name: name, size: int16(size), from: r.at, kind: kind})
+	r.nodes = append(r.nodes, node{key: name, from: int32(r.at), kind: kind})
 	var ok bool
 	switch kind {
 	case '{', '[':
@@ -80,7 +86,7 @@ func (r *reader) value(depth, name, size int) bool {
 	default:
 		r.nodes[i].kind, ok = '0', r.number()
 	}
-	r.nodes[i].to, r.nodes[i].next = r.at, len(r.nodes)
+	r.nodes[i].to, r.nodes[i].next = int32(r.at), int32(len(r.nodes))
 	return ok
 }
 
@@ -93,11 +99,12 @@ func (r *reader) members(parent, depth int) bool {
 		return true
 	}
 	for n := 0; ; n++ {
-		name, size, ok := 0, 0, true
+		var name key
+		ok := true
 		if object {
-			name, size, ok = r.name()
+			name, ok = r.key()
 		}
-		if !ok || !r.value(depth, name, size) {
+		if !ok || !r.value(depth, name) {
 			return false
 		}
 		switch r.space() {
@@ -118,39 +125,43 @@ func (r *reader) members(parent, depth int) bool {
 	}
 }
 
-// name reads a member's name and the colon after it.
-func (r *reader) name() (from, size int, ok bool) {
+// key reads a member's name and the colon after it.
+func (r *reader) key() (name key, ok bool) {
 	if r.space() != '"' {
-		return 0, 0, false
+		return key{}, false
 	}
-	from = r.at + 1
+	from := r.at + 1
 	escaped, ok := r.string()
-	size = r.at - 1 - from
+	size := r.at - 1 - from
 	if !ok || size > maxKey || r.space() != ':' {
-		return 0, 0, false
+		return key{}, false
 	}
 	r.at++
 	r.plain = r.plain && !escaped
-	return from, size, true
+	return key{int32(from), int16(size), escaped}, true
 }
 
 // string skips a string. The caller has checked that the document is UTF-8.
 func (r *reader) string() (escaped, ok bool) {
-	for r.at++; r.at < len(r.text); r.at++ {
-		switch c := r.text[r.at]; {
-		case c == '"':
+	for r.at++; ; r.at++ {
+		rest := r.text[r.at:]
+		usual := 0 // bytes that stand for themselves
+		for usual < len(rest) && rest[usual] >= ' ' && rest[usual] != '"' && rest[usual] != '\\' {
+			usual++
+		}
+		r.at += usual
+		switch {
+		case usual == len(rest) || rest[usual] < ' ':
+			return false, false
+		case rest[usual] == '"':
 			r.at++
 			return escaped, true
-		case c == '\\':
-			escaped = true
-			if r.at++; !r.escape() {
-				return false, false
-			}
-		case c < ' ':
+		}
+		escaped = true
+		if r.at++; !r.escape() {
 			return false, false
 		}
 	}
-	return false, false
 }
 
 // escape checks the part of an escape after its backslash, and moves to its last byte.
@@ -220,12 +231,12 @@ const fewMembers = 16
 func (r *reader) distinct(object int) bool {
 	var seen map[string]bool
 	n := 0
-	for i := object + 1; i < len(r.nodes); i = r.nodes[i].next {
+	for i := object + 1; i < len(r.nodes); i = int(r.nodes[i].next) {
 		name := r.rawName(i)
 		if n++; n > fewMembers {
 			if seen == nil {
 				seen = map[string]bool{}
-				for j := object + 1; j < i; j = r.nodes[j].next {
+				for j := object + 1; j < i; j = int(r.nodes[j].next) {
 					seen[string(r.rawName(j))] = true
 				}
 			}
@@ -235,7 +246,7 @@ func (r *reader) distinct(object int) bool {
 			seen[string(name)] = true
 			continue
 		}
-		for j := object + 1; j < i; j = r.nodes[j].next {
+		for j := object + 1; j < i; j = int(r.nodes[j].next) {
 			if bytes.Equal(name, r.rawName(j)) {
 				return false
 			}
@@ -246,8 +257,8 @@ func (r *reader) distinct(object int) bool {
 
 // rawName is a member's name as it is written, with its escapes.
 func (d *document) rawName(i int) []byte {
-	n := d.nodes[i]
-	return d.text[n.name : n.name+int(n.size)]
+	name := d.nodes[i].key
+	return d.text[name.from:][:name.size]
 }
 
 func (v value) kind() byte { return v.nodes[v.at].kind }
@@ -257,12 +268,11 @@ func (v value) raw() []byte { return v.text[v.nodes[v.at].from:v.nodes[v.at].to]
 
 // name is the decoded name of a member.
 func (v value) name() []byte {
-	raw := v.rawName(v.at)
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return raw
+	name := v.nodes[v.at].key
+	if !name.escaped {
+		return v.rawName(v.at)
 	}
-	n := v.nodes[v.at]
-	return []byte(unquoted(v.text[n.name-1 : n.name+int(n.size)+1]))
+	return []byte(unquoted(v.text[name.from-1:][:name.size+2]))
 }
 
 // string is the decoded string; "" for a value of another kind, and for no value.
@@ -292,7 +302,7 @@ func (v value) all() func(yield func(int, value) bool) {
 		if v.document == nil || !v.nests() {
 			return
 		}
-		for i, at := 0, v.at+1; at < v.nodes[v.at].next; i, at = i+1, v.nodes[at].next {
+		for i, at := 0, v.at+1; at < int(v.nodes[v.at].next); i, at = i+1, int(v.nodes[at].next) {
 			if !yield(i, value{v.document, at}) {
 				return
 			}

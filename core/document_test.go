@@ -93,13 +93,26 @@ func goldenRequests(tb testing.TB) (requests [][]byte) {
 	return requests
 }
 
-// BenchmarkUsualBody measures what is made of a usual body.
+// BenchmarkUsualBody measures what is made of a usual body: the smallest one, and a pod as the API server admits it.
 func BenchmarkUsualBody(b *testing.B) {
-	body := []byte(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c0","image":"ghcr.io/acme/app:v1"}]}}}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := ParseRequest(body); err != nil {
-			b.Fatal(err)
-		}
+	const container = `{"name":"c0","image":"ghcr.io/acme/app:v1"`
+	for name, body := range map[string]string{
+		"least": `{"object":{"kind":"Pod","spec":{"containers":[` + container + `}]}}}`,
+		"pod": `{"object":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-6d9f7c5b7-x2x8k","namespace":"shop","labels":{"app":"web","pod-template-hash":"6d9f7c5b7"},` +
+			`"annotations":{"prometheus.io/scrape":"true"},"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-6d9f7c5b7","uid":"1f6a","controller":true}]},` +
+			`"spec":{"containers":[` + container + `,"ports":[{"containerPort":8080,"protocol":"TCP"}],"env":[{"name":"A","value":"a \"b\""},{"name":"B","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}],` +
+			`"resources":{"limits":{"memory":"128Mi"},"requests":{"cpu":"100m"}},"volumeMounts":[{"name":"token","mountPath":"/var/run/secrets","readOnly":true}],` +
+			`"securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}},"imagePullPolicy":"IfNotPresent"}],` +
+			`"volumes":[{"name":"token","projected":{"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}}],"defaultMode":420}}],` +
+			`"restartPolicy":"Always","serviceAccountName":"default","tolerations":[{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}]}}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ParseRequest([]byte(body)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

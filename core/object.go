@@ -53,13 +53,14 @@ func HasPodSpec(object map[string]any) bool {
 }
 
 func searched(object value) search {
-	found := search{path: make([]step, 0, usualDepth)}
-	found.podSpecs(object)
+	var found search
+	var room [usualDepth]step
+	found.podSpecs(object, room[:0])
 	return found
 }
 
-// usualDepth is that of the objects of Kubernetes.
-const usualDepth = 8
+// usualDepth is above that of the objects of Kubernetes.
+const usualDepth = 16
 
 // podSpec is a pod spec inside an object.
 type podSpec struct {
@@ -67,9 +68,8 @@ type podSpec struct {
 	fields  value
 }
 
-// search is a walk through an object.
+// search is the result of a walk through an object.
 type search struct {
-	path  []step // to the value that is looked at; a pointer is made of it only where a pod spec is found
 	specs []podSpec
 	err   error // of a pod spec that cannot be taken in, so that none is overlooked; nil when all were
 }
@@ -81,44 +81,44 @@ type step struct {
 }
 
 // podSpecs walks a value to its end: a pod spec may stand beside another, or in one, and a custom resource may well run
-// both. It is known by its fields, whatever name it has.
-func (s *search) podSpecs(v value) {
+// both. It is known by its fields, whatever name it has. path leads to the value; a pointer is made of it only where a pod
+// spec is found.
+func (s *search) podSpecs(v value, path []step) {
 	if v.kind() == '[' {
 		for i, element := range v.all() {
 			if element.nests() {
-				s.follow(step{element, i})
+				s.podSpecs(element, append(path, step{element, i}))
 			}
 		}
 		return
 	}
-	if isPodSpec(v) {
-		s.add(v)
-	}
-	if other, found := inOtherCase(v, containerGroups()...); s.err == nil && found && other.nests() {
-		s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", other.name())
-	}
 	var room [8]value
 	nesting := room[:0]
 	for _, member := range v.all() {
-		if runs := len(s.path) > 0 || string(member.name()) != "metadata" && string(member.name()) != "status"; runs && member.nests() { // nothing runs what the object itself has there
+		if member.nests() {
 			nesting = append(nesting, member)
 		}
 	}
 	slices.SortFunc(nesting, func(a, b value) int { return bytes.Compare(a.name(), b.name()) })
+	if isPodSpec(nesting) {
+		s.add(v, path)
+	}
 	for _, member := range nesting {
-		s.follow(step{member, -1})
+		if s.err == nil && inOtherCase(member, containerGroups()...) {
+			s.err = invalid("object", "has a field %q, which some would read as another in other case; spell it as Kubernetes does", member.name())
+		}
+	}
+	for _, member := range nesting {
+		if runs := len(path) > 0 || string(member.name()) != "metadata" && string(member.name()) != "status"; runs { // nothing runs what the object itself has there
+			s.podSpecs(member, append(path, step{member, -1}))
+		}
 	}
 }
 
-func (s *search) follow(to step) {
-	s.path = append(s.path, to)
-	s.podSpecs(to.member)
-	s.path = s.path[:len(s.path)-1]
-}
-
-func (s *search) add(spec value) {
+// add adds the pod spec that a path leads to.
+func (s *search) add(spec value, path []step) {
 	var at image.Pointer
-	for _, step := range s.path {
+	for _, step := range path {
 		if step.element >= 0 {
 			at = at.Index(step.element)
 		} else {
@@ -141,33 +141,36 @@ func containerGroups() []string {
 	return []string{"initContainers", "containers", "ephemeralContainers"}
 }
 
-// isPodSpec tells a pod spec by its containers, or by an image volume where it has none. Containers that are an object are
-// no pod spec's, and are refused when they are read.
-func isPodSpec(fields value) bool {
-	for _, group := range containerGroups() {
-		if containers, ok := fields.member(group); ok && containers.nests() {
+// isPodSpec tells a pod spec by its containers, or by an image volume where it has none. Of its members only the lists and
+// objects are needed. Containers that are an object are no pod spec's, and are refused when they are read.
+func isPodSpec(nesting []value) bool {
+	for _, member := range nesting {
+		switch name := string(member.name()); {
+		case slices.Contains(containerGroups(), name):
 			return true
+		case name != "volumes" || member.kind() != '[':
+			continue
 		}
-	}
-	volumes, ok := fields.member("volumes")
-	if !ok || volumes.kind() != '[' {
-		return false
-	}
-	for _, volume := range volumes.all() {
-		if source, ok := volume.member("image"); ok && source.nests() {
-			return true
+		for _, volume := range member.all() {
+			if source, ok := volume.member("image"); ok && source.nests() {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// inOtherCase gives the first member, in the order of names, that is a field of Kubernetes but for its case. Kubernetes
-// reads such a member as another field, but much that is written in Go does not.
-func inOtherCase(fields value, names ...string) (first value, found bool) {
-	for _, member := range fields.all() {
-		key := member.name()
-		other := slices.ContainsFunc(names, func(name string) bool { return string(key) != name && strings.EqualFold(string(key), name) })
-		if other && (!found || bytes.Compare(key, first.name()) < 0) {
+// inOtherCase tells whether a member is a field of Kubernetes but for its case. Kubernetes reads such a member as another
+// field, but much that is written in Go does not.
+func inOtherCase(member value, fields ...string) bool {
+	name := member.name()
+	return slices.ContainsFunc(fields, func(field string) bool { return string(name) != field && strings.EqualFold(string(name), field) })
+}
+
+// firstInOtherCase gives the first member of an object, in the order of names, that is a field but for its case.
+func firstInOtherCase(object value, field string) (first value, found bool) {
+	for _, member := range object.all() {
+		if inOtherCase(member, field) && (!found || bytes.Compare(member.name(), first.name()) < 0) {
 			first, found = member, true
 		}
 	}
@@ -184,7 +187,7 @@ func (s podSpec) images(images []Image) ([]Image, error) {
 			return nil, err
 		}
 		for i, container := range list.all() {
-			image, err := imageAt(kindOfGroup(group), container, container, s.pointer+image.Pointer("/"+group+"/"+strconv.Itoa(i)), "image")
+			image, err := imageAt(kindOfGroup(group), container, container, s.pointer+image.Pointer("/"+group+"/"+strconv.Itoa(i)+"/image"))
 			if err != nil {
 				return nil, err
 			}
@@ -214,7 +217,7 @@ func (s podSpec) list(name string) (value, error) {
 }
 
 func (s podSpec) imageVolumes(images []Image) ([]Image, error) {
-	if other, found := inOtherCase(s.fields, "volumes"); found {
+	if other, found := firstInOtherCase(s.fields, "volumes"); found {
 		return nil, invalid(objectField(s.pointer.Field(string(other.name()))), "would be read by some as volumes; spell it as Kubernetes does")
 	}
 	volumes, err := s.list("volumes")
@@ -223,7 +226,7 @@ func (s podSpec) imageVolumes(images []Image) ([]Image, error) {
 	}
 	most := len(images) + maxImages
 	for i, volume := range volumes.all() {
-		if other, found := inOtherCase(volume, "image"); found {
+		if other, found := firstInOtherCase(volume, "image"); found {
 			return nil, invalid(objectField(s.pointer.Field("volumes").Index(i).Field(string(other.name()))), "would be read by some as image; spell it as Kubernetes does")
 		}
 		source, ok := volume.member("image")
@@ -234,7 +237,7 @@ func (s podSpec) imageVolumes(images []Image) ([]Image, error) {
 		if source.kind() != '{' {
 			return nil, invalid(objectField(at), "is not an object")
 		}
-		image, err := imageAt("image volume", volume, source, at, "reference")
+		image, err := imageAt("image volume", volume, source, at.Field("reference"))
 		if err != nil {
 			return nil, err
 		}
@@ -245,11 +248,12 @@ func (s podSpec) imageVolumes(images []Image) ([]Image, error) {
 	return images, nil
 }
 
-// imageAt reads the image field of a container or volume source, which holder names. An absent image is an error, because
-// a webhook that runs later could fill it in unverified.
-func imageAt(kind string, holder, source value, at image.Pointer, field string) (Image, error) {
-	pointer := at + image.Pointer("/"+field)
-	if other, found := inOtherCase(source, field); found {
+// imageAt reads the image field that a pointer leads to, of a container or volume source, which holder names. An absent image
+// is an error, because a webhook that runs later could fill it in unverified.
+func imageAt(kind string, holder, source value, pointer image.Pointer) (Image, error) {
+	slash := strings.LastIndexByte(string(pointer), '/')
+	at, field := pointer[:slash], string(pointer[slash+1:])
+	if other, found := firstInOtherCase(source, field); found {
 		return Image{}, invalid(objectField(at.Field(string(other.name()))), "would be read by some as %s; spell it as Kubernetes does", field)
 	}
 	member, _ := source.member(field)

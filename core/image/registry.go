@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
@@ -74,8 +75,10 @@ const (
 
 // isLabel tells whether a text is a label of a host's name, in lower case.
 func isLabel(part string) bool {
-	return part != "" && len(part) <= maxLabel && part[0] != '-' && part[len(part)-1] != '-' &&
-		strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+	if part == "" || len(part) > maxLabel || part[0] == '-' || part[len(part)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(part, func(c rune) bool { return c >= utf8.RuneSelf || !isLowerOrDigit(byte(c)) && c != '-' })
 }
 
 // isNumber tells whether resolvers may take a text for an address, or for a part of one.
