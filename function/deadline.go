@@ -17,13 +17,7 @@ type deadline struct {
 	cancel context.CancelFunc
 }
 
-// withTimeout is context.WithTimeout but for when the timer starts. release frees what the context holds, and ends it for
-// those who wait for it.
-func withTimeout(ctx context.Context, timeout time.Duration) (timed context.Context, release func()) {
-	d := &deadline{Context: ctx, at: time.Now().Add(timeout)}
-	return d, d.release
-}
-
+// release frees what the context holds, and ends it for those who wait for it.
 func (d *deadline) release() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestWithTimeoutEndsAsContextsDo(t *testing.T) {
+func TestDeadlineEndsAsContextsDo(t *testing.T) {
 	type key struct{}
 	caller := context.WithValue(context.Background(), key{}, "value")
 	tests := map[string]struct {
@@ -33,8 +33,8 @@ func TestWithTimeoutEndsAsContextsDo(t *testing.T) {
 					defer end()
 					want, cancel := context.WithTimeout(parent, 2*time.Second)
 					defer cancel()
-					got, release := withTimeout(parent, 2*time.Second)
-					defer release()
+					got := &deadline{Context: parent, at: time.Now().Add(2 * time.Second)}
+					defer got.release()
 					var child context.Context
 					if waits {
 						var cancel context.CancelFunc
@@ -73,11 +73,11 @@ func TestWithTimeoutEndsAsContextsDo(t *testing.T) {
 	}
 }
 
-func TestWithTimeoutIsReleased(t *testing.T) {
+func TestDeadlineIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, release := withTimeout(context.Background(), time.Hour)
+		ctx := &deadline{Context: context.Background(), at: time.Now().Add(time.Hour)}
 		done := ctx.Done()
-		release()
+		ctx.release()
 		select {
 		case <-done:
 		default:

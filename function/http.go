@@ -57,12 +57,12 @@ type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) i
 func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx, release := withTimeout(r.Context(), f.settings.RequestTimeout)
-		defer release()
+		ctx := &deadline{Context: r.Context(), at: start.Add(f.settings.RequestTimeout)}
+		defer ctx.release()
 		call := call{began: start}
 		defer func() { call.release() }() // a closure, since decide sets what to release
 		verdict, err := f.decide(ctx, w, r, path, &call)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+		w = answerWriter{w}
 		var status int
 		switch {
 		case err == nil:
@@ -79,6 +79,21 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		f.metrics.observe(path, call, status, took, verdict)
 		call.trace(status, verdict, err)
 	}
+}
+
+// answerWriter writes an answer, for which it sets a deadline where the caller's connection may have to take some of it while
+// the request has its seat: the server buffers smaller ones, and writes them when the request holds nothing any more.
+type answerWriter struct{ http.ResponseWriter }
+
+// buffered is what the server buffers of an answer that is written at once, bytes (bufferBeforeChunkingSize of net/http).
+const buffered = 2 << 10
+
+// Write is part of http.ResponseWriter.
+func (w answerWriter) Write(part []byte) (int, error) {
+	if len(part) > buffered {
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTime))
+	}
+	return w.ResponseWriter.Write(part)
 }
 
 // call is a request that is being answered, and what it holds until then.

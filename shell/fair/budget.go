@@ -15,8 +15,11 @@ type ByteBudget struct {
 	common    *semaphore.Weighted
 
 	mu      sync.Mutex
-	tenants map[string]*tenantBudget // those that hold bytes, or wait for some
+	tenants map[string]*tenantBudget // those that hold bytes, or wait for some, and up to idleTenants others
 }
+
+// idleTenants is how many tenants may keep their budget while they hold nothing, so that it is not made for each request.
+const idleTenants = 16
 
 // tenantBudget is the budget of one tenant.
 type tenantBudget struct {
@@ -83,7 +86,7 @@ func (b *ByteBudget) join(tenant string) *tenantBudget {
 func (b *ByteBudget) leave(tenant string, own *tenantBudget) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if own.users--; own.users == 0 {
+	if own.users--; own.users == 0 && len(b.tenants) > idleTenants {
 		delete(b.tenants, tenant)
 	}
 }

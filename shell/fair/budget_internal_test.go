@@ -85,7 +85,32 @@ func TestByteBudgetKeepsItsBoundsUnderLoad(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if len(budget.tenants) != 0 || !budget.common.TryAcquire(size) {
-		t.Errorf("%d tenants are left behind", len(budget.tenants))
+	if !budget.common.TryAcquire(size) {
+		t.Error("some bytes were not given back")
 	}
+}
+
+// TestByteBudgetForgetsTenants so that tenants of the past do not fill the memory.
+func TestByteBudgetForgetsTenants(t *testing.T) {
+	budget := NewByteBudget(96, 32)
+	release, ok := budget.TryAcquire("holds", 32)
+	if !ok {
+		t.Fatal("there is no room")
+	}
+	for i := range 10 * idleTenants {
+		for range 2 {
+			release, ok := budget.TryAcquire(fmt.Sprint(i), 64)
+			if !ok {
+				t.Fatalf("tenant %d gets nothing", i)
+			}
+			release()
+		}
+	}
+	if n := len(budget.tenants); n > idleTenants {
+		t.Errorf("%d tenants are remembered; want at most %d", n, idleTenants)
+	}
+	if _, ok := budget.TryAcquire("holds", 1); ok {
+		t.Error("a tenant that holds all that it may was forgotten")
+	}
+	release()
 }

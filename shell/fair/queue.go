@@ -20,7 +20,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	inUse   map[string]int // seats by tenant
-	parts   map[member]int // seats by part of a tenant
+	parts   map[member]int // seats by part of a tenant that has parts
 	total   int
 	waiting map[string][]waiter // by tenant, in order of arrival
 	turns   []string            // the tenants that wait, in the order of their turns
@@ -102,7 +102,9 @@ func (q *Queue) hasSeat(tenant, part string) bool {
 
 func (q *Queue) seat(tenant, part string) {
 	q.inUse[tenant]++
-	q.parts[member{tenant, part}]++
+	if part != "" {
+		q.parts[member{tenant, part}]++
+	}
 	q.total++
 }
 
@@ -140,7 +142,9 @@ func (q *Queue) Release(tenant, part string) {
 	defer q.mu.Unlock()
 	q.total--
 	decrement(q.inUse, tenant)
-	decrement(q.parts, member{tenant, part})
+	if part != "" {
+		decrement(q.parts, member{tenant, part})
+	}
 	for i := 0; i < len(q.turns); {
 		tenant := q.turns[i]
 		first := q.next(tenant)

@@ -81,6 +81,10 @@ func (g *Gatherer) Close() {
 func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision(now)
+	if len(tasks) == 1 { // the usual case, which needs no goroutines
+		facts[0] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[0], plugins), now: now})
+		return facts
+	}
 	g.each(len(tasks), nil, func(i int) {
 		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now})
 	})
@@ -210,15 +214,6 @@ func (c course) sideBySide(ctx context.Context, lookups []verification.Lookup, e
 // goroutines that each take one unit of beside, if it has some; a nil beside does not limit them. A panic in do is raised
 // again in the calling goroutine, where guarded recovers it.
 func (g *Gatherer) each(n int, beside *semaphore.Weighted, do func(i int)) {
-	if n == 1 {
-		do(0)
-		return
-	}
-	g.share(n, beside, do)
-}
-
-// share is each for n over 1. It is a function of its own since its closures would make each allocate for n = 1 too.
-func (g *Gatherer) share(n int, beside *semaphore.Weighted, do func(i int)) {
 	var next atomic.Int64
 	var panicked atomic.Pointer[any]
 	work := func() {
