@@ -45,6 +45,9 @@ type Options struct {
 	Size    int              // of answers that are kept at most; 0 keeps none
 	Timeout time.Duration    // of work, whoever waits for it; 0 for none
 	Now     func() time.Time // nil is time.Now
+
+	// Began and Joined are told when work for a key begins, and when a caller waits for such work; nil for nobody.
+	Began, Joined func(Key)
 }
 
 // Cache keeps answers. Close it in the end.
@@ -87,8 +90,16 @@ func New(options Options) *Cache {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
+	for _, told := range []*func(Key){&options.Began, &options.Joined} {
+		if *told == nil {
+			*told = func(Key) {}
+		}
+	}
 	c := &Cache{options: options, closed: make(chan struct{})}
-	c.flights = flight.Group[Key, any]{Timeout: options.Timeout, Grace: grace, Joined: func(key Key) { c.counts[key.Kind].shared.Add(1) }}
+	c.flights = flight.Group[Key, any]{Timeout: options.Timeout, Grace: grace, Joined: func(key Key) {
+		c.counts[key.Kind].shared.Add(1)
+		c.options.Joined(key)
+	}}
 	if options.Size > 0 {
 		c.cached = ttlcache.New(
 			ttlcache.WithCapacity[Key, answer](uint64(options.Size)),
@@ -189,6 +200,7 @@ func (c *Cache) fill(ctx context.Context, key Key, work func(context.Context) (a
 		return found
 	}
 	c.counts[key.Kind].misses.Add(1)
+	c.options.Began(key)
 	c.mu.Lock()
 	flushes, began := c.flushes, c.options.Now()
 	c.mu.Unlock()

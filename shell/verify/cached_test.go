@@ -38,15 +38,28 @@ type keeper struct {
 	outcomes *cache.Cache
 	ahead    atomic.Int64 // nanoseconds
 	config   atomic.Pointer[map[string]string]
+
+	began, joined chan struct{} // an element for each verification of an image that begins, and for each caller that waits for one
 }
 
 func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 	b.Helper()
-	k := &keeper{}
+	k := &keeper{began: make(chan struct{}, 1000), joined: make(chan struct{}, 1000)}
 	k.config.Store(&map[string]string{})
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: 10}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: func() map[string]string { return *k.config.Load() }, Timeout: time.Second})
-	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now})
+	tell := func(signal chan<- struct{}) func(cache.Key) {
+		return func(key cache.Key) {
+			if key.Kind != verification.Conclude {
+				return
+			}
+			select {
+			case signal <- struct{}{}:
+			default: // nobody counts so many
+			}
+		}
+	}
+	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now, Began: tell(k.began), Joined: tell(k.joined)})
 	options := verify.Options{
 		Egress: egress.Rule{AllowLoopback: true}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000,
 		Limits: verification.Limits{MaxReferrers: 10, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second},
@@ -253,10 +266,8 @@ func TestConcurrentRequestsShareAnEvaluation(t *testing.T) {
 			})
 		}
 		<-arrived
-		for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[verification.Conclude] < int64(waiters-1); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("they do not wait")
-			}
+		for range waiters - 1 {
+			<-k.joined
 		}
 		release()
 		running.Wait()
@@ -358,11 +369,7 @@ func TestDoubtsAboutATagAreNotShared(t *testing.T) {
 			t.Errorf("the digest meanwhile: %+v", got)
 		}
 	})
-	for deadline := time.Now().Add(5 * time.Second); k.outcomes.Stats().Shared[verification.Conclude] < 1; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not wait")
-		}
-	}
+	<-k.joined
 	release()
 	running.Wait()
 	if got := fact(digest); !got.Signature.Verified || len(got.Warnings) > 0 {
@@ -484,8 +491,8 @@ func TestCachedOutcomesEqualUncachedOnes(t *testing.T) {
 // long, must end, and its outcome must not be cached.
 func TestEvaluationEndsWithItsRequest(t *testing.T) {
 	b := newBed(t, registrytest.Options{}, 10)
-	k := b.newKeeper(100, nil)
-	x := b.target("long")
+	k := b.newKeeper(100, func(o *verify.Options) { o.MaxVerifications = 1 })
+	x, next := b.target("long"), b.target("next")
 	payload := `{"list": [` + strings.Repeat(`"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",`, 300_000) + `"b"]}`
 	x.attach(attestation{payload: payload})
 	patterns := `["` + strings.Repeat(`*a*a*a*a*b","`, 1000) + `b"]`
@@ -510,9 +517,7 @@ func TestEvaluationEndsWithItsRequest(t *testing.T) {
 	plan := x.plan("", demands)
 	facts := k.Gather(ctx, plan.Tasks, time.Now())
 	left := time.Now()
-	for k.Turns().InUse > 0 && time.Since(left) < whole {
-		runtime.Gosched()
-	}
+	next.decide(k, "", nil) // when the only seat is free
 	if took := time.Since(left); took > whole/2 {
 		t.Errorf("the evaluation went on for %s of the %s that it takes", took, whole)
 	}
@@ -536,25 +541,18 @@ func TestCallersThatGiveUpFailNoOthers(t *testing.T) {
 	hold, arrived, release := held(registrytest.PathContains("/busy/blobs/"))
 	defer release()
 	b.registry.SetFault(hold)
-	until := func(sentence string, is func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); !is(); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal(sentence)
-			}
-		}
-	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { busy.decide(k, "", nil) })
 	<-arrived
+	<-k.began
 	plan := x.plan("", nil)
 	ctx, giveUp := context.WithCancel(t.Context())
 	first, second := make(chan []verification.Fact, 1), make(chan core.Result, 1)
 	running.Go(func() { first <- k.Gather(ctx, plan.Tasks, time.Now()) })
-	until("the first does not wait for its turn", func() bool { return k.Turns().Queued == 1 })
+	<-k.began // and goes no further, since another has the only seat
 	running.Go(func() { second <- x.decide(k, "", nil) })
-	until("the second does not share", func() bool { return k.outcomes.Stats().Shared[verification.Conclude] == 1 })
+	<-k.joined
 	giveUp()
 	if got := core.Decide(plan, <-first, time.Now()).Results[0]; got.Code != reason.Timeout {
 		t.Errorf("the first: %s, %s", got.Code, got.Reason)

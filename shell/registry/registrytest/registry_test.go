@@ -435,7 +435,11 @@ func TestEndlessReferrersGoOn(t *testing.T) {
 
 func TestCloseEndsRequestsThatHang(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{})
-	reg.SetFault(registrytest.Delay(time.Hour))
+	reached, hang := make(chan struct{}), registrytest.Delay(time.Hour)
+	reg.SetFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		close(reached)
+		hang(w, r, next)
+	})
 	answered := make(chan error, 1)
 	go func() {
 		response, err := reg.Client().Post(reg.URL()+"/v2/", "text/plain", bytes.NewReader([]byte("body")))
@@ -444,9 +448,7 @@ func TestCloseEndsRequestsThatHang(t *testing.T) {
 		}
 		answered <- err
 	}()
-	for len(reg.Requests()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	<-reached
 	reg.Close()
 	if err := <-answered; err == nil {
 		t.Error("a request that hung was answered")
