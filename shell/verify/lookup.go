@@ -22,14 +22,14 @@ import (
 // answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
 func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	if lookup.Kind == verification.Document && c.options.KeepContent == 0 { // not shared: it is evaluated within the budgets and the deadline of this request
-		return c.document(ctx, lookup)
+		return c.lookUp(ctx, lookup)
 	}
 	answer, ok := cache.Get[verification.Answer](c.outcomes, lookup)
 	if !ok {
 		answer = c.shared(ctx, lookup)
 	}
 	if answer.Document.TimeDependent && !answer.Document.At.Equal(c.now) { // evaluated for another time
-		return c.document(ctx, lookup)
+		return c.lookUp(ctx, lookup)
 	}
 	return answer
 }
