@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"core/migrate":      nil,
 	"core/audit":        {"core"},
 	"core/auditor":      {"core", "core/audit"},
+	"core/record":       {"core"},
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"shell/kubeclient":  {"core", "shell/trust"},

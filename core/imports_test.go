@@ -21,6 +21,7 @@ const module = "github.com/nirmata/kyverno-notation-venafi"
 var computation = []string{
 	"github.com/blang/semver/v4",
 	"github.com/distribution/reference",
+	"github.com/gowebpki/jcs",    // canonical JSON (RFC 8785)
 	"github.com/go-ldap/ldap/v3", // distinguished names, as Notation reads them
 	"github.com/kyverno/go-jmespath",
 	"github.com/opencontainers/go-digest",

@@ -21,9 +21,9 @@ type Plan struct {
 
 // PlannedImage is an image and either the index of its Task, or the reason why it has none.
 type PlannedImage struct {
-	Image   Image
-	Task    int             // index into Plan.Tasks; meaningless when Decided is set
-	Decided *reason.Finding // decided without facts; nil when facts are needed
+	Image   Image           `json:"image"`
+	Task    int             `json:"task"`             // index into Plan.Tasks; meaningless when Decided is set
+	Decided *reason.Finding `json:"decided,omitzero"` // decided without facts; nil when facts are needed
 }
 
 // MissingPolicyError is what a request gets that names no trust policy where there is no default either.

@@ -28,15 +28,23 @@ type Request struct {
 	ImageReferences []string          // wildcard patterns; empty selects every image
 	Attestations    []AttestationRule // what the images must carry beside a signature
 	RequireDigest   bool              // deny an image that would be verified and is not named by digest
+	Object          Object            // whose images they are; zero where the request does not say
+}
+
+// Object names the object under admission, as the request says. Nothing is decided by it.
+type Object struct {
+	Kind      string `json:"kind,omitzero"`
+	Namespace string `json:"namespace,omitzero"`
+	Name      string `json:"name,omitzero"` // or what its name will begin with, and "*"
 }
 
 // Image is an image field of the resource under admission.
 type Image struct {
-	Kind    string        // "container", "init container", "ephemeral container", "image volume", or a custom group's name
-	Name    string        // of the container or volume
-	Pointer image.Pointer // to the image field
-	Written string        // the image as the caller wrote it
-	Ref     image.Reference
+	Kind    string          `json:"kind"`    // "container", "init container", "ephemeral container", "image volume", or a custom group's name
+	Name    string          `json:"name"`    // of the container or volume
+	Pointer image.Pointer   `json:"path"`    // to the image field
+	Written string          `json:"written"` // the image as the caller wrote it
+	Ref     image.Reference `json:"reference"`
 }
 
 // pinned names the image by digest.
@@ -302,7 +310,7 @@ func (b body) request() (Request, error) {
 	if err := boundName("trustPolicy", name); err != nil {
 		return Request{}, err
 	}
-	images, err := b.images()
+	images, object, err := b.images()
 	if err != nil {
 		return Request{}, err
 	}
@@ -321,43 +329,60 @@ func (b body) request() (Request, error) {
 		ImageReferences: selecting,
 		Attestations:    rules,
 		RequireDigest:   b.RequireDigest,
+		Object:          object,
 	}, nil
 }
 
-func (b body) images() ([]Image, error) {
-	var images []Image
-	var err error
+func (b body) images() (images []Image, object Object, err error) {
 	hasObject := b.object.document != nil
 	switch {
 	case b.Images != nil && hasObject:
-		return nil, invalid("object", "stands beside images; send one of the two")
+		return nil, Object{}, invalid("object", "stands beside images; send one of the two")
 	case b.EncodedObject != nil && (b.Images != nil || hasObject):
-		return nil, invalid("encodedObject", "stands beside images or object; send one of them")
+		return nil, Object{}, invalid("encodedObject", "stands beside images or object; send one of them")
 	case b.EncodedObject != nil:
-		var object value
-		if object, err = decodeObject(*b.EncodedObject); err == nil {
-			images, err = imagesOfObject(object)
+		var decoded value
+		if decoded, err = decodeObject(*b.EncodedObject); err == nil {
+			images, err = imagesOfObject(decoded)
+			object = named(decoded)
 		}
 	case b.Images != nil:
 		images, err = imagesOfInfo(*b.Images)
 	case hasObject:
 		images, err = imagesOfObject(b.object)
+		object = named(b.object)
 	default:
-		return nil, invalid("images", "is missing; send object, or in a ClusterPolicy encodedObject ({{ base64_encode(to_string(request.object)) }})")
+		return nil, Object{}, invalid("images", "is missing; send object, or in a ClusterPolicy encodedObject ({{ base64_encode(to_string(request.object)) }})")
 	}
 	if err != nil {
-		return nil, err
+		return nil, Object{}, err
 	}
 	if len(images) == 0 {
-		return nil, invalid("images", "names no image; send {{ images }} of an object that has containers, or limit the policy's match to such objects")
+		return nil, Object{}, invalid("images", "names no image; send {{ images }} of an object that has containers, or limit the policy's match to such objects")
 	}
 	slices.SortFunc(images, func(a, b Image) int { return a.Pointer.Compare(b.Pointer) })
 	for i := 1; i < len(images); i++ {
 		if images[i].Pointer == images[i-1].Pointer {
-			return nil, invalid("images", "names the field %s twice", images[i].Pointer)
+			return nil, Object{}, invalid("images", "names the field %s twice", images[i].Pointer)
 		}
 	}
-	return images, nil
+	return images, object, nil
+}
+
+// named gives the names of an object, clipped. One that the API server is to name has the beginning of its name.
+func named(object value) Object {
+	text := func(of value, name string) string {
+		field, _ := of.member(name)
+		return reason.Clip(field.string(), reason.MaxName)
+	}
+	o := Object{Kind: text(object, "kind")}
+	if metadata, ok := object.member("metadata"); ok {
+		o.Namespace, o.Name = text(metadata, "namespace"), text(metadata, "name")
+		if beginning := text(metadata, "generateName"); o.Name == "" && beginning != "" {
+			o.Name = beginning + "*"
+		}
+	}
+	return o
 }
 
 // decodeObject reads an object that is sent as the base64 of its JSON, as strictly as the body. Kyverno evaluates the

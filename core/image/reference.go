@@ -10,10 +10,10 @@ import (
 // Reference is a normalised image reference: registry and repository are never empty, and at least one of
 // tag and digest is set.
 type Reference struct {
-	Registry   string // as CanonicalRegistry gives it; "docker.io" for Docker Hub
-	Repository string // without the registry; "library/nginx" for Docker Hub's nginx
-	Tag        string // "" when the reference has a digest only
-	Digest     string // "algorithm:hex"; "" when the reference has a tag only
+	Registry   string `json:"registry"`        // as CanonicalRegistry gives it; "docker.io" for Docker Hub
+	Repository string `json:"repository"`      // without the registry; "library/nginx" for Docker Hub's nginx
+	Tag        string `json:"tag,omitzero"`    // "" when the reference has a digest only
+	Digest     string `json:"digest,omitzero"` // "algorithm:hex"; "" when the reference has a tag only
 }
 
 // maxReference bounds a reference, bytes. It allows for a registry, a repository (255), a tag (128) and a digest.

@@ -2,6 +2,6 @@ package reason
 
 // Finding is a code with the sentence that explains it.
 type Finding struct {
-	Code   Code
-	Reason string
+	Code   Code   `json:"code"`
+	Reason string `json:"reason"`
 }

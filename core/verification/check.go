@@ -251,10 +251,10 @@ func meet(demand AttestationType, attestation AttestationFact) *reason.Finding {
 
 // Evaluation is the result of evaluating a demand's conditions on one document.
 type Evaluation struct {
-	Finding       *reason.Finding // why they are not met; nil when they are
-	At            time.Time       // the time for which they were evaluated
-	TimeDependent bool            // they read the clock, so the evaluation holds for that time only
-	Document      []byte          // the document, where it is kept to be evaluated for another time; nil where it is not
+	Finding       *reason.Finding `json:"finding,omitzero"`       // why they are not met; nil when they are
+	At            time.Time       `json:"at,omitzero"`            // the time for which they were evaluated
+	TimeDependent bool            `json:"timeDependent,omitzero"` // they read the clock, so the evaluation holds for that time only
+	Document      []byte          `json:"-"`                      // the document, where it is kept to be evaluated for another time; nil where it is not
 }
 
 // Evaluate evaluates a demand's conditions on a document as soon as it is read, so that the documents of a task need not be in

@@ -12,47 +12,47 @@ import (
 
 // Fact has what was found out about one Task. The zero value has nothing, and denies.
 type Fact struct {
-	Digest       string             // of the manifest or index, "algorithm:hex"; "" when it was not resolved
-	Failure      *reason.Finding    // why the verification was cut short; nil when it was not
-	Warnings     []string           // doubts about the digest, for the user; empty for none
-	Signature    SignatureFact      // the image's own; zero when none was looked for, or none satisfied
-	Attestations []AttestationsFact // in the order of Task.Attestations; shorter when the verification was cut short
+	Digest       string             `json:"digest,omitzero"`       // of the manifest or index, "algorithm:hex"; "" when it was not resolved
+	Failure      *reason.Finding    `json:"failure,omitzero"`      // why the verification was cut short; nil when it was not
+	Warnings     []string           `json:"warnings,omitzero"`     // doubts about the digest, for the user; empty for none
+	Signature    SignatureFact      `json:"signature,omitzero"`    // the image's own; zero when none was looked for, or none satisfied
+	Attestations []AttestationsFact `json:"attestations,omitzero"` // in the order of Task.Attestations; shorter when the verification was cut short
 }
 
 // SignatureFact is the outcome of verifying an artifact's signatures under a statement.
 type SignatureFact struct {
-	Verified   bool             // one signature satisfies the statement
-	Skipped    bool             // the statement's level is skip, so nothing was looked at
-	Signer     string           // subject of the leaf certificate; "" unless Verified
-	SignedAt   time.Time        // signing time inside the verified signature; zero unless Verified
-	ValidUntil time.Time        // from then on the signature would not verify any more; zero means no such bound
-	FreshUntil time.Time        // from then on it is to be verified anew, however often it was used meanwhile; zero means no such bound
-	Warnings   []string         // failures that the level only logs; empty for a clean verification
-	Rejected   []reason.Finding // a finding per signature that was tried and did not satisfy
-	Truncated  bool             // more signatures exist than may be tried
+	Verified   bool             `json:"verified,omitzero"`   // one signature satisfies the statement
+	Skipped    bool             `json:"skipped,omitzero"`    // the statement's level is skip, so nothing was looked at
+	Signer     string           `json:"signer,omitzero"`     // subject of the leaf certificate; "" unless Verified
+	SignedAt   time.Time        `json:"signedAt,omitzero"`   // signing time inside the verified signature; zero unless Verified
+	ValidUntil time.Time        `json:"validUntil,omitzero"` // from then on the signature would not verify any more; zero means no such bound
+	FreshUntil time.Time        `json:"freshUntil,omitzero"` // from then on it is to be verified anew, however often it was used meanwhile; zero means no such bound
+	Warnings   []string         `json:"warnings,omitzero"`   // failures that the level only logs; empty for a clean verification
+	Rejected   []reason.Finding `json:"rejected,omitzero"`   // a finding per signature that was tried and did not satisfy
+	Truncated  bool             `json:"truncated,omitzero"`  // more signatures exist than may be tried
 
 	// RevocationUnknown tells that revocation could not be looked up, which the level only logs; false when it could be, or
 	// when the level skips it.
-	RevocationUnknown bool
+	RevocationUnknown bool `json:"revocationUnknown,omitzero"`
 
-	Ends    []End    // known moments from which it stops verifying, or may; empty unless Limits.Lifetimes
-	Anchors []Anchor // certificates of trust stores that it is trusted by; empty unless Limits.Lifetimes
+	Ends    []End    `json:"ends,omitzero"`    // known moments from which it stops verifying, or may; empty unless Limits.Lifetimes
+	Anchors []Anchor `json:"anchors,omitzero"` // certificates of trust stores that it is trusted by; empty unless Limits.Lifetimes
 }
 
 // AttestationsFact is what was found out about the attestations of one type.
 type AttestationsFact struct {
-	Candidates []AttestationFact // referrers of the image's digest with the artifact type; empty when there are none
-	Failure    *reason.Finding   // why they could not be listed; nil when they were
+	Candidates []AttestationFact `json:"candidates,omitzero"` // referrers of the image's digest with the artifact type; empty when there are none
+	Failure    *reason.Finding   `json:"failure,omitzero"`    // why they could not be listed; nil when they were
 }
 
 // AttestationFact is one referrer.
 type AttestationFact struct {
-	Digest        string          // of the referrer's manifest
-	NotApplicable *reason.Finding // why it is not an attestation of this image, or could not be examined; nil when it is one
-	Missing       *reason.Finding // why its manifest is missing, so that its type is unknown; nil when it is not missing
-	Signature     SignatureFact   // of the referrer as an artifact of its own
-	Evaluation    *Evaluation     // of its document; nil where no condition asks for it, or select leaves it out
-	Unusable      *reason.Finding // why its document could not be had; nil when it could, or was not asked for
+	Digest        string          `json:"digest"`                 // of the referrer's manifest
+	NotApplicable *reason.Finding `json:"notApplicable,omitzero"` // why it is not an attestation of this image, or could not be examined; nil when it is one
+	Missing       *reason.Finding `json:"missing,omitzero"`       // why its manifest is missing, so that its type is unknown; nil when it is not missing
+	Signature     SignatureFact   `json:"signature,omitzero"`     // of the referrer as an artifact of its own
+	Evaluation    *Evaluation     `json:"evaluation,omitzero"`    // of its document; nil where no condition asks for it, or select leaves it out
+	Unusable      *reason.Finding `json:"unusable,omitzero"`      // why its document could not be had; nil when it could, or was not asked for
 }
 
 // AllWarnings gives the warnings that do not deny the image: doubts about its digest, and the failures that the level only

@@ -31,17 +31,17 @@ func (c Cause) Certain() bool {
 
 // End is a known moment from which a signature stops, or may stop, verifying.
 type End struct {
-	Cause   Cause
-	At      time.Time
-	Subject string // of the certificate, or what the condition says, clipped; "" where it is about none
+	Cause   Cause     `json:"cause"`
+	At      time.Time `json:"at"`
+	Subject string    `json:"subject,omitzero"` // of the certificate, or what the condition says, clipped; "" where it is about none
 }
 
 // Anchor is a certificate of a trust store that a verified signature is trusted by.
 type Anchor struct {
-	Store       string    // as a statement names it, "ca:acme"
-	Subject     string    // clipped
-	Fingerprint string    // SHA-256 of the certificate, in hexadecimal
-	NotAfter    time.Time // of the certificate
+	Store       string    `json:"store"`       // as a statement names it, "ca:acme"
+	Subject     string    `json:"subject"`     // clipped
+	Fingerprint string    `json:"fingerprint"` // SHA-256 of the certificate, in hexadecimal
+	NotAfter    time.Time `json:"notAfter"`    // of the certificate
 }
 
 // ends lists the known moments from which the checks that are enforced fail, or need more than is known now.

@@ -1,6 +1,7 @@
 package verification
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -29,43 +30,56 @@ func (k Kind) String() string {
 	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "outcome", "known", "envelope"}[k]
 }
 
+// MarshalText is the kind in a record.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads a kind.
+func (k *Kind) UnmarshalText(text []byte) error {
+	for *k = 0; *k < Kinds; *k++ {
+		if k.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no kind of lookup", text)
+}
+
 // Lookup names one thing to look up. It has everything that the answer depends on, except for the content of the registry:
 // equal lookups have the same answer. Fields that a kind does not use are zero.
 type Lookup struct {
-	Kind       Kind
-	Repository string // canonical, "reg.example/acme/app": the same digest may be signed in one and not in another
-	Subject    string // the tag, or the digest of the manifest or blob
-	MediaType  string // of a blob, as its manifest says
-	Size       int64  // of a blob, bytes, as its manifest says
-	Type       string // of a list: the artifact type that is listed; "" for all types
-	Artifact   string // of a signature: the digest that it refers to
-	Trust      Trust  // of a signature and an outcome: what they are verified under
-	Demand     string // of a document and an outcome: see [AttestationType.Identity]
+	Kind       Kind   `json:"kind"`
+	Repository string `json:"repository"`           // canonical, "reg.example/acme/app": the same digest may be signed in one and not in another
+	Subject    string `json:"subject"`              // the tag, or the digest of the manifest or blob
+	MediaType  string `json:"mediaType,omitzero"`   // of a blob, as its manifest says
+	Size       int64  `json:"size,omitzero,string"` // of a blob, bytes, as its manifest says
+	Type       string `json:"type,omitzero"`        // of a list: the artifact type that is listed; "" for all types
+	Artifact   string `json:"artifact,omitzero"`    // of a signature: the digest that it refers to
+	Trust      Trust  `json:"trust,omitzero"`       // of a signature and an outcome: what they are verified under
+	Demand     string `json:"demand,omitzero"`      // of a document and an outcome: see [AttestationType.Identity]
 }
 
 // Trust names what a signature is verified under.
 type Trust struct {
-	Policy   string // name of the trust policy, which outcomes mention
-	Revision string // of the trust policy statement and its trust stores
-	Plugins  string // of the installed plugins and their configuration
+	Policy   string `json:"policy,omitzero"`   // name of the trust policy, which outcomes mention
+	Revision string `json:"revision,omitzero"` // of the trust policy statement and its trust stores
+	Plugins  string `json:"plugins,omitzero"`  // of the installed plugins and their configuration
 }
 
 // Descriptor identifies content, and is what a signature signs (OCI image specification, section "Content Descriptors").
 type Descriptor struct {
-	MediaType string
-	Digest    string // "algorithm:hex"
-	Size      int64  // bytes
+	MediaType string `json:"mediaType,omitzero"`
+	Digest    string `json:"digest,omitzero"`      // "algorithm:hex"
+	Size      int64  `json:"size,omitzero,string"` // bytes
 }
 
 // Answer is the result of a lookup: the field of its kind, unless it failed.
 type Answer struct {
-	Failure    *Failure
-	Descriptor Descriptor // Resolve, Describe
-	Warnings   []string   // Resolve: doubts about the descriptor; empty for none
-	List       Referrers
-	Manifest   ManifestFacts
-	Signature  Assessment
-	Document   Evaluation
+	Failure    *Failure      `json:"failure,omitzero"`
+	Descriptor Descriptor    `json:"descriptor,omitzero"` // Resolve, Describe
+	Warnings   []string      `json:"warnings,omitzero"`   // Resolve: doubts about the descriptor; empty for none
+	List       Referrers     `json:"list,omitzero"`
+	Manifest   ManifestFacts `json:"manifest,omitzero"`
+	Signature  Assessment    `json:"signature,omitzero"`
+	Document   Evaluation    `json:"document,omitzero"`
 }
 
 // Weight is the memory that an answer takes, bytes. Most of it is untrusted text.
@@ -76,9 +90,9 @@ func (a Answer) Weight() int {
 
 // Failure says why a lookup has no result.
 type Failure struct {
-	Finding  reason.Finding
-	Unusable bool // the artifact's fault, since its digest holds, and not the registry's
-	Absent   bool // the registry does not have the named artifact, or it is too large to be read
+	Finding  reason.Finding `json:"finding"`
+	Unusable bool           `json:"unusable,omitzero"` // the artifact's fault, since its digest holds, and not the registry's
+	Absent   bool           `json:"absent,omitzero"`   // the registry does not have the named artifact, or it is too large to be read
 }
 
 // as gives the finding, with another code where it is the artifact's fault.
@@ -92,25 +106,25 @@ func (f *Failure) as(code reason.Code) *reason.Finding {
 
 // Referrers lists the manifests that refer to a manifest, each digest once per artifact type.
 type Referrers struct {
-	Entries   []Referrer
-	Truncated bool // a list of one type: there are more than may be listed
-	Partial   bool // a list of all types: there are more, since only the first page was read
+	Entries   []Referrer `json:"entries,omitzero"`
+	Truncated bool       `json:"truncated,omitzero"` // a list of one type: there are more than may be listed
+	Partial   bool       `json:"partial,omitzero"`   // a list of all types: there are more, since only the first page was read
 }
 
 // Referrer is an entry of such a list. Its fields are claims of the registry, or of the client that pushed it.
 type Referrer struct {
 	Descriptor
-	ArtifactType string
-	Unspecific   bool // the artifact type says nothing about the artifact: only the manifest tells its type
+	ArtifactType string `json:"artifactType,omitzero"`
+	Unspecific   bool   `json:"unspecific,omitzero"` // the artifact type says nothing about the artifact: only the manifest tells its type
 }
 
 // ManifestFacts has the parts of an image manifest that decisions depend on. The manifest itself may be large.
 type ManifestFacts struct {
-	Descriptor   Descriptor // of the content
-	ArtifactType string
-	Subject      Descriptor   // zero where it has none
-	Layers       []Descriptor // the first, where there is one
-	LayerCount   int
+	Descriptor   Descriptor   `json:"descriptor,omitzero"` // of the content
+	ArtifactType string       `json:"artifactType,omitzero"`
+	Subject      Descriptor   `json:"subject,omitzero"` // zero where it has none
+	Layers       []Descriptor `json:"layers,omitzero"`  // the first, where there is one
+	LayerCount   int          `json:"layerCount,omitzero"`
 }
 
 // Evidence has the answers so far.
@@ -180,15 +194,15 @@ type Freshness struct {
 
 // Limits bound a verification.
 type Limits struct {
-	MaxReferrers         int           // of one artifact type that are examined
-	MaxSignatureAttempts int           // signatures of an artifact that are tried
-	Keep                 time.Duration // for which outcomes that admit are cached
-	KeepTags             time.Duration // for which the digest of a tag is cached
-	Lifetimes            bool          // facts say when signatures end, and which certificates they are trusted by
+	MaxReferrers         int           `json:"maxReferrers,omitzero,string"`         // of one artifact type that are examined
+	MaxSignatureAttempts int           `json:"maxSignatureAttempts,omitzero,string"` // signatures of an artifact that are tried
+	Keep                 time.Duration `json:"keep,omitzero,string"`                 // for which outcomes that admit are cached
+	KeepTags             time.Duration `json:"keepTags,omitzero,string"`             // for which the digest of a tag is cached
+	Lifetimes            bool          `json:"lifetimes,omitzero"`                   // facts say when signatures end, and which certificates they are trusted by
 
 	// KeepContent is for how long what a registry holds is cached: lists, manifests, signatures, and evaluations of documents. 0 for
 	// not at all.
-	KeepContent time.Duration
+	KeepContent time.Duration `json:"keepContent,omitzero,string"`
 }
 
 // keepDenials is how long outcomes that deny are cached: long enough for a controller that retries quickly, short for a person

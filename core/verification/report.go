@@ -15,26 +15,27 @@ import (
 
 // Report has what was observed while notation-go verified one signature. [Assess] decides what follows from it.
 type Report struct {
-	Refused *reason.Finding // why notation-go was not run; nil when it was
-	Ended   bool            // the request's time ran out
-	Problem string          // error that ended the verification; "" for none
-	Began   time.Time
+	Refused *reason.Finding `json:"refused,omitzero"` // why notation-go was not run; nil when it was
+	Ended   bool            `json:"ended,omitzero"`   // the request's time ran out
+	Problem string          `json:"problem,omitzero"` // error that ended the verification; "" for none
+	Began   time.Time       `json:"began,omitzero"`
 
 	// Content of the envelope; zero where its integrity does not hold.
-	Target     Descriptor // the signed artifact
-	Scheme     trust.Scheme
-	SignedAt   time.Time
-	Expiry     time.Time // zero for none
-	Chain      []*x509.Certificate
-	Attributes []Attribute // extended signed attributes
+	Target     Descriptor          `json:"target,omitzero"` // the signed artifact
+	Scheme     trust.Scheme        `json:"scheme,omitzero"`
+	SignedAt   time.Time           `json:"signedAt,omitzero"`
+	Expiry     time.Time           `json:"expiry,omitzero"` // zero for none
+	Chain      []*x509.Certificate `json:"-"`
+	Attributes []Attribute         `json:"attributes,omitzero"` // extended signed attributes
 
-	Checks   []CheckReport   // in the order in which they were made; shorter where one ended the verification
-	Enforced map[string]bool // by name of the check: the level enforces it; failures of others are only logged
+	Checks   []CheckReport   `json:"checks,omitzero"`   // in the order in which they were made; shorter where one ended the verification
+	Enforced map[string]bool `json:"enforced,omitzero"` // by name of the check: the level enforces it; failures of others are only logged
 
-	StoreUnusable         bool // a needed trust store is missing or cannot be used
-	Plugin                PluginReport
-	Signing, Timestamping RevocationReport
-	FreshUntil            time.Time // when the revocation data expires; zero for never
+	StoreUnusable bool             `json:"storeUnusable,omitzero"` // a needed trust store is missing or cannot be used
+	Plugin        PluginReport     `json:"plugin,omitzero"`
+	Signing       RevocationReport `json:"signing,omitzero"`
+	Timestamping  RevocationReport `json:"timestamping,omitzero"`
+	FreshUntil    time.Time        `json:"freshUntil,omitzero"` // when the revocation data expires; zero for never
 }
 
 // The checks of a signature (Notary Project, trust store and trust policy specification, section "Signature Verification
@@ -49,35 +50,35 @@ const (
 
 // CheckReport is the result of one check.
 type CheckReport struct {
-	Name    string
-	Problem string // why it failed; "" when it passed
+	Name    string `json:"name"`
+	Problem string `json:"problem,omitzero"` // why it failed; "" when it passed
 }
 
 // Attribute is an extended signed attribute.
 type Attribute struct {
-	Name     string // clipped
-	Named    bool   // its name is a string
-	Critical bool
-	Value    string // clipped; "" where it is not a string
+	Name     string `json:"name"`           // clipped
+	Named    bool   `json:"named,omitzero"` // its name is a string
+	Critical bool   `json:"critical,omitzero"`
+	Value    string `json:"value,omitzero"` // clipped; "" where it is not a string
 }
 
 // PluginReport has what was observed of the verification plugin that a signature names. The zero value is for none.
 type PluginReport struct {
-	Name     string
-	Failure  *reason.Finding // why it could not be found or run; nil when it could, or was not asked for
-	Refused  bool            // it ran, and answered with an error of the protocol
-	Told     bool            // its metadata is known
-	Version  string          // in its metadata
-	Verified bool            // it answered verify-signature
-	Withheld *reason.Finding // why it was not shown the signature; nil when it was, or was not needed
+	Name     string          `json:"name,omitzero"`
+	Failure  *reason.Finding `json:"failure,omitzero"`  // why it could not be found or run; nil when it could, or was not asked for
+	Refused  bool            `json:"refused,omitzero"`  // it ran, and answered with an error of the protocol
+	Told     bool            `json:"told,omitzero"`     // its metadata is known
+	Version  string          `json:"version,omitzero"`  // in its metadata
+	Verified bool            `json:"verified,omitzero"` // it answered verify-signature
+	Withheld *reason.Finding `json:"withheld,omitzero"` // why it was not shown the signature; nil when it was, or was not needed
 }
 
 // RevocationReport has what was observed of the revocation of a chain.
 type RevocationReport struct {
-	Withheld bool   // no server was asked, since the signer is not authentic
-	Revoked  bool   // a certificate is revoked
-	Unknown  bool   // the status of a certificate could not be found out
-	Causes   string // the servers that failed, as the end of a sentence
+	Withheld bool   `json:"withheld,omitzero"` // no server was asked, since the signer is not authentic
+	Revoked  bool   `json:"revoked,omitzero"`  // a certificate is revoked
+	Unknown  bool   `json:"unknown,omitzero"`  // the status of a certificate could not be found out
+	Causes   string `json:"causes,omitzero"`   // the servers that failed, as the end of a sentence
 }
 
 // The attributes by which a signature demands a plugin (Notary Project, signature specification, section "Extended
@@ -91,9 +92,9 @@ const pluginVenafi = "venafi-csp"
 
 // Assessment is what follows from the report on a signature. The zero value satisfies nothing.
 type Assessment struct {
-	Fact     SignatureFact   // of a signature that satisfies the statement; zero where it does not
-	Rejected *reason.Finding // why it does not; nil where it does
-	Target   Descriptor      // that was signed, which Assess does not look at
+	Fact     SignatureFact   `json:"fact,omitzero"`     // of a signature that satisfies the statement; zero where it does not
+	Rejected *reason.Finding `json:"rejected,omitzero"` // why it does not; nil where it does
+	Target   Descriptor      `json:"target,omitzero"`   // that was signed, which Assess does not look at
 }
 
 // Assess decides what follows from the report on a signature. The trusted identities are held against the certificate that

@@ -1,0 +1,198 @@
+package record
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+)
+
+// Canonical is the canonical form of a JSON text (RFC 8785). It fails where an object has a name twice.
+func Canonical(text []byte) ([]byte, error) {
+	canonical, err := jcs.Transform(text)
+	if err != nil {
+		return nil, fmt.Errorf("not canonical JSON: %w", err)
+	}
+	return canonical, nil
+}
+
+// Encode gives a record as one line of canonical JSON without its line break, of at most MaxBytes, and the record as it stands
+// there. What is over that bound is cut, the least needed first, and the record says so.
+func Encode(r Record) (Record, []byte, error) {
+	r.Version, r.Outcome = Version, cmp.Or(r.Outcome, OutcomeOf(r.Verdict.Class))
+	r = hidden(r)
+	for _, cut := range append([]func(*Record) string{nothing}, cuts...) {
+		if said := cut(&r); said != "" {
+			r.Cut = append(slices.Clone(r.Cut), said)
+		}
+		r.Replayable = len(r.Cut) == 0
+		text, err := marshal(r)
+		if err == nil && len(text) <= MaxBytes {
+			if text, err = Canonical(text); err == nil && len(text) <= MaxBytes {
+				return r, text, nil
+			}
+		}
+	}
+	return r, nil, errors.New("the record is over its bound without its evidence")
+}
+
+// marshal writes JSON without HTML's escapes.
+func marshal(value any) ([]byte, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
+}
+
+// few is how many images and results are left of a record that is over its bound without its evidence.
+const few = 50
+
+func nothing(*Record) string { return "" }
+
+// cuts are what is left out, one after the other, until a record is within its bound.
+var cuts = []func(*Record) string{
+	func(r *Record) string {
+		r.Evidence = each(r.Evidence, func(g Gathered) Gathered {
+			g.Asked = each(g.Asked, func(a Asked) Asked { a.Report = nil; return a })
+			return g
+		})
+		return "the reports on signatures"
+	},
+	func(r *Record) string {
+		r.Plan.Stores = nil
+		return "the certificates of trust stores"
+	},
+	func(r *Record) string {
+		r.Evidence = each(r.Evidence, func(g Gathered) Gathered { g.Asked = nil; return g })
+		return "what was asked and answered"
+	},
+	func(r *Record) string {
+		r.Evidence, r.Plan.Demands, r.Plan.Tasks = []Gathered{}, nil, []Task{}
+		return "the facts, and the tasks of the plan"
+	},
+	func(r *Record) string {
+		said := fmt.Sprintf("all but %d of %d images, those that were not verified first", few, len(r.Verdict.Results))
+		results := slices.Clone(r.Verdict.Results)
+		slices.SortStableFunc(results, func(a, b core.Result) int {
+			switch {
+			case a.Verified == b.Verified:
+				return 0
+			case a.Verified:
+				return 1
+			}
+			return -1
+		})
+		r.Verdict.Results = results[:min(few, len(results))]
+		r.Plan.Images, r.Patches = nil, nil
+		return said
+	},
+}
+
+func each[T any](list []T, change func(T) T) []T {
+	changed := make([]T, len(list))
+	for i, element := range list {
+		changed[i] = change(element)
+	}
+	return changed
+}
+
+// secretive matches an address with a query, which may hold credentials such as those of presigned URLs, and one with a user.
+var secretive = regexp.MustCompile(`(://)[^/?#"\\\s@]+@|(://[^?"\\\s]*\?)[^"\\\s]+`)
+
+// hide hides queries and users of addresses in a JSON text.
+func hide(text []byte) []byte {
+	if !bytes.Contains(text, []byte("://")) {
+		return text
+	}
+	return secretive.ReplaceAll(text, []byte("${1}${2}***"))
+}
+
+// hidden is a record whose evidence and verdict tell no secret of an address, and are UTF-8. Where that changes a text, the
+// record has what the core concludes from the changed evidence.
+func hidden(r Record) Record {
+	evidence, err := marshal(r.Evidence)
+	if err != nil { // a time of no calendar
+		r.Cut = append(slices.Clone(r.Cut), "the evidence, which has no form in JSON")
+		r.Evidence = []Gathered{}
+		return r
+	}
+	safe := hide(evidence)
+	if bytes.Equal(safe, evidence) && !bytes.Contains(evidence, []byte(`\ufffd`)) {
+		return r
+	}
+	r.Altered = true
+	r.Evidence = nil
+	if err := json.Unmarshal(safe, &r.Evidence); err != nil {
+		r.Evidence = []Gathered{}
+		r.Cut = append(slices.Clone(r.Cut), "the evidence, which has no form in JSON")
+		return r
+	}
+	plan := r.Plan.plan()
+	facts := make([]verification.Fact, len(r.Evidence))
+	for i := range r.Evidence {
+		if fact, err := r.Evidence[i].followed(plan.Tasks[i], r.Time); err == nil {
+			r.Evidence[i].Fact = fact
+		}
+		facts[i] = r.Evidence[i].Fact
+	}
+	r.Verdict = core.Decide(plan, facts, r.Time)
+	r.Outcome, r.Patches = OutcomeOf(r.Verdict.Class), core.Patches(r.Verdict)
+	return r
+}
+
+// Decode reads a record in any form of JSON. It refuses what [Encode] does not write: unknown fields, names that stand twice,
+// and other versions.
+func Decode(text []byte) (Record, error) {
+	if len(text) > 2*MaxBytes {
+		return Record{}, fmt.Errorf("a record has at most %d bytes, and this has %d", MaxBytes, len(text))
+	}
+	canonical, err := Canonical(text)
+	if err != nil {
+		return Record{}, err
+	}
+	var r Record
+	decoder := json.NewDecoder(bytes.NewReader(canonical))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return Record{}, fmt.Errorf("no record of a decision: %w", err)
+	}
+	if r.Version != Version {
+		return Record{}, fmt.Errorf("a record of version %q; this program reads %q", r.Version, Version)
+	}
+	return r, r.whole()
+}
+
+// whole says in what a record contradicts itself; nil where it does not.
+func (r Record) whole() error {
+	if len(r.Cut) > 0 == r.Replayable {
+		return errors.New("the record says both that it can be replayed and that something was cut, or neither")
+	}
+	if !r.Replayable {
+		return nil
+	}
+	if len(r.Evidence) != len(r.Plan.Tasks) {
+		return fmt.Errorf("the record has evidence for %d tasks, and its plan has %d", len(r.Evidence), len(r.Plan.Tasks))
+	}
+	for _, image := range r.Plan.Images {
+		if image.Decided == nil && (image.Task < 0 || image.Task >= len(r.Plan.Tasks)) {
+			return fmt.Errorf("image %q of the record has the task %d, which does not exist", image.Image.Name, image.Task)
+		}
+	}
+	for _, task := range r.Plan.Tasks {
+		for _, identity := range task.Demands {
+			if demand, ok := r.Plan.Demands[identity]; !ok || demand.demand().Identity() != identity {
+				return fmt.Errorf("the record lacks the demand %s", identity)
+			}
+		}
+	}
+	return nil
+}
