@@ -14,6 +14,9 @@ import (
 // Inspected is closed when the service has read the metadata of its plugins, for tests that wait until it is ready.
 func (f *Function) Inspected() <-chan struct{} { return f.inspected }
 
+// AwaitRecords waits until the decisions so far are recorded.
+func (f *Function) AwaitRecords() { f.decisions.recorder.Settle() }
+
 // TLSConfig is a new copy of what the service serves with.
 func (f *Function) TLSConfig() *tls.Config { return f.serving.config() }
 

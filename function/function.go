@@ -42,12 +42,13 @@ type Function struct {
 	synced   func() bool // see sources.synced
 	closers  []func()
 	engine
-	limiter *limiter
-	events  *events
-	prewarm *prewarm
-	serving *serving // nil without TLS
-	metrics *metrics
-	tracing *tracing.Tracer // nil where nothing is traced
+	limiter   *limiter
+	events    *events
+	prewarm   *prewarm
+	decisions *decisions
+	serving   *serving // nil without TLS
+	metrics   *metrics
+	tracing   *tracing.Tracer // nil where nothing is traced
 
 	inspected chan struct{} // closed when the metadata of the plugins was read
 	draining  atomic.Bool
@@ -72,6 +73,9 @@ func (f *Function) Start(ctx context.Context) {
 	f.running.Go(func() { f.inspectPlugins(ctx) })
 	if f.prewarm != nil {
 		f.running.Go(func() { f.prewarm.run(ctx) })
+	}
+	if f.decisions.records() {
+		f.running.Go(func() { f.decisions.recorder.Run(ctx) })
 	}
 }
 
@@ -146,13 +150,16 @@ func (f *Function) Check(ctx context.Context, body []byte) (core.Verdict, error)
 	if err != nil {
 		return core.Verdict{}, err
 	}
-	return f.verdict(ctx, asked), nil
+	made := decision{asked: asked}
+	f.decideOn(ctx, &made)
+	return made.verdict, nil
 }
 
 // planned is a request and its plan.
 type planned struct {
 	request core.Request
 	plan    core.Plan
+	body    askedBody // zero where nothing is recorded
 }
 
 // parseAndPlan parses a request and plans it under the trust policies as they are now.
@@ -162,22 +169,22 @@ func (f *Function) parseAndPlan(body []byte) (planned, error) {
 		return planned{}, err
 	}
 	plan, err := f.plan(request)
-	return planned{request, plan}, err
+	return planned{request: request, plan: plan}, err
 }
 
-// verdict gathers the outcomes of a plan and decides on them, both with one reading of the clock.
-func (f *Function) verdict(ctx context.Context, asked planned) core.Verdict {
-	now := time.Now()
-	verdict := decided(ctx, asked.plan, f.gatherer.Gather(ctx, asked.plan.Tasks, now), now)
-	f.prewarm.remember(asked.request, asked.plan.Policy, verdict)
-	return verdict
-}
-
-// backgroundVerdict is verdict for a request whose answer nobody waits for. A scan of all that runs does not displace the
-// images of admissions from those that are verified anew after a change of trust.
-func (f *Function) backgroundVerdict(ctx context.Context, asked planned) core.Verdict {
-	now := time.Now()
-	return decided(ctx, asked.plan, f.gatherer.GatherInBackground(ctx, asked.plan.Tasks, now), now)
+// decideOn gathers the outcomes of a plan and decides on them, both with one reading of the clock, in UTC as records have it. A
+// scan of all that runs does not displace the images of admissions from those that are verified anew after a change of trust.
+func (f *Function) decideOn(ctx context.Context, made *decision) {
+	made.now = time.Now().UTC()
+	gather := f.gatherer.GatherRecorded
+	if made.background {
+		gather = f.gatherer.GatherInBackground
+	}
+	made.facts = gather(ctx, made.asked.plan.Tasks, made.now, made.recording)
+	made.verdict = decided(ctx, made.asked.plan, made.facts, made.now)
+	if !made.background {
+		f.prewarm.remember(made.asked.request, made.asked.plan.Policy, made.verdict)
+	}
 }
 
 // plan plans a request under the trust policies as they are now.

@@ -17,6 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
+	"github.com/nirmata/kyverno-notation-venafi/shell/records"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
@@ -36,6 +37,8 @@ func (f *Function) Handler() http.Handler {
 	mux.HandleFunc("POST "+pathVerify, f.serve(pathVerify, f.answerVerify))
 	mux.Handle("POST /events", f.events)
 	mux.Handle("POST /{$}", f.events)
+	mux.HandleFunc("GET /decisions", f.decisions.recent)
+	mux.HandleFunc("GET /decisions/{id}", f.decisions.one)
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /health/readiness", f.readiness)
 	mux.Handle("GET /metrics", f.metrics.handler())
@@ -50,8 +53,8 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 	sendText(w, http.StatusOK, "ready")
 }
 
-// answer writes a verdict in the form of one endpoint and gives the status.
-type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int
+// answer writes a verdict in the form of one endpoint, with the id of the decision, and gives the status.
+type answer func(w http.ResponseWriter, r *http.Request, verdict core.Verdict, id string) int
 
 // serve decides on a request, answers it, logs one line and counts it. All lookups end with the request's timeout.
 func (f *Function) serve(path string, answer answer) http.HandlerFunc {
@@ -59,17 +62,23 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		start := time.Now()
 		ctx := &deadline{Context: r.Context(), at: start.Add(f.settings.RequestTimeout)}
 		defer ctx.release()
-		call := call{began: start}
+		call := call{began: start, decision: decision{id: records.NewID(start), endpoint: path}}
+		w.Header().Set(headerDecision, call.id)
 		defer func() { call.release() }() // a closure, since decide sets what to release
-		verdict, err := f.decide(ctx, w, r, path, &call)
+		err := f.decide(ctx, w, r, path, &call)
+		call.took = time.Since(start)
+		verdict := call.told()
+		if err == nil {
+			f.decisions.offer(call.decision, r.Header) // before anyone knows its id
+		}
 		w = answerWriter{w}
 		var status int
 		switch {
 		case err == nil:
-			status = answer(w, r, verdict)
+			status = answer(w, r, verdict, call.id)
 		case path == pathVerify: // CEL policies can read nothing but JSON
 			status = statusOfError(err)
-			sendJSON(w, status, response{Message: err.Error(), Results: []core.Patch{}})
+			sendJSON(w, status, response{Message: err.Error(), Results: []core.Patch{}, Decision: call.id})
 		default:
 			status = statusOfError(err)
 			sendText(w, status, err.Error())
@@ -98,11 +107,21 @@ func (w answerWriter) Write(part []byte) (int, error) {
 
 // call is a request that is being answered, and what it holds until then.
 type call struct {
+	decision
 	began             time.Time
 	span              *tracing.Span // of the whole request; nil where it is not traced
-	background        bool          // nobody waits for the answer
 	seat              answerSeat
 	releaseBackground func() // releases the seat of a background request; nil for none
+}
+
+// told is the verdict as it is told: a person who reads a denial learns which decision it was. The message of a scan stays the same
+// from one scan to the next, since reports that change are written anew.
+func (c call) told() core.Verdict {
+	verdict := c.verdict
+	if verdict.Message != "" && !verdict.Verified && !c.background {
+		verdict.Message += " (decision " + c.id + ")"
+	}
+	return verdict
 }
 
 func (c call) release() {
@@ -114,28 +133,26 @@ func (c call) release() {
 
 // decide authenticates the caller, reads and plans the request, and decides on it. It sets in call what the request holds
 // until it is answered.
-func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, call *call) (core.Verdict, error) {
-	user, err := f.authenticate(ctx, r, path)
-	if err != nil {
-		return core.Verdict{}, err
+func (f *Function) decide(ctx context.Context, w http.ResponseWriter, r *http.Request, path string, call *call) (err error) {
+	if call.caller, err = f.authenticate(ctx, r, path); err != nil {
+		return err
 	}
-	ctx, call.span = f.traced(ctx, r, path, user, call.began)
-	call.background = saysBackground(r.Header) || slices.Contains(f.settings.BackgroundUsers, user)
-	verdict := f.verdict
+	ctx, call.span = f.traced(ctx, r, path, call.caller, call.began)
+	call.background = saysBackground(r.Header) || slices.Contains(f.settings.BackgroundUsers, call.caller)
 	if call.background {
-		verdict = f.backgroundVerdict
 		if call.releaseBackground, err = f.limiter.acquireBackground(ctx); err != nil {
-			return core.Verdict{}, err
+			return err
 		}
 	}
-	asked, err := f.readPlan(ctx, w, r)
-	if err != nil {
-		return core.Verdict{}, err
+	if call.asked, err = f.readPlan(ctx, w, r); err != nil {
+		return err
 	}
-	if call.seat, err = f.limiter.reserve(ctx, path, asked.plan, asked.request.Weight()); err != nil {
-		return core.Verdict{}, err
+	if call.seat, err = f.limiter.reserve(ctx, path, call.asked.plan, call.asked.request.Weight()+len(call.asked.body.text)); err != nil {
+		return err
 	}
-	return verdict(ctx, asked), nil
+	call.recording = f.decisions.begin(call.id)
+	f.decideOn(ctx, &call.decision)
+	return nil
 }
 
 // saysBackground tells whether a request says that nobody waits for its answer, by the urgency that RFC 9218, section 4.1,
@@ -155,7 +172,9 @@ func (f *Function) readPlan(ctx context.Context, w http.ResponseWriter, r *http.
 	defer seat.release()
 	_, span := tracing.Start(ctx, "plan", "")
 	defer span.End()
-	return f.parseAndPlan(body)
+	asked, err := f.parseAndPlan(body)
+	asked.body = newAskedBody(body, f.decisions.records())
+	return asked, err
 }
 
 // authenticate reviews the caller's bearer token, which is neither logged nor put into an answer, and gives the caller's
@@ -194,16 +213,23 @@ type response struct {
 	Verified bool         `json:"verified"`
 	Message  string       `json:"message"`
 	Results  []core.Patch `json:"results"`
+	Decision string       `json:"decision,omitempty"` // its id
+}
+
+// verdictBody is a verdict as a body, with the id of the decision.
+type verdictBody struct {
+	core.Verdict
+	Decision string `json:"decision"`
 }
 
 // answerCheck answers Kyverno's apiCall with patches, or with the text of a denial, which Kyverno shows to the user.
-func (f *Function) answerCheck(w http.ResponseWriter, r *http.Request, verdict core.Verdict) int {
+func (f *Function) answerCheck(w http.ResponseWriter, r *http.Request, verdict core.Verdict, id string) int {
 	status := statusOfClass(verdict.Class)
 	switch {
 	case verdict.Verified:
-		sendJSON(w, status, response{Verified: true, Message: verdict.Message, Results: core.Patches(verdict)})
+		sendJSON(w, status, response{Verified: true, Message: verdict.Message, Results: core.Patches(verdict), Decision: id})
 	case wantsJSON(r):
-		sendJSON(w, status, verdict)
+		sendJSON(w, status, verdictBody{verdict, id})
 	default:
 		sendText(w, status, verdict.Message)
 	}
@@ -211,8 +237,8 @@ func (f *Function) answerCheck(w http.ResponseWriter, r *http.Request, verdict c
 }
 
 // answerVerify answers CEL policies, which decide on the body themselves.
-func (f *Function) answerVerify(w http.ResponseWriter, _ *http.Request, verdict core.Verdict) int {
-	sendJSON(w, http.StatusOK, verdict)
+func (f *Function) answerVerify(w http.ResponseWriter, _ *http.Request, verdict core.Verdict, id string) int {
+	sendJSON(w, http.StatusOK, verdictBody{verdict, id})
 	return http.StatusOK
 }
 
@@ -304,6 +330,7 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, call call, s
 	attributes := []slog.Attr{
 		slog.String("path", r.URL.Path),
 		slog.Int("status", status),
+		slog.String("decision", call.id),
 		slog.Bool("verified", verdict.Verified),
 		slog.Float64("durationMs", float64(took.Microseconds())/1000),
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/records"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
@@ -108,6 +109,34 @@ func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plug
 func (m *metrics) counter(name, help string, labels prometheus.Labels, value func() uint64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},
 		func() float64 { return float64(value()) }))
+}
+
+// watchRecords exports the statistics of the records of decisions; a nil recorder has none.
+func (m *metrics) watchRecords(recorder *records.Recorder) {
+	if recorder == nil {
+		return
+	}
+	const name, help = "decision_records_total", "Decisions that were recorded; of these, those that are over the bound on a record and so not whole (cut); those dropped since too many waited; and those that failed."
+	for outcome, count := range map[string]func(records.Stats) uint64{
+		"recorded": func(s records.Stats) uint64 { return s.Recorded },
+		"cut":      func(s records.Stats) uint64 { return s.Cut },
+		"dropped":  func(s records.Stats) uint64 { return s.Dropped },
+		"failed":   func(s records.Stats) uint64 { return s.Failed },
+	} {
+		m.counter(name, help, prometheus.Labels{"outcome": outcome}, func() uint64 { return count(recorder.Stats()) })
+	}
+	m.gauge("decision_records_waiting", "Decisions that are not recorded yet.", func() float64 { return float64(recorder.Stats().Waiting) })
+	m.gauge("decision_records_in_memory", "Records that GET /decisions can show.", func() float64 { return float64(recorder.Stats().Kept) })
+	for sink := range recorder.Stats().Sinks {
+		for outcome, count := range map[string]func(records.SinkStats) uint64{
+			"written": func(s records.SinkStats) uint64 { return s.Written },
+			"dropped": func(s records.SinkStats) uint64 { return s.Dropped },
+			"failed":  func(s records.SinkStats) uint64 { return s.Failed },
+		} {
+			m.counter("decision_sink_records_total", "Records by sink, log or events: written, dropped since too many waited, and failed since the sink did not take them.",
+				prometheus.Labels{"sink": sink, "outcome": outcome}, func() uint64 { return count(recorder.Stats().Sinks[sink]) })
+		}
+	}
 }
 
 // observe counts one request and its images. A request that is traced is an example of how long such take.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -160,15 +161,40 @@ func noEnvironment(string) (string, bool) { return "", false }
 
 // reply is an answer of the service.
 type reply struct {
-	status int
-	text   string
-	header http.Header
+	status   int
+	text     string // without the id of the decision
+	header   http.Header
+	decision string // its id; "" for an answer without one
+}
+
+// decisionOf is how an answer names its decision: at the end of a denial, and in a field.
+var decisionOf = regexp.MustCompile(` \(decision ([0-9A-Z]{26})\)|,"decision":"([0-9A-Z]{26})"`)
+
+// withoutDecision takes the id of the decision out of an answer, and holds that header and text agree on it.
+func withoutDecision(t testing.TB, header http.Header, text string) (rest, id string) {
+	t.Helper()
+	id = header.Get("Decision-Id")
+	for _, named := range decisionOf.FindAllStringSubmatch(text, -1) {
+		if named[1]+named[2] != id {
+			t.Errorf("the header names the decision %q, and the answer another: %s", id, text)
+		}
+	}
+	return decisionOf.ReplaceAllString(text, ""), id
 }
 
 // post sends a request to a path.
 func (b *bench) post(t testing.TB, path, body string) reply {
 	t.Helper()
-	response, err := http.Post(b.url+path, "", strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.send(t, request)
+}
+
+func (b *bench) send(t testing.TB, request *http.Request) reply {
+	t.Helper()
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +203,8 @@ func (b *bench) post(t testing.TB, path, body string) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reply{status: response.StatusCode, text: string(text), header: response.Header}
+	rest, id := withoutDecision(t, response.Header, string(text))
+	return reply{status: response.StatusCode, text: rest, header: response.Header, decision: id}
 }
 
 // verdict sends a request to /verify.

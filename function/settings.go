@@ -55,6 +55,15 @@ type Settings struct {
 	EpochConfigMap string   `flag:"epochConfigMap" env:"EPOCH_CONFIG_MAP" default:"kyverno-notation-venafi-epoch" help:"With a cluster: ConfigMap in the service's namespace by which a replica that got a CloudEvent tells the others."`
 	Prewarm        int      `flag:"prewarm" env:"PREWARM" default:"0" help:"Images, of those verified last, that are verified anew after a change of trust before anyone asks; 0 for none."`
 
+	DecisionsInMemory     int      `flag:"decisionsInMemory" env:"DECISIONS_IN_MEMORY" default:"256" help:"Records of decisions that stay in memory, up to 8 MiB, for GET /decisions; 0 for none."`
+	DecisionLog           string   `flag:"decisionLog" env:"DECISION_LOG" help:"File to which a line is written for each record of a decision; - for standard output."`
+	DecisionLogMaxBytes   int      `flag:"decisionLogMaxBytes" env:"DECISION_LOG_MAX_BYTES" default:"104857600" help:"Bound on that file, which then becomes FILE.1 in place of an older one; 0 for none."`
+	DecisionSink          string   `flag:"decisionSink" env:"DECISION_SINK" help:"URL to which records of decisions are sent as CloudEvents, in batches."`
+	RecordKept            int      `flag:"recordKept" env:"RECORD_KEPT" default:"0" help:"Of the decisions that admit by what was kept, every so many-th is recorded too; 1 for all, 0 for those with the header Record-Decision only."`
+	DecisionAudiences     []string `flag:"decisionAudiences" env:"DECISION_AUDIENCES" default:"kyverno-notation-venafi-decisions" help:"Audiences of which the token of a reader of GET /decisions must name one, comma-separated."`
+	DecisionUsers         []string `flag:"decisionUsers" env:"DECISION_USERS" help:"Users who may read GET /decisions, comma-separated; * at the end stands for any rest. Records tell of all namespaces."`
+	DecisionsWithoutToken bool     `flag:"decisionsWithoutToken" env:"DECISIONS_WITHOUT_TOKEN" default:"false" help:"Show GET /decisions to everyone who reaches the port. For development."`
+
 	PluginDir          string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
 	PluginConfig       map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
 	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
@@ -156,7 +165,8 @@ func (s Settings) validate() error {
 			return fmt.Errorf("%s is %d; it must be at least 1", name, value)
 		}
 	}
-	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "maxQueued": s.MaxQueued, "prewarm": s.Prewarm, "tagCacheTTLDurationSeconds": s.TagCacheTTL} {
+	for name, value := range map[string]int{"cacheTTLDurationSeconds": s.CacheTTL, "cacheMaxSize": s.CacheMaxSize, "maxQueued": s.MaxQueued, "prewarm": s.Prewarm, "tagCacheTTLDurationSeconds": s.TagCacheTTL,
+		"decisionsInMemory": s.DecisionsInMemory, "recordKept": s.RecordKept} {
 		if value < 0 || value > maxSeconds {
 			return fmt.Errorf("%s is %d; it must be from 0 to %d", name, value, maxSeconds)
 		}
@@ -173,6 +183,9 @@ func (s Settings) validate() error {
 	}
 	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
 		return errors.New("tlsCertFile and tlsKeyFile go together; set both or none")
+	}
+	if s.DecisionLogMaxBytes < 0 {
+		return errors.New("decisionLogMaxBytes is negative")
 	}
 	if s.DrainDelay < 0 {
 		return errors.New("drainDelay is negative")

@@ -50,6 +50,7 @@ func (c call) trace(status int, verdict core.Verdict, err error) {
 		return
 	}
 	c.span.Number("http.response.status_code", status)
+	c.span.Text("decision", c.id)
 	c.span.Flag("verified", verdict.Verified)
 	c.span.Flag("background", c.background)
 	c.span.Number("images", len(verdict.Results))

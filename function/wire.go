@@ -42,6 +42,7 @@ type sources struct {
 	watches      []func(context.Context)
 	connected    func() bool                                             // whether all watches of the API server are up; nil without a cluster
 	senders      CallerReview                                            // reviews who sends an event; nil refuses all events
+	readers      CallerReview                                            // reviews who reads decisions; nil refuses all
 	renew        func()                                                  // lists the trust resources again
 	bump         func(context.Context, string) error                     // has the other replicas do so, by a new value of the epoch
 	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
@@ -77,9 +78,14 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		outcomes.Close()
 		return nil, err
 	}
+	if f.decisions, err = newDecisions(settings, from.readers, log); err != nil {
+		f.gatherer.Close()
+		return nil, err
+	}
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
 	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter, f.tracing)
+	f.metrics.watchRecords(f.decisions.recorder)
 	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
 	return f, nil
 }
@@ -238,6 +244,9 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		close:     client.Close,
 		client:    client,
 		appliesTo: func() []audit.AppliesTo { return nil },
+	}
+	if len(settings.DecisionUsers) > 0 {
+		from.readers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.DecisionAudiences, AllowedUsers: settings.DecisionUsers})
 	}
 	if settings.VerifyWithoutToken {
 		log.Warn("verifyWithoutToken is set: whoever reaches the port may ask /verify")

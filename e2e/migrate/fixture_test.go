@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -136,11 +137,14 @@ func imagesIn(value any, images []string) []string {
 	return images
 }
 
-// reasons are the sentences of the service in a denial.
+// decision is what a denial ends with, another one each time.
+var decision = regexp.MustCompile(` \(decision [0-9A-Z]{26}\)`)
+
+// reasons are the sentences of the service in a denial, without the decision.
 func (a answer) reasons() (reasons []string) {
 	for line := range strings.Lines(a.says) {
 		if at := strings.Index(line, "failed to verify "); at >= 0 {
-			reasons = append(reasons, strings.TrimSpace(line[at:]))
+			reasons = append(reasons, decision.ReplaceAllString(strings.TrimSpace(line[at:]), ""))
 		}
 	}
 	return reasons

@@ -79,25 +79,32 @@ func (g *Gatherer) Close() {
 // Gather gives one fact per task, in the order of the tasks. It never fails: a fact says what could not be found out. now is
 // the time of the request.
 func (g *Gatherer) Gather(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
+	return g.GatherRecorded(ctx, tasks, now, nil)
+}
+
+// GatherRecorded is Gather, and says in a recording where the facts come from.
+func (g *Gatherer) GatherRecorded(ctx context.Context, tasks []verification.Task, now time.Time, recording *Recording) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision(now)
+	recording.begin(len(tasks), plugins, g.options.Limits)
 	if len(tasks) == 1 { // the usual case, which needs no goroutines
-		facts[0] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[0], plugins), now: now})
+		facts[0] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[0], plugins), now: now, recording: recording})
 		return facts
 	}
 	g.each(len(tasks), nil, func(i int) {
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now, recording: recording, index: i})
 	})
 	return facts
 }
 
 // GatherInBackground is Gather for a request whose answer nobody waits for: it verifies one image at a time, and begins each
-// only while a seat is free that no other verification waits for.
-func (g *Gatherer) GatherInBackground(ctx context.Context, tasks []verification.Task, now time.Time) []verification.Fact {
+// only while a seat is free that no other verification waits for. recording may be nil.
+func (g *Gatherer) GatherInBackground(ctx context.Context, tasks []verification.Task, now time.Time, recording *Recording) []verification.Fact {
 	facts := make([]verification.Fact, len(tasks))
 	plugins := g.pluginsRevision(now)
+	recording.begin(len(tasks), plugins, g.options.Limits)
 	for i, task := range tasks {
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true, recording: recording, index: i})
 	}
 	return facts
 }
@@ -146,6 +153,10 @@ type course struct {
 	background bool                           // see GatherInBackground
 	cached     map[verification.Lookup][]byte // documents from cached evidence, which are not fetched again
 	retained   *atomic.Int64                  // bytes of documents that stay in memory until the verification ends; nil if none may stay
+
+	recording *Recording // where this verification is recorded, at index; nil for nowhere
+	index     int
+	log       *lookups // of the work under way; nil where nobody records it
 }
 
 // repository is the repository of the image.
@@ -156,8 +167,9 @@ func (c course) repository() *registry.Repository { return c.registry.Repository
 func (c course) fact(ctx context.Context) verification.Fact {
 	resolution, byTag := verification.Resolution(c.task)
 	var resolved verification.Answer
+	var first Asked
 	if byTag {
-		resolved = c.answer(ctx, resolution)
+		resolved, first = c.timed(ctx, resolution)
 	}
 	key, known := verification.Key(c.task, resolved)
 	if known {
@@ -171,9 +183,12 @@ func (c course) fact(ctx context.Context) verification.Fact {
 		evidence[resolution] = resolved
 	}
 	if !known {
-		return c.run(ctx, evidence).Fact
+		c.log = c.recording.lookups(byTag, first)
+		fact := c.run(ctx, evidence).Fact
+		c.recording.workedOut(c.index, c.log)
+		return fact
 	}
-	fact := c.concluded(ctx, key, evidence)
+	fact := c.concluded(ctx, key, evidence, c.recording.lookups(byTag, first))
 	fact.Warnings = resolved.Warnings
 	return fact
 }

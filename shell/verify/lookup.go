@@ -19,19 +19,41 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
-// answer gives the answer to a lookup: from the cache, from concurrent work, or by making it.
+// answer gives the answer to a lookup, and records it where that is wanted.
 func (c course) answer(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	if lookup.Kind == verification.Document && c.options.KeepContent == 0 { // not shared: it is evaluated within the budgets and the deadline of this request
-		return c.lookUp(ctx, lookup)
+	if c.log == nil {
+		answer, _ := c.ask(ctx, lookup)
+		return answer
 	}
-	answer, ok := cache.Get[verification.Answer](c.outcomes, lookup)
-	if !ok {
+	answer, asked := c.timed(ctx, lookup)
+	c.log.add(asked)
+	return answer
+}
+
+// timed is ask with what a record tells of it.
+func (c course) timed(ctx context.Context, lookup verification.Lookup) (verification.Answer, Asked) {
+	if c.recording == nil {
+		answer, _ := c.ask(ctx, lookup)
+		return answer, Asked{}
+	}
+	began := time.Now()
+	answer, kept := c.ask(ctx, lookup)
+	return answer, Asked{Lookup: lookup, Answer: answer, Kept: kept, Began: began, Took: time.Since(began)}
+}
+
+// ask gives the answer to a lookup: from the cache, from concurrent work, or by making it.
+func (c course) ask(ctx context.Context, lookup verification.Lookup) (answer verification.Answer, kept bool) {
+	if lookup.Kind == verification.Document && c.options.KeepContent == 0 { // not shared: it is evaluated within the budgets and the deadline of this request
+		return c.lookUp(ctx, lookup), false
+	}
+	answer, kept = cache.Get[verification.Answer](c.outcomes, lookup)
+	if !kept {
 		answer = c.shared(ctx, lookup)
 	}
 	if answer.Document.TimeDependent && !answer.Document.At.Equal(c.now) { // evaluated for another time
-		return c.lookUp(ctx, lookup)
+		return c.lookUp(ctx, lookup), false
 	}
-	return answer
+	return answer, kept
 }
 
 // shared makes a lookup, or waits for a concurrent request that makes it.
@@ -145,7 +167,9 @@ func (c course) signature(ctx context.Context, lookup verification.Lookup) verif
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
-	return verification.Answer{Signature: verification.Assess(c.task, c.report(ctx, lookup, envelope), c.now)}
+	report := c.report(ctx, lookup, envelope)
+	c.log.report(lookup, report)
+	return verification.Answer{Signature: verification.Assess(c.task, report, c.now)}
 }
 
 // fetched is a blob, or why it could not be fetched.
@@ -181,6 +205,8 @@ func blobOf(lookup verification.Lookup) ocispec.Descriptor {
 type concluded struct {
 	fact     verification.Fact
 	evidence verification.Evidence // of time dependent facts; nil for others
+	decision string                // that it was worked out for; "" where that was not recorded
+	refused  bool                  // nothing was worked out, since there was no seat
 }
 
 // cachedFact gives the cached facts for a digest. Those that depend on the time are evaluated again from their cached evidence.
@@ -188,8 +214,12 @@ type concluded struct {
 // attached.
 func (c course) cachedFact(ctx context.Context, key verification.Lookup) (fact verification.Fact, ok bool) {
 	found, ok := cache.Get[concluded](c.outcomes, key)
-	if !ok || found.evidence == nil {
-		return found.fact, ok
+	if !ok {
+		return found.fact, false
+	}
+	c.recording.kept(c.index, found.decision)
+	if found.evidence == nil {
+		return found.fact, true
 	}
 	outcome := c.anew(ctx, found.evidence)
 	admitted := func(f verification.Fact) bool { return verification.Check(c.task, f, c.now) == nil }
@@ -202,13 +232,26 @@ func (c course) cachedFact(ctx context.Context, key verification.Lookup) (fact v
 
 // concluded makes the lookups for the facts of a digest, or waits for a concurrent request that makes them. In the background
 // it waits before it begins: what has begun does not wait, since a request that comes later may share it.
-func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence) verification.Fact {
+func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence, log *lookups) verification.Fact {
+	c.recording.unfinished(c.index)
 	if c.background && c.queue.AwaitSpare(ctx, c.task.Policy, c.task.Ref.Registry) != nil {
 		return busy("other images were verified all the time; try again").fact
 	}
-	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) { return c.conclude(ctx, evidence) })
-	if !ok {
+	var own bool // this caller's work gave the facts
+	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) {
+		work := c // the work may go on without this caller
+		work.log = log
+		found, keep := work.conclude(ctx, evidence)
+		found.decision, own = c.recording.decision(), true
+		return found, keep
+	})
+	switch {
+	case !ok:
 		return verification.Fact{Failure: &timeout().Finding}
+	case !own:
+		c.recording.shared(c.index, found.decision)
+	case !found.refused:
+		c.recording.workedOut(c.index, log)
 	}
 	return found.fact
 }
@@ -245,7 +288,7 @@ func (c course) acquire(ctx context.Context) error {
 }
 
 func busy(text string) concluded {
-	return concluded{fact: verification.Fact{Failure: &reason.Finding{Code: reason.Overloaded, Reason: text}}}
+	return concluded{fact: verification.Fact{Failure: &reason.Finding{Code: reason.Overloaded, Reason: text}}, refused: true}
 }
 
 // anew works out facts for the present time from evidence with cached documents.

@@ -1,0 +1,211 @@
+// Package records takes the records of decisions to where they are kept: a ring in memory, lines in a file or on standard
+// output, and CloudEvents to a sink.
+//
+// [Recorder.Offer] never waits. Records stand in a queue until they are encoded, and their lines in a queue of each
+// sink; each queue is bounded by number and by bytes, and what finds no room is dropped, counted and logged. So neither a full
+// disk nor a sink that hangs is in the way of an answer.
+package records
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/record"
+)
+
+// Options of a Recorder. The zero value records nothing.
+type Options struct {
+	Keep      int       // records in memory; 0 for none
+	File      string    // of lines; "-" for Output, "" for none
+	FileBytes int64     // bound on the file, which then becomes FILE.1; 0 for none
+	Output    io.Writer // standard output
+	SinkURL   string    // that CloudEvents are sent to; "" for none
+	Source    string    // of the CloudEvents
+	Log       *slog.Logger
+}
+
+// Bounds on what waits, beside the settings.
+const (
+	maxQueued      = 1024     // records that are not encoded yet, and for each sink lines
+	maxQueuedBytes = 16 << 20 // of them
+	maxRingBytes   = 8 << 20
+	stopTime       = 5 * time.Second // for what is queued when the recorder stops
+)
+
+// Recorder takes records to their sinks. Make one with Open, and call Run.
+type Recorder struct {
+	queue   chan offered
+	waiting atomic.Int64 // bytes in queue
+	log     *slog.Logger
+	ring    *ring // nil for none
+	sinks   []*sink
+
+	under                         sync.WaitGroup // records under way
+	encoded, dropped, failed, cut atomic.Uint64
+	said                          notice
+}
+
+// offered is a record that is not made yet.
+type offered struct {
+	make   func() record.Record
+	weight int
+}
+
+// Stats are counts since the start.
+type Stats struct {
+	Recorded uint64 // records that were encoded
+	Dropped  uint64 // for want of room before they were
+	Failed   uint64 // that could not be encoded
+	Cut      uint64 // of those recorded, those that are not whole
+	Waiting  int
+	Kept     int // in memory
+	Sinks    map[string]SinkStats
+}
+
+// SinkStats are those of a sink.
+type SinkStats struct {
+	Written, Dropped, Failed uint64 // lines that arrived, that found no room, and that the sink did not take
+	Waiting                  int
+}
+
+// Open makes a recorder; nil where no sink is wanted. It fails where the file cannot be opened.
+func Open(options Options) (*Recorder, error) {
+	r := &Recorder{queue: make(chan offered, maxQueued), log: options.Log}
+	r.said = notice{log: options.Log, what: "decisions are not recorded"}
+	if options.Keep > 0 {
+		r.ring = &ring{most: options.Keep}
+	}
+	if options.File != "" {
+		lines, err := openLines(options)
+		if err != nil {
+			return nil, fmt.Errorf("decisionLog: %w", err)
+		}
+		r.sinks = append(r.sinks, newSink("log", lines, options.Log))
+	}
+	if options.SinkURL != "" {
+		events, err := newEvents(options)
+		if err != nil {
+			return nil, fmt.Errorf("decisionSink: %w", err)
+		}
+		r.sinks = append(r.sinks, newSink("events", events, options.Log))
+	}
+	if r.ring == nil && len(r.sinks) == 0 {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// Offer has a record made, encoded and written, at some time after. weight is what it holds until then, bytes. It never waits.
+func (r *Recorder) Offer(weight int, make func() record.Record) {
+	if r.waiting.Add(int64(weight)) > maxQueuedBytes {
+		r.drop(weight)
+		return
+	}
+	r.under.Add(1)
+	select {
+	case r.queue <- offered{make, weight}:
+	default:
+		r.under.Done()
+		r.drop(weight)
+	}
+}
+
+// Settle waits until what was offered before has come to every sink, or was lost.
+func (r *Recorder) Settle() { r.under.Wait() }
+
+func (r *Recorder) drop(weight int) {
+	r.waiting.Add(int64(-weight))
+	r.said.lost(r.dropped.Add(1), "more decisions than can be recorded")
+}
+
+// Run records until ctx ends, and then what is queued, for a few seconds at most.
+func (r *Recorder) Run(ctx context.Context) {
+	ended, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, end) })
+	var running sync.WaitGroup
+	for _, s := range r.sinks {
+		running.Go(func() { s.run(ended) })
+	}
+	r.encode(ctx)
+	for _, s := range r.sinks {
+		close(s.lines)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		running.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ended.Done(): // a disk that hangs does not give its goroutine back
+	}
+}
+
+// encode encodes records until ctx ends and the queue is empty.
+func (r *Recorder) encode(ctx context.Context) {
+	for {
+		select {
+		case next := <-r.queue:
+			r.write(next)
+		case <-ctx.Done():
+			for {
+				select {
+				case next := <-r.queue:
+					r.write(next)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (r *Recorder) write(next offered) {
+	defer r.under.Done()
+	defer r.waiting.Add(int64(-next.weight))
+	made, line, err := encode(next.make)
+	if err != nil {
+		r.said.lost(r.failed.Add(1), err.Error())
+		return
+	}
+	r.encoded.Add(1)
+	if !made.Replayable {
+		r.cut.Add(1)
+	}
+	r.ring.add(entry{id: made.ID, namespace: made.Object.Namespace, outcome: made.Outcome, line: line})
+	for _, s := range r.sinks {
+		r.under.Add(1)
+		s.offer(line, r.under.Done)
+	}
+}
+
+// encode makes and encodes a record. A panic on what strangers wrote becomes an error.
+func encode(make func() record.Record) (made record.Record, line []byte, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = fmt.Errorf("an internal error occurred: %v", panicked)
+		}
+	}()
+	return record.Encode(make())
+}
+
+// Stats gives counts.
+func (r *Recorder) Stats() Stats {
+	stats := Stats{Recorded: r.encoded.Load(), Dropped: r.dropped.Load(), Failed: r.failed.Load(), Cut: r.cut.Load(), Waiting: len(r.queue), Kept: r.ring.size(), Sinks: map[string]SinkStats{}}
+	for _, s := range r.sinks {
+		stats.Sinks[s.name] = SinkStats{Written: s.written.Load(), Dropped: s.dropped.Load(), Failed: s.failed.Load(), Waiting: len(s.lines)}
+	}
+	return stats
+}
+
+// Find gives the record of an id from memory.
+func (r *Recorder) Find(id string) (line []byte, ok bool) { return r.ring.find(id) }
+
+// Recent gives records from memory, the newest first.
+func (r *Recorder) Recent(filter Filter) [][]byte { return r.ring.recent(filter) }

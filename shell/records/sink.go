@@ -1,0 +1,129 @@
+package records
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sink writes lines of its queue in batches.
+type sink struct {
+	name    string
+	writer  batchWriter
+	lines   chan queued
+	waiting atomic.Int64 // bytes in lines
+	said    notice
+
+	written, dropped, failed atomic.Uint64
+}
+
+// batchWriter writes batches of lines, one after the other, each as a whole or not at all. It may try again until ctx ends.
+type batchWriter interface {
+	write(ctx context.Context, lines [][]byte) error
+	close() error // writes what is still to be written, after the last batch
+}
+
+// Bounds on a batch.
+const (
+	maxBatch      = 64
+	maxBatchBytes = 1 << 20
+)
+
+func newSink(name string, writer batchWriter, log *slog.Logger) *sink {
+	return &sink{name: name, writer: writer, lines: make(chan queued, maxQueued), said: notice{log: log.With("sink", name), what: "decision records are lost"}}
+}
+
+// queued is a line in the queue of a sink.
+type queued struct {
+	line []byte
+	done func() // is called when it was written, or lost
+}
+
+// offer takes a line in, or drops it where there is no room.
+func (s *sink) offer(line []byte, done func()) {
+	if s.waiting.Add(int64(len(line))) <= maxQueuedBytes {
+		select {
+		case s.lines <- queued{line, done}:
+			return
+		default:
+		}
+	}
+	defer done()
+	s.waiting.Add(int64(-len(line)))
+	s.said.lost(s.dropped.Add(1), "the sink does not keep up")
+}
+
+// run writes until the queue is closed and empty.
+func (s *sink) run(ctx context.Context) {
+	for first := range s.lines {
+		s.send(ctx, s.batch(first))
+	}
+	if err := s.writer.close(); err != nil {
+		s.said.lost(s.failed.Load(), err.Error())
+	}
+}
+
+// batch adds to a line those that wait behind it.
+func (s *sink) batch(first queued) []queued {
+	batch, size := []queued{first}, len(first.line)
+	for len(batch) < maxBatch && size < maxBatchBytes {
+		select {
+		case line, ok := <-s.lines:
+			if !ok {
+				return batch
+			}
+			batch, size = append(batch, line), size+len(line.line)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (s *sink) send(ctx context.Context, batch []queued) {
+	lines := make([][]byte, len(batch))
+	for i, next := range batch {
+		lines[i] = next.line
+		defer next.done()
+		defer s.waiting.Add(int64(-len(next.line)))
+	}
+	if err := s.writer.write(ctx, lines); err != nil {
+		s.said.lost(s.failed.Add(uint64(len(batch))), err.Error())
+		return
+	}
+	s.written.Add(uint64(len(batch)))
+	s.said.works()
+}
+
+// sayEvery is how often the log repeats that records are lost.
+const sayEvery = 10 * time.Second
+
+// notice logs that records are lost: at once, then at times, and when no more are.
+type notice struct {
+	log  *slog.Logger
+	what string
+
+	mu   sync.Mutex
+	last time.Time // when it was logged; zero while nothing is lost
+}
+
+// lost logs a loss. total is the number of records that were lost in all.
+func (n *notice) lost(total uint64, why string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now := time.Now(); now.Sub(n.last) >= sayEvery {
+		n.last = now
+		n.log.Error(n.what, "lost", total, "error", why)
+	}
+}
+
+func (n *notice) works() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.last.IsZero() {
+		n.last = time.Time{}
+		n.log.Info("decision records are written again")
+	}
+}
