@@ -38,10 +38,7 @@ func TestFirstDay(t *testing.T) {
 	fx := shared
 	fx.Kubectl(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: test-venafi}\n", "apply", "-f", "-")
 	fx.Apply(t, scenariotest.TrustPolicy("tp-test-venafi", "strict", "ca:acme"))
-	repository, err := signingtest.Repository(fx.Registry.Host(), "acme/demo", fx.Registry.Client(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	repository := fx.Repository(t, "demo")
 	for _, tag := range []string{"signed", "unsigned"} {
 		image, err := signingtest.PushImage(t.Context(), repository, tag, signingtest.Image{})
 		if err == nil && tag == "signed" {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	admission "k8s.io/api/admission/v1"
+	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
@@ -258,7 +259,8 @@ func TestWhatHappensBetweenTheCalls(t *testing.T) {
 				image += "@" + digest
 				want = image
 			}
-			move := sync.OnceFunc(func() { fx.moveTag(t, name) })
+			repository := fx.Repository(t, name)
+			move := sync.OnceFunc(func() { moveTag(t, repository) })
 			webhook.with(func(object) bool { move(); return false }, func() {
 				images, err := fx.outcome(t, fixture.Pod("between", "team-a", image))
 				if err != nil || !slices.Equal(images, []string{want, want}) {
@@ -273,12 +275,8 @@ func TestWhatHappensBetweenTheCalls(t *testing.T) {
 }
 
 // moveTag makes a tag name an image that nobody signed.
-func (fx environment) moveTag(t *testing.T, name string) {
-	repository, err := signingtest.Repository(fx.Registry.Host(), "acme/"+name, fx.Registry.Client(), true)
-	if err == nil {
-		_, err = signingtest.PushImage(context.Background(), repository, "v1", signingtest.Image{Layers: [][]byte{[]byte("moved")}})
-	}
-	if err != nil {
+func moveTag(t *testing.T, repository *remote.Repository) {
+	if _, err := signingtest.PushImage(context.Background(), repository, "v1", signingtest.Image{Layers: [][]byte{[]byte("moved")}}); err != nil {
 		t.Error(err)
 	}
 }

@@ -95,11 +95,7 @@ func moved(t *testing.T, fx *fixture.Fixture, name string) {
 		t.Fatal(err)
 	}
 	pod(t, fx, "team-a", name, "", fx.Reference(name), first.Digest.String(), "Running")
-	repository, err := signingtest.Repository(fx.Registry.Host(), "acme/"+name, fx.Registry.Client(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := signingtest.PushImage(t.Context(), repository, "v1", signingtest.Image{Layers: [][]byte{[]byte("another build")}})
+	second, err := signingtest.PushImage(t.Context(), fx.Repository(t, name), "v1", signingtest.Image{Layers: [][]byte{[]byte("another build")}})
 	if err != nil {
 		t.Fatal(err)
 	}

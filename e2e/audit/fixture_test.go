@@ -80,11 +80,12 @@ type finding struct {
 func audit(t *testing.T, fx *fixture.Fixture, kubeconfig string, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), filepath.Join(fx.Dir, "kyverno-notation-venafi"), append([]string{
-		"audit", "--kubeconfig", kubeconfig, "--allowLoopback", "--insecureRegistries", fx.Registry.Host(),
+		"audit", "--kubeconfig", kubeconfig, "--allowLoopback",
 		"--trustPolicy", "tp-{{ namespace }}", "--exceptNamespaces", bed.KyvernoNamespace,
 	}, args...)...)
 	var out, errs bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errs
+	command.Env = append(os.Environ(), fx.Deployment.Env...)
 	err := command.Run()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
