@@ -179,7 +179,7 @@ func TestTheAttestationSampleIsUnderstood(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := map[string]any{}
-	for _, entry := range policy.Spec.Rules[0].Context[1].APICall.Data {
+	for _, entry := range policy.Spec.Rules[0].Context[0].APICall.Data {
 		body[entry.Key] = entry.Value
 	}
 	body["encodedObject"] = []byte(`{"kind":"Pod","spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1"}]}}`)

@@ -113,7 +113,11 @@ func TestStagesDifferByNamespaceOnly(t *testing.T) {
 		if !reflect.DeepEqual(policy.Spec.MatchConstraints.ResourceRules, enforced.Spec.MatchConstraints.ResourceRules) {
 			t.Errorf("%s is about other resources than what is denied", file)
 		}
-		if !reflect.DeepEqual(policy.Spec.MatchConditions, enforced.Spec.MatchConditions) {
+		conditions := policy.Spec.MatchConditions
+		if file == "mutatingpolicy.yaml" && len(conditions) > 0 { // the last one leaves out what is pinned
+			conditions = conditions[:len(conditions)-1]
+		}
+		if !reflect.DeepEqual(conditions, enforced.Spec.MatchConditions) {
 			t.Errorf("%s is about other updates than what is denied", file)
 		}
 	}

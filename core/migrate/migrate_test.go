@@ -83,7 +83,7 @@ func parse(t *testing.T, text string) (objects []map[string]any) {
 }
 
 // TestTheSampleBecomesTheSamples: the ClusterPolicy of the samples becomes the CEL policies of the samples, but for names and
-// for how they say whom they are for, as a selector has no patterns. Their last match condition is the precondition.
+// for how they say whom they are for, as a selector has no patterns. Their last match conditions are those of the samples.
 func TestTheSampleBecomesTheSamples(t *testing.T) {
 	made := parse(t, print(t, "../../config/samples/clusterpolicy.yaml"))
 	if len(made) != 2 {
@@ -95,11 +95,19 @@ func TestTheSampleBecomesTheSamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := parse(t, string(text))[0]
+		inSample := len(want["spec"].(map[string]any)["matchConditions"].([]any))
 		for _, policy := range []map[string]any{made[i], want} {
 			delete(policy, "metadata")
 			spec := policy["spec"].(map[string]any)
 			conditions := spec["matchConditions"].([]any)
-			spec["matchConditions"] = conditions[len(conditions)-1].(map[string]any)["expression"]
+			if len(conditions) < inSample {
+				t.Fatalf("%s has the conditions %v", sample, conditions)
+			}
+			conditions = conditions[len(conditions)-inSample:]
+			for i := range conditions {
+				conditions[i] = conditions[i].(map[string]any)["expression"]
+			}
+			spec["matchConditions"] = conditions
 			delete(spec["matchConstraints"].(map[string]any), "namespaceSelector")
 			oneLine(policy)
 		}

@@ -272,8 +272,18 @@ func (c call) variables() []condition {
 	return all
 }
 
+// namesATag leaves out what names every image by digest, where there is nothing to pin.
+const namesATag = "[" + podOf + `].exists(pod,
+has(pod.containers) && pod.containers != null && pod.containers.exists(c, has(c.image) && !c.image.contains("@"))
+|| has(pod.initContainers) && pod.initContainers.exists(c, has(c.image) && !c.image.contains("@"))
+|| has(pod.ephemeralContainers) && pod.ephemeralContainers.exists(c, has(c.image) && !c.image.contains("@"))
+|| has(pod.volumes) && pod.volumes.exists(v, has(v.image) && has(v.image.reference) && !v.image.reference.contains("@")))`
+
 func (t *translation) mutating(s *policySpec, r *rule) {
 	c := r.calls[0]
+	if r.plainPods() && len(s.MatchConditions) < maxConditions {
+		s.MatchConditions = append(slices.Clip(s.MatchConditions), condition{"names-a-tag", namesATag})
+	}
 	s.Variables = append(c.variables(), condition{"verdict", t.post(c, lo.Ternary(c.requireDigest, "true", ""))})
 	answered := "variables.verdict.statusCode == 200"
 	if s.FailurePolicy == "Ignore" { // where nothing denies, an object is pinned as a whole or not at all
@@ -292,8 +302,7 @@ func (t *translation) validating(s *policySpec, r *rule) {
 	c := r.calls[0]
 	s.Variables = c.variables()
 	complete, pins, added := "size(variables.verdict.results) > 0", "", false
-	plainPods := lo.EveryBy(r.match.filters, func(f filter) bool { return lo.EveryBy(f.resources, hasPlainPod) })
-	if plainPods {
+	if r.plainPods() {
 		complete = "size(variables.verdict.results) == variables.images"
 	}
 	switch {
@@ -310,7 +319,7 @@ func (t *translation) validating(s *policySpec, r *rule) {
 	if hasCause {
 		s.Variables = append(s.Variables, condition{"cause", t.post(c, "")})
 	}
-	if plainPods {
+	if r.plainPods() {
 		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
 	}
 	s.Validations = []validation{validate(complete, added, hasCause)}
@@ -330,6 +339,11 @@ func validate(complete string, added, hasCause bool) validation {
 		cause = "variables.cause.statusCode == 200 && variables.cause.verified != true\n? string(variables.cause.message) : " + cause
 	}
 	return validation{verified + "&& " + expression, verified + "? " + incomplete + "\n: " + cause}
+}
+
+// plainPods tells whether all objects that a rule matches have their pod where podOf looks for it.
+func (r *rule) plainPods() bool {
+	return lo.EveryBy(r.match.filters, func(f filter) bool { return lo.EveryBy(f.resources, hasPlainPod) })
 }
 
 // hasPlainPod tells that podOf finds the pod of a kind.

@@ -149,3 +149,38 @@ func TestPinnedImagesKeepTheirSpelling(t *testing.T) {
 		}
 	})
 }
+
+// TestATagInOnePlace pins an image that is named by tag, wherever it stands, where all others are pinned already.
+func TestATagInOnePlace(t *testing.T) {
+	fx := shared
+	fx.TwoTenants(t)
+	fx.WithCEL(t)
+	tag, pinned := fx.Reference("signed"), fx.Pinned(t, "signed")
+	for kind, manifest := range map[string]string{
+		"Pod":        fixture.Pod("place", "team-a", tag) + fmt.Sprintf("  volumes:\n  - {name: data, image: {reference: %q}}\n", tag),
+		"Deployment": fixture.DeploymentOf(tag), "CronJob": fixture.CronJob(tag),
+	} {
+		parts := strings.Split(manifest, tag)
+		if len(parts) < 3 {
+			t.Fatalf("%s names %d images", kind, len(parts)-1)
+		}
+		for i := 1; i < len(parts); i++ {
+			t.Run(fmt.Sprintf("%s, image %d", kind, i), func(t *testing.T) {
+				stored := fx.Kubectl(t, strings.Join(parts[:i], pinned)+tag+strings.Join(parts[i:], pinned), "create", "--dry-run=server", "-f", "-", "-o", "json")
+				if strings.Contains(stored, tag) || strings.Count(stored, pinned) != len(parts)-1 {
+					t.Errorf("it is stored as %s", stored)
+				}
+			})
+		}
+	}
+}
+
+// TestAnObjectWithoutContainers is refused by the API server's own validation, in its words.
+func TestAnObjectWithoutContainers(t *testing.T) {
+	fx := shared
+	fx.TwoTenants(t)
+	fx.WithCEL(t)
+	if err := fx.Denied(t, "spec.containers", "apiVersion: v1\nkind: Pod\nmetadata: {name: empty, namespace: team-a}\nspec: {containers: null}\n", "create", "--validate=false", "-f", "-"); err != nil {
+		t.Error(err)
+	}
+}

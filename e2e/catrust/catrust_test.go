@@ -90,8 +90,8 @@ func (e environment) restartKyverno(t *testing.T) {
 	}
 }
 
-// TestKyvernoTrustsWhatItsDeploymentMounts has both ways in at once: each pod is sent to the ClusterPolicy, whose caBundle
-// follows the published CAs, and to the CEL policies, for which Kyverno trusts what it read when it started.
+// TestKyvernoTrustsWhatItsDeploymentMounts has all ways in at once: each pod is sent to the ClusterPolicy and to the CEL policies,
+// for which Kyverno trusts what it read when it started, and to a ClusterPolicy whose caBundle follows the published CAs.
 func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	e := shared
 	e.Kubectl(t, "", "apply", "-k", filepath.Join(fixture.ConfigDir, "kyverno"))
@@ -113,7 +113,16 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	direct := e.Replicas[0].Secure
 	e.Replicas[0].Secure = f.Address // for the policies
 	e.TwoTenants(t)
-	e.Install(t, fixture.Policies{Samples: append(fixture.Ways()[0].Samples, fixture.Ways()[1].Samples...)})
+	trusting := append(fixture.Ways()[0].Samples, fixture.Ways()[1].Samples...)
+	e.Install(t, fixture.Policies{Samples: trusting})
+	e.Apply(t, strings.Replace(e.WithCABundle(t, e.Sample(t, "clusterpolicy.yaml")), "name: verify-images", "name: with-ca-bundle", 1))
+	if err := e.Bed.WaitPolicy(t.Context(), "clusterpolicy/with-ca-bundle"); err != nil {
+		t.Fatal(err)
+	}
+	manifests := ""
+	for _, name := range trusting {
+		manifests += e.Sample(t, name) + "\n---\n"
+	}
 	e.Replicas[0].Secure = direct
 
 	config, err := clientcmd.BuildConfigFromFlags("", e.Bed.Kubeconfig())
@@ -187,6 +196,8 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 	if err := e.admit(t.Context(), l.client, l.image, l.pinned); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		t.Errorf("a CA that Kyverno does not know: %v", err)
 	}
+	e.Kubectl(t, manifests, "delete", "-f", "-")
+	wait("the caBundle alone is gone by", func() error { return e.admit(t.Context(), l.client, l.image, l.pinned) })
 }
 
 // TestPatchesOfKyvernosDeployments runs the commands that the files say, twice, on the Deployments of Kyverno's manifest.

@@ -91,7 +91,7 @@ func install(t *testing.T, c *cluster.Cluster, way string) {
 	for _, team := range []string{"team-a", "team-b"} {
 		teams += fmt.Sprintf("---\n{apiVersion: v1, kind: Namespace, metadata: {name: %s}}\n", team)
 	}
-	if err := c.Apply(ctx, trust+teams+"---\n"+sample(t, "clusterpolicy.yaml")); err != nil {
+	if err := c.Apply(ctx, trust+teams+"---\n"+sample(t, c, "clusterpolicy.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-images", "--timeout="+policyTime.String())
@@ -131,13 +131,11 @@ func remove(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-func sample(t *testing.T, name string) string {
+// sample reads a ClusterPolicy of the samples and gives it the service's CA, which Kyverno does not trust here.
+func sample(t *testing.T, c *cluster.Cluster, name string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(configDir, "samples", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
+	folder := filepath.Join(configDir, "samples")
+	return kubectl(t, c, "patch", "--local", "-f", filepath.Join(folder, name), "--type=json", "--patch-file="+filepath.Join(folder, "cabundle", "patch.yaml"), "-o", "yaml")
 }
 
 func kubectl(t *testing.T, c *cluster.Cluster, args ...string) string {
@@ -292,7 +290,7 @@ func nothingIsRefused(t *testing.T, c *cluster.Cluster) {
 // attestationsAreDemanded puts the sample with attestations in the place of the one without.
 func attestationsAreDemanded(t *testing.T, c *cluster.Cluster) {
 	kubectl(t, c, "delete", "clusterpolicy/verify-images", "--timeout=1m")
-	if err := c.Apply(t.Context(), sample(t, "clusterpolicy-attestations.yaml")); err != nil {
+	if err := c.Apply(t.Context(), sample(t, c, "clusterpolicy-attestations.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, c, "wait", "--for=condition=Ready", "clusterpolicy/verify-attestations", "--timeout="+policyTime.String())
