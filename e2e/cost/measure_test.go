@@ -37,17 +37,6 @@ const (
 	profilePort = "16060"
 )
 
-// phase is what was measured of one kind of admissions, in all turns.
-type phase struct {
-	waits    []time.Duration // of the caller, one by one
-	together int             // admissions that were made several at once
-	within   time.Duration   // the time that those took
-
-	admissions, requests, webhooks int              // of both: admissions, registry requests, calls of webhooks
-	webhookTime                    time.Duration    // what the API server waited for webhooks, one by one
-	processors                     [3]time.Duration // processor time of API server, Kyverno and service for all admissions
-}
-
 // client creates pods at the API server without storing them, over one connection that is kept.
 type client struct {
 	http *http.Client
@@ -132,16 +121,13 @@ func (c *client) webhooks() (calls int, wait time.Duration, err error) {
 
 // measure installs a way, measures it and takes it away again.
 func (w *way) measure(t *testing.T, c *client, turn int) {
-	if err := c.settle(t, "no policy", 0); err != nil {
+	image, want := shared.Reference("signed-ecdsa"), unchanged
+	if err := c.settle("no policy", image, 0); err != nil {
 		t.Fatal(err)
 	}
 	if w.policies != nil {
 		shared.Apply(t, strings.Join(w.policies(t), "\n---\n"))
 	}
-	if err := c.settle(t, w.name, w.webhooks); err != nil {
-		t.Fatal(err)
-	}
-	image, want := shared.Reference("signed-ecdsa"), unchanged
 	if w.verifies {
 		_, want, _ = strings.Cut(shared.Pinned(t, "signed-ecdsa"), "@")
 		err := deployment.Eventually(t.Context(), settleTime, func() error {
@@ -151,30 +137,33 @@ func (w *way) measure(t *testing.T, c *client, turn int) {
 			t.Fatal(err)
 		}
 	}
+	if w.pinned {
+		image, want = shared.Pinned(t, "signed-ecdsa"), unchanged
+	}
+	if err := c.settle(w.name, image, w.webhooks); err != nil {
+		t.Fatal(err)
+	}
 	admit := func(int) error { return c.create(image, want) }
 	if err := together(*samples, admit); err != nil { // fills caches and opens connections
 		t.Fatal(err)
 	}
-	if err := w.cached.measure(c, *samples, admit); err != nil {
-		t.Fatal(err)
-	}
-	if w.verifies {
+	w.cached = append(w.cached, measure(t, c, *samples, admit))
+	if w.verifies && !w.pinned {
 		w.measureUncached(t, c, turn)
 	}
 	if *profile != "" {
-		w.takeProfile(t, admit)
+		w.takeProfiles(t, c, admit)
 	}
 }
 
 // settle waits until an admission makes as many calls of webhooks as it should.
-func (c *client) settle(t *testing.T, name string, webhooks int) error {
-	t.Helper()
-	return deployment.Eventually(t.Context(), settleTime, func() error {
+func (c *client) settle(name, image string, webhooks int) error {
+	return deployment.Eventually(context.Background(), settleTime, func() error {
 		before, _, err := c.webhooks()
 		if err != nil {
 			return err
 		}
-		_ = c.create(shared.Reference("signed-ecdsa"), unchanged) // whatever becomes of it
+		_ = c.create(image, unchanged) // whatever becomes of it
 		after, _, err := c.webhooks()
 		if err == nil && after-before != webhooks {
 			err = fmt.Errorf("%s: an admission makes %d calls of webhooks; want %d", name, after-before, webhooks)
@@ -194,45 +183,45 @@ func (w *way) measureUncached(t *testing.T, c *client, turn int) {
 		}
 		references[i], digests[i] = shared.Reference(name), image.Digest.String()
 	}
-	if err := w.uncached.measure(c, len(references)/2, func(i int) error { return c.create(references[i], digests[i]) }); err != nil {
-		t.Fatal(err)
-	}
+	w.uncached = append(w.uncached, measure(t, c, len(references)/2, func(i int) error { return c.create(references[i], digests[i]) }))
 }
 
 // measure admits count objects one by one, and as many several at once.
-func (p *phase) measure(c *client, count int, admit func(i int) error) error {
-	shared.Registry.Reset()
-	calls, wait, err := c.webhooks()
-	if err != nil {
-		return err
+func measure(t *testing.T, c *client, count int, admit func(i int) error) phase {
+	t.Helper()
+	p := phase{together: count, admissions: 2 * count, requests: map[string]int{}}
+	webhooks := func() (int, time.Duration) {
+		calls, wait, err := c.webhooks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return calls, wait
 	}
+	shared.Registry.Reset()
+	calls, wait := webhooks()
 	before := processorTimes()
 	for i := range count {
 		began := time.Now()
 		if err := admit(i); err != nil {
-			return err
+			t.Fatal(err)
 		}
 		p.waits = append(p.waits, time.Since(began))
 	}
-	_, waited, err := c.webhooks()
-	if err != nil {
-		return err
-	}
+	_, waited := webhooks()
 	began := time.Now()
 	if err := together(count, func(i int) error { return admit(count + i) }); err != nil {
-		return err
+		t.Fatal(err)
 	}
-	p.within += time.Since(began)
+	p.within = time.Since(began)
 	for i, after := range processorTimes() {
-		p.processors[i] += after - before[i]
+		p.processors[i] = after - before[i]
 	}
-	called, _, err := c.webhooks()
-	p.together += count
-	p.admissions += 2 * count
-	p.requests += len(shared.Registry.Requests())
-	p.webhooks += called - calls
-	p.webhookTime += waited - wait
-	return err
+	called, _ := webhooks()
+	p.webhooks, p.webhookTime = called-calls, waited-wait
+	for _, request := range shared.Registry.Requests() {
+		p.requests[kindOf(request)]++
+	}
+	return p
 }
 
 // processorTimes are those of API server, Kyverno and service so far.
@@ -277,8 +266,8 @@ func together(count int, admit func(i int) error) error {
 	return <-failed
 }
 
-// takeProfile writes where Kyverno spends its time while several are admitted at once.
-func (w *way) takeProfile(t *testing.T, admit func(i int) error) {
+// takeProfiles writes where Kyverno and the API server spend their time while several are admitted at once.
+func (w *way) takeProfiles(t *testing.T, c *client, admit func(i int) error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	load.Go(func() {
@@ -291,91 +280,27 @@ func (w *way) takeProfile(t *testing.T, admit func(i int) error) {
 	})
 	defer load.Wait()
 	defer cancel()
-	response, err := http.Get("http://" + profileHost + ":" + profilePort + "/debug/pprof/profile?seconds=15")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(*profile, strings.ReplaceAll(w.name, " ", "-")+".pprof"), text, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p phase) mean() float64 {
-	sum := time.Duration(0)
-	for _, wait := range p.waits {
-		sum += wait
-	}
-	return milliseconds(sum) / float64(len(p.waits))
-}
-
-func (p phase) quantile(q float64) float64 {
-	sorted := slices.Sorted(slices.Values(p.waits))
-	return milliseconds(sorted[min(int(q*float64(len(sorted))), len(sorted)-1)])
-}
-
-// perAdmission gives the processor times of one admission.
-func (p phase) perAdmission() string {
-	var times [3]string
-	for i, time := range p.processors {
-		times[i] = fmt.Sprintf("%.2f", milliseconds(time)/float64(p.admissions))
-	}
-	return strings.Join(times[:], ", ")
-}
-
-func (p phase) rate() float64 { return float64(p.together) / p.within.Seconds() }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// checkCounts checks what does not depend on the machine.
-func (w way) checkCounts(t *testing.T) {
-	if got := w.cached.webhooks; got != w.webhooks*w.cached.admissions {
-		t.Errorf("%s: %d calls of webhooks for %d admissions; want %d each", w.name, got, w.cached.admissions, w.webhooks)
-	}
-	if !w.ours() {
-		return
-	}
-	if w.cached.requests > w.cached.admissions/5 { // the tag is looked up again after 10 s
-		t.Errorf("%s: %d registry requests for %d admissions of a cached image", w.name, w.cached.requests, w.cached.admissions)
-	}
-	if w.uncached.requests != 4*w.uncached.admissions {
-		t.Errorf("%s: %d registry requests for %d admissions of uncached images; want 4 each", w.name, w.uncached.requests, w.uncached.admissions)
-	}
-}
-
-// checkAhead checks that a way of ours is ahead of one of Kyverno's own in every figure.
-func (w way) checkAhead(t *testing.T, peer way) {
-	for figure, values := range map[string][2]float64{
-		"mean ms, cached":                {w.cached.mean(), peer.cached.mean()},
-		"p50 ms, cached":                 {w.cached.quantile(0.5), peer.cached.quantile(0.5)},
-		"p99 ms, cached":                 {w.cached.quantile(0.99), peer.cached.quantile(0.99)},
-		"s per admission of 8, cached":   {1 / w.cached.rate(), 1 / peer.cached.rate()},
-		"p50 ms, uncached":               {w.uncached.quantile(0.5), peer.uncached.quantile(0.5)},
-		"s per admission of 8, uncached": {1 / w.uncached.rate(), 1 / peer.uncached.rate()},
+	const path = "/debug/pprof/profile?seconds=15"
+	for of, take := range map[string]func() ([]byte, error){
+		"kyverno": func() ([]byte, error) {
+			response, err := http.Get("http://" + profileHost + ":" + profilePort + path)
+			if err != nil {
+				return nil, err
+			}
+			defer response.Body.Close()
+			return io.ReadAll(io.LimitReader(response.Body, answerLimit))
+		},
+		"apiserver": func() ([]byte, error) {
+			_, text, err := c.do(http.MethodGet, path, nil)
+			return text, err
+		},
 	} {
-		if values[0] >= values[1] {
-			t.Errorf("%s: %s is %.4g, that of %s %.4g", w.name, figure, values[0], peer.name, values[1])
+		text, err := take()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(*profile, strings.ReplaceAll(w.name, " ", "-")+"-"+of+".pprof"), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// table prints the figures as Markdown.
-func table(ways []way) string {
-	text := &strings.Builder{}
-	columns := []string{"way", "webhooks, mean ms", "mean ms", "p50 ms", "p99 ms", fmt.Sprintf("%d at once, per second", parallel), "registry requests",
-		"uncached, p50 ms", fmt.Sprintf("uncached, %d at once, per second", parallel), "registry requests", "processor ms: API server, Kyverno, service"}
-	fmt.Fprintf(text, "| %s |\n%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
-	for _, w := range ways {
-		c, uncached := w.cached, "- | - | -"
-		if u := w.uncached; u.admissions > 0 {
-			uncached = fmt.Sprintf("%.2f | %.0f | %.1f", u.quantile(0.5), u.rate(), float64(u.requests)/float64(u.admissions))
-		}
-		fmt.Fprintf(text, "| %s | %.2f | %.2f | %.2f | %.2f | %.0f | %.1f | %s | %s |\n", w.name, milliseconds(c.webhookTime)/float64(len(c.waits)), c.mean(), c.quantile(0.5),
-			c.quantile(0.99), c.rate(), float64(c.requests)/float64(c.admissions), uncached, c.perAdmission())
-	}
-	return text.String()
 }
