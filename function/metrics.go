@@ -54,14 +54,16 @@ func newMetrics(trust TrustSource, connected func() bool, outcomes *cache.Cache,
 		m.gauge("serving_certificate_not_after_seconds", "When the serving certificate ends, in seconds since 1970; 0 while there is none.", certificate.notAfter)
 	}
 	if connected != nil {
-		m.gauge("apiserver_connected", "1 while all that is taken from the API server is watched; at 0 what was known last stays in force.", func() float64 {
-			if connected() {
-				return 1
-			}
-			return 0
-		})
+		m.gauge("apiserver_connected", "1 while all that is taken from the API server is watched; at 0 what was known last stays in force.", func() float64 { return oneIf(connected()) })
 	}
 	return m
+}
+
+func oneIf(condition bool) float64 {
+	if condition {
+		return 1
+	}
+	return 0
 }
 
 func (m *metrics) gauge(name, help string, value func() float64) {

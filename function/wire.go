@@ -84,6 +84,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	}
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
+	f.metrics.gauge("ready", "1 while the service is ready to answer.", func() float64 { return oneIf(f.Ready() == nil) })
 	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter, f.tracing)
 	f.metrics.watchRecords(f.decisions.recorder)
 	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
