@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -293,49 +294,46 @@ func TestHangChildOutlivesItsParent(t *testing.T) {
 	t.Parallel()
 	pluginDir := installed(t, "hang-child")
 	home := filepath.Join(pluginDir, name)
+	told := filepath.Join(home, "child")
+	if err := syscall.Mkfifo(told, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	parent := exec.Command(filepath.Join(home, "notation-"+name), string(framework.CommandGetMetadata))
 	output := must(parent.StdoutPipe())
+	defer output.Close()
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	child := waitForChild(t, filepath.Join(home, "child"))
+	text := must(os.ReadFile(told)) // which waits for who writes to it
+	child := must(os.FindProcess(must(strconv.Atoi(string(text)))))
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		_, _ = output.Read(make([]byte, 1)) // ends with the last writer
-	}()
-	select {
-	case <-closed:
-		t.Error("stdout closed with the parent")
-	case <-time.After(200 * time.Millisecond):
+	if _, err := parent.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := readNow(t, output.(*os.File)); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("with the parent stdout ends: %d bytes, %v", n, err)
 	}
 	if err := child.Kill(); err != nil {
 		t.Errorf("the child ended by itself: %v", err)
 	}
-	<-closed
-	_ = parent.Wait() // it was killed
+	if n, err := output.Read(make([]byte, 1)); n != 0 || err != io.EOF { // waits for the last writer to end
+		t.Errorf("with the child stdout does not end: %d bytes, %v", n, err)
+	}
 }
 
-// waitForChild returns the child whose process id the stand-in writes to file.
-func waitForChild(t *testing.T, file string) *os.Process {
+// readNow reads from a pipe without waiting; the error is EAGAIN where somebody may yet write to it.
+func readNow(t *testing.T, pipe *os.File) (n int, err error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) {
-		content, _ := os.ReadFile(file)
-		if pid, err := strconv.Atoi(string(content)); err == nil {
-			child := must(os.FindProcess(pid))
-			if err := child.Signal(syscall.Signal(0)); err != nil {
-				t.Fatalf("child %d: %v", pid, err)
-			}
-			return child
-		}
-		time.Sleep(5 * time.Millisecond)
+	direct := must(pipe.SyscallConn())
+	if failed := direct.Read(func(fd uintptr) bool {
+		n, err = syscall.Read(int(fd), make([]byte, 1))
+		return true
+	}); failed != nil {
+		t.Fatal(failed)
 	}
-	t.Fatal("the child did not start")
-	return nil
+	return n, err
 }
 
 func TestCallsCountProcesses(t *testing.T) {
