@@ -1,29 +1,30 @@
-# syntax=docker/dockerfile:1.17
-# One image, one static binary. The base images are pinned by version; a release build pins them by digest with
-# --build-arg.
+# One image, one static binary. BuildKit, buildah and Podman build it; README.md in config says how. The base images are pinned by
+# version; a release build pins them by digest with --build-arg.
 ARG GO_IMAGE=docker.io/library/golang:1.26.8-bookworm
 ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
 
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
-ARG TARGETOS=linux
-ARG TARGETARCH=amd64
-ARG VERSION=dev
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/go/pkg/mod go mod download
+RUN go mod download
 COPY . .
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
-    go build -trimpath -ldflags "-s -w" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
+ARG TARGETOS=linux
+ARG TARGETARCH=amd64
+RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+    go build -trimpath -buildvcs=false -ldflags "-s -w" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
 
 # The verification plugin, from its release. The checksum has no default: give the one that the release publishes beside
-# the archive (its name with .sha256), read over a channel that you trust. For another platform give both arguments.
-FROM ${GO_IMAGE} AS plugin
-ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3/notation-venafi-csp-linux-amd64.tar.gz
+# the archive (its name with .sha256), read over a channel that you trust; for several platforms those of all their archives,
+# separated by blanks.
+FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS plugin
+ARG TARGETARCH=amd64
+ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3/notation-venafi-csp-linux-${TARGETARCH}.tar.gz
 ARG PLUGIN_SHA256
 WORKDIR /download
-ADD --checksum=sha256:${PLUGIN_SHA256} ${PLUGIN_URL} plugin.tar.gz
-RUN mkdir -p /out/plugins/venafi-csp && \
+ADD ${PLUGIN_URL} plugin.tar.gz
+RUN { for sum in ${PLUGIN_SHA256}; do echo "${sum}  plugin.tar.gz"; done | sha256sum -c 2>/dev/null | grep -qx "plugin.tar.gz: OK" || \
+    { echo "PLUGIN_SHA256 has not the checksum of ${PLUGIN_URL}" >&2; exit 1; }; } && \
+    mkdir -p /out/plugins/venafi-csp && \
     tar -xzf plugin.tar.gz && \
     install -m 0555 notation-venafi-csp /out/plugins/venafi-csp/notation-venafi-csp
 
@@ -39,6 +40,6 @@ COPY --from=plugin /out/plugins /plugins
 ENV PLUGINS_DIR=/plugins
 # Numeric, so that runAsNonRoot can be checked. Nothing is written: the root file system may be read-only.
 USER 65532:65532
-EXPOSE 8080
+EXPOSE 8080 9443
 ENTRYPOINT ["/kyverno-notation-venafi"]
 CMD ["serve"]
