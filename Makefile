@@ -18,7 +18,7 @@ MONITORING := config/monitoring/validate
 # And the library that reads the description of the HTTP API.
 OPENAPI := function/openapi
 
-.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins vulncheck clean
+.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -43,8 +43,8 @@ race: ## the same under the race detector; the longest are left to make test
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go adversary config core e2e function shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet -tags e2e,e2e_knative ./...
-	go tool staticcheck -tags e2e,e2e_knative ./...
+	go vet -tags e2e,e2e_knative,e2e_image ./...
+	go tool staticcheck -tags e2e,e2e_knative,e2e_image ./...
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 	go -C $(DIFFERENTIAL) vet ./...
@@ -101,6 +101,9 @@ size: build ## fails when the service's binary is larger than 40 MB
 
 plugins: ## the plugin that stands in for venafi-csp
 	$(STATIC) -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
+
+image-test: ## the image, built by buildah for two platforms and twice, which must give one digest (Linux, root)
+	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
 
 clean: ## remove what was built here
 	rm -rf $(BUILD)

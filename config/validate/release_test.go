@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/lint"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -226,5 +227,49 @@ func TestArtifactHubsAnnotationsAreTrue(t *testing.T) {
 	}
 	if metadata.Icon == "" || metadata.AppVersion == "" || len(metadata.Keywords) < 5 || len(metadata.Sources) == 0 || len(metadata.Maintainers) == 0 || metadata.Home == "" {
 		t.Errorf("Chart.yaml lacks something: %+v", metadata)
+	}
+}
+
+// TestTheReadmesOverlayNamesTheImageByDigest builds the overlay in the README with kustomize, for both shapes.
+func TestTheReadmesOverlayNamesTheImageByDigest(t *testing.T) {
+	_, rest, _ := strings.Cut(string(read(t, "README.md")), "```yaml\n")
+	overlay, _, found := strings.Cut(rest, "```\n")
+	if !found {
+		t.Fatal("the README has no overlay")
+	}
+	config, err := filepath.Abs(configDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shape := range []string{plainDir, knativeDir} {
+		dir := t.TempDir()
+		there, err := filepath.Rel(dir, filepath.Join(config, shape))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := filepath.Rel(config, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.Replace(overlay, "../config/plain", there, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for name, pod := range pods(t, parse(t, render(t, back))) {
+			same(t, shape+", "+name, pod.Spec.Containers[0].Image, "REGISTRY/kyverno-notation-venafi@sha256:"+strings.Repeat("0", 64))
+		}
+	}
+}
+
+// TestTheChartPassesHelmsLinter, with its values and with all that one can set.
+func TestTheChartPassesHelmsLinter(t *testing.T) {
+	for name, values := range map[string]string{"its own values": "{}", "all values": fullValues} {
+		var given map[string]any
+		if err := yaml.Unmarshal([]byte(values), &given); err != nil {
+			t.Fatal(err)
+		}
+		result := lint.All(filepath.Join(configDir, "chart"), given, productNamespace, true)
+		for _, message := range result.Messages {
+			t.Errorf("%s: %v", name, message)
+		}
 	}
 }

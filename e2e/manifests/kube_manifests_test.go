@@ -58,7 +58,7 @@ func TestKubeManifests(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	applyAll(t, b, "install.yaml")
+	applyAll(t, b, "validate/testdata/released/plain.yaml", "install.yaml") // an upgrade from the last release
 	for _, name := range []string{"trustpolicies", "truststores"} {
 		if _, err := b.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "--timeout=20s", "crd/"+name+".notation.nirmata.io"); err != nil {
 			t.Fatal(err)
