@@ -2,7 +2,6 @@ package function
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -121,7 +120,7 @@ func (d decision) record(replica string) record.Record {
 		Request: record.Request{Digest: d.asked.body.digest, Bytes: d.asked.body.size}, Object: d.asked.request.Object,
 		Plan:     record.NewPlan(d.asked.plan, d.recording.Plugins, d.recording.Limits),
 		Evidence: make([]record.Gathered, len(d.facts)),
-		Verdict:  d.verdict, Patches: core.Patches(d.verdict),
+		Outcome:  record.OutcomeOf(d.verdict.Class), Verdict: d.verdict, Patches: core.Patches(d.verdict),
 	}
 	for i, fact := range d.facts {
 		course := d.recording.Tasks[i]
@@ -167,44 +166,6 @@ func digested(body askedBody) askedBody {
 		body.digest, body.text = "sha256:"+hex.EncodeToString(sum[:]), nil
 	}
 	return body
-}
-
-// Explain decides on a request as Check does, and gives the whole of the decision.
-func (f *Function) Explain(ctx context.Context, body []byte) (record.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
-	defer cancel()
-	start := time.Now()
-	asked, err := f.parseAndPlan(body)
-	if err != nil {
-		return record.Record{}, err
-	}
-	asked.body = newAskedBody(body, true)
-	return f.explain(ctx, asked, start), nil
-}
-
-// ExplainAgain gathers anew for the images of a recorded decision, under the trust policy of the record as it is now.
-func (f *Function) ExplainAgain(ctx context.Context, before record.Record) (record.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.settings.RequestTimeout)
-	defer cancel()
-	snapshot, loaded := f.trust.Snapshot()
-	if !loaded {
-		return record.Record{}, errNotLoaded
-	}
-	start := time.Now()
-	plan, err := before.Plan.Again(snapshot)
-	if err != nil {
-		return record.Record{}, err
-	}
-	request := core.Request{TrustPolicy: plan.Policy, Object: before.Object}
-	return f.explain(ctx, planned{request, plan, askedBody{digest: before.Request.Digest, size: before.Request.Bytes}}, start), nil
-}
-
-func (f *Function) explain(ctx context.Context, asked planned, start time.Time) record.Record {
-	made := decision{id: records.NewID(start), asked: asked}
-	made.recording = &verify.Recording{Decision: made.id}
-	f.decideOn(ctx, &made)
-	made.took, made.asked.body = time.Since(start), digested(made.asked.body)
-	return made.record(f.decisions.replica)
 }
 
 // errNoReaders refuses to show records where nobody is named who may read them.

@@ -51,6 +51,7 @@ func runCheck(ctx context.Context, args []string, stderr io.Writer) ([]core.Verd
 		return nil, options, err
 	}
 	settings.LogLevel = "error"
+	settings.DecisionsInMemory, settings.DecisionLog, settings.DecisionSink = 0, "", "" // which are the service's
 	log, err := function.NewLogger(settings, stderr)
 	if err != nil {
 		return nil, options, err

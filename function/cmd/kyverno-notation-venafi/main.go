@@ -18,7 +18,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|probe] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|replay|why|probe] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
   certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
@@ -26,6 +26,8 @@ const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|a
   migrate      print the CEL policies for a file of ClusterPolicies: migrate -f FILE
   audit        hold what runs in a cluster against the trust of now, of a proposed change, and over time
   records      verify a log of decision records: records verify FILE...
+  replay       decide again on recorded decisions, and say what differs: replay FILE...
+  why          tell the chain of reasons for an image, a pod or a decision: why IMAGE|pod/NAME|ID
   probe        ask an address until it answers 200: probe --caFile FILE https://...
 
 Run a command with -h for its flags.
@@ -51,6 +53,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return migratePolicies(args, stdout, stderr)
 	case "audit":
 		return auditCommand(ctx, args, stdout, stderr)
+	case "replay":
+		return replay(ctx, args, stdout, stderr)
+	case "why":
+		return why(ctx, args, stdout, stderr)
 	case "records":
 		return recordsCommand(ctx, args, stdout, stderr)
 	case "probe":

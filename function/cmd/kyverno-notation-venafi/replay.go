@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/record"
+	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+)
+
+// The exit statuses of replay, beside 2 where it could not tell.
+const (
+	exitSame      = 0
+	exitDifferent = 1
+)
+
+// replayed counts what came of records.
+type replayed struct{ same, different, untold int }
+
+// replay decides again on recorded decisions, from their evidence or with what is gathered now, and returns the exit status.
+func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	again, id := false, ""
+	settings, files, err := function.LoadSettings("replay", args, os.LookupEnv, func(flags *flag.FlagSet) {
+		flags.BoolVar(&again, "again", false, "Gather anew, and say what is different now.")
+		flags.StringVar(&id, "id", "", "Take this decision only; else all in the files.")
+	})
+	if err == nil && len(files) == 0 {
+		err = errors.New("name the files of the records, or - for standard input")
+	}
+	if err != nil {
+		return report(err, stdout, stderr)
+	}
+	decide := func(r record.Record) error { return record.Replay(r) }
+	if again {
+		engine, snapshot, err := explainer(ctx, settings, stderr)
+		if err != nil {
+			return report(err, stdout, stderr)
+		}
+		defer engine.Close()
+		decide = func(r record.Record) error { return anew(ctx, engine, snapshot, r, stdout) }
+	}
+	var counts replayed
+	for _, file := range files {
+		if err := eachRecord(file, func(r record.Record) error {
+			if id == "" || r.ID == id {
+				counts.add(r, decide(r), stdout)
+			}
+			return nil
+		}); err != nil {
+			return report(err, stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stdout, "%d decisions: %d the same, %d different, %d could not be told\n", counts.same+counts.different+counts.untold, counts.same, counts.different, counts.untold)
+	return counts.status()
+}
+
+// errOther is a decision that comes out otherwise now; what is different was printed.
+var errOther = errors.New("it comes out otherwise now")
+
+// anew gathers anew for a record, and prints what is different.
+func anew(ctx context.Context, engine *function.Audit, snapshot trust.Snapshot, before record.Record, stdout io.Writer) error {
+	after, err := engine.ExplainAgain(ctx, before, snapshot)
+	if err != nil {
+		return err
+	}
+	different := record.Differences(before, after)
+	for _, line := range different {
+		fmt.Fprintf(stdout, "%s: %s\n", before.ID, plain(line))
+	}
+	if len(different) > 0 {
+		return errOther
+	}
+	return nil
+}
+
+func (c *replayed) add(r record.Record, err error, stdout io.Writer) {
+	var differs *record.DifferenceError
+	switch {
+	case err == nil:
+		c.same++
+	case errors.Is(err, errOther):
+		c.different++
+	case errors.As(err, &differs):
+		c.different++
+		fmt.Fprintf(stdout, "%s: %s\n", r.ID, plain(err.Error()))
+	default:
+		c.untold++
+		fmt.Fprintf(stdout, "%s: %s\n", r.ID, plain(err.Error()))
+	}
+}
+
+func (c *replayed) status() int {
+	switch {
+	case c.different > 0:
+		return exitDifferent
+	case c.untold > 0 || c.same == 0:
+		return exitUnknown
+	}
+	return exitSame
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/record"
+	"github.com/nirmata/kyverno-notation-venafi/function"
+)
+
+// whyOptions are the flags of why that are not settings.
+type whyOptions struct {
+	records   []string
+	namespace string
+	output    string
+	service   serviceOptions
+	demands   demands
+}
+
+func (o *whyOptions) register(flags *flag.FlagSet) {
+	flags.Func("records", "`File` of records in which a decision is looked up, - for standard input; repeatable.", func(file string) error {
+		o.records = append(o.records, file)
+		return nil
+	})
+	flags.StringVar(&o.output, "o", "text", "Output: text, or json for the records, a line each.")
+	flags.StringVar(&o.namespace, "n", "", "`Namespace` of a pod; else that of the kubeconfig.")
+	o.service.register(flags)
+	o.demands.register(flags)
+}
+
+// why prints the chain of reasons for images, for a pod or for a recorded decision, and returns the exit status, which is that of
+// check.
+func why(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var options whyOptions
+	settings, about, err := function.LoadSettings("why", args, os.LookupEnv, options.register)
+	if err == nil && len(about) == 0 {
+		err = errors.New("name images, pod/NAME, or the id of a decision")
+	}
+	if err == nil && options.output != "text" && options.output != "json" {
+		err = fmt.Errorf("-o is %q; use text or json", options.output)
+	}
+	var told []record.Record
+	switch {
+	case err != nil:
+	case len(about) == 1 && decisionID.MatchString(about[0]):
+		told, err = options.recorded(ctx, about[0])
+	default:
+		told, err = options.gathered(ctx, settings, about, stderr)
+	}
+	if err != nil {
+		return report(err, stdout, stderr)
+	}
+	for _, r := range told {
+		text := record.Why(r) + "\n"
+		if options.output == "json" {
+			_, line, err := record.Encode(r)
+			if err != nil {
+				return report(err, stdout, stderr)
+			}
+			text = string(line) + "\n"
+		}
+		fmt.Fprint(stdout, text)
+	}
+	switch told[0].Outcome {
+	case "admitted":
+		return exitVerified
+	case "denied":
+		return exitDenied
+	}
+	return exitUnknown
+}
+
+// recorded finds a decision, and behind it the one that its facts come from.
+func (o *whyOptions) recorded(ctx context.Context, id string) (told []record.Record, err error) {
+	first, err := o.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	told = append(told, first)
+	for _, gathered := range first.Evidence {
+		if gathered.From == "" || gathered.From == id {
+			continue
+		}
+		if before, err := o.find(ctx, gathered.From); err == nil { // it may be gone
+			told = append(told, before)
+		}
+	}
+	return told, nil
+}
+
+func (o *whyOptions) find(ctx context.Context, id string) (found record.Record, err error) {
+	if !decisionID.MatchString(id) {
+		return found, fmt.Errorf("%q is no id of a decision", plain(id))
+	}
+	if o.service.url != "" {
+		return o.service.decision(ctx, id)
+	}
+	if len(o.records) == 0 {
+		return found, errors.New("say where the decision is recorded, by --records or --service")
+	}
+	for _, file := range o.records {
+		if err := eachRecord(file, func(r record.Record) error {
+			if r.ID == id {
+				found = r
+			}
+			return nil
+		}); err != nil {
+			return found, err
+		}
+	}
+	if found.ID == "" {
+		return found, fmt.Errorf("there is no decision %s in %s", id, strings.Join(o.records, ", "))
+	}
+	return found, nil
+}
+
+// gathered decides on images or a pod now.
+func (o *whyOptions) gathered(ctx context.Context, settings function.Settings, about []string, stderr io.Writer) ([]record.Record, error) {
+	engine, snapshot, err := explainer(ctx, settings, stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	object := podOf(about)
+	if name, ok := strings.CutPrefix(about[0], "pod/"); ok && len(about) == 1 {
+		if object, err = engine.Pod(ctx, o.namespace, name); err != nil {
+			return nil, err
+		}
+	}
+	attestations, err := o.demands.attestations()
+	if err != nil {
+		return nil, err
+	}
+	body, err := bodyOf(object, o.demands.trustPolicy, attestations)
+	if err != nil {
+		return nil, err
+	}
+	r, err := engine.Explain(ctx, body, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err = record.Encode(r) // as it would be recorded
+	return []record.Record{r}, err
+}

@@ -1,0 +1,320 @@
+package records
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/record"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+)
+
+// made makes a record.
+func made(id int, namespace string) func() record.Record {
+	return func() record.Record {
+		return record.Record{
+			ID: fmt.Sprintf("%026d", id), Time: time.Unix(int64(id), 0).UTC(), Object: core.Object{Kind: "Pod", Namespace: namespace, Name: "web"},
+			Plan: record.NewPlan(core.Plan{}, "", verification.Limits{}), Evidence: []record.Gathered{}, Verdict: core.Decide(core.Plan{}, nil, time.Time{}), Patches: []core.Patch{},
+		}
+	}
+}
+
+// start runs a recorder, and gives what stops it.
+func start(t *testing.T, options Options) (*Recorder, func()) {
+	t.Helper()
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	r, err := Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	stop := func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return r, stop
+}
+
+func TestIDsAreULIDs(t *testing.T) {
+	now, seen := time.UnixMilli(1469918176385), map[string]bool{}
+	for range 10_000 {
+		id := NewID(now)
+		if !regexp.MustCompile(`^01ARYZ6S41[0-9A-HJKMNP-TV-Z]{16}$`).MatchString(id) || seen[id] { // the time of ULID's specification
+			t.Fatalf("%q, seen before: %t", id, seen[id])
+		}
+		seen[id] = true
+	}
+	if a, b := NewID(now), NewID(now.Add(time.Millisecond)); a >= b {
+		t.Errorf("%s of a later time comes before %s", b, a)
+	}
+}
+
+func TestNothingToRecord(t *testing.T) {
+	if r, err := Open(Options{Log: slog.New(slog.DiscardHandler)}); r != nil || err != nil {
+		t.Errorf("%v, %v", r, err)
+	}
+	for name, options := range map[string]Options{"decisionLog": {File: filepath.Join(t.TempDir(), "none", "file")}, "decisionSink": {SinkURL: "ftp://sink.example"}} {
+		options.Log = slog.New(slog.DiscardHandler)
+		if _, err := Open(options); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMemoryKeepsTheNewest(t *testing.T) {
+	r, _ := start(t, Options{Keep: 3})
+	for i := range 5 {
+		r.Offer(1, made(i, []string{"a", "b"}[i%2]))
+	}
+	r.Settle()
+	ids := func(filter Filter) (ids string) {
+		for _, line := range r.Recent(filter) {
+			read, err := record.Decode(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids += read.ID[25:]
+		}
+		return ids
+	}
+	for want, filter := range map[string]Filter{"432": {Most: 9}, "43": {Most: 2}, "42": {Most: 9, Namespace: "a"}, "": {Most: 9, Outcome: "admitted"}, "4": {Most: 1, Outcome: "denied"}} {
+		if got := ids(filter); got != want {
+			t.Errorf("%+v gives %q, want %q", filter, got, want)
+		}
+	}
+	if _, ok := r.Find(made(1, "")().ID); ok {
+		t.Error("the second record is still there")
+	}
+	if line, ok := r.Find(made(2, "")().ID); !ok || len(line) == 0 {
+		t.Error("the third record is gone")
+	}
+}
+
+func TestMemoryIsBoundedInBytes(t *testing.T) {
+	r := &ring{most: 1 << 20}
+	for i := range 100 {
+		r.add(entry{id: fmt.Sprint(i), line: make([]byte, 200<<10)})
+	}
+	if r.bytes > maxRingBytes || r.size() != maxRingBytes/(200<<10) || r.entries[r.size()-1].id != "99" {
+		t.Errorf("%d records of %d bytes", r.size(), r.bytes)
+	}
+}
+
+// TestOfferNeverWaits offers to a recorder that does not run.
+func TestOfferNeverWaits(t *testing.T) {
+	var log strings.Builder
+	r, err := Open(Options{Keep: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxQueued + 5 {
+		r.Offer(1, made(i, ""))
+	}
+	if stats := r.Stats(); stats.Dropped != 5 || stats.Waiting != maxQueued {
+		t.Errorf("%+v", stats)
+	}
+	if text := log.String(); strings.Count(text, "decisions are not recorded") != 1 { // once for a while
+		t.Errorf("the log: %s", text)
+	}
+	heavy, err := Open(Options{Keep: 1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		heavy.Offer(maxQueuedBytes/2, made(i, ""))
+	}
+	if stats := heavy.Stats(); stats.Dropped != 1 || stats.Waiting != 2 {
+		t.Errorf("of heavy ones: %+v", stats)
+	}
+}
+
+// TestAPanicLosesOneRecord since strangers write what is recorded.
+func TestAPanicLosesOneRecord(t *testing.T) {
+	r, _ := start(t, Options{Keep: 5})
+	r.Offer(1, func() record.Record { panic("broken") })
+	r.Offer(1, made(1, ""))
+	r.Settle()
+	if stats := r.Stats(); stats.Failed != 1 || stats.Recorded != 1 {
+		t.Errorf("%+v", stats)
+	}
+}
+
+func TestLinesAreRotated(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "decisions.jsonl")
+	r, stop := start(t, Options{File: file, FileBytes: 3000})
+	for i := range 20 {
+		r.Offer(1, made(i, ""))
+		r.Settle()
+	}
+	stop()
+	ids := ""
+	for _, name := range []string{file + ".1", file} {
+		text, err := os.ReadFile(name)
+		if err != nil || len(text) > 3000 || len(text) == 0 {
+			t.Fatalf("%s: %d bytes, %v", name, len(text), err)
+		}
+		for line := range strings.Lines(string(text)) {
+			read, err := record.Decode([]byte(strings.TrimSuffix(line, "\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids += read.ID[24:]
+		}
+	}
+	if !strings.HasSuffix("00010203040506070809101112131415161718"+"19", ids) || len(ids) < 8 {
+		t.Errorf("the files have the records %s", ids)
+	}
+}
+
+// TestATornLineIsEnded begins a line of its own after one that an earlier process did not finish.
+func TestATornLineIsEnded(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "decisions.jsonl")
+	if err := os.WriteFile(file, []byte(`{"id":"torn`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, stop := start(t, Options{File: file})
+	r.Offer(1, made(1, ""))
+	stop()
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(text), "{\"id\":\"torn\n{") || strings.Count(string(text), "\n") != 2 {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// failing is a disk that takes some bytes of a write and then none, until it is mended.
+type failing struct {
+	text   strings.Builder
+	mended bool
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.mended {
+		return f.text.Write(p)
+	}
+	n, _ := f.text.Write(p[:3])
+	return n, errors.New("no space left on device")
+}
+
+// TestAfterAFullDiskLinesAreWhole holds that what was written of a lost batch stays a line of its own.
+func TestAfterAFullDiskLinesAreWhole(t *testing.T) {
+	disk := &failing{}
+	var log strings.Builder
+	r, stop := start(t, Options{File: "-", Output: disk, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	r.Offer(1, made(1, ""))
+	r.Settle()
+	disk.mended = true
+	r.Offer(1, made(2, ""))
+	stop()
+	first, rest, _ := strings.Cut(disk.text.String(), "\n")
+	if _, err := record.Decode([]byte(strings.TrimSuffix(rest, "\n"))); err != nil || len(first) != 3 {
+		t.Errorf("%q: %v", disk.text.String(), err)
+	}
+	if stats := r.Stats().Sinks["log"]; stats.Failed != 1 || stats.Written != 1 {
+		t.Errorf("%+v", stats)
+	}
+	if text := log.String(); !strings.Contains(text, "no space left on device") || !strings.Contains(text, "written again") {
+		t.Errorf("the log: %s", text)
+	}
+}
+
+// TestEventsAreSentAgain counts what a sink is sent that fails at first, by the clock of a bubble.
+func TestEventsAreSentAgain(t *testing.T) {
+	tests := map[string]struct {
+		statuses []int // of the answers, the last one again and again
+		tries    int
+		written  uint64
+	}{
+		"a sink that takes them":           {[]int{202}, 1, 1},
+		"a sink that fails twice":          {[]int{503, 429, 202}, 3, 1},
+		"a sink that is down":              {[]int{503}, sendTries, 0},
+		"a sink that does not want them":   {[]int{400}, 1, 0},
+		"a sink that sends them elsewhere": {[]int{307}, 1, 0},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tries := 0
+				sink := roundTrip(func(request *http.Request) (*http.Response, error) {
+					answer := httptest.NewRecorder()
+					answer.WriteHeader(tt.statuses[min(tries, len(tt.statuses)-1)])
+					tries++
+					return answer.Result(), nil
+				})
+				e := &events{url: "http://sink.example", source: "/test", client: &http.Client{Transport: sink, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+				s := newSink("events", e, slog.New(slog.DiscardHandler))
+				_, line, err := record.Encode(made(1, "")())
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.offer(line, func() {})
+				close(s.lines)
+				s.run(t.Context())
+				if tries != tt.tries || s.written.Load() != tt.written || s.failed.Load() != 1-tt.written {
+					t.Errorf("%d tries, %d written, %d failed", tries, s.written.Load(), s.failed.Load())
+				}
+			})
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// TestEventsAreCloudEvents reads what a sink is sent.
+func TestEventsAreCloudEvents(t *testing.T) {
+	bodies := make(chan []byte, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("Content-Type") != "application/cloudevents-batch+json; charset=utf-8" {
+			t.Errorf("of the type %s", r.Header.Get("Content-Type"))
+		}
+		bodies <- body
+	}))
+	t.Cleanup(server.Close)
+	r, stop := start(t, Options{SinkURL: server.URL, Source: "/kyverno-notation-venafi/replica", Keep: 1})
+	r.Offer(1, made(7, "a"))
+	stop()
+	var sent []struct {
+		SpecVersion, ID, Source, Type, DataContentType string
+		Time                                           time.Time
+		Data                                           json.RawMessage
+	}
+	if err := json.Unmarshal(<-bodies, &sent); err != nil || len(sent) != 1 {
+		t.Fatalf("%d events, %v", len(sent), err)
+	}
+	line, _ := r.Find(made(7, "")().ID)
+	if e := sent[0]; e.SpecVersion != "1.0" || e.ID != made(7, "")().ID || e.Source != "/kyverno-notation-venafi/replica" || e.Type != TypeDecision || !e.Time.Equal(time.Unix(7, 0)) || string(e.Data) != string(line) {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestAnUnreachableSinkTellsNoSecret since its URL may hold one.
+func TestAnUnreachableSinkTellsNoSecret(t *testing.T) {
+	e, err := newEvents(Options{SinkURL: "http://127.0.0.1:1/?token=s3cret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := e.post(t.Context(), nil); !again || err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%v, again %t", err, again)
+	}
+}
