@@ -58,6 +58,13 @@ func TestParseAppliesToRefuses(t *testing.T) {
 	}
 }
 
+// TestAnUnnamedPolicyAppliesNowhere: it would be taken for the default one.
+func TestAnUnnamedPolicyAppliesNowhere(t *testing.T) {
+	if _, err := audit.ParseAppliesTo("", []byte(`{"namespaceSelector":{}}`)); err == nil || !strings.Contains(err.Error(), "no name") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestAttestationsThatCannotBeReadSwitchNoCheckOff: the namespaces are known, and it cannot be told how they stand.
 func TestAttestationsThatCannotBeReadSwitchNoCheckOff(t *testing.T) {
 	for sentence, tt := range map[string]struct{ attestations, says string }{
@@ -128,5 +135,20 @@ func TestSelectorsAgreeWithKubernetes(t *testing.T) {
 				t.Errorf("%s selects %s: %t; Kubernetes says %t", text, name, got, want)
 			}
 		}
+	}
+}
+
+// TestKeysMayBeEscapedAsInAPolicy: copied from a policy of Kyverno, they mean the same, and are no text that equals nothing.
+func TestKeysMayBeEscapedAsInAPolicy(t *testing.T) {
+	var checks []audit.Check
+	for _, key := range []string{`{{ critical }}`, `\\{{ critical }}`} {
+		applied := appliesTo(t, policy, `{"namespaceSelector":{},"attestations":[{"imageReference":"*","type":[{"name":"scan","conditions":{"all":[{"key":"`+key+`","operator":"NotEquals","value":"\\d"}]}}]}]}`)
+		if applied.Unreadable != "" {
+			t.Fatal(applied.Unreadable)
+		}
+		checks = append(checks, audit.ByNamespace([]audit.AppliesTo{applied}, nil, nil).Checks([]audit.Use{web("")})...)
+	}
+	if len(checks) != 2 || checks[0] != checks[1] || checks[0].Rules == "" {
+		t.Errorf("checks %+v", checks)
 	}
 }

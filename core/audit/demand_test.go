@@ -196,3 +196,24 @@ func TestChecksOfSeveralPoliciesAreDistinct(t *testing.T) {
 		t.Error("attestations that nobody demands are planned")
 	}
 }
+
+// TestOnlyEqualAttestationsMakeOneCheck of an image under a trust policy: a verdict must not be another demand's.
+func TestOnlyEqualAttestationsMakeOneCheck(t *testing.T) {
+	seen := map[string]string{}
+	for _, rules := range []string{
+		`[]`, `[{"imageReference":"*","type":[{"name":"sbom"}]}]`, `[{"imageReference":"*","type":[{"name":"scan"}]}]`, `[{"imageReference":"reg.example/*","type":[{"name":"sbom"}]}]`,
+		`[{"imageReference":"*","type":[{"name":"sbom","select":"latest"}]}]`, `[{"imageReference":"*","type":[{"name":"sbom"},{"name":"scan"}]}]`,
+		`[{"imageReference":"*","type":[{"name":"sbom"}]},{"imageReference":"*","type":[{"name":"scan"}]}]`,
+		`[{"imageReference":"*","type":[{"name":"sbom","conditions":{"all":[{"key":"{{ a }}","operator":"Equals","value":1}]}}]}]`,
+	} {
+		applied := appliesTo(t, policy, `{"namespaceSelector":{},"attestations":`+rules+`}`)
+		check := audit.ByNamespace([]audit.AppliesTo{applied}, nil, nil).Checks([]audit.Use{web("")})[0]
+		if other, ok := seen[check.Rules]; ok {
+			t.Errorf("%s is checked as %s", rules, other)
+		}
+		seen[check.Rules] = rules
+	}
+	if _, ok := seen[""]; !ok {
+		t.Error("no attestations have an identity")
+	}
+}
