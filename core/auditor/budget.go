@@ -5,7 +5,8 @@ import "time"
 // longestPause bounds how long a registry can ask to be left alone.
 const longestPause = time.Hour
 
-// Budget bounds the requests to one registry: no minute has more than a number of them. Make one with NewBudget.
+// Budget bounds what is sent to one receiver, such as a registry. Make one with NewBudget, of which no minute has more than a number, or
+// NewBurst.
 type Budget struct {
 	every  time.Duration // between two requests, once the burst is used up
 	burst  int
@@ -17,8 +18,11 @@ type Budget struct {
 // the rest at an even rate.
 func NewBudget(perMinute int) Budget {
 	burst := max(1, perMinute/10)
-	return Budget{every: time.Minute / time.Duration(max(1, perMinute-burst)), burst: burst}
+	return NewBurst(burst, time.Minute/time.Duration(max(1, perMinute-burst)))
 }
+
+// NewBurst makes a budget of so many at once, which grows by one in each of a time.
+func NewBurst(burst int, every time.Duration) Budget { return Budget{every: every, burst: burst} }
 
 // Wait gives the time until a request may be sent; 0 for at once.
 func (b *Budget) Wait(now time.Time) time.Duration {

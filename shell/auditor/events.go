@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// eventsPerMinute is how many Events are recorded in one namespace.
-	eventsPerMinute = 60
+	// eventsAtOnce is how many Events are recorded in one namespace at once, and eventEvery the time in which one more may be.
+	eventsAtOnce = 200
+	eventEvery   = time.Second
 	// reportingController names us in Events, and maxInstance is the API server's bound on the name of this process.
 	reportingController = "nirmata.io/kyverno-notation-venafi-auditor"
 	maxInstance         = 128 // bytes
@@ -33,7 +34,7 @@ type events struct {
 }
 
 func newEvents(a *Auditor) events {
-	return events{a, NewPace(eventsPerMinute), &complaint{log: a.log, what: "Events cannot be recorded", over: "Events are recorded again"}}
+	return events{a, newPace(func() auditor.Budget { return auditor.NewBurst(eventsAtOnce, eventEvery) }), &complaint{log: a.log, what: "Events cannot be recorded", over: "Events are recorded again"}}
 }
 
 // record records the Event of a write, if it has one. It fails where it may be tried again. An Event that was recorded already, by

@@ -18,7 +18,7 @@ const (
 
 // Pace bounds the requests to each registry by a budget of its own. It is a registry.Pace.
 type Pace struct {
-	perMinute int
+	budget func() auditor.Budget // a new one
 
 	mu      sync.Mutex
 	budgets map[string]*auditor.Budget // by registry; those that would be no different from new ones are left out at times
@@ -26,7 +26,11 @@ type Pace struct {
 
 // NewPace makes a pace of so many requests a minute to one registry.
 func NewPace(perMinute int) *Pace {
-	return &Pace{perMinute: perMinute, budgets: map[string]*auditor.Budget{}}
+	return newPace(func() auditor.Budget { return auditor.NewBudget(perMinute) })
+}
+
+func newPace(budget func() auditor.Budget) *Pace {
+	return &Pace{budget: budget, budgets: map[string]*auditor.Budget{}}
 }
 
 // errBudget is told where no request may be sent in time.
@@ -90,7 +94,7 @@ func (p *Pace) of(registry string, now time.Time) *auditor.Budget {
 			}
 		}
 	}
-	made := auditor.NewBudget(p.perMinute)
+	made := p.budget()
 	p.budgets[registry] = &made
 	return &made
 }
