@@ -18,7 +18,7 @@ MONITORING := config/monitoring/validate
 # And the library that reads the description of the HTTP API.
 OPENAPI := function/openapi
 
-.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission bench-audit soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
+.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission bench-audit bench-auditor soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -73,6 +73,9 @@ bench-admission: ## what the API server waits, by each way in and beside Kyverno
 
 bench-audit: ## what an audit of 50,000 pods of 5,000 images in 200 namespaces takes (Linux)
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e/scale -args -pods 50000 -images 5000 -namespaces 200 -contents 500 $(ARGS)
+
+bench-auditor: ## a change of trust that affects 50 of 5,000 images that run: what is verified anew, and when all reports say so (Linux)
+	go test -tags e2e -count=1 -timeout 60m -v ./e2e/auditor -run TestScale -args -images 4950 -affected 50 $(ARGS)
 
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m

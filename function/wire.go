@@ -244,7 +244,11 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		},
 		close:     client.Close,
 		client:    client,
-		appliesTo: func() []audit.AppliesTo { return nil },
+		appliesTo: func() []audit.AppliesTo {
+			policies, stores, _ := resources.All()
+			applied, _ := shelltrust.Resources{Policies: policies, Stores: stores}.AppliesTo() // certmanager writes problems to the status
+			return applied
+		},
 	}
 	if len(settings.DecisionUsers) > 0 {
 		from.readers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.DecisionAudiences, AllowedUsers: settings.DecisionUsers})

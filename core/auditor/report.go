@@ -170,6 +170,14 @@ func (s *State) report(w *workload) Report {
 	return report
 }
 
+// compareResults orders results, the worst first, the same in every process.
+func compareResults(a, b RuleResult) int {
+	return cmp.Or(
+		slices.Index(Results(), a.Result)-slices.Index(Results(), b.Result), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Policy, b.Policy),
+		strings.Compare(a.Properties["image"], b.Properties["image"]), strings.Compare(a.Properties["running"], b.Properties["running"]),
+	)
+}
+
 // audit gives the images of a workload, sorted, and the verdicts on them.
 func (w *workload) audit() ([]audit.Use, audit.Verdicts) {
 	uses, verdicts := make([]audit.Use, 0, len(w.uses)), audit.Verdicts{}

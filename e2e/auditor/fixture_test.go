@@ -125,6 +125,7 @@ func (fx *fixture) team(t *testing.T, name string) {
 	fx.trust(t, name)
 	fx.apply(t, "---\n"+scenariotest.TrustStore("acme", fx.scenario.Trusted.PEM()))
 	t.Cleanup(func() {
+		_, _ = fx.bed.Kubectl(context.Background(), "", "delete", "namespace", name, "--ignore-not-found", "--wait=false") // it ends, and is not looked at
 		_, _ = fx.bed.Kubectl(context.Background(), "", "delete", "trustpolicy", "tp-"+name, "--ignore-not-found")
 	})
 }

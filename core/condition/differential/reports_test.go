@@ -21,7 +21,7 @@ import (
 func TestKyvernoReadsTheAuditorsReports(t *testing.T) {
 	report := auditorsReport(t)
 	var ours openreportsv1alpha1.Report
-	strictly(t, report, &ours)
+	readStrictly(t, report, &ours)
 	adapter := &openreports.ReportAdapter{Report: &ours}
 	results, summary := adapter.GetResults(), ours.Summary
 	if got := reportutils.CalculateSummary(results); got != summary || got.Pass != 1 || got.Fail != 1 || got.Error != 1 {
@@ -32,7 +32,7 @@ func TestKyvernoReadsTheAuditorsReports(t *testing.T) {
 	}
 	report.Source = "" // of the report as a whole, which the other group does not have
 	var older v1alpha2.PolicyReport
-	strictly(t, report, &older)
+	readStrictly(t, report, &older)
 	if got := reportutils.CalculateSummary(openreports.NewWGPolAdapter(&older).GetResults()); got != summary {
 		t.Errorf("of the older group it counts %+v", got)
 	}
@@ -46,7 +46,7 @@ func TestKyvernoReadsTheAuditorsReports(t *testing.T) {
 	}
 }
 
-func strictly(t *testing.T, report auditor.Report, into any) {
+func readStrictly(t *testing.T, report auditor.Report, into any) {
 	t.Helper()
 	text, err := json.Marshal(report)
 	if err != nil {
