@@ -21,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -75,11 +74,7 @@ func usesIn(ctx context.Context, client *kubeclient.Client, namespace string, ex
 	owners := map[string]map[types.UID]bool{} // of pods, by kind
 	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		options.FieldSelector = running
-		pods := &core.PodList{}
-		err := client.Core.RESTClient().Get().Namespace(namespace).Resource("pods").VersionedParams(&options, scheme.ParameterCodec).
-			SetHeader("Accept", "application/vnd.kubernetes.protobuf,application/json"). // the first takes a fraction to send and to read
-			Do(ctx).Into(pods)
-		return pods, err
+		return client.Core.Pods(namespace).List(ctx, options)
 	}
 	err := each(ctx, "pods", list, func(object runtime.Object) error {
 		pod, ok := object.(*core.Pod)
