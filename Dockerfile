@@ -18,12 +18,12 @@ RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
 # separated by blanks.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS plugin
 ARG TARGETARCH=amd64
-ARG PLUGIN_URL=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3/notation-venafi-csp-linux-${TARGETARCH}.tar.gz
+ARG PLUGIN_RELEASE=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3
 ARG PLUGIN_SHA256
 WORKDIR /download
-ADD ${PLUGIN_URL} plugin.tar.gz
+ADD ${PLUGIN_RELEASE}/notation-venafi-csp-linux-${TARGETARCH}.tar.gz plugin.tar.gz
 RUN { for sum in ${PLUGIN_SHA256}; do echo "${sum}  plugin.tar.gz"; done | sha256sum -c 2>/dev/null | grep -qx "plugin.tar.gz: OK" || \
-    { echo "PLUGIN_SHA256 has not the checksum of ${PLUGIN_URL}" >&2; exit 1; }; } && \
+    { echo "PLUGIN_SHA256 has not the checksum of the plugin in ${PLUGIN_RELEASE} for ${TARGETARCH}" >&2; exit 1; }; } && \
     mkdir -p /out/plugins/venafi-csp && \
     tar -xzf plugin.tar.gz && \
     install -m 0555 notation-venafi-csp /out/plugins/venafi-csp/notation-venafi-csp

@@ -114,10 +114,10 @@ func TestDockerfileChecksThePlugin(t *testing.T) {
 				t.Fatal(err)
 			}
 			run := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(command, "/out/", dir+"/out/"))
-			run.Dir, run.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "PLUGIN_SHA256=" + c.sums, "PLUGIN_URL=https://example.com/plugin"}
+			run.Dir, run.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "PLUGIN_SHA256=" + c.sums, "PLUGIN_RELEASE=https://example.com/v1", "TARGETARCH=arm64"}
 			said, err := run.CombinedOutput()
 			_, missing := os.Stat(filepath.Join(dir, "out/plugins/venafi-csp/notation-venafi-csp"))
-			if (err == nil) != c.accepts || (missing == nil) != c.accepts || !c.accepts && !strings.Contains(string(said), "has not the checksum of https://example.com/plugin") {
+			if (err == nil) != c.accepts || (missing == nil) != c.accepts || !c.accepts && !strings.Contains(string(said), "has not the checksum of the plugin in https://example.com/v1 for arm64") {
 				t.Errorf("%v, the plugin: %v, %s", err, missing, said)
 			}
 		})

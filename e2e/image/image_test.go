@@ -18,7 +18,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -32,11 +31,12 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 )
 
-var cache = flag.String("cache", "", "folder of Go's build cache that all builds share; each has one of its own, if not set")
+var (
+	cache     = flag.String("cache", "", "folder of Go's build cache that all builds share; each has one of its own, if not set")
+	platforms = flag.String("platforms", "linux/amd64,linux/arm64", "what to build for")
+)
 
-// The platforms of the image, and the time of all its files (SOURCE_DATE_EPOCH).
-var platforms = []string{"linux/amd64", "linux/arm64"}
-
+// The time of all files of the image (SOURCE_DATE_EPOCH).
 const epoch = "1767225600"
 
 // shop is a builder with what it builds from.
@@ -79,10 +79,10 @@ func open(t *testing.T) *shop {
 	}
 	t.Cleanup(s.registry.Close)
 	archives := map[string][]byte{}
-	for _, platform := range platforms {
+	for _, platform := range strings.Split(*platforms, ",") {
 		_, architecture, _ := strings.Cut(platform, "/")
 		archive := pluginArchive(t, architecture)
-		archives["/"+architecture+".tar.gz"] = archive
+		archives["/notation-venafi-csp-linux-"+architecture+".tar.gz"] = archive
 		s.sums = append(s.sums, fmt.Sprintf("%x", sha256.Sum256(archive)))
 	}
 	s.files = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(archives[r.URL.Path]) }))
@@ -112,7 +112,7 @@ func pluginArchive(t *testing.T, architecture string) []byte {
 func (s *shop) pushBase(t *testing.T) {
 	t.Helper()
 	var index v1.ImageIndex = empty.Index
-	for _, platform := range platforms {
+	for _, platform := range strings.Split(*platforms, ",") {
 		parsed, err := v1.ParsePlatform(platform)
 		if err != nil {
 			t.Fatal(err)
@@ -196,9 +196,10 @@ func (s *shop) buildArguments(t *testing.T, tag, sums string) []string {
 		folder = t.TempDir()
 	}
 	return []string{
-		"bud", "--isolation=chroot", "--layers=false", "--timestamp=" + epoch, "--platform=" + strings.Join(platforms, ","), "--manifest=localhost/built:" + tag,
-		"--tls-verify=false", "--build-arg=GO_IMAGE=localhost/golang:local", "--build-arg=BASE_IMAGE=" + s.reference(t, "base").Name(),
-		"--build-arg=PLUGIN_URL=" + s.files.URL + "/${TARGETARCH}.tar.gz", "--build-arg=PLUGIN_SHA256=" + sums, "--build-arg=VERSION=v1.2.3",
+		"bud", "--isolation=chroot", "--layers=false", "--timestamp=" + epoch, "--platform=" + *platforms, "--manifest=localhost/built:" + tag,
+		"--tls-verify=false", "--build-arg=BUILDPLATFORM=linux/" + runtime.GOARCH, // buildah 1.28 does not say it itself
+		"--build-arg=GO_IMAGE=localhost/golang:local", "--build-arg=BASE_IMAGE=" + s.reference(t, "base").Name(),
+		"--build-arg=PLUGIN_RELEASE=" + s.files.URL, "--build-arg=PLUGIN_SHA256=" + sums, "--build-arg=VERSION=v1.2.3",
 		"--volume=" + output(t, "go", "env", "GOMODCACHE") + ":/go/pkg/mod", "--volume=" + folder + ":/root/.cache/go-build",
 		"../..",
 	}
@@ -238,7 +239,7 @@ func holds(t *testing.T, reference name.Reference) {
 			runs(t, files["kyverno-notation-venafi"])
 		}
 	}
-	if !slices.Equal(found, platforms) {
+	if strings.Join(found, ",") != *platforms {
 		t.Errorf("the image is for %q", found)
 	}
 }
