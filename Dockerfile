@@ -26,7 +26,8 @@ RUN { for sum in ${PLUGIN_SHA256}; do echo "${sum}  plugin.tar.gz"; done | sha25
     { echo "PLUGIN_SHA256 has not the checksum of the plugin in ${PLUGIN_RELEASE} for ${TARGETARCH}" >&2; exit 1; }; } && \
     mkdir -p /out/plugins/venafi-csp && \
     tar -xzf plugin.tar.gz && \
-    install -m 0555 notation-venafi-csp /out/plugins/venafi-csp/notation-venafi-csp
+    cp notation-venafi-csp /out/plugins/venafi-csp/ && \
+    chmod 0555 /out/plugins/venafi-csp/notation-venafi-csp
 
 FROM ${BASE_IMAGE}
 ARG VERSION=dev

@@ -19,7 +19,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// releasedDir has what the last release of the chart gave: its objects for both shapes, and all of its values.
+// releasedDir has what the last release of the chart gave: its objects for both shapes, and all of its values. With each release
+// install.yaml, knative.yaml and chart/values.yaml are copied there.
 const releasedDir = "testdata/released"
 
 // immutable are the fields that the API server lets nobody change, by kind.
