@@ -228,7 +228,7 @@ func holds(t *testing.T, reference name.Reference) {
 			t.Fatal(err)
 		}
 		c := config.Config
-		if said := fmt.Sprint(c.User, c.Entrypoint, c.Cmd, c.Labels["org.opencontainers.image.version"]); said != "65532:65532[/kyverno-notation-venafi][serve]v1.2.3" {
+		if said := fmt.Sprint(c.User, c.Entrypoint, c.Cmd, c.Labels["org.opencontainers.image.version"]); said != "65532:65532[/kyverno-notation-venafi] [serve]v1.2.3" {
 			t.Errorf("%s: %s", descriptor.Platform, said)
 		}
 		files := extracted(t, image)
