@@ -22,7 +22,7 @@ var arrows = map[string][]string{
 	"core/verification": {"core/reason", "core/image", "core/trust", "core/condition"},
 	"core/certificates": nil,
 	"core/recordkey":    {"core/certificates"},
-	"core/vsa":          nil,
+	"core/vsa":          {"core"},
 	"core/ledger":       {"core/certificates"},
 	"core/migrate":      nil,
 	"core/audit":        {"core"},

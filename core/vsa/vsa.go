@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,8 +45,10 @@ type Summary struct {
 	Policy   string   // name of the TrustPolicy
 	Revision string   // SHA-256 of its statement and trust stores, hexadecimal
 	Passed   bool     // the image was verified; else it was denied
-	Inputs   []string // digests of the attestations that were looked at, and of signatures where they are known
 	Levels   []string // of the policy's own, where it passed
+
+	Attestations []string // digests of the manifests of attestations that were taken into account
+	Signatures   []string // digests of the envelopes of signatures that were verified
 }
 
 // digestSet is one digest by its algorithm.
@@ -105,12 +108,8 @@ func (s Summary) Statement() ([]byte, error) {
 	if s.Version != "" {
 		p.Verifier.Version = map[string]string{"kyverno-notation-venafi": s.Version}
 	}
-	for _, input := range s.Inputs {
-		digest, err := digestOf(input)
-		if err != nil {
-			return nil, fmt.Errorf("input attestation: %w", err)
-		}
-		p.InputAttestations = append(p.InputAttestations, resource{URI: purl(s.Image, input), Digest: digest})
+	if p.InputAttestations, err = s.inputs(); err != nil {
+		return nil, fmt.Errorf("input attestation: %w", err)
 	}
 	if s.Passed {
 		p.VerificationResult = "PASSED"
@@ -123,6 +122,21 @@ func (s Summary) Statement() ([]byte, error) {
 		}
 	}
 	return json.Marshal(statement{Type: StatementType, PredicateType: PredicateType, Subject: []resource{{Name: s.Image, Digest: subject}}, Predicate: p})
+}
+
+func (s Summary) inputs() ([]resource, error) {
+	var inputs []resource
+	for _, input := range slices.Concat(s.Attestations, s.Signatures) {
+		digest, err := digestOf(input)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, resource{URI: purl(s.Image, input), Digest: digest})
+	}
+	for i := range s.Signatures { // a package URL names no blob
+		inputs[len(s.Attestations)+i].URI = ""
+	}
+	return inputs, nil
 }
 
 // validateLevel refuses a level that is not one of a policy's own (SLSA v1.0, verification summary, SlsaResult).

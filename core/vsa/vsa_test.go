@@ -28,7 +28,7 @@ func summary() vsa.Summary {
 	return vsa.Summary{
 		Verifier: "https://platform.acme.example/verifier", Version: "v1.2.3", At: time.Date(2030, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)),
 		Image: "ghcr.io:443/acme/App", Digest: "sha256:" + strings.Repeat("a1", 32), Policy: "acme", Revision: strings.Repeat("b2", 32),
-		Passed: true, Inputs: []string{"sha256:" + strings.Repeat("c3", 32), "sha512:" + strings.Repeat("d4", 64)}, Levels: []string{"ACME_REVIEWED"},
+		Passed: true, Attestations: []string{"sha256:" + strings.Repeat("c3", 32)}, Signatures: []string{"sha512:" + strings.Repeat("d4", 64)}, Levels: []string{"ACME_REVIEWED"},
 	}
 }
 
@@ -117,6 +117,7 @@ func TestOthersVerifyIt(t *testing.T) {
 		"levels":    {strings.Join(predicate.GetVerifiedLevels(), " "), "SLSA_BUILD_LEVEL_UNEVALUATED ACME_REVIEWED"},
 		"an input":  {predicate.GetInputAttestations()[0].GetDigest()["sha256"], strings.Repeat("c3", 32)},
 		"another":   {predicate.GetInputAttestations()[1].GetDigest()["sha512"], strings.Repeat("d4", 64)},
+		"a blob":    {predicate.GetInputAttestations()[1].GetUri(), ""},
 		"the input": {predicate.GetInputAttestations()[0].GetUri(), strings.ReplaceAll(image, "a1", "c3")},
 	} {
 		if pair[0] != pair[1] {
@@ -137,7 +138,7 @@ func TestOthersVerifyIt(t *testing.T) {
 
 func TestFailedImages(t *testing.T) {
 	s := summary()
-	s.Passed, s.Inputs, s.Version = false, nil, ""
+	s.Passed, s.Attestations, s.Signatures, s.Version = false, nil, nil, ""
 	text, err := s.Statement()
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +168,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a digest that is short":            func(s *vsa.Summary) { s.Digest = "sha256:abcd" },
 		"a digest of an unknown algorithm":  func(s *vsa.Summary) { s.Digest = "md5:" + strings.Repeat("a", 32) },
 		"a trust policy without a revision": func(s *vsa.Summary) { s.Revision = "" },
-		"an input without a digest":         func(s *vsa.Summary) { s.Inputs = []string{"v1"} },
+		"an input without a digest":         func(s *vsa.Summary) { s.Attestations = []string{"v1"} },
 	}
 	for sentence, change := range tests {
 		t.Run(sentence, func(t *testing.T) {

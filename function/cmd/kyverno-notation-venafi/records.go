@@ -25,11 +25,12 @@ const (
 	exitBroken = 1
 )
 
-const recordsUsage = `Usage: kyverno-notation-venafi records verify FILE... [flags]
+const recordsUsage = `Usage: kyverno-notation-venafi records [verify|vsa] [flags]
 
-  verify  verify that a log of decision records is whole: unchanged, uncut and signed
+  verify  verify that a log of decision records is whole, so unchanged, uncut and signed: records verify FILE...
+  vsa     print Verification Summary Attestations of an image, of what such a log says: records vsa IMAGE@DIGEST FILE...
 
-Run it with -h for its flags.
+Run them with -h for their flags.
 `
 
 // recordsCommand runs the command on logs of decision records that the first argument names.
@@ -41,6 +42,8 @@ func recordsCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	switch verb {
 	case "verify":
 		return verifyRecords(ctx, args, stdout, stderr)
+	case "vsa":
+		return attestRecords(ctx, args, stdout, stderr)
 	case "-h", "--help", "help":
 		fmt.Fprint(stdout, recordsUsage)
 		return 0
