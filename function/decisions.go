@@ -17,6 +17,7 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/records"
@@ -40,7 +41,7 @@ type decisions struct {
 	open     bool         // everyone may read
 }
 
-func newDecisions(settings Settings, readers CallerReview, log *slog.Logger) (*decisions, error) {
+func newDecisions(settings Settings, readers CallerReview, key func() *certificates.Pair, log *slog.Logger) (*decisions, error) {
 	replica, err := os.Hostname()
 	if err != nil {
 		replica = "unknown"
@@ -49,6 +50,7 @@ func newDecisions(settings Settings, readers CallerReview, log *slog.Logger) (*d
 	d.recorder, err = records.Open(records.Options{
 		Keep: settings.DecisionsInMemory, File: settings.DecisionLog, FileBytes: int64(settings.DecisionLogMaxBytes),
 		Output: os.Stdout, SinkURL: settings.DecisionSink, Source: "/" + userAgent + "/" + replica, Log: log,
+		Key: key, Replica: replica,
 	})
 	return d, err
 }

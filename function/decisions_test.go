@@ -1,14 +1,17 @@
 package function_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
@@ -162,16 +165,39 @@ func TestDecisionsAreForThoseWhoMayReadThem(t *testing.T) {
 	}
 }
 
-// TestDecisionLog reads the lines of the file, of all sinks together.
+// TestDecisionLog reads the file: it holds the record as memory does, in a chain that the next start goes on with.
 func TestDecisionLog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "decisions.jsonl")
-	b := start(t, registrytest.Options{}, "", func(s *function.Settings) { recorded(s); s.DecisionLog = file })
-	unsigned, _ := b.publish(t, "unsigned")
-	answer := b.post(t, "/checkimages", pod(unsigned))
-	want := b.get(t, "/decisions/"+b.decision(t, answer).ID).text
+	var want []string
+	for _, start := range []string{"the first start", "the second start"} {
+		t.Run(start, func(t *testing.T) {
+			b := prepare(t, registrytest.Options{}, "")
+			b.serve(t, func(s *function.Settings) { recorded(s); s.DecisionLog = file })
+			unsigned, _ := b.publish(t, "unsigned")
+			answer := b.post(t, "/checkimages", pod(unsigned))
+			want = append(want, b.get(t, "/decisions/"+b.decision(t, answer).ID).text)
+		})
+	}
 	text, err := os.ReadFile(file)
-	if err != nil || string(text) != want+"\n" {
-		t.Errorf("the file has %s, and memory %s (%v)", text, want, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := ledger.NewVerifier(nil, nil)
+	var have []string
+	if err := verifier.Read(file, bytes.NewReader(text), func(record []byte, _ string, _ uint64) { have = append(have, string(record)) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("the file has %s, and memory %s", have, want)
+	}
+	report := verifier.Report(ledger.Accept{})
+	for _, finding := range report.Findings {
+		if finding.Kind != ledger.Unsigned { // there is no key without a cluster
+			t.Errorf("%+v", finding)
+		}
+	}
+	if len(report.Chains) != 2 || report.Chains[0].ContinuedBy+report.Chains[1].ContinuedBy == "" {
+		t.Errorf("the chains are %+v", report.Chains)
 	}
 }
 

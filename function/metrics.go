@@ -15,6 +15,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/records"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sealer"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
@@ -66,8 +67,10 @@ func oneIf(condition bool) float64 {
 	return 0
 }
 
-func (m *metrics) gauge(name, help string, value func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
+func (m *metrics) gauge(name, help string, value func() float64) { m.gaugeOf(name, help, nil, value) }
+
+func (m *metrics) gaugeOf(name, help string, labels prometheus.Labels, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels}, value))
 }
 
 // watch exports the statistics of the gatherer, the registry client, the plugins and the limiter.
@@ -130,6 +133,7 @@ func (m *metrics) watchRecords(recorder *records.Recorder) {
 	m.gauge("decision_records_waiting", "Decisions that are not recorded yet.", func() float64 { return float64(recorder.Stats().Waiting) })
 	m.gauge("decision_records_in_memory", "Records that GET /decisions can show.", func() float64 { return float64(recorder.Stats().Kept) })
 	for sink := range recorder.Stats().Sinks {
+		m.watchChain(sink, func() sealer.Stats { return recorder.Stats().Sinks[sink].Chain })
 		for outcome, count := range map[string]func(records.SinkStats) uint64{
 			"written": func(s records.SinkStats) uint64 { return s.Written },
 			"dropped": func(s records.SinkStats) uint64 { return s.Dropped },
@@ -139,6 +143,16 @@ func (m *metrics) watchRecords(recorder *records.Recorder) {
 				prometheus.Labels{"sink": sink, "outcome": outcome}, func() uint64 { return count(recorder.Stats().Sinks[sink]) })
 		}
 	}
+}
+
+// watchChain exports the statistics of the chain of a sink.
+func (m *metrics) watchChain(sink string, stats func() sealer.Stats) {
+	of := prometheus.Labels{"sink": sink}
+	m.counter("decision_chain_lines_total", "Lines of chains of decision records, by sink, log or events.", of, func() uint64 { return stats().Lines })
+	m.counter("decision_chain_checkpoints_total", "Of those, the checkpoints, which sign all lines before them.", of, func() uint64 { return stats().Checkpoints })
+	m.counter("decision_chains_total", "Chains that were begun: one, and one more for each failure of the sink.", of, func() uint64 { return stats().Chains })
+	m.gaugeOf("decision_chain_unsigned_lines", "Lines of the present chain that nothing signs yet.", of, func() float64 { return float64(stats().Unsigned) })
+	m.gaugeOf("decision_chain_signing", "1 if the last checkpoint that was due could be signed.", of, func() float64 { return oneIf(stats().Signing) })
 }
 
 // observe counts one request and its images. A request that is traced is an example of how long such take.

@@ -11,6 +11,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -43,6 +44,7 @@ type sources struct {
 	connected    func() bool                                             // whether all watches of the API server are up; nil without a cluster
 	senders      CallerReview                                            // reviews who sends an event; nil refuses all events
 	readers      CallerReview                                            // reviews who reads decisions; nil refuses all
+	recordKey    func() *certificates.Pair                               // the key that signs records; nil while there is none
 	renew        func()                                                  // lists the trust resources again
 	bump         func(context.Context, string) error                     // has the other replicas do so, by a new value of the epoch
 	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
@@ -78,7 +80,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		outcomes.Close()
 		return nil, err
 	}
-	if f.decisions, err = newDecisions(settings, from.readers, log); err != nil {
+	if f.decisions, err = newDecisions(settings, from.readers, from.recordKey, log); err != nil {
 		f.gatherer.Close()
 		return nil, err
 	}
@@ -207,6 +209,7 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 		credential:   registry.DockerConfig(settings.DockerConfig),
 		pluginConfig: func() map[string]string { return settings.PluginConfig },
 		watches:      []func(context.Context){func(ctx context.Context) { files.Watch(ctx, trustInterval) }},
+		recordKey:    func() *certificates.Pair { return nil },
 		close:        func() {},
 	}, nil
 }
@@ -242,6 +245,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 			watched = append(watched, secret)
 			return secret.Watch, nil
 		},
+		recordKey: func() *certificates.Pair { return nil },
 		close:     client.Close,
 		client:    client,
 		appliesTo: func() []audit.AppliesTo {
@@ -249,6 +253,10 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 			applied, _ := shelltrust.Resources{Policies: policies, Stores: stores}.AppliesTo() // certmanager writes problems to the status
 			return applied
 		},
+	}
+	if settings.DecisionKeySecret != "" && (settings.DecisionLog != "" || settings.DecisionSink != "") {
+		key := kube.NewRecordKey(client, client.Namespace, settings.DecisionKeySecret, log)
+		watched, from.watches, from.recordKey = append(watched, key), append(from.watches, key.Watch), key.Key
 	}
 	if len(settings.DecisionUsers) > 0 {
 		from.readers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.DecisionAudiences, AllowedUsers: settings.DecisionUsers})

@@ -262,7 +262,7 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "secrets that the auditor may read", strings.Join(find[rbacv1.Role](t, all, "Role", auditorName).Rules[0].ResourceNames, " "), "one two notation-plugin-config")
 	same(t, "rules of the manager", fmt.Sprint(len(find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", managerName).Spec.Ingress), len(find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", managerName).Spec.Egress)), "1 4")
 	role := find[rbacv1.Role](t, all, "Role", serviceName)
-	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls kyverno-notation-venafi-caller")
+	same(t, "secrets that may be read", strings.Join(role.Rules[0].ResourceNames, " "), "one two notation-plugin-config kyverno-notation-venafi-tls kyverno-notation-venafi-caller kyverno-notation-venafi-records")
 	same(t, "the plugin's configuration", find[corev1.ConfigMap](t, all, "ConfigMap", "notation-plugin-config").Data["config"], "/etc/x")
 	same(t, "CAs", find[corev1.ConfigMap](t, all, "ConfigMap", "ca-certificates").Data["ca.crt"], "-----BEGIN CERTIFICATE-----")
 	policy := find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", serviceName)

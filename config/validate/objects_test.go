@@ -291,7 +291,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 			"authentication.k8s.io tokenreviews : create",
 		},
 		"Role " + productNamespace + "/" + serviceName: {
-			" secrets regcred,notation-plugin-config,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller: list,watch",
+			" secrets regcred,notation-plugin-config,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller,kyverno-notation-venafi-records: list,watch",
 			" configmaps notation-plugin-config,kyverno-notation-venafi-epoch: list,watch",
 			" configmaps kyverno-notation-venafi-epoch: patch",
 		},

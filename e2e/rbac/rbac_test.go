@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ var ofService = map[string]effect{
 	"watch secrets/kyverno-notation-venafi-tls":      notConnected,
 	"list secrets/kyverno-notation-venafi-caller":    notConnected,
 	"watch secrets/kyverno-notation-venafi-caller":   notConnected,
+	"list secrets/kyverno-notation-venafi-records":   notConnected,
+	"watch secrets/kyverno-notation-venafi-records":  notConnected,
 	"list configmaps/notation-plugin-config":         notConnected,
 	"watch configmaps/notation-plugin-config":        notConnected,
 	"list configmaps/kyverno-notation-venafi-epoch":  notConnected,
@@ -211,7 +214,8 @@ func unrefused(p *deployment.Process) error {
 func (fx *fixture) serve(t *testing.T) *deployment.Process {
 	t.Helper()
 	return deployment.Kept(t)(fx.deployment.Serve(t.Context(), "--allowLoopback", "--insecureRegistries", fx.registry.Host(),
-		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config"))
+		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config",
+		"--decisionLog="+filepath.Join(t.TempDir(), "decisions.jsonl")))
 }
 
 func (fx *fixture) manage(t *testing.T) *deployment.Process {

@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// TypeDecision is the type of the CloudEvents. The data of each is a record.
-const TypeDecision = "io.nirmata.notation.decision.v1"
+// The types of the CloudEvents. The data of each is a line of a chain, as package ledger defines it: with a record, or of the chain
+// itself.
+const (
+	TypeDecision = "io.nirmata.notation.decision.v1"
+	TypeChain    = "io.nirmata.notation.decisions.chain.v1"
+)
 
 // How events are sent.
 const (
@@ -76,13 +80,22 @@ func (e *events) body(batch [][]byte) ([]byte, error) {
 	sent := make([]event, len(batch))
 	for i, line := range batch {
 		var named struct {
-			ID   string    `json:"id"`
-			Time time.Time `json:"time"`
+			Chain    string `json:"chain"`
+			Sequence uint64 `json:"sequence"`
+			Record   *struct {
+				ID   string    `json:"id"`
+				Time time.Time `json:"time"`
+			} `json:"record"`
 		}
 		if err := json.Unmarshal(line, &named); err != nil {
 			return nil, err
 		}
-		sent[i] = event{SpecVersion: "1.0", ID: named.ID, Source: e.source, Type: TypeDecision, Time: named.Time, DataContentType: "application/json", Data: line}
+		sent[i] = event{SpecVersion: "1.0", Source: e.source, DataContentType: "application/json", Data: line}
+		if named.Record != nil {
+			sent[i].ID, sent[i].Type, sent[i].Time = named.Record.ID, TypeDecision, named.Record.Time
+		} else {
+			sent[i].ID, sent[i].Type, sent[i].Time = fmt.Sprintf("%s-%d", named.Chain, named.Sequence), TypeChain, time.Now().UTC()
+		}
 	}
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)

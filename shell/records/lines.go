@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sealer"
 )
 
 // lines writes records to a file, a line each, or to standard output.
@@ -44,6 +48,34 @@ func (l *lines) open() error {
 		l.torn = err == nil && last[0] != '\n' // the process that wrote it ended there
 	}
 	return nil
+}
+
+// last gives the last line that is in the file, or in the one that was rotated away last.
+func (l *lines) last() (*ledger.Head, error) {
+	if l.file == nil || l.size > 0 {
+		return tail(l.file)
+	}
+	rotated, err := os.Open(l.path + ".1")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer rotated.Close()
+	return tail(rotated)
+}
+
+// tail gives the last line of a file; nil for nil, and for what is no regular file.
+func tail(file *os.File) (*ledger.Head, error) {
+	if file == nil {
+		return nil, nil
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	return sealer.Tail(file, info.Size())
 }
 
 // write appends a batch. Where that fails, it takes back what was written of it.

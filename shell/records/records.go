@@ -1,5 +1,5 @@
 // Package records takes the records of decisions to where they are kept: a ring in memory, lines in a file or on standard
-// output, and CloudEvents to a sink.
+// output, and CloudEvents to a sink. What leaves the process is chained and signed, as package sealer does it, by sink.
 //
 // [Recorder.Offer] never waits. Records stand in a queue until they are encoded, and their lines in a queue of each
 // sink; each queue is bounded by number and by bytes, and what finds no room is dropped, counted and logged. So neither a full
@@ -15,7 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sealer"
 )
 
 // Options of a Recorder. The zero value records nothing.
@@ -27,6 +29,9 @@ type Options struct {
 	SinkURL   string    // that CloudEvents are sent to; "" for none
 	Source    string    // of the CloudEvents
 	Log       *slog.Logger
+
+	Key     func() *certificates.Pair // that signs what is written to a file or a sink; nil for none, and giving nil while there is none
+	Replica string                    // name of the pod
 }
 
 // Bounds on what waits, beside the settings.
@@ -69,8 +74,9 @@ type Stats struct {
 
 // SinkStats are those of a sink.
 type SinkStats struct {
-	Written, Dropped, Failed uint64 // lines that arrived, that found no room, and that the sink did not take
+	Written, Dropped, Failed uint64 // records that arrived, that found no room, and that the sink did not take
 	Waiting                  int
+	Chain                    sealer.Stats
 }
 
 // Open makes a recorder; nil where no sink is wanted. It fails where the file cannot be opened.
@@ -85,14 +91,18 @@ func Open(options Options) (*Recorder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("decisionLog: %w", err)
 		}
-		r.sinks = append(r.sinks, newSink("log", lines, options.Log))
+		after, err := lines.last()
+		if err != nil {
+			return nil, fmt.Errorf("decisionLog: %w", err)
+		}
+		r.sinks = append(r.sinks, newSink("log", lines, options, after))
 	}
 	if options.SinkURL != "" {
 		events, err := newEvents(options)
 		if err != nil {
 			return nil, fmt.Errorf("decisionSink: %w", err)
 		}
-		r.sinks = append(r.sinks, newSink("events", events, options.Log))
+		r.sinks = append(r.sinks, newSink("events", events, options, nil))
 	}
 	if r.ring == nil && len(r.sinks) == 0 {
 		return nil, nil
@@ -120,6 +130,9 @@ func (r *Recorder) Settle() { r.under.Wait() }
 
 func (r *Recorder) drop(weight int) {
 	r.waiting.Add(int64(-weight))
+	for _, s := range r.sinks {
+		s.writer.Dropped(1)
+	}
 	r.said.lost(r.dropped.Add(1), "more decisions than can be recorded")
 }
 
@@ -131,6 +144,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for _, s := range r.sinks {
 		running.Go(func() { s.run(ended) })
+		running.Go(func() { s.writer.Run(ctx) })
 	}
 	r.encode(ctx)
 	for _, s := range r.sinks {
@@ -199,7 +213,7 @@ func encode(make func() record.Record) (made record.Record, line []byte, err err
 func (r *Recorder) Stats() Stats {
 	stats := Stats{Recorded: r.encoded.Load(), Dropped: r.dropped.Load(), Failed: r.failed.Load(), Cut: r.cut.Load(), Waiting: len(r.queue), Kept: r.ring.size(), Sinks: map[string]SinkStats{}}
 	for _, s := range r.sinks {
-		stats.Sinks[s.name] = SinkStats{Written: s.written.Load(), Dropped: s.dropped.Load(), Failed: s.failed.Load(), Waiting: len(s.lines)}
+		stats.Sinks[s.name] = SinkStats{Written: s.written.Load(), Dropped: s.dropped.Load(), Failed: s.failed.Load(), Waiting: len(s.lines), Chain: s.writer.Stats()}
 	}
 	return stats
 }

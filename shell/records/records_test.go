@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,12 @@ import (
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
+	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+	"github.com/nirmata/kyverno-notation-venafi/shell/issuer"
 )
 
 // made makes a record.
@@ -160,28 +165,41 @@ func TestAPanicLosesOneRecord(t *testing.T) {
 
 func TestLinesAreRotated(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "decisions.jsonl")
-	r, stop := start(t, Options{File: file, FileBytes: 3000})
+	key, err := issuer.RecordKey(recordkey.Policy{Duration: time.Hour}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, stop := start(t, Options{File: file, FileBytes: 5000, Key: func() *certificates.Pair { return key }, Replica: "pod"})
 	for i := range 20 {
 		r.Offer(1, made(i, ""))
 		r.Settle()
 	}
 	stop()
 	ids := ""
+	verifier := ledger.NewVerifier(ledger.Keys{key.Certificate}, nil)
 	for _, name := range []string{file + ".1", file} {
 		text, err := os.ReadFile(name)
-		if err != nil || len(text) > 3000 || len(text) == 0 {
+		if err := verifier.Read(name, bytes.NewReader(text), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || len(text) > 5000 || len(text) == 0 {
 			t.Fatalf("%s: %d bytes, %v", name, len(text), err)
 		}
 		for line := range strings.Lines(string(text)) {
-			read, err := record.Decode([]byte(strings.TrimSuffix(line, "\n")))
-			if err != nil {
-				t.Fatal(err)
+			if text, ok := ledger.Record([]byte(line)); ok {
+				read, err := record.Decode(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids += read.ID[24:]
 			}
-			ids += read.ID[24:]
 		}
 	}
 	if !strings.HasSuffix("00010203040506070809101112131415161718"+"19", ids) || len(ids) < 8 {
 		t.Errorf("the files have the records %s", ids)
+	}
+	if report := verifier.Report(ledger.Accept{Partial: true}); !report.Whole || !report.Chains[0].Closed {
+		t.Errorf("the rest of the log is not proven: %+v", report)
 	}
 }
 
@@ -195,7 +213,7 @@ func TestATornLineIsEnded(t *testing.T) {
 	r.Offer(1, made(1, ""))
 	stop()
 	text, err := os.ReadFile(file)
-	if err != nil || !strings.HasPrefix(string(text), "{\"id\":\"torn\n{") || strings.Count(string(text), "\n") != 2 {
+	if err != nil || !strings.HasPrefix(string(text), "{\"id\":\"torn\n{") || strings.Count(string(text), "\n") != 3 { // with the start of a chain
 		t.Errorf("%s, %v", text, err)
 	}
 }
@@ -224,9 +242,9 @@ func TestAfterAFullDiskLinesAreWhole(t *testing.T) {
 	disk.mended = true
 	r.Offer(1, made(2, ""))
 	stop()
-	first, rest, _ := strings.Cut(disk.text.String(), "\n")
-	if _, err := record.Decode([]byte(strings.TrimSuffix(rest, "\n"))); err != nil || len(first) != 3 {
-		t.Errorf("%q: %v", disk.text.String(), err)
+	lines := strings.Split(disk.text.String(), "\n") // what was written of the first, the start of a chain, the record, and nothing
+	if text, _ := ledger.Record([]byte(lines[len(lines)-2])); len(lines) != 4 || len(lines[0]) != 3 || !strings.Contains(lines[1], `"dropped":1`) || text == nil {
+		t.Errorf("%q", disk.text.String())
 	}
 	if stats := r.Stats().Sinks["log"]; stats.Failed != 1 || stats.Written != 1 {
 		t.Errorf("%+v", stats)
@@ -245,9 +263,9 @@ func TestEventsAreSentAgain(t *testing.T) {
 	}{
 		"a sink that takes them":           {[]int{202}, 1, 1},
 		"a sink that fails twice":          {[]int{503, 429, 202}, 3, 1},
-		"a sink that is down":              {[]int{503}, sendTries, 0},
-		"a sink that does not want them":   {[]int{400}, 1, 0},
-		"a sink that sends them elsewhere": {[]int{307}, 1, 0},
+		"a sink that is down":              {[]int{503}, 2 * sendTries, 0}, // the start of another chain too, that says that one was lost
+		"a sink that does not want them":   {[]int{400}, 2, 0},
+		"a sink that sends them elsewhere": {[]int{307}, 2, 0},
 	}
 	for sentence, tt := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -260,7 +278,7 @@ func TestEventsAreSentAgain(t *testing.T) {
 					return answer.Result(), nil
 				})
 				e := &events{url: "http://sink.example", source: "/test", client: &http.Client{Transport: sink, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-				s := newSink("events", e, slog.New(slog.DiscardHandler))
+				s := newSink("events", e, Options{Log: slog.New(slog.DiscardHandler)}, nil)
 				_, line, err := record.Encode(made(1, "")())
 				if err != nil {
 					t.Fatal(err)
@@ -299,11 +317,15 @@ func TestEventsAreCloudEvents(t *testing.T) {
 		Time                                           time.Time
 		Data                                           json.RawMessage
 	}
-	if err := json.Unmarshal(<-bodies, &sent); err != nil || len(sent) != 1 {
+	if err := json.Unmarshal(<-bodies, &sent); err != nil || len(sent) != 2 {
 		t.Fatalf("%d events, %v", len(sent), err)
 	}
+	if e := sent[0]; e.Type != TypeChain || !strings.HasSuffix(e.ID, "-0") || e.Time.IsZero() || !strings.Contains(string(e.Data), `"sequence":0`) {
+		t.Errorf("the start of the chain is %+v", e)
+	}
 	line, _ := r.Find(made(7, "")().ID)
-	if e := sent[0]; e.SpecVersion != "1.0" || e.ID != made(7, "")().ID || e.Source != "/kyverno-notation-venafi/replica" || e.Type != TypeDecision || !e.Time.Equal(time.Unix(7, 0)) || string(e.Data) != string(line) {
+	data, _ := ledger.Record(sent[1].Data)
+	if e := sent[1]; e.SpecVersion != "1.0" || e.ID != made(7, "")().ID || e.Source != "/kyverno-notation-venafi/replica" || e.Type != TypeDecision || !e.Time.Equal(time.Unix(7, 0)) || string(data) != string(line) {
 		t.Errorf("%+v", e)
 	}
 }

@@ -6,12 +6,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sealer"
 )
 
-// sink writes lines of its queue in batches.
+// sink writes lines of its queue in batches, chained and signed.
 type sink struct {
 	name    string
-	writer  batchWriter
+	writer  *sealed
 	lines   chan queued
 	waiting atomic.Int64 // bytes in lines
 	said    notice
@@ -27,12 +30,13 @@ type batchWriter interface {
 
 // Bounds on a batch.
 const (
-	maxBatch      = 64
+	maxBatch      = sealer.MaxRecords
 	maxBatchBytes = 1 << 20
 )
 
-func newSink(name string, writer batchWriter, log *slog.Logger) *sink {
-	return &sink{name: name, writer: writer, lines: make(chan queued, maxQueued), said: notice{log: log.With("sink", name), what: "decision records are lost"}}
+// newSink makes a sink of a writer. after is the last line that is there already; nil for none.
+func newSink(name string, writer batchWriter, options Options, after *ledger.Head) *sink {
+	return &sink{name: name, writer: newSealed(name, writer, options, after), lines: make(chan queued, maxQueued), said: notice{log: options.Log.With("sink", name), what: "decision records are lost"}}
 }
 
 // queued is a line in the queue of a sink.
@@ -52,6 +56,7 @@ func (s *sink) offer(line []byte, done func()) {
 	}
 	defer done()
 	s.waiting.Add(int64(-len(line)))
+	s.writer.Dropped(1)
 	s.said.lost(s.dropped.Add(1), "the sink does not keep up")
 }
 

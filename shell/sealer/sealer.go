@@ -27,7 +27,7 @@ type Options struct {
 	// arrived. It is not called twice at once.
 	Deliver func(ctx context.Context, lines [][]byte) error
 
-	Key       func() *certificates.Pair // that signs; nil while there is none
+	Key       func() *certificates.Pair // that signs; nil for none, and giving nil while there is none
 	Replica   string                    // name of the pod; what cannot stand in a log is replaced by "-"
 	After     *ledger.Head              // last line that is in the log already; nil for none
 	SignAfter uint64                    // lines; 0 for 256
@@ -73,6 +73,9 @@ func New(options Options) *Sealer {
 	}
 	if options.SignEvery == 0 {
 		options.SignEvery = 10 * time.Second
+	}
+	if options.Key == nil {
+		options.Key = func() *certificates.Pair { return nil }
 	}
 	return &Sealer{options: options, after: options.After}
 }
@@ -162,7 +165,7 @@ func (s *Sealer) checkpoint(ctx context.Context, last bool) {
 	if last || b.chain.Unsigned() > 0 {
 		s.sign(b, last)
 	}
-	ctx, cancel := context.WithTimeout(ctx, deliverTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverTime) // what was begun ends, so that no chain is left behind
 	defer cancel()
 	if err := s.deliver(ctx, b, 0); err != nil {
 		s.options.Log.Warn("a checkpoint of the decision records was not written; a new chain begins", "error", err)
