@@ -570,3 +570,25 @@ func flipped(t *testing.T, message, line string, key *certificates.Pair) string 
 	}
 	return prefix + base64.StdEncoding.EncodeToString(append(raw[:4], other...)) + "\n"
 }
+
+// TestSignaturesAreWrittenInOneWay changes the bits of a signature's base64 that stand for nothing.
+func TestSignaturesAreWrittenInOneWay(t *testing.T) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for range 100 {
+		key := newKey(t, 0, 1)
+		log := text(small(t, key).lines)
+		at := strings.LastIndex(log, `\n","previous"`) - 1
+		if log[at] != '=' {
+			continue // all bits stand for something
+		}
+		for log[at] == '=' {
+			at--
+		}
+		other := log[:at] + alphabet[strings.IndexByte(alphabet, log[at])^1:][:1] + log[at+1:]
+		if r := verify(t, ledger.Keys{key.Certificate}, nil, ledger.Accept{}, other); r.Whole || kinds(r) != "BadSign Open" {
+			t.Errorf("%q: %+v", other[at-8:at+4], r.Findings)
+		}
+		return
+	}
+	t.Fatal("no signature has such bits")
+}
