@@ -36,6 +36,7 @@ type Object struct {
 	Kind      string `json:"kind,omitzero"`
 	Namespace string `json:"namespace,omitzero"`
 	Name      string `json:"name,omitzero"` // or what its name will begin with, and "*"
+	Owner     Owner  `json:"-"`             // its controller; zero for none
 }
 
 // Image is an image field of the resource under admission.
@@ -380,6 +381,14 @@ func named(object value) Object {
 		o.Namespace, o.Name = text(metadata, "namespace"), text(metadata, "name")
 		if beginning := text(metadata, "generateName"); o.Name == "" && beginning != "" {
 			o.Name = beginning + "*"
+		}
+		if owners, ok := metadata.member("ownerReferences"); ok && owners.kind() == '[' {
+			for _, owner := range owners.all() {
+				if controls, ok := owner.member("controller"); ok && string(controls.raw()) == "true" {
+					o.Owner = Owner{APIVersion: text(owner, "apiVersion"), Kind: text(owner, "kind"), Name: text(owner, "name"), UID: text(owner, "uid")}
+					break
+				}
+			}
 		}
 	}
 	return o

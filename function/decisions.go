@@ -41,18 +41,24 @@ type decisions struct {
 	open     bool         // everyone may read
 }
 
-func newDecisions(settings Settings, readers CallerReview, key func() *certificates.Pair, log *slog.Logger) (*decisions, error) {
-	replica, err := os.Hostname()
-	if err != nil {
-		replica = "unknown"
-	}
-	d := &decisions{every: uint64(settings.RecordKept), replica: replica, readers: readers, open: settings.DecisionsWithoutToken}
+func newDecisions(settings Settings, readers CallerReview, key func() *certificates.Pair, log *slog.Logger) (d *decisions, err error) {
+	replica := hostname()
+	d = &decisions{every: uint64(settings.RecordKept), replica: replica, readers: readers, open: settings.DecisionsWithoutToken}
 	d.recorder, err = records.Open(records.Options{
 		Keep: settings.DecisionsInMemory, File: settings.DecisionLog, FileBytes: int64(settings.DecisionLogMaxBytes),
 		Output: os.Stdout, SinkURL: settings.DecisionSink, Source: "/" + userAgent + "/" + replica, Log: log,
 		Key: key, Replica: replica,
 	})
 	return d, err
+}
+
+// hostname is the pod's name.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
 }
 
 // decision is a decision with all that it was made on.

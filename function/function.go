@@ -17,6 +17,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
@@ -49,6 +50,7 @@ type Function struct {
 	serving   *serving // nil without TLS
 	metrics   *metrics
 	tracing   *tracing.Tracer // nil where nothing is traced
+	denials   *kube.Denials   // nil where denials are not recorded as Events
 
 	inspected chan struct{} // closed when the metadata of the plugins was read
 	draining  atomic.Bool

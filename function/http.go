@@ -70,6 +70,7 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		verdict := call.told()
 		if err == nil {
 			f.decisions.offer(call.decision, r.Header) // before anyone knows its id
+			f.recordDenial(call)
 		}
 		w = answerWriter{w}
 		var status int
@@ -87,6 +88,16 @@ func (f *Function) serve(path string, answer answer) http.HandlerFunc {
 		f.logRequest(ctx, r, call, status, verdict, err, took)
 		f.metrics.observe(path, call, status, took, verdict)
 		call.trace(status, verdict, err)
+	}
+}
+
+// recordDenial has the denial of an admission recorded as an Event, if that is asked for. It does not wait.
+func (f *Function) recordDenial(call call) {
+	if f.denials == nil || call.background || call.verdict.Verified {
+		return
+	}
+	if notice, ok := core.NoticeOf(call.asked.request.Object, call.verdict, call.id); ok {
+		f.denials.Tell(notice)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/records"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
@@ -111,6 +112,19 @@ func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plug
 	}
 }
 
+// watchDenials exports what becomes of denials as Events.
+func (m *metrics) watchDenials(denials *kube.Denials) {
+	for outcome, count := range map[string]func(kube.DenialStats) uint64{
+		"recorded": func(s kube.DenialStats) uint64 { return s.Recorded },
+		"repeated": func(s kube.DenialStats) uint64 { return s.Repeated },
+		"dropped":  func(s kube.DenialStats) uint64 { return s.Dropped },
+		"failed":   func(s kube.DenialStats) uint64 { return s.Failed },
+	} {
+		m.counter("denial_events_total", "Denials that were to become Events: those that did, repetitions of those, those of which nobody was told since there were too many, and what the API server did not take.",
+			prometheus.Labels{"outcome": outcome}, func() uint64 { return count(denials.Stats()) })
+	}
+}
+
 func (m *metrics) counter(name, help string, labels prometheus.Labels, value func() uint64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},
 		func() float64 { return float64(value()) }))
@@ -163,7 +177,7 @@ func (m *metrics) observe(path string, call call, status int, took time.Duration
 	}
 	of := m.requests.WithLabelValues(path, strconv.Itoa(status), purpose)
 	if trace := call.span.TraceID(); trace != "" {
-		of.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
+		of.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace, "decision_id": call.id})
 	} else {
 		of.Observe(took.Seconds())
 	}

@@ -39,6 +39,7 @@ type Settings struct {
 	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
 	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
+	DenialEvents    bool   `flag:"denialEvents" env:"DENIAL_EVENTS" default:"false" help:"With a cluster: record verdicts that deny an admission as Events on the controller of the object, such as its ReplicaSet, else on its namespace. The service must be allowed to create and patch Events."`
 	PprofAddress    string `flag:"pprofAddress" env:"PPROF_ADDRESS" help:"Address for Go's profiles, /debug/pprof/, such as :6060; on loopback where it names no host. Empty for none. Whoever reaches it sees what is in memory."`
 	TraceRegistries bool   `flag:"traceRegistries" env:"TRACE_REGISTRIES" default:"false" help:"Where requests are traced (OTEL_EXPORTER_OTLP_ENDPOINT), send registries the header traceparent."`
 

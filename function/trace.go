@@ -53,6 +53,7 @@ func (c call) trace(status int, verdict core.Verdict, err error) {
 	c.span.Text("decision", c.id)
 	c.span.Flag("verified", verdict.Verified)
 	c.span.Flag("background", c.background)
+	c.span.Text("decision", c.id)
 	c.span.Number("images", len(verdict.Results))
 	wrong, found := lo.Find(verdict.Results, func(r core.Result) bool { return !r.Verified })
 	if found {

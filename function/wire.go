@@ -49,6 +49,7 @@ type sources struct {
 	bump         func(context.Context, string) error                     // has the other replicas do so, by a new value of the epoch
 	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
 	certificate  func(*serving) (watch func(context.Context), err error) // the source of the serving certificate; nil for no TLS
+	denials      *kube.Denials                                           // records denials as Events; nil for nobody
 	close        func()
 
 	client    *kubeclient.Client       // nil without a cluster
@@ -88,6 +89,9 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
 	f.metrics.gauge("ready", "1 while the service is ready to answer.", func() float64 { return oneIf(f.Ready() == nil) })
 	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter, f.tracing)
+	if f.denials = from.denials; f.denials != nil {
+		f.metrics.watchDenials(f.denials)
+	}
 	f.metrics.watchRecords(f.decisions.recorder)
 	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
 	return f, nil
@@ -200,6 +204,9 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 	if settings.ReviewKyvernoToken != nil && *settings.ReviewKyvernoToken {
 		return sources{}, fmt.Errorf("reviewKyvernoToken needs a cluster, and trustDir is set; leave one of them out")
 	}
+	if settings.DenialEvents {
+		return sources{}, fmt.Errorf("denialEvents needs a cluster, and trustDir is set; leave one of them out")
+	}
 	files, err := shelltrust.OpenFiles(settings.TrustDir, log, changed)
 	if err != nil {
 		return sources{}, err
@@ -260,6 +267,10 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 	}
 	if len(settings.DecisionUsers) > 0 {
 		from.readers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.DecisionAudiences, AllowedUsers: settings.DecisionUsers})
+	}
+	if settings.DenialEvents {
+		from.denials = kube.NewDenials(client, hostname(), log)
+		from.watches = append(from.watches, from.denials.Watch)
 	}
 	if settings.VerifyWithoutToken {
 		log.Warn("verifyWithoutToken is set: whoever reaches the port may ask /verify")

@@ -249,7 +249,7 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "memory", container.Resources.Limits.Memory().String(), "1Gi")
 	same(t, "GOMEMLIMIT", container.Env[1].Value, "400MiB")
 	same(t, "mounted secret", service.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
-	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --requestTimeout=5s")
+	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --denialEvents --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --requestTimeout=5s")
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
 	same(t, "scheduling of the manager", scheduling(manager.Spec.Template), "map[c:d] team=platform high map[pool:system]  pod 3 rack")
 	scaler := find[autoscalingv2.HorizontalPodAutoscaler](t, all, "HorizontalPodAutoscaler", serviceName)

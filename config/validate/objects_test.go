@@ -289,6 +289,7 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		"ClusterRole /" + serviceName: {
 			"notation.nirmata.io trustpolicies,truststores : list,watch",
 			"authentication.k8s.io tokenreviews : create",
+			"events.k8s.io events : create,patch", // --denialEvents
 		},
 		"Role " + productNamespace + "/" + serviceName: {
 			" secrets regcred,notation-plugin-config,kyverno-notation-venafi-tls,kyverno-notation-venafi-caller,kyverno-notation-venafi-records: list,watch",

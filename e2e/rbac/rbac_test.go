@@ -47,6 +47,8 @@ var ofService = map[string]effect{
 	"list configmaps/kyverno-notation-venafi-epoch":  notConnected,
 	"watch configmaps/kyverno-notation-venafi-epoch": notConnected,
 	"patch configmaps/kyverno-notation-venafi-epoch": eventsAreNotTaken,
+	"create events":                                  deniedWithoutEvent,
+	"patch events":                                   repeatedWithoutEvent,
 }
 
 // ofManager is the effect of each permission of the certificate manager.
@@ -114,6 +116,7 @@ func TestEachPermissionIsNeeded(t *testing.T) {
 			p := fx.serve(t)
 			_ = deployment.Eventually(t.Context(), 3*time.Second, func() error { return p.Ready(t.Context()) })
 			_, _ = fx.asks(t.Context(), p), fx.tells(t.Context(), p, http.StatusAccepted)
+			_ = fx.denialEvent(t, p, "{.items[*].reason}")
 			return p
 		})
 	})
@@ -186,6 +189,11 @@ func everythingWorks(t *testing.T, fx *fixture) {
 	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
 		return errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
 	})
+	for _, e := range []effect{deniedWithoutEvent, repeatedWithoutEvent} {
+		if e.broken(t, fx, service) == nil {
+			err = errors.Join(err, errors.New("there is no Event on a denial, or its repetitions are not told"))
+		}
+	}
 	if err := errors.Join(err, service.End(), unrefused(service)); err != nil {
 		t.Error(err)
 	}
@@ -215,7 +223,7 @@ func (fx *fixture) serve(t *testing.T) *deployment.Process {
 	t.Helper()
 	return deployment.Kept(t)(fx.deployment.Serve(t.Context(), "--allowLoopback", "--insecureRegistries", fx.registry.Host(),
 		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config",
-		"--decisionLog="+filepath.Join(t.TempDir(), "decisions.jsonl")))
+		"--decisionLog="+filepath.Join(t.TempDir(), "decisions.jsonl"), "--denialEvents"))
 }
 
 func (fx *fixture) manage(t *testing.T) *deployment.Process {
@@ -269,6 +277,12 @@ var (
 	eventsAreNotTaken = effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
 		return fx.tells(t.Context(), p, http.StatusServiceUnavailable)
 	}}
+	deniedWithoutEvent = effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		return fx.denialEvent(t, p, "{.items[*].reason}")
+	}}
+	repeatedWithoutEvent = effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		return fx.denialEvent(t, p, "{.items[*].series.count}")
+	}}
 	leaseIsNotRenewed = effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
 		times := strings.Fields(fx.kubectl(t, "get", lease, "--namespace="+deployment.Namespace, "--ignore-not-found", "-o", "jsonpath={.spec.acquireTime} {.spec.renewTime}"))
 		if len(times) == 2 && times[0] != times[1] {
@@ -283,6 +297,23 @@ var (
 		return nil
 	}}
 )
+
+// denialEvent has pods denied, and expects that of a new Event on them a field is not there.
+func (fx *fixture) denialEvent(t *testing.T, p *deployment.Process, field string) error {
+	name := "web-" + strings.ToLower(rand.Text())
+	body := fmt.Sprintf(`{"trustPolicy":"absent","object":{"kind":"Pod","metadata":{"namespace":"default","generateName":"%[1]s-","ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":%[1]q,"uid":"u","controller":true}]},"spec":{"containers":[{"name":"c","image":%[2]q}]}}}`, name, fx.image)
+	for range 2 {
+		if err := want(http.StatusNotAcceptable)(p.Check(t.Context(), "Bearer "+fx.kyverno, []byte(body))); err != nil {
+			return nil // it is not ready yet, and so tells nobody
+		}
+	}
+	time.Sleep(time.Second) // the Event is written beside the answer
+	path := strings.Replace(field, "[*]", `[?(@.regarding.name=="`+name+`")]`, 1)
+	if found := fx.kubectl(t, "get", "events.events.k8s.io", "--namespace=default", "-o", "jsonpath="+path); found != "" {
+		return fmt.Errorf("%s is %s", field, found)
+	}
+	return nil
+}
 
 // notCopied is that Kyverno's namespace lacks the CAs.
 var notCopied = effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {

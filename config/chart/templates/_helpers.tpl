@@ -61,6 +61,7 @@ args:
 - --pluginConfigMap=notation-plugin-config
 - --pluginConfigSecret=notation-plugin-config
 - --maxVerifications={{ .Values.maxVerifications }}
+- --denialEvents
 {{- with .Values.cloudKeychains }}
 - --cloudKeychains={{ join "," . }}
 {{- end }}

@@ -73,7 +73,7 @@ func conflicts(metadata, object Object) bool {
 	return metadata["resourceVersion"] != nil && metadata["resourceVersion"] != stored["resourceVersion"]
 }
 
-// patch applies a merge patch to an object's status or data. One that names another version than the object's is a conflict.
+// patch applies a merge patch to an object's status, data or series. One that names another version than the object's is a conflict.
 func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 	var patch Object
 	if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
@@ -95,7 +95,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request) {
 	default:
 		metadata, _ := have["metadata"].(Object)
 		object := maps.Clone(have)
-		for _, part := range []string{"status", "data"} {
+		for _, part := range []string{"status", "data", "series"} {
 			if patch[part] != nil {
 				object[part] = merge(object[part], patch[part])
 			}
