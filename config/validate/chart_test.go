@@ -316,16 +316,19 @@ func TestTheImageIsNamedAsItsValuesSay(t *testing.T) {
 // TestCloudMetadataIsOutOfReachUnlessAllowed, by certificates' addresses above all.
 func TestCloudMetadataIsOutOfReachUnlessAllowed(t *testing.T) {
 	for values, want := range map[string]string{
-		"{cloudKeychains: [gcr]}": "[169.254.0.0/16] [fe80::/10 fd00:ec2::254/128]",
-		"{cloudKeychains: [gcr], networkPolicy: {allowCloudMetadata: true}}": "",
+		"{cloudKeychains: [gcr], auditor: {enabled: true}}":                                            "[169.254.0.0/16] [fe80::/10 fd00:ec2::254/128]",
+		"{cloudKeychains: [gcr], auditor: {enabled: true}, networkPolicy: {allowCloudMetadata: true}}": "",
 	} {
-		var excepted []string
-		for _, rule := range find[networkingv1.NetworkPolicy](t, mustInstall(t, values), "NetworkPolicy", serviceName).Spec.Egress {
-			for _, to := range rule.To {
-				excepted = append(excepted, fmt.Sprint(to.IPBlock.Except))
+		all := mustInstall(t, values)
+		for _, name := range []string{serviceName, managerName} {
+			var excepted []string
+			for _, rule := range find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", name).Spec.Egress {
+				for _, to := range rule.To {
+					excepted = append(excepted, fmt.Sprint(to.IPBlock.Except))
+				}
 			}
+			same(t, values+", "+name, strings.Join(excepted, " "), want)
 		}
-		same(t, values, strings.Join(excepted, " "), want)
 	}
 }
 
