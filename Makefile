@@ -77,6 +77,9 @@ bench-audit: ## what an audit of 50,000 pods of 5,000 images in 200 namespaces t
 bench-auditor: ## a change of trust that affects 50 of 5,000 images that run: what is verified anew, and when all reports say so (Linux)
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e/auditor -run TestScale -args -images 4950 -affected 50 $(ARGS)
 
+bench-records: build plugins ## 100,000 decisions recorded under load, in turns with as many that are not: p99, memory, and nothing lost unsaid
+	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --records 100000
+
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m
 

@@ -36,8 +36,12 @@ func Encode(r Record) (Record, []byte, error) {
 		r.Replayable = len(r.Cut) == 0
 		text, err := marshal(r)
 		if err == nil && len(text) <= MaxBytes {
-			if text, err = Canonical(text); err == nil && len(text) <= MaxBytes {
-				return r, text, nil
+			line, ok := sorted(text)
+			if !ok {
+				line, err = Canonical(text)
+			}
+			if err == nil && len(line) <= MaxBytes {
+				return r, line, nil
 			}
 		}
 	}

@@ -20,6 +20,7 @@ type options struct {
 	each             time.Duration   // how long each scenario is measured
 	soak             time.Duration   // how long to soak instead of running the scenarios; 0 for no soak
 	worst            bool            // measure only the worst known inputs
+	records          int             // decisions to record instead of running the scenarios; 0 for none
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.DurationVar(&o.each, "each", 2*time.Second, "time to measure a scenario")
 	flag.DurationVar(&o.soak, "soak", 0, "send mixed load for so long, and watch memory, files and processes")
 	flag.BoolVar(&o.worst, "worst", false, "measure the worst known inputs only")
+	flag.IntVar(&o.records, "records", 0, "record so many decisions, in turns with as many that are not recorded")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -64,6 +66,9 @@ func run(ctx context.Context, o options, delays string) (err error) {
 		return err
 	}
 	defer fx.close()
+	if o.records > 0 {
+		return fx.records(ctx, o.records)
+	}
 	if o.soak > 0 {
 		return fx.soak(ctx, o.soak)
 	}
