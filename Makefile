@@ -18,7 +18,7 @@ MONITORING := config/monitoring/validate
 # And the library that reads the description of the HTTP API.
 OPENAPI := function/openapi
 
-.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission bench-audit bench-auditor soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
+.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
