@@ -156,9 +156,7 @@ func (s *State) report(w *workload) Report {
 		report.Summary.count(result.Result, 1)
 		report.Results = append(report.Results, result)
 	}
-	slices.SortStableFunc(report.Results, func(a, b RuleResult) int {
-		return slices.Index(Results(), a.Result) - slices.Index(Results(), b.Result)
-	})
+	slices.SortFunc(report.Results, compareResults)
 	if over := len(report.Results) - maxResults; over > 0 {
 		last := report.Results[maxResults]
 		report.Results = append(report.Results[:maxResults:maxResults], RuleResult{

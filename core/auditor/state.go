@@ -92,7 +92,6 @@ type workload struct {
 	since   time.Time
 	said    *said     // what its report says; nil for none
 	dirty   bool      // its report may have to be written
-	changed bool      // as a change of trust affects it
 	writing bool      // its report is being written
 	due     time.Time // before which its report is not written again
 	tries   int       // to write it, that failed in a row

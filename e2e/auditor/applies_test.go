@@ -5,6 +5,7 @@ package auditor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,18 +60,22 @@ func TestScale(t *testing.T) {
 		fx.team(t, fmt.Sprint("scale-", n))
 	}
 	fx.team(t, "affected")
-	manifest := ""
-	for n := range namespaces {
-		for i := range perNamespace {
-			manifest += named(fmt.Sprint("scale-", n), i, images[i%distinct], digests[i%distinct])
+	create := func(namespace string, pods int) {
+		t.Helper()
+		for first := 0; first < pods; first += 100 { // in the time that kubectl has
+			var manifest strings.Builder
+			for i := first; i < min(first+100, pods); i++ {
+				manifest.WriteString(named(namespace, i, images[i%distinct], digests[i%distinct]))
+			}
+			if _, err := fx.bed.Kubectl(t.Context(), manifest.String(), "create", "-f", "-"); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	for i := range affected {
-		manifest += named("affected", i, images[i%distinct], digests[i%distinct])
+	for n := range namespaces {
+		create(fmt.Sprint("scale-", n), perNamespace)
 	}
-	if _, err := fx.bed.Kubectl(t.Context(), manifest, "create", "-f", "-"); err != nil {
-		t.Fatal(err)
-	}
+	create("affected", affected)
 	p := fx.audit(t, "--auditInterval=1h", "--auditRegistryRequests=100000")
 	total := float64(perNamespace*namespaces + affected)
 	began := time.Now()

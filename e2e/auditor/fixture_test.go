@@ -58,12 +58,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func start(ctx context.Context) (fx *fixture, err error) {
+// start starts the environment. The caller must close it, after an error too.
+func start(ctx context.Context, apiServerArgs ...string) (fx *fixture, err error) {
 	fx = &fixture{registry: registrytest.New(registrytest.Options{})}
 	if fx.scenario, err = scenariotest.New(fx.registry.Host(), fx.registry.Client(), true); err != nil {
 		return fx, err
 	}
-	if fx.bed, err = bed.Start(ctx, bed.Options{Log: os.Stderr}); err != nil {
+	if fx.bed, err = bed.Start(ctx, bed.Options{Log: os.Stderr, APIServerArgs: apiServerArgs}); err != nil {
 		return fx, err
 	}
 	manifest, err := fx.bed.Kubectl(ctx, "", "kustomize", "../../config/auditor/plain")
@@ -99,6 +100,7 @@ func (fx *fixture) audit(t *testing.T, args ...string) *deployment.Process {
 	return deployment.Kept(t)(fx.deployment.Manage(t.Context(), append([]string{
 		"--audit", "--auditTrustPolicy", "tp-{{ namespace }}", "--auditExceptNamespaces", "default,kube-system", "--auditInterval", "5s",
 		"--allowLoopback", "--insecureRegistries", fx.registry.Host(), "--caCopyNamespaces=",
+		"--imagePullSecrets=regcred", "--pluginConfigMap=notation-plugin-config", "--pluginConfigSecret=notation-plugin-config", // as the manifests say
 	}, args...)...))
 }
 

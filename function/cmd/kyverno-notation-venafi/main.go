@@ -21,7 +21,7 @@ func main() {
 const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|replay|why|probe] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
-  certmanager  keep the service's certificates and the status of the trust resources, as one leader among replicas
+  certmanager  keep certificates and the status of trust resources, and audit what runs, as one leader among replicas
   check        verify images from the command line: check IMAGE... | -f FILE
   migrate      print the CEL policies for a file of ClusterPolicies: migrate -f FILE
   audit        hold what runs in a cluster against the trust of now, of a proposed change, and over time

@@ -1,0 +1,287 @@
+//go:build e2e
+
+package auditor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	rbac "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+)
+
+// right is one verb on one resource, or on one object where the role names it.
+type right struct {
+	role                        *rbac.ClusterRole // or a Role, which has the same rules
+	group, resource, name, verb string
+}
+
+// String is like "watch secrets/regcred".
+func (r right) String() string {
+	return strings.TrimSuffix(r.verb+" "+r.resource+"/"+r.name, "/")
+}
+
+// rights are all that the component grants.
+func rights(t *testing.T) (all []right) {
+	t.Helper()
+	file, err := os.Open("../../config/auditor/component/rbac.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for documents := yaml.NewYAMLOrJSONDecoder(file, 4096); ; {
+		role := &rbac.ClusterRole{}
+		if err := documents.Decode(role); err == io.EOF {
+			return all
+		} else if err != nil && strings.HasSuffix(role.Kind, "Role") {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(role.Kind, "Role") {
+			for _, rule := range role.Rules {
+				all = append(all, single(role, rule)...)
+			}
+		}
+	}
+}
+
+func single(role *rbac.ClusterRole, rule rbac.PolicyRule) (all []right) {
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, resource := range rule.Resources {
+		for _, name := range names {
+			for _, verb := range rule.Verbs {
+				all = append(all, right{role, rule.APIGroups[0], resource, name, verb})
+			}
+		}
+	}
+	return all
+}
+
+// without is the role with all of its rights but one.
+func (r right) without() *rbac.ClusterRole {
+	role := r.role.DeepCopy()
+	role.Rules = nil
+	for _, rule := range r.role.Rules {
+		for _, other := range single(r.role, rule) {
+			if other == r {
+				continue
+			}
+			lone := rbac.PolicyRule{APIGroups: []string{other.group}, Resources: []string{other.resource}, Verbs: []string{other.verb}}
+			if other.name != "" {
+				lone.ResourceNames = []string{other.name}
+			}
+			role.Rules = append(role.Rules, lone)
+		}
+	}
+	return role
+}
+
+// take replaces the role of a right, and waits until the API server goes by it.
+func (fx *fixture) take(t *testing.T, r right, role *rbac.ClusterRole, granted bool) {
+	t.Helper()
+	text, err := json.Marshal(role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fx.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	question := strings.TrimSuffix(r.resource+"."+r.group, ".")
+	if r.name != "" {
+		question += "/" + r.name
+	}
+	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
+		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", r.verb, question, "--namespace="+deployment.Namespace,
+			"--as=system:serviceaccount:"+deployment.Namespace+":"+deployment.ManagerAccount)
+		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
+			return fmt.Errorf("%s: %q, want granted %t", r, out, granted)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told waits until the process logs that it was refused a right.
+func told(t *testing.T, p *deployment.Process, r right) {
+	t.Helper()
+	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, r.verb, r.resource), r.name}
+	err := deployment.Eventually(t.Context(), 40*time.Second, func() error {
+		for line := range strings.Lines(p.Logged()) {
+			if !slices.ContainsFunc(said, func(part string) bool { return !strings.Contains(line, part) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line has all of %q", said)
+	})
+	if err != nil {
+		t.Errorf("%v\n%s", err, p.Logged())
+	}
+}
+
+// lasts is how long the effect of a missing right must last. With all rights everything works in less time.
+const lasts = 4 * time.Second
+
+// TestEachRightIsNeeded takes away each right of the component in turn. The API server does not stream lists, as before Kubernetes
+// 1.34: there a watch needs the right to list too.
+func TestEachRightIsNeeded(t *testing.T) {
+	fx, err := start(t.Context(), "--feature-gates=WatchList=false")
+	defer fx.close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fx.team(t, "team-r")
+	image, digest := fx.push(t, "rights")
+	for _, resource := range []string{bed.PolicyReports, bed.OpenReports} {
+		if resource == bed.OpenReports {
+			if err := fx.bed.Define(t.Context(), resource); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reported, group, _ := strings.Cut(resource, ".")
+		s := setting{fx, resource, image, digest}
+		t.Run(group, func(t *testing.T) {
+			t.Run("with all rights everything works", func(t *testing.T) {
+				p := s.begin(t)
+				for name, works := range s.effects() {
+					if err := works(t, p, 20*time.Second); err != nil {
+						t.Errorf("%s: %v\n%s", name, err, p.Logged())
+					}
+				}
+				if err := p.End(); err != nil || strings.Contains(p.Logged(), "is forbidden: User") {
+					t.Errorf("it was refused something: %v\n%s", err, p.Logged())
+				}
+			})
+			for _, r := range rights(t) {
+				if strings.HasSuffix(r.resource, "reports") && r.resource != reported || group == "openreports.io" && r.group != group {
+					continue // the other group's, or what was shown with the other
+				}
+				t.Run(r.String(), func(t *testing.T) { s.without(t, r) })
+			}
+		})
+	}
+}
+
+// setting is a cluster in which one API group is used for reports.
+type setting struct {
+	*fixture
+	resource      string
+	image, digest string
+}
+
+// begin starts an auditor with a pod that runs a good image, and no reports.
+func (s setting) begin(t *testing.T) *deployment.Process {
+	t.Helper()
+	s.kubectl(t, "delete", "pods", "--all", "-n", "team-r", "--force", "--grace-period=0")
+	s.kubectl(t, "delete", s.resource, "--all", "-n", "team-r")
+	s.trust(t, "team-r")
+	s.pod(t, "team-r", "web", "", s.image, s.digest)
+	return s.audit(t)
+}
+
+// effects are what works with all rights, by what is done.
+func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time.Duration) error {
+	said := func(limit time.Duration, says func(report) bool) func(t *testing.T) error {
+		return func(t *testing.T) error {
+			return deployment.Eventually(t.Context(), limit, func() error {
+				all, err := s.reports(t.Context(), s.resource, "team-r")
+				r, exists := all["web"]
+				if err == nil && (!exists || !says(r)) {
+					err = errors.New("the report does not say so")
+				}
+				return err
+			})
+		}
+	}
+	name := func(t *testing.T) string { return "notation-" + s.uid(t, "team-r", "pod/web") }
+	return map[string]func(*testing.T, *deployment.Process, time.Duration) error{
+		"report": func(t *testing.T, _ *deployment.Process, limit time.Duration) error { return said(limit, passes)(t) },
+		"update": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
+			if err := said(20*time.Second, passes)(t); err != nil {
+				t.Fatal(err)
+			}
+			s.distrust(t, "team-r")
+			defer s.trust(t, "team-r")
+			return said(limit, fails)(t)
+		},
+		"event": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
+			if err := said(20*time.Second, passes)(t); err != nil {
+				t.Fatal(err)
+			}
+			s.kubectl(t, "delete", "events.events.k8s.io", "--all", "-n", "team-r")
+			s.distrust(t, "team-r")
+			defer s.trust(t, "team-r")
+			return deployment.Eventually(t.Context(), limit, func() error {
+				if len(s.events(t, "team-r", "web")) == 0 {
+					return errors.New("there is no Event")
+				}
+				return nil
+			})
+		},
+		"get": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
+			if err := said(20*time.Second, passes)(t); err != nil {
+				t.Fatal(err)
+			}
+			s.kubectl(t, "label", s.resource, name(t), "-n", "team-r", "app.kubernetes.io/managed-by-")
+			return said(limit, func(r report) bool { return r.Metadata.Labels["app.kubernetes.io/managed-by"] != "" })(t)
+		},
+		"delete": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
+			s.pod(t, "team-r", "other", "", s.image, s.digest)
+			there := func(want bool) func() error {
+				return func() error {
+					all, err := s.reports(t.Context(), s.resource, "team-r")
+					if _, exists := all["other"]; err == nil && exists != want {
+						err = fmt.Errorf("the other report: %t", exists)
+					}
+					return err
+				}
+			}
+			if err := deployment.Eventually(t.Context(), 20*time.Second, there(true)); err != nil {
+				t.Fatal(err)
+			}
+			s.kubectl(t, "delete", "pod", "other", "-n", "team-r", "--force", "--grace-period=0")
+			return deployment.Eventually(t.Context(), limit, there(false))
+		},
+	}
+}
+
+// without takes a right away, and expects that what it is for does not work, and that the log names it.
+func (s setting) without(t *testing.T, r right) {
+	effect := ""
+	switch {
+	case strings.HasSuffix(r.resource, "reports"):
+		effect = map[string]string{"get": "get", "list": "report", "create": "report", "update": "update", "delete": "delete"}[r.verb]
+	case r.resource == "events":
+		effect = "event"
+	case r.verb == "list" && r.name == "":
+		effect = "report" // nothing is reported before all that runs is known
+	}
+	s.take(t, r, r.without(), false)
+	defer s.take(t, r, r.role, true)
+	p := s.begin(t)
+	if effect != "" && s.effects()[effect](t, p, lasts) == nil {
+		t.Errorf("%s works without\n%s", effect, p.Logged())
+	}
+	told(t, p, r)
+	select {
+	case <-p.Ended:
+		t.Errorf("the process ended:\n%s", p.Logged())
+	default:
+	}
+	if err := p.End(); err != nil {
+		t.Error(err)
+	}
+}
