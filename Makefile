@@ -111,7 +111,7 @@ size: build ## fails when the service's binary is larger than 40 MB
 plugins: ## the plugin that stands in for venafi-csp
 	$(STATIC) -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
 
-image-test: ## the image, built by buildah for two platforms and twice, which must give one digest (Linux, root)
+image-test: ## the image, built by buildah for two platforms and twice, which must give the same digests (Linux, root)
 	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
 
 clean: ## remove what was built here
