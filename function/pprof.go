@@ -3,10 +3,11 @@ package function
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
+	"runtime/pprof"
 	"strconv"
 	"time"
 )
@@ -26,13 +27,11 @@ func (f *Function) serveProfiles() (done func(), err error) {
 		return nil, fmt.Errorf("pprofAddress: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/{$}", listProfiles)
+	mux.HandleFunc("GET /debug/pprof/profile", recordCPU)
+	mux.HandleFunc("GET /debug/pprof/{name}", sendProfile)
 	server := &http.Server{
-		Handler:        boundedProfiles(mux),
+		Handler:        mux,
 		ReadTimeout:    5 * time.Second,
 		IdleTimeout:    5 * time.Second,
 		WriteTimeout:   (maxProfileSeconds + 10) * time.Second,
@@ -44,18 +43,45 @@ func (f *Function) serveProfiles() (done func(), err error) {
 	return func() { _ = server.Close() }, nil
 }
 
-// maxProfileSeconds bounds how long a profile is recorded.
+// maxProfileSeconds bounds how long the use of the processors is recorded.
 const maxProfileSeconds = 120
 
-// boundedProfiles refuses longer profiles, since pprof itself extends the time to write for them.
-func boundedProfiles(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if text := r.FormValue("seconds"); text != "" {
-			if seconds, err := strconv.ParseFloat(text, 64); err != nil || !(seconds <= maxProfileSeconds) {
-				sendText(w, http.StatusBadRequest, fmt.Sprintf("seconds must be a number up to %d", maxProfileSeconds))
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
+// listProfiles names the profiles. They are served by hand, since net/http/pprof links what shows them as pages.
+func listProfiles(w http.ResponseWriter, _ *http.Request) {
+	for _, profile := range pprof.Profiles() {
+		fmt.Fprintln(w, profile.Name(), profile.Count())
+	}
+	_, _ = io.WriteString(w, "profile?seconds=30\n") // an error means that the caller closed the connection
+}
+
+// sendProfile sends one profile: in the format of go tool pprof, or with ?debug=1 as text.
+func sendProfile(w http.ResponseWriter, r *http.Request) {
+	profile := pprof.Lookup(r.PathValue("name"))
+	debug, err := strconv.Atoi(cmp.Or(r.FormValue("debug"), "0"))
+	switch {
+	case profile == nil:
+		sendText(w, http.StatusNotFound, "there is no such profile")
+	case err != nil:
+		sendText(w, http.StatusBadRequest, "debug must be a number")
+	default:
+		_ = profile.WriteTo(w, debug) // an error means that the caller closed the connection
+	}
+}
+
+// recordCPU records the use of the processors for some seconds, 30 if the caller does not say.
+func recordCPU(w http.ResponseWriter, r *http.Request) {
+	seconds, err := strconv.Atoi(cmp.Or(r.FormValue("seconds"), "30"))
+	if err != nil || seconds < 1 || seconds > maxProfileSeconds {
+		sendText(w, http.StatusBadRequest, fmt.Sprintf("seconds must be a number from 1 to %d", maxProfileSeconds))
+		return
+	}
+	if err := pprof.StartCPUProfile(w); err != nil {
+		sendText(w, http.StatusConflict, err.Error())
+		return
+	}
+	defer pprof.StopCPUProfile()
+	select {
+	case <-time.After(time.Duration(seconds) * time.Second):
+	case <-r.Context().Done():
+	}
 }

@@ -63,7 +63,7 @@ func TestProfilesAreOnTheirOwnAddress(t *testing.T) {
 	if !strings.HasPrefix(at, "127.0.0.1:") {
 		t.Errorf("profiles are at %s", at)
 	}
-	for path, want := range map[string]int{"": 200, "heap": 200, "goroutine?debug=1": 200, "cmdline": 200, "profile?seconds=600": 400} {
+	for path, want := range map[string]int{"": 200, "heap": 200, "goroutine?debug=1": 200, "profile?seconds=1": 200, "profile?seconds=600": 400, "cmdline": 404} {
 		if got := status("http://" + at + "/debug/pprof/" + path); got != want {
 			t.Errorf("%s: status %d, want %d", path, got, want)
 		}
