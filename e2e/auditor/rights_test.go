@@ -6,86 +6,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	rbac "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 )
 
-// right is one verb on one resource, or on one object where the role names it.
-type right struct {
-	role                        *rbac.ClusterRole // or a Role, which has the same rules
-	group, resource, name, verb string
-}
-
-// String is like "watch secrets/regcred".
-func (r right) String() string {
-	return strings.TrimSuffix(r.verb+" "+r.resource+"/"+r.name, "/")
-}
+// right is one that a role grants.
+type right = deployment.Permission
 
 // rights are all that the component grants.
-func rights(t *testing.T) (all []right) {
+func rights(t *testing.T) []right {
 	t.Helper()
-	file, err := os.Open("../../config/auditor/component/rbac.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for documents := yaml.NewYAMLOrJSONDecoder(file, 4096); ; {
-		role := &rbac.ClusterRole{}
-		if err := documents.Decode(role); err == io.EOF {
-			return all
-		} else if err != nil && strings.HasSuffix(role.Kind, "Role") {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(role.Kind, "Role") {
-			for _, rule := range role.Rules {
-				all = append(all, single(role, rule)...)
-			}
-		}
-	}
-}
-
-func single(role *rbac.ClusterRole, rule rbac.PolicyRule) (all []right) {
-	names := rule.ResourceNames
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	for _, resource := range rule.Resources {
-		for _, name := range names {
-			for _, verb := range rule.Verbs {
-				all = append(all, right{role, rule.APIGroups[0], resource, name, verb})
-			}
-		}
+	all, err := deployment.Granted("../../config/auditor/component/rbac.yaml", "kyverno-notation-venafi-auditor")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d rights, %v", len(all), err)
 	}
 	return all
-}
-
-// without is the role with all of its rights but one.
-func (r right) without() *rbac.ClusterRole {
-	role := r.role.DeepCopy()
-	role.Rules = nil
-	for _, rule := range r.role.Rules {
-		for _, other := range single(r.role, rule) {
-			if other == r {
-				continue
-			}
-			lone := rbac.PolicyRule{APIGroups: []string{other.group}, Resources: []string{other.resource}, Verbs: []string{other.verb}}
-			if other.name != "" {
-				lone.ResourceNames = []string{other.name}
-			}
-			role.Rules = append(role.Rules, lone)
-		}
-	}
-	return role
 }
 
 // take replaces the role of a right, and waits until the API server goes by it.
@@ -98,12 +40,12 @@ func (fx *fixture) take(t *testing.T, r right, role *rbac.ClusterRole, granted b
 	if _, err := fx.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	question := strings.TrimSuffix(r.resource+"."+r.group, ".")
-	if r.name != "" {
-		question += "/" + r.name
+	question := strings.TrimSuffix(r.Resource+"."+r.Group, ".")
+	if r.Name != "" {
+		question += "/" + r.Name
 	}
 	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
-		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", r.verb, question, "--namespace="+deployment.Namespace,
+		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", r.Verb, question, "--namespace="+deployment.Namespace,
 			"--as=system:serviceaccount:"+deployment.Namespace+":"+deployment.ManagerAccount)
 		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
 			return fmt.Errorf("%s: %q, want granted %t", r, out, granted)
@@ -118,7 +60,7 @@ func (fx *fixture) take(t *testing.T, r right, role *rbac.ClusterRole, granted b
 // told waits until the process logs that it was refused a right.
 func told(t *testing.T, p *deployment.Process, r right) {
 	t.Helper()
-	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, r.verb, r.resource), r.name}
+	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, r.Verb, r.Resource), r.Name}
 	err := deployment.Eventually(t.Context(), 40*time.Second, func() error {
 		for line := range strings.Lines(p.Logged()) {
 			if !slices.ContainsFunc(said, func(part string) bool { return !strings.Contains(line, part) }) {
@@ -166,7 +108,7 @@ func TestEachRightIsNeeded(t *testing.T) {
 				}
 			})
 			for _, r := range rights(t) {
-				if strings.HasSuffix(r.resource, "reports") && r.resource != reported || group == "openreports.io" && r.group != group {
+				if strings.HasSuffix(r.Resource, "reports") && r.Resource != reported || group == "openreports.io" && r.Group != group {
 					continue // the other group's, or what was shown with the other
 				}
 				t.Run(r.String(), func(t *testing.T) { s.without(t, r) })
@@ -262,15 +204,15 @@ func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time
 func (s setting) without(t *testing.T, r right) {
 	effect := ""
 	switch {
-	case strings.HasSuffix(r.resource, "reports"):
-		effect = map[string]string{"get": "get", "list": "report", "create": "report", "update": "update", "delete": "delete"}[r.verb]
-	case r.resource == "events":
+	case strings.HasSuffix(r.Resource, "reports"):
+		effect = map[string]string{"get": "get", "list": "report", "create": "report", "update": "update", "delete": "delete"}[r.Verb]
+	case r.Resource == "events":
 		effect = "event"
-	case r.verb == "list" && r.name == "":
+	case r.Verb == "list" && r.Name == "":
 		effect = "report" // nothing is reported before all that runs is known
 	}
-	s.take(t, r, r.without(), false)
-	defer s.take(t, r, r.role, true)
+	s.take(t, r, r.Without(), false)
+	defer s.take(t, r, r.Role, true)
 	p := s.begin(t)
 	if effect != "" && s.effects()[effect](t, p, lasts) == nil {
 		t.Errorf("%s works without\n%s", effect, p.Logged())

@@ -7,7 +7,6 @@ package rbac
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	rbac "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
@@ -148,94 +146,24 @@ func (fx *fixture) reset(t *testing.T, object string) {
 	}
 }
 
-// permission is one verb on one resource, or on one object where the role names it, that a role grants.
-type permission struct {
-	role                        *rbac.ClusterRole // or a Role, which has the same rules
-	group, resource, name, verb string
-}
-
-// String is like "watch secrets/regcred", or "get configmaps/kyverno-notation-venafi-ca in kyverno".
-func (p permission) String() string {
-	text := p.verb + " " + p.resource
-	if p.name != "" {
-		text += "/" + p.name
-	}
-	if p.role.Namespace == bed.KyvernoNamespace {
-		text += " in " + p.role.Namespace
-	}
-	return text
-}
-
 // permissions are all that the installation grants to an account.
-func permissions(t *testing.T, account string) []permission {
+func permissions(t *testing.T, account string) []deployment.Permission {
 	t.Helper()
 	return append(granted(t, installation, account), granted(t, kyvernoSide, account)...)
 }
 
 // granted are the permissions that a manifest grants to an account.
-func granted(t *testing.T, manifest, account string) []permission {
+func granted(t *testing.T, manifest, account string) []deployment.Permission {
 	t.Helper()
-	file, err := os.Open(manifest)
+	all, err := deployment.Granted(manifest, account)
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer file.Close()
-	var all []permission
-	for documents := yaml.NewYAMLOrJSONDecoder(file, 4096); ; {
-		role := &rbac.ClusterRole{}
-		if err := documents.Decode(role); err == io.EOF {
-			return all
-		} else if err != nil && strings.HasSuffix(role.Kind, "Role") {
-			t.Fatal(err)
-		}
-		if !strings.HasSuffix(role.Kind, "Role") || role.Name != account {
-			continue
-		}
-		for _, rule := range role.Rules {
-			all = append(all, single(role, rule)...)
-		}
-	}
-}
-
-func single(role *rbac.ClusterRole, rule rbac.PolicyRule) []permission {
-	names := rule.ResourceNames
-	if len(names) == 0 {
-		names = []string{""}
-	}
-	var all []permission
-	for _, group := range rule.APIGroups {
-		for _, resource := range rule.Resources {
-			for _, name := range names {
-				for _, verb := range rule.Verbs {
-					all = append(all, permission{role, group, resource, name, verb})
-				}
-			}
-		}
 	}
 	return all
 }
 
-// without is the role with all of its permissions but one.
-func (p permission) without() *rbac.ClusterRole {
-	role := p.role.DeepCopy()
-	role.Rules = nil
-	for _, rule := range p.role.Rules {
-		for _, other := range single(p.role, rule) {
-			if other == p {
-				continue
-			}
-			lone := rbac.PolicyRule{APIGroups: []string{other.group}, Resources: []string{other.resource}, Verbs: []string{other.verb}}
-			if other.name != "" {
-				lone.ResourceNames = []string{other.name}
-			}
-			role.Rules = append(role.Rules, lone)
-		}
-	}
-	return role
-}
-
 // take replaces the role of a permission, and waits until the API server applies the new one.
-func (fx *fixture) take(t *testing.T, p permission, role *rbac.ClusterRole, granted bool) {
+func (fx *fixture) take(t *testing.T, p deployment.Permission, role *rbac.ClusterRole, granted bool) {
 	t.Helper()
 	text, err := json.Marshal(role)
 	if err != nil {
@@ -244,20 +172,20 @@ func (fx *fixture) take(t *testing.T, p permission, role *rbac.ClusterRole, gran
 	if _, err := fx.bed.Kubectl(t.Context(), string(text), "replace", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	resource, subresource, _ := strings.Cut(p.resource, "/")
-	question := strings.TrimSuffix(resource+"."+p.group, ".")
-	if p.name != "" {
-		question += "/" + p.name
+	resource, subresource, _ := strings.Cut(p.Resource, "/")
+	question := strings.TrimSuffix(resource+"."+p.Group, ".")
+	if p.Name != "" {
+		question += "/" + p.Name
 	}
 	namespace := deployment.Namespace
-	if p.role.Namespace != "" {
-		namespace = p.role.Namespace
+	if p.Role.Namespace != "" {
+		namespace = p.Role.Namespace
 	}
 	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
-		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", p.verb, question, "--subresource="+subresource, "--namespace="+namespace,
-			"--as=system:serviceaccount:"+deployment.Namespace+":"+p.role.Name)
+		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", p.Verb, question, "--subresource="+subresource, "--namespace="+namespace,
+			"--as=system:serviceaccount:"+deployment.Namespace+":"+p.Role.Name)
 		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
-			return fmt.Errorf("%s %s: %q, want granted %t", p.role.Name, p, out, granted)
+			return fmt.Errorf("%s %s: %q, want granted %t", p.Role.Name, p, out, granted)
 		}
 		return nil
 	})
@@ -267,24 +195,24 @@ func (fx *fixture) take(t *testing.T, p permission, role *rbac.ClusterRole, gran
 }
 
 // refusal is the error of the API server for an account without the permission.
-func (p permission) refusal() []string {
-	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, p.verb, p.resource)}
-	if p.name != "" {
-		said = append(said, p.name)
+func refusal(p deployment.Permission) []string {
+	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, p.Verb, p.Resource)}
+	if p.Name != "" {
+		said = append(said, p.Name)
 	}
 	return said
 }
 
 // told waits until the process logs that it was refused the permission.
-func told(t *testing.T, process *deployment.Process, p permission) {
+func told(t *testing.T, process *deployment.Process, p deployment.Permission) {
 	t.Helper()
 	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
 		for line := range strings.Lines(process.Logged()) {
-			if !slices.ContainsFunc(p.refusal(), func(part string) bool { return !strings.Contains(line, part) }) {
+			if !slices.ContainsFunc(refusal(p), func(part string) bool { return !strings.Contains(line, part) }) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no line has all of %q", p.refusal())
+		return fmt.Errorf("no line has all of %q", refusal(p))
 	})
 	if err != nil {
 		t.Errorf("%v\n%s", err, process.Logged())

@@ -141,8 +141,8 @@ func each(t *testing.T, fx *fixture, account string, effects map[string]effect, 
 				t.Fatal("nobody knows what this permission is for")
 			}
 			delete(known, p.String())
-			fx.take(t, p, p.without(), false)
-			defer fx.take(t, p, p.role, true)
+			fx.take(t, p, p.Without(), false)
+			defer fx.take(t, p, p.Role, true)
 			process := start(t, e)
 			told(t, process, p)
 			for deadline := time.Now().Add(watchedFor); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
