@@ -519,7 +519,9 @@ func TestAReportWaitsForItsImages(t *testing.T) {
 	w.ready = func(string) time.Duration { return 0 }
 	w.pass(2 * time.Second)
 	next := w.again()
-	next.ready = func(registry string) time.Duration { return map[string]time.Duration{"busy.example": time.Hour}[registry] }
+	next.ready = func(registry string) time.Duration {
+		return map[string]time.Duration{"busy.example": time.Hour}[registry]
+	}
 	next.state.Pod(pod, next.now)
 	next.start()
 	next.pass(10 * time.Minute)

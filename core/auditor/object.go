@@ -186,7 +186,7 @@ func (s *State) Settle(now time.Time) {
 		}
 	}
 	for name, of := range s.spaces {
-		if of.gone && len(of.workloads)+len(of.orphans)+of.busy == 0 {
+		if (of.gone || !of.ignored) && len(of.workloads)+len(of.orphans)+of.busy == 0 { // one that ends must be known until it is gone
 			delete(s.spaces, name)
 		}
 	}

@@ -15,7 +15,6 @@ type Options struct {
 	Interval      time.Duration // after which an image is verified again
 	Except        []string      // namespaces that are not looked at
 	MaxUses       int           // distinct images of workloads that are kept; 0 for DefaultMaxUses
-	MaxUsesOfOne  int           // of one namespace; 0 for a fifth of them
 	MaxOfRegistry int           // images of one registry that are verified at once; 0 for 1
 	MaxOfOne      int           // images of one namespace that are verified at once; 0 for 1
 }
@@ -116,7 +115,6 @@ type check struct {
 // New makes the state of an auditor that has seen nothing yet.
 func New(options Options) *State {
 	options.MaxUses = cmp.Or(options.MaxUses, DefaultMaxUses)
-	options.MaxUsesOfOne = cmp.Or(options.MaxUsesOfOne, max(1, options.MaxUses/5))
 	options.MaxOfRegistry, options.MaxOfOne = max(1, options.MaxOfRegistry), max(1, options.MaxOfOne)
 	return &State{
 		options: options,
@@ -184,9 +182,18 @@ func comparePods(a, b *pod) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-// hasRoom tells whether one more image of a pod's namespace is kept.
+// Shares of the room for images.
+const (
+	shareOfRoom = 3   // how many times what a namespace takes must be left
+	reserve     = 5   // one part in so many is for namespaces that take little
+	little      = 500 // which is less than one part in so many
+)
+
+// hasRoom tells whether one more image of a pod's namespace is kept: one alone gets a fifth of all room, and however many take what
+// they can get, the reserve is left for others.
 func (s *State) hasRoom(p *pod) bool {
-	return s.uses < s.options.MaxUses && s.space(p.Namespace).uses < s.options.MaxUsesOfOne
+	most, takes := s.options.MaxUses, s.space(p.Namespace).uses
+	return s.uses < most && (takes < max(1, most/little) || shareOfRoom*takes < most-most/reserve-s.uses)
 }
 
 func (s *State) newWorkload(of Object, now time.Time) *workload {

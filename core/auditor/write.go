@@ -18,6 +18,7 @@ const (
 	writePause   = time.Second            // at least, between two writes of one report
 	writePauseOf = 500 * time.Microsecond // longer, for each of its images
 	firstWait    = time.Second            // after a write that failed; doubled up to lastWait
+	eventTries   = 4                      // to write a report, before which it waits for its Event
 	lastWait     = 2 * time.Minute
 )
 
@@ -27,6 +28,7 @@ type Write struct {
 	Version         string  // resource version of the report that is replaced or deleted; "" to make one
 	Report          *Report // nil to delete
 	Event           *Event  // to be recorded before; nil for none
+	Late            bool    // the report is not to wait for its Event any longer
 
 	workload *workload // nil for a report of a workload that there is not
 	space    *space
@@ -54,9 +56,14 @@ const (
 // Report takes in a report of ours that was seen.
 func (s *State) Report(seen Report) {
 	have := read(seen)
-	of, name := s.space(seen.Metadata.Namespace), seen.Metadata.Name
+	name := seen.Metadata.Name
+	if !strings.HasPrefix(name, namePrefix) { // who gives a report our label does not have it deleted
+		return
+	}
+	of := s.space(seen.Metadata.Namespace)
 	w := s.workloads[strings.TrimPrefix(name, namePrefix)]
 	if w == nil || w.space != of || reportName(w.UID) != name {
+		have.writing = of.orphans[name].writing
 		of.orphans[name] = have
 		return
 	}
@@ -72,7 +79,10 @@ func (s *State) Report(seen Report) {
 
 // ReportGone forgets a report that was deleted.
 func (s *State) ReportGone(namespace, name string) {
-	of := s.space(namespace)
+	of := s.spaces[namespace]
+	if of == nil || !strings.HasPrefix(name, namePrefix) {
+		return
+	}
 	delete(of.orphans, name)
 	if w := s.workloads[strings.TrimPrefix(name, namePrefix)]; w != nil && w.space == of {
 		w.said = nil
@@ -138,7 +148,7 @@ func (s *State) NextWrite(now time.Time) (*Write, time.Duration) {
 			if of != nil && (sp.wrote > of.wrote || sp.wrote == of.wrote && sp.name > of.name) {
 				continue
 			}
-			w, name, pause := sp.toWrite(now)
+			w, name, pause := sp.toWrite(now, keptFor*s.options.Interval)
 			if w == nil && name == "" {
 				wait = min(wait, pause)
 				continue
@@ -158,8 +168,8 @@ func (s *State) NextWrite(now time.Time) (*Write, time.Duration) {
 }
 
 // toWrite gives a workload of a namespace whose report is to be looked at, or the name of a report to delete, or else how long to
-// wait.
-func (sp *space) toWrite(now time.Time) (best *workload, orphan string, wait time.Duration) {
+// wait. What a report says is kept for some time while images are not verified.
+func (sp *space) toWrite(now time.Time, kept time.Duration) (best *workload, orphan string, wait time.Duration) {
 	wait = time.Minute
 	for name, have := range sp.orphans {
 		switch pause := have.due.Sub(now); {
@@ -178,11 +188,13 @@ func (sp *space) toWrite(now time.Time) (best *workload, orphan string, wait tim
 			continue
 		}
 		pause := w.due.Sub(now)
-		if !w.complete() {
-			if w.said != nil {
-				continue // what it says stays until all is verified
+		if complete, denied := w.progress(); !complete {
+			switch {
+			case w.said == nil:
+				pause = max(pause, w.since.Add(patience).Sub(now))
+			case !denied || w.said.worst == Fail: // else an image that is never verified would hide it
+				pause = max(pause, w.since.Add(kept).Sub(now))
 			}
-			pause = max(pause, w.since.Add(patience).Sub(now))
 		}
 		if pause > 0 {
 			wait = min(wait, pause)
@@ -195,16 +207,16 @@ func (sp *space) toWrite(now time.Time) (best *workload, orphan string, wait tim
 	return best, "", wait
 }
 
-// complete tells whether all images were verified.
-func (w *workload) complete() bool {
+// progress tells whether all images were verified, and whether one is denied.
+func (w *workload) progress() (complete, denied bool) {
+	complete = true
 	for _, u := range w.uses {
 		for _, c := range u.checks {
-			if c.verdict == nil {
-				return false
-			}
+			complete = complete && c.verdict != nil
+			denied = denied || c.result() == Fail
 		}
 	}
-	return true
+	return complete, denied
 }
 
 func (s *State) remove(of *space, name string) *Write {
@@ -242,7 +254,7 @@ func (s *State) rewrite(w *workload, now time.Time) *Write {
 		write.Version = w.said.Version
 		report.Metadata.ResourceVersion = w.said.Version
 	}
-	write.Event = eventOf(w, report)
+	write.Event, write.Late = eventOf(w, report), w.tries >= eventTries
 	return write
 }
 
@@ -274,8 +286,12 @@ func (s *State) Wrote(write *Write, outcome Outcome, stored *Report, now time.Ti
 		wanted.Version, wanted.stored = read.Version, read.stored
 		have = &wanted
 	}
-	if s.workloads[w.UID] != w { // it went meanwhile
-		if have != nil {
+	if now := s.workloads[w.UID]; now != w { // it went meanwhile, and may have come back as its pod changed
+		switch {
+		case now != nil && now.space == w.space:
+			now.said = have
+			now.touch()
+		case have != nil:
 			w.space.orphans[write.Name] = *have
 		}
 		return

@@ -1,0 +1,4 @@
+package auditor
+
+// Spaces is how many namespaces are kept.
+func (s *State) Spaces() int { return len(s.spaces) }
