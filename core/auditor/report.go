@@ -34,6 +34,9 @@ const (
 // reportName is the name of a workload's report: the same in every process.
 func reportName(uid string) string { return namePrefix + uid }
 
+// Ours tells whether a report is of the auditor by its name. The label alone does not, since others may use it for theirs.
+func Ours(name string) bool { return strings.HasPrefix(name, namePrefix) }
+
 // Result is the outcome of a rule.
 type Result string
 

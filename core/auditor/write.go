@@ -57,7 +57,7 @@ const (
 func (s *State) Report(seen Report) {
 	have := read(seen)
 	name := seen.Metadata.Name
-	if !strings.HasPrefix(name, namePrefix) { // who gives a report our label does not have it deleted
+	if !Ours(name) { // who gives a report our label does not have it deleted
 		return
 	}
 	of := s.space(seen.Metadata.Namespace)
@@ -80,7 +80,7 @@ func (s *State) Report(seen Report) {
 // ReportGone forgets a report that was deleted.
 func (s *State) ReportGone(namespace, name string) {
 	of := s.spaces[namespace]
-	if of == nil || !strings.HasPrefix(name, namePrefix) {
+	if of == nil || !Ours(name) {
 		return
 	}
 	delete(of.orphans, name)

@@ -146,6 +146,9 @@ func (r reports) purge(ctx context.Context, of form) {
 	for {
 		page, err := r.client.Metadata.Resource(of.GroupVersionResource).List(ctx, options)
 		for i := range lenOf(page, err) {
+			if !auditor.Ours(page.Items[i].Name) {
+				continue
+			}
 			if err = r.client.Dynamic.Resource(of.GroupVersionResource).Namespace(page.Items[i].Namespace).Delete(ctx, page.Items[i].Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 				break
 			}
@@ -186,7 +189,7 @@ func (r reports) do(ctx context.Context, write *auditor.Write) {
 	var stored *auditor.Report
 	err := errors.New("the API group for reports is not installed any longer")
 	if of != nil {
-		if err = r.events.record(ctx, write); err == nil {
+		if err = r.events.record(ctx, write); err == nil || write.Late {
 			stored, err = r.put(ctx, *of, write)
 		}
 	}
