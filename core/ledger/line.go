@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -37,8 +38,11 @@ type line struct {
 	Time       string          `json:"time,omitempty"`
 }
 
-// encode gives the bytes of a line without a line feed.
+// encode gives the bytes of a valid line without a line feed. A compact record, as most lines hold, is taken as it is.
 func (l line) encode() ([]byte, error) {
+	if l.Record != nil && compactObject(l.Record) {
+		return l.withRecord(), nil
+	}
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
@@ -46,6 +50,19 @@ func (l line) encode() ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}
+
+// withRecord gives the bytes of a valid line with a compact record.
+func (l line) withRecord() []byte {
+	const more = 100 // names and numbers
+	text := make([]byte, 0, len(l.Chain)+len(l.Previous)+len(l.Record)+more)
+	text = append(append(append(text, `{"chain":"`...), l.Chain...), '"')
+	if l.Dropped > 0 {
+		text = strconv.AppendUint(append(text, `,"dropped":`...), l.Dropped, 10)
+	}
+	text = append(append(append(text, `,"previous":"`...), l.Previous...), `","record":`...)
+	text = append(append(text, l.Record...), `,"sequence":`...)
+	return append(strconv.AppendUint(text, l.Sequence, 10), '}')
 }
 
 // parseLine reads a line, and refuses one that is not byte for byte as this package writes it.
@@ -86,7 +103,7 @@ func (l line) validate() error {
 		return errors.New("its replica has no proper name")
 	case l.Checkpoint != "" && l.Dropped > 0:
 		return errors.New("a checkpoint counts no dropped records")
-	case l.Record != nil && l.Record[0] != '{':
+	case l.Record != nil && !bytes.HasPrefix(l.Record, []byte("{")):
 		return errors.New("its record is no JSON object")
 	case l.After != nil && (!isToken(l.After.Chain) || !isHash(l.After.Hash) || l.After.Sequence > maxSequence):
 		return errors.New("it does not name the chain before it properly")

@@ -26,35 +26,80 @@ func Canonical(text []byte) ([]byte, error) {
 
 // Encode gives a record as one line of canonical JSON without its line break, of at most MaxBytes, and the record as it stands
 // there. What is over that bound is cut, the least needed first, and the record says so.
-func Encode(r Record) (Record, []byte, error) {
-	r.Version, r.Outcome = Version, cmp.Or(r.Outcome, OutcomeOf(r.Verdict.Class))
+func Encode(r Record) (Record, []byte, error) { return new(Encoder).Encode(r) }
+
+// Encoder encodes records one after the other, in buffers that it keeps. The zero value is ready to use.
+type Encoder struct {
+	text   bytes.Buffer
+	sorter sorter
+}
+
+// maxKept bounds what an Encoder keeps of a buffer, bytes. Most records are far smaller.
+const maxKept = 32 << 10
+
+// Encode is as the function. The line is the caller's.
+func (e *Encoder) Encode(r Record) (Record, []byte, error) {
+	defer func() {
+		if e.text.Cap() > maxKept || cap(e.sorter.out) > maxKept {
+			*e = Encoder{}
+		}
+	}()
+	r.Version, r.Outcome, r.Replayable = Version, cmp.Or(r.Outcome, OutcomeOf(r.Verdict.Class)), len(r.Cut) == 0
+	if line, err := e.line(r); err == nil && hidesNothing(e.text.Bytes()) {
+		return r, bytes.Clone(line), nil
+	}
 	r = hidden(r)
 	for _, cut := range append([]func(*Record) string{nothing}, cuts...) {
 		if said := cut(&r); said != "" {
 			r.Cut = append(slices.Clone(r.Cut), said)
 		}
 		r.Replayable = len(r.Cut) == 0
-		text, err := marshal(r)
-		if err == nil && len(text) <= MaxBytes {
-			line, ok := sorted(text)
-			if !ok {
-				line, err = Canonical(text)
-			}
-			if err == nil && len(line) <= MaxBytes {
-				return r, line, nil
-			}
+		if line, err := e.line(r); err == nil {
+			return r, bytes.Clone(line), nil
 		}
 	}
-	return r, nil, errors.New("the record is over its bound without its evidence")
+	return r, nil, errTooLarge
 }
 
-// marshal writes JSON without HTML's escapes.
+var errTooLarge = errors.New("the record is over its bound without its evidence")
+
+// line is the canonical form of a record as it is, until the next one.
+func (e *Encoder) line(r Record) ([]byte, error) {
+	e.text.Reset()
+	if err := write(&e.text, r); err != nil {
+		return nil, err
+	}
+	if e.text.Len() > MaxBytes {
+		return nil, errTooLarge
+	}
+	line, ok := e.sorter.sorted(e.text.Bytes())
+	if !ok {
+		var err error
+		if line, err = Canonical(e.text.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	if len(line) > MaxBytes {
+		return nil, errTooLarge
+	}
+	return line, nil
+}
+
+// write writes JSON without HTML's escapes.
+func write(text *bytes.Buffer, value any) error {
+	encoder := json.NewEncoder(text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	text.Truncate(text.Len() - len("\n"))
+	return nil
+}
+
 func marshal(value any) ([]byte, error) {
 	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(value)
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
+	err := write(&text, value)
+	return text.Bytes(), err
 }
 
 // few is how many images and results are left of a record that is over its bound without its evidence.
@@ -118,6 +163,11 @@ func hide(text []byte) []byte {
 		return text
 	}
 	return secretive.ReplaceAll(text, []byte("${1}${2}***"))
+}
+
+// hidesNothing tells that [hidden] leaves a record as it is, by its text.
+func hidesNothing(text []byte) bool {
+	return !bytes.Contains(text, []byte(`\ufffd`)) && bytes.Equal(hide(text), text)
 }
 
 // hidden is a record whose evidence and verdict tell no secret of an address, and are UTF-8. Where that changes a text, the

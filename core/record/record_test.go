@@ -293,12 +293,34 @@ func ExampleEncode() {
 	// Output: {"endpoint":"/verify","evidence":[],"id":"01J0000000000000000000000A","outcome":"denied","
 }
 
+// TestEncoderKeepsNothing encodes records of all sizes one after the other.
+func TestEncoderKeepsNothing(t *testing.T) {
+	var encoder record.Encoder
+	lines := map[int][]byte{}
+	sizes := []int{0, 1, 60_000, 10, 2 * record.MaxBytes, 0, 300}
+	for i, size := range sizes {
+		made := decided(t, func(r *verification.Report) { r.Problem = strings.Repeat("\"<", size/2) })
+		_, line, err := encoder.Encode(made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines[i] = line
+	}
+	for i, size := range sizes {
+		want := encode(t, decided(t, func(r *verification.Report) { r.Problem = strings.Repeat("\"<", size/2) }))
+		if !bytes.Equal(lines[i], want) {
+			t.Errorf("a record of size %d is %s, and by itself %s", size, lines[i], want)
+		}
+	}
+}
+
 // BenchmarkEncode measures what a record costs, of a decision that was worked out.
 func BenchmarkEncode(b *testing.B) {
 	made := decided(b, nil)
+	var encoder record.Encoder
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := record.Encode(made); err != nil {
+		if _, _, err := encoder.Encode(made); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,18 +5,21 @@ import (
 	"slices"
 )
 
-// sorted is the canonical form of what encoding/json wrote, in one pass and with few allocations. It is not ok for what records
-// do not have: names that are not plain ASCII, and numbers that are no short integers.
-func sorted(text []byte) (canonical []byte, ok bool) {
-	s := sorter{text: text, out: make([]byte, 0, len(text))}
-	return s.out, s.value() && s.at == len(text)
-}
-
 // sorter copies a text value by value, and puts the members of objects in order.
 type sorter struct {
 	text, out []byte
 	at        int
-	swap      []byte // for the members of an object while they are put in order
+	members   []member // of the objects that are not closed, the outer ones first
+	swap      []byte   // for the members of an object while they are put in order
+}
+
+// sorted is the canonical form of what encoding/json wrote, in one pass and until the next call. It is not ok for what records do
+// not have: names that are not plain ASCII, and numbers that are no short integers.
+func (s *sorter) sorted(text []byte) (canonical []byte, ok bool) {
+	s.text, s.at, s.out, s.members = text, 0, s.out[:0], s.members[:0]
+	ok = s.value() && s.at == len(text)
+	s.text = nil
+	return s.out, ok && len(s.out) > 0
 }
 
 // member is the place of an object's member in out.
@@ -46,27 +49,27 @@ func (s *sorter) value() bool {
 }
 
 func (s *sorter) array() bool {
-	return s.list(']', func(int) bool { return s.value() })
+	return s.list(']', s.value)
 }
 
 // list copies what stands between brackets.
-func (s *sorter) list(end byte, element func(i int) bool) bool {
+func (s *sorter) list(end byte, element func() bool) bool {
 	s.out = append(s.out, s.text[s.at])
 	s.at++
-	for i := 0; s.at < len(s.text); i++ {
+	for first := true; s.at < len(s.text); first = false {
 		if s.text[s.at] == end {
 			s.at++
 			s.out = append(s.out, end)
 			return true
 		}
-		if i > 0 {
+		if !first {
 			if s.text[s.at] != ',' {
 				return false
 			}
 			s.at++
 			s.out = append(s.out, ',')
 		}
-		if !element(i) {
+		if !element() {
 			return false
 		}
 	}
@@ -74,27 +77,13 @@ func (s *sorter) list(end byte, element func(i int) bool) bool {
 }
 
 func (s *sorter) object() bool {
-	var members []member
-	begin := len(s.out) + 1
-	if !s.list('}', func(int) bool {
-		m := member{from: len(s.out)}
-		if !s.string() || s.at >= len(s.text) || s.text[s.at] != ':' {
-			return false
-		}
-		m.nameTo = len(s.out)
-		s.at++
-		s.out = append(s.out, ':')
-		if !s.value() {
-			return false
-		}
-		m.to = len(s.out)
-		members = append(members, m)
-		return plainName(s.out[m.from:m.nameTo])
-	}) {
+	outer, begin := len(s.members), len(s.out)+1
+	if !s.list('}', s.member) {
 		return false
 	}
-	name := func(m member) []byte { return s.out[m.from+1 : m.nameTo-1] }
-	byName := func(a, b member) int { return bytes.Compare(name(a), name(b)) }
+	members := s.members[outer:]
+	s.members = s.members[:outer]
+	byName := func(a, b member) int { return bytes.Compare(s.out[a.from+1:a.nameTo-1], s.out[b.from+1:b.nameTo-1]) }
 	if slices.IsSortedFunc(members, byName) {
 		return true
 	}
@@ -110,10 +99,35 @@ func (s *sorter) object() bool {
 	return true
 }
 
+// member copies a name with its value.
+func (s *sorter) member() bool {
+	m := member{from: len(s.out)}
+	if !s.string() || s.at >= len(s.text) || s.text[s.at] != ':' {
+		return false
+	}
+	m.nameTo = len(s.out)
+	s.at++
+	s.out = append(s.out, ':')
+	if !plainName(s.out[m.from:m.nameTo]) || !s.value() {
+		return false
+	}
+	m.to = len(s.out)
+	s.members = append(s.members, m)
+	return true
+}
+
 // plainName tells whether the order of a name's bytes is that of its UTF-16.
 func plainName(quoted []byte) bool {
-	return !bytes.ContainsFunc(quoted, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' })
+	for _, c := range quoted {
+		if c < ' ' || c > '~' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
+
+// escapes are those that encoding/json writes and canonical JSON does not.
+var escapes = []struct{ escape, raw string }{{`\u2028`, "\u2028"}, {`\u2029`, "\u2029"}, {`\ufffd`, "\ufffd"}}
 
 // string copies a string. encoding/json escapes what canonical JSON does, and two separators and what is not UTF-8 beside.
 func (s *sorter) string() bool {
@@ -128,10 +142,10 @@ func (s *sorter) string() bool {
 			s.out = append(s.out, s.text[from:s.at]...)
 			return true
 		case '\\':
-			for escape, raw := range map[string]string{`\u2028`: "\u2028", `\u2029`: "\u2029", `\ufffd`: "\ufffd"} {
-				if bytes.HasPrefix(s.text[s.at:], []byte(escape)) {
-					s.out = append(append(s.out, s.text[from:s.at]...), raw...)
-					s.at += len(escape) - 2
+			for _, e := range escapes {
+				if bytes.HasPrefix(s.text[s.at:], []byte(e.escape)) {
+					s.out = append(append(s.out, s.text[from:s.at]...), e.raw...)
+					s.at += len(e.escape) - 2
 					from = s.at + 2
 					break
 				}

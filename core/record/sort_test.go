@@ -23,7 +23,7 @@ func FuzzSorted(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, ok := sorted(written)
+		got, ok := new(sorter).sorted(written)
 		if !ok {
 			return
 		}
@@ -39,12 +39,12 @@ func TestSortedIsUsed(t *testing.T) {
 		`{"b":1,"a":{"d":"x\u2028","c":[true,null]}}`: "{\"a\":{\"c\":[true,null],\"d\":\"x\u2028\"},\"b\":1}",
 		`{"c":"\\u2028","b":"\"","a":{}}`:             `{"a":{},"b":"\"","c":"\\u2028"}`,
 	} {
-		if got, ok := sorted([]byte(text)); !ok || string(got) != want {
+		if got, ok := new(sorter).sorted([]byte(text)); !ok || string(got) != want {
 			t.Errorf("%s, %t; want %s", got, ok, want)
 		}
 	}
 	for _, text := range []string{`{"a":1.0}`, `{"a":1e3}`, `{"é":1}`, `{"a":1234567890123456}`, `{"a":1`, `{"a"}`, `{`, ``, `{"a":1}}`, `{"a":"`, `{"a":1 }`} {
-		if got, ok := sorted([]byte(text)); ok {
+		if got, ok := new(sorter).sorted([]byte(text)); ok {
 			t.Errorf("%s becomes %s", text, got)
 		}
 	}
