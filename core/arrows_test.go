@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"core/audit":        {"core"},
 	"core/auditor":      {"core", "core/audit"},
 	"core/record":       {"core"},
+	"core/console":      {"core"},
 	"core":              {"core/reason", "core/image", "core/trust", "core/condition", "core/verification"},
 	"shell":             {"core"},
 	"shell/kubeclient":  {"core", "shell/trust"},

@@ -16,6 +16,7 @@ type CertmanagerSettings struct {
 	Settings
 	Certificates CertificateSettings
 	Auditor      AuditorSettings
+	Console      ConsoleSettings
 }
 
 // CertificateSettings are the lifetimes and names of the service's certificates, and the lifetimes of the token of callers and of
@@ -39,7 +40,8 @@ func CertificateFields() []*Field { return fieldsOf(&CertificateSettings{}) }
 func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSettings, []string, error) {
 	var own CertificateSettings
 	var auditor AuditorSettings
-	fields := slices.Concat(fieldsOf(&own), fieldsOf(&auditor))
+	var console ConsoleSettings
+	fields := slices.Concat(fieldsOf(&own), fieldsOf(&auditor), fieldsOf(&console))
 	for _, field := range fields {
 		if err := field.load(env); err != nil {
 			return CertmanagerSettings{}, nil, err
@@ -53,7 +55,7 @@ func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSetting
 	if err != nil {
 		return CertmanagerSettings{}, nil, err
 	}
-	return CertmanagerSettings{settings, own, auditor}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate(), auditor.validate())
+	return CertmanagerSettings{settings, own, auditor, console}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate(), auditor.validate())
 }
 
 // CallerToken is the policy of these settings for the token of callers.

@@ -27,6 +27,7 @@ func TestREADMETablesAreCurrent(t *testing.T) {
 	want := replaceTable(t, string(have), "settings", settingsTable(function.Fields()))
 	want = replaceTable(t, want, "certificates", settingsTable(function.CertificateFields()))
 	want = replaceTable(t, want, "auditor", settingsTable(function.AuditorFields()))
+	want = replaceTable(t, want, "console", settingsTable(function.ConsoleFields()))
 	want = replaceTable(t, want, "codes", codesTable())
 	if string(have) == want {
 		return
@@ -48,7 +49,7 @@ var quotedFlag = regexp.MustCompile("`--([A-Za-z0-9-]+)")
 // TestREADMEFlagsExist holds that the flags that READMEs name are settings or among otherFlags.
 func TestREADMEFlagsExist(t *testing.T) {
 	known := slices.Clone(otherFlags)
-	for _, field := range slices.Concat(function.Fields(), function.CertificateFields(), function.AuditorFields()) {
+	for _, field := range slices.Concat(function.Fields(), function.CertificateFields(), function.AuditorFields(), function.ConsoleFields()) {
 		known = append(known, field.Flag)
 	}
 	found := 0

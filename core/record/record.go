@@ -151,8 +151,8 @@ var (
 	lastTime  = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
-// report is the report itself.
-func (r *Report) report() verification.Report {
+// Whole is the report with the signer's chain.
+func (r *Report) Whole() verification.Report {
 	report := r.Report
 	report.Chain = decoded(r.Certificates)
 	return report

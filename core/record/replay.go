@@ -72,7 +72,7 @@ func (g Gathered) assessed(task verification.Task, now time.Time) error {
 		if asked.Report == nil || asked.Lookup.Kind != verification.Signature {
 			continue
 		}
-		assessment := verification.Assess(task, asked.Report.report(), now)
+		assessment := verification.Assess(task, asked.Report.Whole(), now)
 		if err := same("the assessment of signature "+asked.Lookup.Subject, asked.Answer.Signature, assessment); err != nil {
 			return err
 		}

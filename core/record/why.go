@@ -130,7 +130,7 @@ func (t *telling) signature(depth int, asked Asked) {
 	if asked.Report == nil {
 		return
 	}
-	report := asked.Report.report()
+	report := asked.Report.Whole()
 	for i, certificate := range report.Chain {
 		t.certificate(depth+1, i, certificate)
 	}

@@ -108,7 +108,7 @@ func (r reports) follow(ctx context.Context, of form, others []form) {
 // was used last stays.
 func (r reports) discover(ctx context.Context) (use *form, others []form) {
 	for _, form := range forms() {
-		switch served, err := r.serves(ctx, form); {
+		switch served, err := serves(ctx, r.client, form); {
 		case err != nil:
 			return r.form.Load(), nil
 		case served && use == nil:
@@ -121,11 +121,11 @@ func (r reports) discover(ctx context.Context) (use *form, others []form) {
 }
 
 // serves asks whether an API server serves the resource.
-func (r reports) serves(ctx context.Context, of form) (bool, error) {
+func serves(ctx context.Context, client *kubeclient.Client, of form) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, kubeclient.RequestTimeout)
 	defer cancel()
 	var served metav1.APIResourceList
-	text, err := r.client.Core.RESTClient().Get().AbsPath("/apis", of.Group, of.Version).DoRaw(ctx)
+	text, err := client.Core.RESTClient().Get().AbsPath("/apis", of.Group, of.Version).DoRaw(ctx)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
@@ -138,6 +138,39 @@ func (r reports) serves(ctx context.Context, of form) (bool, error) {
 		}
 	}
 	return false, err
+}
+
+// ErrNoReports is that an API server has neither API group for reports.
+var ErrNoReports = errors.New("neither openreports.io/v1alpha1 nor wgpolicyk8s.io/v1alpha2 is installed")
+
+// Written lists the reports that an auditor wrote, and tells whether there are more than most.
+func Written(ctx context.Context, client *kubeclient.Client, most int) (written []auditor.Report, more bool, err error) {
+	for _, form := range forms() {
+		served, err := serves(ctx, client, form)
+		if err != nil {
+			return nil, false, err
+		}
+		if !served {
+			continue
+		}
+		options := metav1.ListOptions{LabelSelector: ours, Limit: 200}
+		for {
+			page, err := client.Dynamic.Resource(form.GroupVersionResource).List(ctx, options)
+			if err != nil {
+				return nil, false, err
+			}
+			for i := range page.Items {
+				if len(written) == most {
+					return written, true, nil
+				}
+				written = append(written, decode(&page.Items[i]))
+			}
+			if options.Continue = page.GetContinue(); options.Continue == "" {
+				return written, false, nil
+			}
+		}
+	}
+	return nil, false, ErrNoReports
 }
 
 // purge deletes our reports in an API group that is not used any longer.

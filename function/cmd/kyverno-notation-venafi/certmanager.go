@@ -15,6 +15,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
+	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 )
 
 // certmanagerLease is the Lease that certificate managers compete for.
@@ -64,6 +65,11 @@ func manageCertificates(ctx context.Context, settings function.CertmanagerSettin
 		}
 		server = healthServer(route{"/metrics", auditor.MetricsHandler()})
 	}
+	stopConsole, err := startConsole(ctx, settings, client, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer stopConsole()
 	return whileHealthy(ctx, server, listener, func(ctx context.Context) error {
 		return certmanager.Lead(ctx, client, certmanagerLease, identity, log, func(ctx context.Context) {
 			// Made anew in each term, so that no state of an earlier term is used.
@@ -81,6 +87,30 @@ func manageCertificates(ctx context.Context, settings function.CertmanagerSettin
 			parts.Wait()
 		})
 	})
+}
+
+// startConsole serves the console, whether this process leads or not, until stop is called; it does nothing where the console has no
+// address. Certificates are kept whatever becomes of it.
+func startConsole(ctx context.Context, settings function.CertmanagerSettings, client *kubeclient.Client, log *slog.Logger) (stop func(), err error) {
+	if settings.Console.Address == "" {
+		return func() {}, nil
+	}
+	pages, err := function.NewClusterConsole(settings.Settings, settings.Console, client, nil, log)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := pages.Listen()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := pages.Serve(ctx, listener); err != nil {
+			log.Error("the console ended", "error", err)
+		}
+	})
+	return func() { cancel(); running.Wait() }, nil
 }
 
 // candidate is the identity of this process in leader election: the pod's name, and a random part that differs after a

@@ -82,41 +82,64 @@ func (o *serviceOptions) register(flags *flag.FlagSet) {
 // serviceTimeout bounds a request to the service.
 const serviceTimeout = 10 * time.Second
 
+// statusError is an answer of the service that is no 200.
+type statusError struct {
+	code         int
+	status, text string
+}
+
+// Error is a sentence.
+func (e *statusError) Error() string {
+	return fmt.Sprintf("the service answered %s: %s", e.status, plain(e.text))
+}
+
 // decision reads one record from the service.
 func (o *serviceOptions) decision(ctx context.Context, id string) (r record.Record, err error) {
-	address, err := url.JoinPath(o.url, "decisions", id)
+	text, err := o.get(ctx, 2*record.MaxBytes, nil, id)
 	if err != nil {
-		return r, fmt.Errorf("--service: %w", err)
+		return r, err
+	}
+	return record.Decode(text)
+}
+
+// get reads from the service's GET /decisions, at most so many bytes.
+func (o *serviceOptions) get(ctx context.Context, most int64, query url.Values, below ...string) ([]byte, error) {
+	address, err := url.JoinPath(o.url, append([]string{"decisions"}, below...)...)
+	if err != nil {
+		return nil, fmt.Errorf("--service: %w", err)
 	}
 	client, err := probeClient(o.caFile)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	client.Timeout = serviceTimeout
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
+	request.URL.RawQuery = query.Encode()
 	if o.tokenFile != "" {
 		token, err := os.ReadFile(o.tokenFile)
 		if err != nil {
-			return r, err
+			return nil, err
 		}
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, 2*record.MaxBytes+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	switch {
 	case err != nil:
-		return r, err
+		return nil, err
 	case response.StatusCode != http.StatusOK:
-		return r, fmt.Errorf("the service answered %s: %s", response.Status, plain(string(text)))
+		return nil, &statusError{response.StatusCode, response.Status, string(text[:min(len(text), maxProbed)])}
+	case int64(len(text)) > most:
+		return nil, fmt.Errorf("the service's answer is over %d bytes", most)
 	}
-	return record.Decode(text)
+	return text, nil
 }
 
 // explainer has an engine, and the trust in force.

@@ -18,7 +18,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|replay|why|probe] [flags]
+const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|audit|records|replay|why|console|probe] [flags]
 
   serve        answer POST /checkimages and /verify (the default)
   certmanager  keep certificates and the status of trust resources, and audit what runs, as one leader among replicas
@@ -28,6 +28,7 @@ const usage = `Usage: kyverno-notation-venafi [serve|certmanager|check|migrate|a
   records      verify a log of decision records, and attest what it says of an image: records verify|vsa
   replay       decide again on recorded decisions, and say what differs: replay FILE...
   why          tell the chain of reasons for an image, a pod or a decision: why IMAGE|pod/NAME|ID
+  console      serve pages for a browser, about trust, decisions and what runs
   probe        ask an address until it answers 200: probe --caFile FILE https://...
 
 Run a command with -h for its flags.
@@ -57,6 +58,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return replay(ctx, args, stdout, stderr)
 	case "why":
 		return why(ctx, args, stdout, stderr)
+	case "console":
+		return report(consoleCommand(ctx, args, stdout, stderr), stdout, stderr)
 	case "records":
 		return recordsCommand(ctx, args, stdout, stderr)
 	case "probe":
