@@ -42,10 +42,13 @@ type decisions struct {
 }
 
 func newDecisions(settings Settings, readers CallerReview, key func() *certificates.Pair, log *slog.Logger) (d *decisions, err error) {
-	replica := hostname()
+	replica, keep := hostname(), settings.DecisionsInMemory
+	if readers == nil && !settings.DecisionsWithoutToken {
+		keep = 0 // nobody may read it
+	}
 	d = &decisions{every: uint64(settings.RecordKept), replica: replica, readers: readers, open: settings.DecisionsWithoutToken}
 	d.recorder, err = records.Open(records.Options{
-		Keep: settings.DecisionsInMemory, File: settings.DecisionLog, FileBytes: int64(settings.DecisionLogMaxBytes),
+		Keep: keep, File: settings.DecisionLog, FileBytes: int64(settings.DecisionLogMaxBytes),
 		Output: os.Stdout, SinkURL: settings.DecisionSink, Source: "/" + userAgent + "/" + replica, Log: log,
 		Key: key, Replica: replica,
 	})
@@ -219,16 +222,15 @@ func (d *decisions) one(w http.ResponseWriter, r *http.Request) {
 // ask for verifications may not read them by that alone.
 func (d *decisions) mayRead(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Cache-Control", "no-store")
-	if !d.records() {
-		sendText(w, http.StatusNotFound, "no decisions are recorded here; see --decisionsInMemory")
-		return false
-	}
-	if d.open {
-		return true
-	}
-	if d.readers == nil {
+	switch {
+	case !d.open && d.readers == nil:
 		sendText(w, http.StatusForbidden, errNoReaders.Error())
 		return false
+	case !d.records():
+		sendText(w, http.StatusNotFound, "no decisions are recorded here; see --decisionsInMemory")
+		return false
+	case d.open:
+		return true
 	}
 	if _, err := d.readers.Review(r.Context(), r.Header.Get("Authorization")); err != nil {
 		sendText(w, statusOfError(err), err.Error())

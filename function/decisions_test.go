@@ -139,6 +139,17 @@ func TestEveryKeptDecisionIsRecordedOnDemand(t *testing.T) {
 	}
 }
 
+// TestNothingIsRecordedForNobody looks at what the service counts: by default, nobody may read decisions, nor are they written.
+func TestNothingIsRecordedForNobody(t *testing.T) {
+	b := start(t, registrytest.Options{}, "", nil)
+	if answer := b.post(t, "/checkimages", pod("ghcr.io/acme/app:v1")); answer.decision == "" {
+		t.Error("a decision has no id")
+	}
+	if metrics := b.get(t, "/metrics").text; strings.Contains(metrics, "decision_records") {
+		t.Errorf("decisions are recorded for nobody: %s", metrics)
+	}
+}
+
 // TestDecisionsAreForThoseWhoMayReadThem since they tell of all namespaces.
 func TestDecisionsAreForThoseWhoMayReadThem(t *testing.T) {
 	for sentence, tt := range map[string]struct {

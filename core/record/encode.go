@@ -154,15 +154,19 @@ func each[T any](list []T, change func(T) T) []T {
 	return changed
 }
 
-// secretive matches an address with a query, which may hold credentials such as those of presigned URLs, and one with a user.
-var secretive = regexp.MustCompile(`(://)[^/?#"\\\s@]+@|(://[^?"\\\s]*\?)[^"\\\s]+`)
+// users and queries match in a JSON text what follows "://" in an address and may be a credential: the user, whose password may have
+// an "@", and the query, as of presigned URLs. What is escaped belongs to either, but for quotes and line breaks.
+var (
+	users   = regexp.MustCompile(`://(?:[^/?#"\\\s]|\\[^"nrt])+@`)
+	queries = regexp.MustCompile(`(://[^?"\\\s]*\?)(?:[^"\\\s]|\\[^"nrt])+`)
+)
 
 // hide hides queries and users of addresses in a JSON text.
 func hide(text []byte) []byte {
 	if !bytes.Contains(text, []byte("://")) {
 		return text
 	}
-	return secretive.ReplaceAll(text, []byte("${1}${2}***"))
+	return queries.ReplaceAll(users.ReplaceAll(text, []byte("://***")), []byte("${1}***"))
 }
 
 // hidesNothing tells that [hidden] leaves a record as it is, by its text.
@@ -170,26 +174,32 @@ func hidesNothing(text []byte) bool {
 	return !bytes.Contains(text, []byte(`\ufffd`)) && bytes.Equal(hide(text), text)
 }
 
-// hidden is a record whose evidence and verdict tell no secret of an address, and are UTF-8. Where that changes a text, the
-// record has what the core concludes from the changed evidence.
+// untrusted is what of a record has texts of strangers, from which the core concludes others.
+type untrusted struct {
+	Images   []core.PlannedImage `json:"images"`
+	Evidence []Gathered          `json:"evidence"`
+}
+
+// hidden is a record whose images, evidence and verdict tell no secret of an address, and are UTF-8. Where that changes a text, the
+// record has what the core concludes from the changed ones.
 func hidden(r Record) Record {
-	evidence, err := marshal(r.Evidence)
+	text, err := marshal(untrusted{r.Plan.Images, r.Evidence})
 	if err != nil { // a time of no calendar
 		r.Cut = append(slices.Clone(r.Cut), "the evidence, which has no form in JSON")
 		r.Evidence = []Gathered{}
 		return r
 	}
-	safe := hide(evidence)
-	if bytes.Equal(safe, evidence) && !bytes.Contains(evidence, []byte(`\ufffd`)) {
+	if hidesNothing(text) {
 		return r
 	}
 	r.Altered = true
-	r.Evidence = nil
-	if err := json.Unmarshal(safe, &r.Evidence); err != nil {
+	var changed untrusted
+	if err := json.Unmarshal(hide(text), &changed); err != nil {
 		r.Evidence = []Gathered{}
 		r.Cut = append(slices.Clone(r.Cut), "the evidence, which has no form in JSON")
 		return r
 	}
+	r.Plan.Images, r.Evidence = changed.Images, changed.Evidence
 	plan := r.Plan.plan()
 	facts := make([]verification.Fact, len(r.Evidence))
 	for i := range r.Evidence {
@@ -222,29 +232,40 @@ func Decode(text []byte) (Record, error) {
 	if r.Version != Version {
 		return Record{}, fmt.Errorf("a record of version %q; this program reads %q", r.Version, Version)
 	}
+	if again, err := marshal(r); err != nil {
+		return Record{}, fmt.Errorf("no record of a decision: %w", err)
+	} else if again, err = Canonical(again); err != nil || !bytes.Equal(again, canonical) {
+		return Record{}, errors.New("no record of a decision: it has names in other letters, or lacks some")
+	}
 	return r, r.whole()
 }
 
+// ulid is the form of the id of a decision.
+var ulid = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Z]{26}$`)
+
 // whole says in what a record contradicts itself; nil where it does not.
 func (r Record) whole() error {
+	if !ulid.MatchString(r.ID) {
+		return fmt.Errorf("%q is no id of a decision", r.ID)
+	}
 	if len(r.Cut) > 0 == r.Replayable {
 		return errors.New("the record says both that it can be replayed and that something was cut, or neither")
+	}
+	if r.Replayable && len(r.Evidence) != len(r.Plan.Tasks) {
+		return fmt.Errorf("the record has evidence for %d tasks, and its plan has %d", len(r.Evidence), len(r.Plan.Tasks))
+	}
+	for _, image := range r.Plan.Images {
+		if image.Decided == nil && (image.Task < 0 || r.Replayable && image.Task >= len(r.Plan.Tasks)) { // those of a cut record may be gone
+			return fmt.Errorf("image %q of the record has the task %d, which does not exist", image.Image.Name, image.Task)
+		}
 	}
 	if !r.Replayable {
 		return nil
 	}
-	if len(r.Evidence) != len(r.Plan.Tasks) {
-		return fmt.Errorf("the record has evidence for %d tasks, and its plan has %d", len(r.Evidence), len(r.Plan.Tasks))
-	}
-	for _, image := range r.Plan.Images {
-		if image.Decided == nil && (image.Task < 0 || image.Task >= len(r.Plan.Tasks)) {
-			return fmt.Errorf("image %q of the record has the task %d, which does not exist", image.Image.Name, image.Task)
-		}
-	}
 	for _, task := range r.Plan.Tasks {
 		for _, identity := range task.Demands {
 			if demand, ok := r.Plan.Demands[identity]; !ok || demand.demand().Identity() != identity {
-				return fmt.Errorf("the record lacks the demand %s", identity)
+				return fmt.Errorf("the record lacks the demand %q", identity)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
@@ -145,6 +146,9 @@ func TestRecordsReplay(t *testing.T) {
 		"a text that is not UTF-8, cut within it": {func(r *verification.Report) { r.Problem = strings.Repeat("\xff", 3000) }, reason.SignatureInvalid, true},
 		"an address with a query":                 {func(r *verification.Report) { r.Problem = `Get "https://cdn.example/b?X-Amz-Signature=s3cret": no` }, reason.SignatureInvalid, true},
 		"an address with a user":                  {func(r *verification.Report) { r.Problem = "https://user:s3cret@reg.example/v2/ fails" }, reason.SignatureInvalid, true},
+		"a password with an @":                    {func(r *verification.Report) { r.Problem = `https://user:p@s3cret@reg.example/v2/ fails` }, reason.SignatureInvalid, true},
+		"a password with a backslash":             {func(r *verification.Report) { r.Problem = `https://user:p\s3cret@reg.example/v2/ fails` }, reason.SignatureInvalid, true},
+		"a query in the JSON of others":           {func(r *verification.Report) { r.Problem = `{"url":"https://cdn.example/b?x=1\u0026sig=s3cret"}` }, reason.SignatureInvalid, true},
 		"an attribute with a query": {func(r *verification.Report) {
 			r.Attributes = []verification.Attribute{{Name: trust.AttributeX5U, Named: true, Value: "https://tpp.example/x5u?token=s3cret"}}
 		}, reason.AttestationMissing, true},
@@ -170,6 +174,46 @@ func TestRecordsReplay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestImagesTellNoSecret has one in what the caller wrote for an image, which the plan and the verdict repeat.
+func TestImagesTellNoSecret(t *testing.T) {
+	made := decided(t, nil)
+	written := core.Image{Kind: "container", Name: "other", Pointer: "/spec/containers/1/image", Written: "https://user:s3cret@reg.example/app?token=s3cret"}
+	made.Plan.Images = append(made.Plan.Images, core.PlannedImage{Image: written, Decided: &reason.Finding{Code: reason.ScopeNotCovered, Reason: written.Written + " is no image"}})
+	line := encode(t, made)
+	if bytes.Contains(line, []byte("s3cret")) {
+		t.Errorf("the record tells a secret: %s", line)
+	}
+	if r := decode(t, line); !r.Altered || len(r.Verdict.Results) != 2 {
+		t.Errorf("%+v", r.Verdict)
+	} else if err := record.Replay(r); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzHostileRecords replays and tells what strangers write.
+func FuzzHostileRecords(f *testing.F) {
+	_, line, err := record.Encode(decided(f, nil))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(line)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := record.Decode(text)
+		if err != nil {
+			return
+		}
+		_ = record.Replay(r)
+		if told := record.Why(r); strings.ContainsFunc(told, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }) {
+			t.Errorf("control characters in %q", told)
+		}
+		if again, line, err := record.Encode(r); err == nil {
+			if _, err := record.Decode(line); err != nil {
+				t.Errorf("%v: %+v", err, again)
+			}
+		}
+	})
 }
 
 // TestReplayFindsWhatDiffers changes what decides in a record.
@@ -211,19 +255,22 @@ func report(r *record.Record) *record.Report {
 func TestDecodeRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 	line := string(encode(t, decided(t, nil)))
 	tests := map[string]string{
-		"nothing":                     "",
-		"no object":                   "[]",
-		"a field that is unknown":     strings.Replace(line, `"id":`, `"di":1,"id":`, 1),
-		"a name that stands twice":    strings.Replace(line, `"id":`, `"id":"x","id":`, 1),
-		"another version":             strings.Replace(line, record.Version, "v0", 1),
-		"a lookup of an unknown kind": strings.Replace(line, `"kind":"resolution"`, `"kind":"guess"`, 1),
-		"a task that does not exist":  strings.Replace(line, `"task":0`, `"task":7`, 1),
-		"a negative task":             strings.Replace(line, `"task":0`, `"task":-1`, 1),
-		"a demand that is another":    strings.Replace(line, `"name":"sbom"`, `"name":"other"`, 1),
-		"whole and cut":               strings.Replace(line, `"replayable":true`, `"replayable":false`, 1),
-		"more than one":               line + line,
-		"more than a record may have": strings.Replace(line, `"id":"`, `"id":"`+strings.Repeat("x", 2*record.MaxBytes), 1),
-		"a number for a text":         strings.Replace(line, `"id":"01J0000000000000000000000A"`, `"id":1`, 1),
+		"nothing":                      "",
+		"no object":                    "[]",
+		"a field that is unknown":      strings.Replace(line, `"id":`, `"di":1,"id":`, 1),
+		"a name that stands twice":     strings.Replace(line, `"id":`, `"id":"x","id":`, 1),
+		"another version":              strings.Replace(line, record.Version, "v0", 1),
+		"a lookup of an unknown kind":  strings.Replace(line, `"kind":"resolution"`, `"kind":"guess"`, 1),
+		"a task that does not exist":   strings.Replace(line, `"task":0`, `"task":7`, 1),
+		"a negative task":              strings.Replace(line, `"task":0`, `"task":-1`, 1),
+		"a demand that is another":     strings.Replace(line, `"name":"sbom"`, `"name":"other"`, 1),
+		"whole and cut":                strings.Replace(line, `"replayable":true`, `"replayable":false`, 1),
+		"a negative task of a cut one": strings.Replace(strings.Replace(line, `"replayable":true`, `"cut":["x"],"replayable":false`, 1), `"task":0`, `"task":-1`, 1),
+		"an id with an escape":         strings.Replace(line, `01J0000000000000000000000A`, `01J\u009b2J`, 1),
+		"a name in two cases":          strings.Replace(line, `"verdict":`, `"Verdict":{},"verdict":`, 1),
+		"more than one":                line + line,
+		"more than a record may have":  strings.Replace(line, `"id":"`, `"id":"`+strings.Repeat("x", 2*record.MaxBytes), 1),
+		"a number for a text":          strings.Replace(line, `"id":"01J0000000000000000000000A"`, `"id":1`, 1),
 	}
 	for sentence, text := range tests {
 		t.Run(sentence, func(t *testing.T) {

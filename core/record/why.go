@@ -31,7 +31,7 @@ func Why(r Record) string {
 		t.say(0, "%s %s, %s: %s", result.Kind, result.Name, result.Requested, result.Code)
 		t.say(1, "%s", result.Reason)
 		image, ok := planned[string(result.Path)]
-		if !ok || image.Decided != nil || image.Task >= len(r.Plan.Tasks) || image.Task >= len(r.Evidence) {
+		if !ok || image.Decided != nil || image.Task < 0 || image.Task >= len(r.Plan.Tasks) || image.Task >= len(r.Evidence) {
 			continue
 		}
 		t.task(r.Plan, r.Plan.Tasks[image.Task], r.Evidence[image.Task])

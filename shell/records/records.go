@@ -1,12 +1,13 @@
 // Package records takes the records of decisions to where they are kept: a ring in memory, lines in a file or on standard
 // output, and CloudEvents to a sink. What leaves the process is chained and signed, as package sealer does it, by sink.
 //
-// [Recorder.Offer] never waits. Records stand in a queue until they are encoded, and their lines in a queue of each
-// sink; each queue is bounded by number and by bytes, and what finds no room is dropped, counted and logged. So neither a full
-// disk nor a sink that hangs is in the way of an answer.
+// [Recorder.Offer] never waits. Records stand in a queue until they are made, and their lines in a queue of each sink; each queue is
+// bounded by number and by bytes, and what finds no room is dropped, counted and logged. So neither a full disk nor a sink that
+// hangs is in the way of an answer. Without a sink, a record is encoded when somebody reads it.
 package records
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,9 +51,9 @@ type Recorder struct {
 	ring    *ring // nil for none
 	sinks   []*sink
 
-	under                         sync.WaitGroup // records under way
-	encoded, dropped, failed, cut atomic.Uint64
-	said                          notice
+	under                          sync.WaitGroup // records under way
+	said                           notice
+	recorded, dropped, failed, cut atomic.Uint64
 }
 
 // offered is a record that is not made yet.
@@ -63,10 +64,10 @@ type offered struct {
 
 // Stats are counts since the start.
 type Stats struct {
-	Recorded uint64 // records that were encoded
-	Dropped  uint64 // for want of room before they were
+	Recorded uint64
+	Dropped  uint64 // for want of room
 	Failed   uint64 // that could not be encoded
-	Cut      uint64 // of those recorded, those that are not whole
+	Cut      uint64 // of those encoded, those that are not whole
 	Waiting  int
 	Kept     int // in memory
 	Sinks    map[string]SinkStats
@@ -146,7 +147,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		running.Go(func() { s.run(ended) })
 		running.Go(func() { s.writer.Run(ctx) })
 	}
-	r.encode(ctx)
+	r.writeAll(ctx)
 	for _, s := range r.sinks {
 		close(s.lines)
 	}
@@ -161,8 +162,8 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// encode encodes records until ctx ends and the queue is empty.
-func (r *Recorder) encode(ctx context.Context) {
+// writeAll records until ctx ends and the queue is empty.
+func (r *Recorder) writeAll(ctx context.Context) {
 	for {
 		select {
 		case next := <-r.queue:
@@ -180,38 +181,73 @@ func (r *Recorder) encode(ctx context.Context) {
 	}
 }
 
+// write makes a record. It is encoded for sinks; one that stays in memory alone waits until somebody reads it.
 func (r *Recorder) write(next offered) {
 	defer r.under.Done()
 	defer r.waiting.Add(int64(-next.weight))
-	made, line, err := encode(next.make)
-	if err != nil {
-		r.said.lost(r.failed.Add(1), err.Error())
+	e := &entry{bytes: next.weight}
+	if !r.guard(func() error { e.made = next.make(); return nil }) {
 		return
 	}
-	r.encoded.Add(1)
-	if !made.Replayable {
-		r.cut.Add(1)
+	if len(r.sinks) > 0 {
+		if r.encode(e) == nil {
+			return
+		}
+		e.bytes = len(e.line)
 	}
-	r.ring.add(entry{id: made.ID, namespace: made.Object.Namespace, outcome: made.Outcome, line: line})
+	e.id, e.namespace, e.outcome = e.made.ID, e.made.Object.Namespace, cmp.Or(e.made.Outcome, record.OutcomeOf(e.made.Verdict.Class))
+	r.recorded.Add(1)
+	r.ring.add(e)
 	for _, s := range r.sinks {
 		r.under.Add(1)
-		s.offer(line, r.under.Done)
+		s.offer(e.line, r.under.Done)
 	}
 }
 
-// encode makes and encodes a record. A panic on what strangers wrote becomes an error.
-func encode(make func() record.Record) (made record.Record, line []byte, err error) {
+// encode gives the line of a record; nil where it has none, which is counted and logged.
+func (r *Recorder) encode(e *entry) []byte {
+	e.encoding.Lock()
+	defer e.encoding.Unlock()
+	if e.encoded {
+		return e.line
+	}
+	made := e.made
+	r.guard(func() (err error) {
+		made, e.line, err = record.Encode(made)
+		return err
+	})
+	if e.line != nil && !made.Replayable {
+		r.cut.Add(1)
+	}
+	e.encoded = true
+	e.made = record.Record{ID: made.ID, Object: made.Object, Outcome: made.Outcome} // the line has it all
+	return e.line
+}
+
+// read gives the line of a record in memory, of which it takes what it weighs from then on.
+func (r *Recorder) read(e *entry) []byte {
+	line := r.encode(e)
+	r.ring.weigh(e, len(line))
+	return line
+}
+
+// guard counts and logs an error. A panic on what strangers wrote becomes one.
+func (r *Recorder) guard(do func() error) (done bool) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
-			err = fmt.Errorf("an internal error occurred: %v", panicked)
+			r.said.lost(r.failed.Add(1), fmt.Sprintf("an internal error occurred: %v", panicked))
 		}
 	}()
-	return record.Encode(make())
+	err := do()
+	if err != nil {
+		r.said.lost(r.failed.Add(1), err.Error())
+	}
+	return err == nil
 }
 
 // Stats gives counts.
 func (r *Recorder) Stats() Stats {
-	stats := Stats{Recorded: r.encoded.Load(), Dropped: r.dropped.Load(), Failed: r.failed.Load(), Cut: r.cut.Load(), Waiting: len(r.queue), Kept: r.ring.size(), Sinks: map[string]SinkStats{}}
+	stats := Stats{Recorded: r.recorded.Load(), Dropped: r.dropped.Load(), Failed: r.failed.Load(), Cut: r.cut.Load(), Waiting: len(r.queue), Kept: r.ring.size(), Sinks: map[string]SinkStats{}}
 	for _, s := range r.sinks {
 		stats.Sinks[s.name] = SinkStats{Written: s.written.Load(), Dropped: s.dropped.Load(), Failed: s.failed.Load(), Waiting: len(s.lines), Chain: s.writer.Stats()}
 	}
@@ -219,7 +255,19 @@ func (r *Recorder) Stats() Stats {
 }
 
 // Find gives the record of an id from memory.
-func (r *Recorder) Find(id string) (line []byte, ok bool) { return r.ring.find(id) }
+func (r *Recorder) Find(id string) (line []byte, ok bool) {
+	if e := r.ring.find(id); e != nil {
+		line = r.read(e)
+	}
+	return line, line != nil
+}
 
 // Recent gives records from memory, the newest first.
-func (r *Recorder) Recent(filter Filter) [][]byte { return r.ring.recent(filter) }
+func (r *Recorder) Recent(filter Filter) (lines [][]byte) {
+	for _, e := range r.ring.recent(filter) {
+		if line := r.read(e); line != nil {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}

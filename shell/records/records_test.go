@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,9 +118,48 @@ func TestMemoryKeepsTheNewest(t *testing.T) {
 func TestMemoryIsBoundedInBytes(t *testing.T) {
 	r := &ring{most: 1 << 20}
 	for i := range 100 {
-		r.add(entry{id: fmt.Sprint(i), line: make([]byte, 200<<10)})
+		r.add(&entry{id: fmt.Sprint(i), bytes: 200 << 10})
 	}
 	if r.bytes > maxRingBytes || r.size() != maxRingBytes/(200<<10) || r.entries[r.size()-1].id != "99" {
+		t.Errorf("%d records of %d bytes", r.size(), r.bytes)
+	}
+}
+
+// TestARecordIsEncodedWhenItIsRead counts what it holds before and after that.
+func TestARecordIsEncodedWhenItIsRead(t *testing.T) {
+	r, _ := start(t, Options{Keep: 5})
+	broken := made(2, "")()
+	broken.Patches = slices.Repeat([]core.Patch{{Name: strings.Repeat("x", 1000)}}, record.MaxBytes/1000)
+	broken.Caller = strings.Repeat("x", record.MaxBytes)
+	r.Offer(100, made(1, ""))
+	r.Offer(100, func() record.Record { return broken })
+	r.Settle()
+	if e := r.ring.find(made(1, "")().ID); e == nil || e.encoded || r.ring.bytes != 200 {
+		t.Fatalf("%+v, of %d bytes in all", e, r.ring.bytes)
+	}
+	for range 2 {
+		if line, ok := r.Find(made(1, "")().ID); !ok || r.ring.bytes != 100+len(line) && r.ring.bytes != len(line) {
+			t.Errorf("%d bytes in all, for %s", r.ring.bytes, line)
+		}
+		if line, ok := r.Find(broken.ID); ok {
+			t.Errorf("a record that is over its bound is %s", line)
+		}
+	}
+	if stats := r.Stats(); stats.Recorded != 2 || stats.Failed != 1 {
+		t.Errorf("%+v", stats)
+	}
+}
+
+// TestReadingIsBoundedInBytes has lines that are larger than what they were made of.
+func TestReadingIsBoundedInBytes(t *testing.T) {
+	r := &ring{most: 1 << 20}
+	for i := range 100 {
+		r.add(&entry{id: fmt.Sprint(i), bytes: 1})
+	}
+	for _, e := range r.recent(Filter{Most: 100}) {
+		r.weigh(e, 200<<10)
+	}
+	if r.bytes > maxRingBytes || r.entries[r.size()-1].id != "99" {
 		t.Errorf("%d records of %d bytes", r.size(), r.bytes)
 	}
 }
