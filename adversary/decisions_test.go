@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nirmata/kyverno-notation-venafi/adversary/world"
+	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
@@ -23,7 +24,11 @@ func TestDecisionsReplay(t *testing.T) {
 	}
 	replayed, cut, reports, how := 0, 0, 0, map[record.How]int{}
 	for line := range bytes.Lines(text) {
-		r, err := record.Decode(bytes.TrimSuffix(line, []byte("\n")))
+		text, ok := ledger.Record(line)
+		if !ok {
+			continue // a line of the chain itself
+		}
+		r, err := record.Decode(text)
 		if err != nil {
 			t.Errorf("%v: %.300s", err, line)
 			continue
