@@ -131,6 +131,12 @@ func Record(text []byte) ([]byte, bool) {
 	return outer.Record, len(outer.Record) > 0 && outer.Record[0] == '{'
 }
 
+// OfChain tells whether a line is one of a chain.
+func OfChain(text []byte) bool {
+	_, err := parseLine(text)
+	return err == nil
+}
+
 // LastHead gives the head that a new chain should name after the end of a log: its last whole line. tail is the end of the log,
 // from any byte on.
 func LastHead(tail []byte) (Head, bool) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -28,7 +29,7 @@ var decisionID = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Z]{26}$`)
 const maxLine = 3 * record.MaxBytes
 
 // eachRecord calls do for the records of a file, "-" for standard input: the lines of a log, chained or not, or one record that was
-// laid out for a reader.
+// laid out for a reader. A line that is none, such as one that was torn, is an error after all others were read.
 func eachRecord(file string, do func(record.Record) error) error {
 	from, err := openInput(file)
 	if err != nil {
@@ -43,17 +44,25 @@ func eachRecord(file string, do func(record.Record) error) error {
 		}
 		return one(text, do)
 	}
+	broken, first := 0, error(nil)
 	for n := 1; ; n++ {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			return fmt.Errorf("%s: line %d is over %d bytes", file, n, maxLine)
 		}
+		failed := error(nil)
 		if text, ok := ledger.Record(line); ok {
-			if failed := one(text, do); failed != nil {
-				return fmt.Errorf("%s: line %d: %w", file, n, failed)
-			}
+			failed = one(text, do)
+		} else if line = bytes.TrimSpace(line); len(line) > 0 && !ledger.OfChain(line) {
+			failed = errors.New("it is no line of a log of decisions")
+		}
+		if failed != nil {
+			broken++
+			first = cmp.Or(first, fmt.Errorf("line %d: %w", n, failed))
 		}
 		switch {
+		case errors.Is(err, io.EOF) && broken > 0:
+			return fmt.Errorf("%s: %d lines cannot be read: %w", file, broken, first)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
@@ -82,7 +83,11 @@ func report(err error, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, help.Text)
 		return 0
 	}
-	fmt.Fprintln(stderr, "error:", err)
+	lines := strings.Split(err.Error(), "\n") // of errors that are joined
+	for i := range lines {
+		lines[i] = plain(lines[i]) // it may be from a file or a service
+	}
+	fmt.Fprintln(stderr, "error:", strings.Join(lines, "\n"))
 	return 2
 }
 

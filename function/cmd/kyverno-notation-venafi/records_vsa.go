@@ -67,7 +67,7 @@ func attestRecords(ctx context.Context, args []string, stdout, stderr io.Writer)
 	}
 	youngest := found.youngest(verified)
 	if len(youngest) == 0 {
-		fmt.Fprintln(stderr, "error: nothing can be attested of", ref.Pinned(ref.Digest)+":", found.reason())
+		fmt.Fprintln(stderr, "error: nothing can be attested of", ref.Pinned(ref.Digest)+":", plain(found.reason().Error()))
 		return exitBroken
 	}
 	for _, policy := range slices.Sorted(maps.Keys(youngest)) {

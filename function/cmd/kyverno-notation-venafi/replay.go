@@ -45,6 +45,7 @@ func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		decide = func(r record.Record) error { return anew(ctx, engine, snapshot, r, stdout) }
 	}
 	var counts replayed
+	var broken error
 	for _, file := range files {
 		if err := eachRecord(file, func(r record.Record) error {
 			if id == "" || r.ID == id {
@@ -52,10 +53,14 @@ func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			}
 			return nil
 		}); err != nil {
-			return report(err, stdout, stderr)
+			broken = errors.Join(broken, err)
 		}
 	}
 	fmt.Fprintf(stdout, "%d decisions: %d the same, %d different, %d could not be told\n", counts.same+counts.different+counts.untold, counts.same, counts.different, counts.untold)
+	if broken != nil {
+		report(broken, stdout, stderr)
+		counts.untold++
+	}
 	return counts.status()
 }
 

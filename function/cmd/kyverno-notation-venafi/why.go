@@ -103,20 +103,19 @@ func (o *whyOptions) find(ctx context.Context, id string) (found record.Record, 
 	if len(o.records) == 0 {
 		return found, errors.New("say where the decision is recorded, by --records or --service")
 	}
+	var broken error
 	for _, file := range o.records {
-		if err := eachRecord(file, func(r record.Record) error {
+		broken = errors.Join(broken, eachRecord(file, func(r record.Record) error {
 			if r.ID == id {
 				found = r
 			}
 			return nil
-		}); err != nil {
-			return found, err
-		}
+		}))
 	}
 	if found.ID == "" {
-		return found, fmt.Errorf("there is no decision %s in %s", id, strings.Join(o.records, ", "))
+		return found, errors.Join(fmt.Errorf("there is no decision %s in %s", id, strings.Join(o.records, ", ")), broken)
 	}
-	return found, nil
+	return found, nil // whatever else the files have
 }
 
 // gathered decides on images or a pod now.
