@@ -147,6 +147,10 @@ func (a *Auditor) Run(ctx context.Context) {
 // followEvery is how often plugins and their configuration are compared.
 const followEvery = 2 * time.Second
 
+// restFor is how many times as long as taking over a change took the next one waits, up to followEvery: who relabels a namespace
+// all the time takes no more of the processor than that.
+const restFor = 4
+
 // follow takes over each change of trust, of namespaces and of plugins. Nothing is verified before credentials and plugin
 // configuration are known.
 func (t *term) follow(ctx context.Context) {
@@ -168,7 +172,13 @@ func (t *term) follow(ctx context.Context) {
 		}
 		if now := t.engine.plugins.Revision(); changed || now != plugins {
 			changed, plugins = false, now
+			began := time.Now()
 			t.shell.SetTrust(t.trust(snapshot, t.demands(namespaces), plugins))
+			rest := time.NewTimer(min(restFor*time.Since(began), followEvery))
+			select {
+			case <-ctx.Done():
+			case <-rest.C:
+			}
 		}
 	}
 }

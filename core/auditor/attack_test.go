@@ -172,3 +172,17 @@ func TestReportsDoNotWaitForEvents(t *testing.T) {
 		t.Errorf("it is written again, %d times", tries-before)
 	}
 }
+
+// TestWhatIsNotDueCostsLittle: no registry is looked up for it, however many images there are.
+func TestWhatIsNotDueCostsLittle(t *testing.T) {
+	w := newWorld(t, auditor.Options{})
+	w.start()
+	for i := range 100 {
+		w.pod("team-a", fmt.Sprint("web-", i), fmt.Sprintf("reg.example/acme/app-%d:v1", i))
+	}
+	w.work()
+	asked := 0
+	if task, wait := w.state.Next(w.now, func(string) time.Duration { asked++; return 0 }); task != nil || wait <= 0 || asked > 0 {
+		t.Errorf("%d registries are looked up, and what is next is %+v after %s", asked, task, wait)
+	}
+}

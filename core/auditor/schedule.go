@@ -62,7 +62,11 @@ func (s *State) Next(now time.Time, ready Ready) (*Task, time.Duration) {
 			if c.busy || s.busy[c.registry] >= s.options.MaxOfRegistry {
 				continue
 			}
-			if pause := max(c.due.Sub(now), s.pause(c, ready)); pause > 0 {
+			pause := c.due.Sub(now)
+			if pause <= 0 { // only then is the registry looked up, since most are not due
+				pause = s.pause(c, ready)
+			}
+			if pause > 0 {
 				wait = min(wait, pause)
 				continue
 			}
@@ -98,11 +102,10 @@ func (s *State) pause(c *check, ready Ready) time.Duration {
 // earlier orders checks that could be made: by the turn of their namespace, by cause, by time, and else by name, so that the same
 // state gives the same answer.
 func earlier(sp *space, c *check, than *space, other *check) bool {
-	return cmp.Or(
-		cmp.Compare(sp.turn, than.turn), strings.Compare(sp.name, than.name),
-		cmp.Compare(rank(c), rank(other)), c.due.Compare(other.due),
-		c.Compare(other.Check),
-	) < 0
+	if sp != than { // which is so for most, and costs little to see
+		return cmp.Or(cmp.Compare(sp.turn, than.turn), strings.Compare(sp.name, than.name)) < 0
+	}
+	return cmp.Or(cmp.Compare(rank(c), rank(other)), c.due.Compare(other.due), c.Compare(other.Check)) < 0
 }
 
 func (c *check) cause() Cause {

@@ -76,10 +76,11 @@ type space struct {
 	uses      int
 	checks    map[*check]int
 	workloads map[*workload]bool
-	orphans   map[string]said // reports of workloads that there are not, by name
-	busy      int             // images that are being verified
-	turn      uint64          // its last turn to verify
-	wrote     uint64          // its last turn to write
+	dirty     map[*workload]bool // those whose report may have to be written
+	orphans   map[string]said    // reports of workloads that there are not, by name
+	busy      int                // images that are being verified
+	turn      uint64             // its last turn to verify
+	wrote     uint64             // its last turn to write
 }
 
 // workload is the topmost owner of pods.
@@ -90,7 +91,6 @@ type workload struct {
 	uses    map[useKey]*use
 	since   time.Time
 	said    *said     // what its report says; nil for none
-	dirty   bool      // its report may have to be written
 	writing bool      // its report is being written
 	due     time.Time // before which its report is not written again
 	tries   int       // to write it, that failed in a row
@@ -130,7 +130,7 @@ func (s *State) space(name string) *space {
 	if of == nil {
 		of = &space{
 			name: name, ignored: slices.Contains(s.options.Except, name), turn: s.turns, wrote: s.writes,
-			checks: map[*check]int{}, workloads: map[*workload]bool{}, orphans: map[string]said{},
+			checks: map[*check]int{}, workloads: map[*workload]bool{}, dirty: map[*workload]bool{}, orphans: map[string]said{},
 		}
 		s.spaces[name] = of
 	}
@@ -211,6 +211,7 @@ func (s *State) newWorkload(of Object, now time.Time) *workload {
 func (s *State) removeWorkload(w *workload, now time.Time) {
 	delete(s.workloads, w.UID)
 	delete(w.space.workloads, w)
+	delete(w.space.dirty, w)
 	if w.said != nil {
 		orphan := *w.said
 		orphan.due = now
@@ -220,7 +221,7 @@ func (s *State) removeWorkload(w *workload, now time.Time) {
 }
 
 // touch has the report of a workload looked at.
-func (w *workload) touch() { w.dirty = true }
+func (w *workload) touch() { w.space.dirty[w] = true }
 
 // demand sets up what is verified of an image.
 func (s *State) demand(w *workload, u *use, now time.Time) {

@@ -1,8 +1,10 @@
 package auditor
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,31 +142,36 @@ func (s *State) NextWrite(now time.Time) (*Write, time.Duration) {
 	if !s.listed || !s.trusted {
 		return nil, wait
 	}
-	for {
-		var of *space
-		var best *workload
-		orphan := ""
-		for _, sp := range s.spaces {
-			if of != nil && (sp.wrote > of.wrote || sp.wrote == of.wrote && sp.name > of.name) {
-				continue
-			}
-			w, name, pause := sp.toWrite(now, keptFor*s.options.Interval)
-			if w == nil && name == "" {
+	for _, sp := range s.byLastWrite() {
+		for {
+			w, orphan, pause := sp.toWrite(now, keptFor*s.options.Interval)
+			switch {
+			case orphan != "":
+				return s.remove(sp, orphan), 0
+			case w == nil:
 				wait = min(wait, pause)
-				continue
+			default:
+				if write := s.rewrite(w, now); write != nil {
+					return write, 0
+				}
+				continue // its report is right
 			}
-			of, best, orphan = sp, w, name
-		}
-		switch {
-		case of == nil:
-			return nil, wait
-		case best == nil:
-			return s.remove(of, orphan), 0
-		}
-		if write := s.rewrite(best, now); write != nil {
-			return write, 0
+			break
 		}
 	}
+	return nil, wait
+}
+
+// byLastWrite lists the namespaces that may have something to write, the one first whose last turn is longest ago.
+func (s *State) byLastWrite() []*space {
+	var sorted []*space
+	for _, sp := range s.spaces {
+		if len(sp.dirty)+len(sp.orphans) > 0 {
+			sorted = append(sorted, sp)
+		}
+	}
+	slices.SortFunc(sorted, func(a, b *space) int { return cmp.Or(cmp.Compare(a.wrote, b.wrote), strings.Compare(a.name, b.name)) })
+	return sorted
 }
 
 // toWrite gives a workload of a namespace whose report is to be looked at, or the name of a report to delete, or else how long to
@@ -183,8 +190,8 @@ func (sp *space) toWrite(now time.Time, kept time.Duration) (best *workload, orp
 	if orphan != "" {
 		return nil, orphan, 0
 	}
-	for w := range sp.workloads {
-		if !w.dirty || w.writing {
+	for w := range sp.dirty {
+		if w.writing {
 			continue
 		}
 		pause := w.due.Sub(now)
@@ -230,7 +237,7 @@ func (s *State) remove(of *space, name string) *Write {
 
 // rewrite gives the report of a workload, nil where the one that exists is right.
 func (s *State) rewrite(w *workload, now time.Time) *Write {
-	w.dirty = false
+	delete(w.space.dirty, w)
 	report := s.report(w)
 	want := read(report)
 	if len(report.Results) == 0 && w.said == nil {
@@ -273,7 +280,9 @@ func (s *State) Wrote(write *Write, outcome Outcome, stored *Report, now time.Ti
 	}
 	w.writing = false
 	if outcome != Written {
-		w.dirty = true
+		if s.workloads[w.UID] == w {
+			w.touch()
+		}
 		w.due = now.Add(min(firstWait<<min(w.tries, 10), lastWait))
 		w.tries++
 		return
@@ -297,7 +306,7 @@ func (s *State) Wrote(write *Write, outcome Outcome, stored *Report, now time.Ti
 		return
 	}
 	w.said = have
-	if !w.dirty {
+	if !w.space.dirty[w] {
 		s.change.forget(w)
 	}
 	s.change.settle(now)

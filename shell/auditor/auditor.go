@@ -210,8 +210,12 @@ func (a *Auditor) writeAll(ctx context.Context) {
 	})
 }
 
-// each does what next gives under the lock, so many at once, until ctx ends. Where there is nothing it waits for a change, or for
-// the time that next gives.
+// restFor is how many times as long as looking took nothing is looked at after nothing was found: in a large cluster something changes
+// all the time, and what else this process does needs the processor too.
+const restFor = 4
+
+// each does what next gives under the lock, so many at once, until ctx ends. Where there is nothing it rests, and waits for a change, or
+// for the time that next gives.
 func (a *Auditor) each(ctx context.Context, changed <-chan struct{}, parallel int, next func(time.Time) (func(), time.Duration)) {
 	seats := make(chan struct{}, parallel)
 	var running sync.WaitGroup
@@ -223,7 +227,9 @@ func (a *Auditor) each(ctx context.Context, changed <-chan struct{}, parallel in
 		case seats <- struct{}{}:
 		}
 		a.mu.Lock()
-		do, wait := next(time.Now())
+		began := time.Now()
+		do, wait := next(began)
+		took := time.Since(began)
 		a.mu.Unlock()
 		if do != nil {
 			running.Go(func() {
@@ -233,6 +239,7 @@ func (a *Auditor) each(ctx context.Context, changed <-chan struct{}, parallel in
 			continue
 		}
 		<-seats
+		pause(ctx, restFor*took)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
