@@ -39,6 +39,7 @@ type decisions struct {
 	replica  string
 	readers  CallerReview // nil for nobody
 	open     bool         // everyone may read
+	reading  chan struct{}
 }
 
 func newDecisions(settings Settings, readers CallerReview, key func() *certificates.Pair, log *slog.Logger) (d *decisions, err error) {
@@ -46,7 +47,7 @@ func newDecisions(settings Settings, readers CallerReview, key func() *certifica
 	if readers == nil && !settings.DecisionsWithoutToken {
 		keep = 0 // nobody may read it
 	}
-	d = &decisions{every: uint64(settings.RecordKept), replica: replica, readers: readers, open: settings.DecisionsWithoutToken}
+	d = &decisions{every: uint64(settings.RecordKept), replica: replica, readers: readers, open: settings.DecisionsWithoutToken, reading: make(chan struct{}, maxReading)}
 	d.recorder, err = records.Open(records.Options{
 		Keep: keep, File: settings.DecisionLog, FileBytes: int64(settings.DecisionLogMaxBytes),
 		Output: os.Stdout, SinkURL: settings.DecisionSink, Source: "/" + userAgent + "/" + replica, Log: log,
@@ -182,8 +183,11 @@ func digested(body askedBody) askedBody {
 // errNoReaders refuses to show records where nobody is named who may read them.
 var errNoReaders = errors.New("nobody may read decisions here; name users in --decisionUsers, which needs a cluster, or set --decisionsWithoutToken")
 
-// maxRecent bounds the records of one answer.
-const maxRecent = 500
+// Bounds on GET /decisions: records of one answer, and such answers at once, each of which may be as large as the memory for records.
+const (
+	maxRecent  = 500
+	maxReading = 2
+)
 
 // recent answers with records from memory, the newest first; serves GET /decisions.
 func (d *decisions) recent(w http.ResponseWriter, r *http.Request) {
@@ -200,7 +204,14 @@ func (d *decisions) recent(w http.ResponseWriter, r *http.Request) {
 		}
 		filter.Most = most
 	}
-	sendJSON(w, http.StatusOK, map[string]any{"decisions": lo.Map(d.recorder.Recent(filter), func(line []byte, _ int) json.RawMessage { return line })})
+	select {
+	case d.reading <- struct{}{}:
+		defer func() { <-d.reading }()
+	default:
+		sendText(w, http.StatusServiceUnavailable, "others are reading decisions; try again")
+		return
+	}
+	sendJSON(answerWriter{w}, http.StatusOK, map[string]any{"decisions": lo.Map(d.recorder.Recent(filter), func(line []byte, _ int) json.RawMessage { return line })})
 }
 
 // one answers with one record as it was encoded; serves GET /decisions/{id}.
