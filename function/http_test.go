@@ -142,9 +142,11 @@ func TestCancelledRequestsEndTheirPlugin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	child := b.onChild(t)
+	pids := make(chan []int, 1)
 	go func() {
-		_ = eventually(10*time.Second, func() error { _, err := b.runningPlugin(t); return err })
-		cancel()
+		defer cancel()
+		pids <- []int{child(), b.lastProcess(t)}
 	}()
 	if response, err := http.DefaultClient.Do(request); !errors.Is(err, context.Canceled) {
 		if err == nil {
@@ -152,54 +154,58 @@ func TestCancelledRequestsEndTheirPlugin(t *testing.T) {
 		}
 		t.Fatalf("error %v; want the cancellation", err)
 	}
-	pids, err := b.runningPlugin(t)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pid := range pids {
-		if err := eventually(5*time.Second, func() error { return gone(pid) }); err != nil {
+	for _, pid := range <-pids {
+		if err := plugintest.Ended(pid, patience); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// runningPlugin gives the process IDs of the plugin's last call and of its child.
-func (b *bench) runningPlugin(t *testing.T) ([]int, error) {
+// onChild puts a named pipe where the plugin writes the process ID of its child. What it gives waits for that ID; 0 if the plugin
+// starts no child.
+func (b *bench) onChild(t *testing.T) (wait func() int) {
+	t.Helper()
+	path := filepath.Join(b.pluginDir, "venafi-csp", "child")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0) // for writing too, so that the plugin waits for no reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pipe.Close() })
+	return func() (pid int) {
+		if err := pipe.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Error(err)
+		}
+		text := make([]byte, 20)
+		n, err := pipe.Read(text)
+		if err == nil {
+			pid, err = strconv.Atoi(string(text[:n]))
+		}
+		if err != nil {
+			t.Errorf("the plugin starts no child: %v", err)
+		}
+		return pid
+	}
+}
+
+// lastProcess gives the process ID of the plugin's last call.
+func (b *bench) lastProcess(t *testing.T) int {
 	t.Helper()
 	calls, err := plugintest.Calls(b.pluginDir, "venafi-csp")
 	if err != nil {
-		return nil, err
+		t.Error(err)
+		return 0
 	}
-	child, err := os.ReadFile(filepath.Join(b.pluginDir, "venafi-csp", "child"))
+	pid, err := strconv.Atoi(strings.Fields(calls[len(calls)-1])[1])
 	if err != nil {
-		return nil, err
+		t.Error(err)
 	}
-	words := append(strings.Fields(calls[len(calls)-1])[1:], strings.Fields(string(child))...)
-	pids := make([]int, len(words))
-	for i, word := range words {
-		if pids[i], err = strconv.Atoi(word); err != nil {
-			return nil, err
-		}
-	}
-	if len(pids) != 2 {
-		return nil, fmt.Errorf("the plugin has not started its child: %v", words)
-	}
-	return pids, nil
+	return pid
 }
 
-// gone is nil if a process has ended, which includes one that was not reaped yet.
-func gone(pid int) error {
-	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return nil
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil || strings.Contains(string(stat), ") Z ") {
-		return nil
-	}
-	return fmt.Errorf("process %d still runs", pid)
-}
-
-// eventually polls a condition that sends no signal, such as one on another process, until it holds.
+// eventually polls a condition on a whole service, which sends no signal: it is seen by its metrics and answers only.
 func eventually(limit time.Duration, holds func() error) error {
 	var err error
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

@@ -119,8 +119,8 @@ func TestVerifySignatureReportsFaults(t *testing.T) {
 				t.Errorf("%d files are open, %d were before", after, before)
 			}
 			for _, pid := range started(t, dir) {
-				if runs(pid) {
-					t.Errorf("process %d is left", pid)
+				if err := plugintest.Ended(pid, 10*time.Second); err != nil {
+					t.Error(err)
 				}
 			}
 			if s := m.Stats(); s.Running != 0 || s.Queued != 0 {
@@ -128,18 +128,6 @@ func TestVerifySignatureReportsFaults(t *testing.T) {
 			}
 		})
 	}
-}
-
-// runs tells whether a process lives, after a while in which one that was killed may end. A dead one is none, though
-// nobody has taken leave of it yet.
-func runs(pid int) bool {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if syscall.Kill(pid, 0) != nil || err == nil && strings.Contains(string(stat), ") Z ") {
-			return false
-		}
-	}
-	return true
 }
 
 // signal is a named pipe by which a plugin's process tells a test that it runs.

@@ -59,7 +59,7 @@ func (b *bed) newKeeper(size int, change func(*verify.Options)) *keeper {
 			}
 		}
 	}
-	k.outcomes = cache.New(cache.Options{Size: size, Timeout: 8 * time.Second, Now: k.now, Began: tell(k.began), Joined: tell(k.joined)})
+	k.outcomes = cache.New(cache.Options{Size: size, Timeout: time.Minute, Now: k.now, Began: tell(k.began), Joined: tell(k.joined)})
 	options := verify.Options{
 		Egress: egress.Rule{AllowLoopback: true}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000,
 		Limits: verification.Limits{MaxReferrers: 10, MaxSignatureAttempts: 30, Keep: time.Hour, KeepTags: 10 * time.Second},
