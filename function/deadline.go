@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
 // deadline is a context that ends at a time, as that of context.WithDeadline does, but whose timer starts when somebody first
@@ -67,6 +69,9 @@ func (d *deadline) Err() error {
 
 // Value is part of context.Context. Contexts made of this one find the timer's by it, and so need no goroutine.
 func (d *deadline) Value(key any) any {
+	if tracing.IsKey(key) { // the trace of a request begins within it
+		return nil
+	}
 	if timed := d.started(); timed != nil {
 		return timed.Value(key)
 	}

@@ -89,15 +89,16 @@ func (d *decisions) begin(id string) *verify.Recording {
 }
 
 // offer has a decision recorded, unless it comes from what was kept and admits.
-func (d *decisions) offer(made decision, header http.Header) {
+func (d *decisions) offer(made *decision, header http.Header) {
 	if made.recording == nil || made.facts == nil || !d.wants(made, header) {
 		return
 	}
-	made.asked.request.Attestations, made.asked.body = nil, digested(made.asked.body) // the plan has what is demanded
-	d.recorder.Offer(made.weight(), func() record.Record { return made.record(d.replica) })
+	kept := *made                                                                     // here, so that those that are not recorded are not copied
+	kept.asked.request.Attestations, kept.asked.body = nil, digested(kept.asked.body) // the plan has what is demanded
+	d.recorder.Offer(kept.weight(), func() record.Record { return kept.record(d.replica) })
 }
 
-func (d *decisions) wants(made decision, header http.Header) bool {
+func (d *decisions) wants(made *decision, header http.Header) bool {
 	fresh := func(course verify.Course) bool {
 		return course.How != record.Kept && (course.How != record.WorkedOut || len(course.Asked) > 0)
 	}

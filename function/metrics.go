@@ -170,7 +170,7 @@ func (m *metrics) watchChain(sink string, stats func() sealer.Stats) {
 }
 
 // observe counts one request and its images. A request that is traced is an example of how long such take.
-func (m *metrics) observe(path string, call call, status int, took time.Duration, verdict core.Verdict) {
+func (m *metrics) observe(path string, call *call, status int, took time.Duration, verdict core.Verdict) {
 	purpose := "admission"
 	if call.background {
 		purpose = "background"

@@ -33,7 +33,7 @@ func TestTheMetricsOfAlertsAndDashboardExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Stop()
-	f.metrics.observe(pathVerify, call{}, 200, time.Second, core.Verdict{Results: []core.Result{{Code: reason.Verified}}})
+	f.metrics.observe(pathVerify, &call{}, 200, time.Second, core.Verdict{Results: []core.Result{{Code: reason.Verified}}})
 	exposed := scraped(f, "text/plain")
 	for _, file := range []string{"prometheusrule.yaml", "dashboard.json"} {
 		text, err := os.ReadFile(monitoring + file)

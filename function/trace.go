@@ -45,7 +45,7 @@ func decided(ctx context.Context, plan core.Plan, facts []verification.Fact, now
 }
 
 // trace ends a request's span with what was answered.
-func (c call) trace(status int, verdict core.Verdict, err error) {
+func (c *call) trace(status int, verdict core.Verdict, err error) {
 	if c.span == nil {
 		return
 	}

@@ -114,7 +114,9 @@ func (r Reference) Len() int {
 }
 
 // Pinned is the reference by digest only, "ghcr.io/acme/app@sha256:...".
-func (r Reference) Pinned(digest string) string { return r.Name() + "@" + digest }
+func (r Reference) Pinned(digest string) string {
+	return r.Registry + "/" + r.Repository + "@" + digest
+}
 
 // PinnedAs is Pinned, and keeps the registry's default port where it was written, since a node looks up its credentials by
 // the registry as it is written.

@@ -50,6 +50,10 @@ type recorded struct {
 
 type recordedKey struct{}
 
+// IsKey tells whether a key of a context's values is that of a trace. A context that belongs to no trace can so say at once that
+// it has none, instead of asking all contexts that it is made of.
+func IsKey(key any) bool { return key == recordedKey{} }
+
 // Span is one part of the work on a request. Nil is one that is not recorded.
 type Span struct{ span trace.Span }
 
