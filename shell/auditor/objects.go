@@ -114,7 +114,7 @@ type watch struct {
 }
 
 func pods() kubeclient.Target {
-	return kubeclient.Target{Resource: schema.GroupVersionResource{Version: "v1", Resource: "pods"}, Fields: inventory.Running}
+	return kubeclient.Target{Resource: schema.GroupVersionResource{Version: "v1", Resource: "pods"}, Fields: inventory.Running, Page: pageSize}
 }
 
 func (a *Auditor) podWatch() watch {

@@ -40,6 +40,9 @@ const discoverEvery = 30 * time.Second
 // ours selects the reports that the auditor wrote.
 const ours = auditor.LabelManagedBy + "=" + auditor.ManagedBy
 
+// pageSize is how many pods or reports are listed at once: who makes them can make each of over a megabyte.
+const pageSize = 100
+
 // reports watches and writes reports.
 type reports struct {
 	*Auditor
@@ -77,7 +80,7 @@ func (r reports) follow(ctx context.Context, of form, others []form) {
 	defer r.form.Store(nil)
 	defer r.tell(func(time.Time) { r.state.Unlisted() })
 	r.log.Info("reports are written", "resource", of.GroupResource().String())
-	target := kubeclient.Target{Resource: of.GroupVersionResource, Labels: ours}
+	target := kubeclient.Target{Resource: of.GroupVersionResource, Labels: ours, Page: pageSize}
 	store := newFeed(
 		func(report auditor.Report) { r.tell(func(time.Time) { r.state.Report(report) }) },
 		func(report auditor.Report) {
@@ -153,7 +156,7 @@ func Written(ctx context.Context, client *kubeclient.Client, most int) (written 
 		if !served {
 			continue
 		}
-		options := metav1.ListOptions{LabelSelector: ours, Limit: 200}
+		options := metav1.ListOptions{LabelSelector: ours, Limit: pageSize}
 		for {
 			page, err := client.Dynamic.Resource(form.GroupVersionResource).List(ctx, options)
 			if err != nil {
@@ -175,7 +178,7 @@ func Written(ctx context.Context, client *kubeclient.Client, most int) (written 
 
 // purge deletes our reports in an API group that is not used any longer.
 func (r reports) purge(ctx context.Context, of form) {
-	options := metav1.ListOptions{LabelSelector: ours, Limit: 200}
+	options := metav1.ListOptions{LabelSelector: ours, Limit: pageSize}
 	for {
 		page, err := r.client.Metadata.Resource(of.GroupVersionResource).List(ctx, options)
 		for i := range lenOf(page, err) {

@@ -28,6 +28,7 @@ type Target struct {
 	Fields    string // a field selector; "" for all
 	Labels    string // a label selector; "" for all
 	Metadata  bool   // only the metadata are read
+	Page      int64  // objects of a list that are in memory as they are at once, at most; 0 for 500
 }
 
 // String is for logs.
@@ -140,6 +141,9 @@ func (c *Client) calls(of Target) (list func(context.Context, metav1.ListOptions
 
 func (t Target) narrow(options metav1.ListOptions) metav1.ListOptions {
 	options.FieldSelector, options.LabelSelector = t.Fields, t.Labels
+	if t.Page > 0 && options.Limit > t.Page {
+		options.Limit = t.Page
+	}
 	if t.Name != "" {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, t.Name).String()
 	}
