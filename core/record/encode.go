@@ -45,7 +45,7 @@ func (e *Encoder) Encode(r Record) (Record, []byte, error) {
 		}
 	}()
 	r.Version, r.Outcome, r.Replayable = Version, cmp.Or(r.Outcome, OutcomeOf(r.Verdict.Class)), len(r.Cut) == 0
-	if line, err := e.line(r); err == nil && hidesNothing(e.text.Bytes()) {
+	if line, err := e.line(&r); err == nil && hidesNothing(e.text.Bytes()) {
 		return r, bytes.Clone(line), nil
 	}
 	r = hidden(r)
@@ -54,7 +54,7 @@ func (e *Encoder) Encode(r Record) (Record, []byte, error) {
 			r.Cut = append(slices.Clone(r.Cut), said)
 		}
 		r.Replayable = len(r.Cut) == 0
-		if line, err := e.line(r); err == nil {
+		if line, err := e.line(&r); err == nil {
 			return r, bytes.Clone(line), nil
 		}
 	}
@@ -64,7 +64,7 @@ func (e *Encoder) Encode(r Record) (Record, []byte, error) {
 var errTooLarge = errors.New("the record is over its bound without its evidence")
 
 // line is the canonical form of a record as it is, until the next one.
-func (e *Encoder) line(r Record) ([]byte, error) {
+func (e *Encoder) line(r *Record) ([]byte, error) {
 	e.text.Reset()
 	if err := write(&e.text, r); err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type lines struct {
 
 	file *os.File // nil for out, and while it cannot be opened
 	size int64    // of the file
+	text []byte   // that was written last, to be overwritten
 	torn bool     // what was written last may have ended within a line
 }
 
@@ -80,9 +81,12 @@ func tail(file *os.File) (*ledger.Head, error) {
 
 // write appends a batch. Where that fails, it takes back what was written of it.
 func (l *lines) write(_ context.Context, batch [][]byte) error {
-	var text []byte
+	text := l.text[:0]
 	for _, line := range batch {
 		text = append(append(text, line...), '\n')
+	}
+	if l.text = text; cap(text) > 2*maxBatchBytes {
+		l.text = nil
 	}
 	if err := l.rotate(len(text)); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,13 +41,16 @@ const (
 	maxQueued      = 1024     // records that are not encoded yet, and for each sink lines
 	maxQueuedBytes = 16 << 20 // of them
 	maxRingBytes   = 8 << 20
-	stopTime       = 5 * time.Second // for what is queued when the recorder stops
+	gatherTime     = 10 * time.Millisecond // for which records are gathered before they are made
+	stopTime       = 5 * time.Second       // for what is queued when the recorder stops
 )
 
 // Recorder takes records to their sinks. Make one with Open, and call Run.
 type Recorder struct {
 	queue   chan offered
-	waiting atomic.Int64 // bytes in queue
+	waiting atomic.Int64   // bytes in queue
+	hurry   chan struct{}  // holds one where the next records are not to be gathered for
+	encoder record.Encoder // of what is written
 	log     *slog.Logger
 	ring    *ring // nil for none
 	sinks   []*sink
@@ -82,7 +86,7 @@ type SinkStats struct {
 
 // Open makes a recorder; nil where no sink is wanted. It fails where the file cannot be opened.
 func Open(options Options) (*Recorder, error) {
-	r := &Recorder{queue: make(chan offered, maxQueued), log: options.Log}
+	r := &Recorder{queue: make(chan offered, maxQueued), hurry: make(chan struct{}, 1), log: options.Log}
 	r.said = notice{log: options.Log, what: "decisions are not recorded"}
 	if options.Keep > 0 {
 		r.ring = &ring{most: options.Keep}
@@ -113,9 +117,13 @@ func Open(options Options) (*Recorder, error) {
 
 // Offer has a record made, encoded and written, at some time after. weight is what it holds until then, bytes. It never waits.
 func (r *Recorder) Offer(weight int, make func() record.Record) {
-	if r.waiting.Add(int64(weight)) > maxQueuedBytes {
+	waiting := r.waiting.Add(int64(weight))
+	if waiting > maxQueuedBytes {
 		r.drop(weight)
 		return
+	}
+	if waiting > maxQueuedBytes/2 || len(r.queue) > maxQueued/2 {
+		r.hurryUp()
 	}
 	r.under.Add(1)
 	select {
@@ -127,7 +135,10 @@ func (r *Recorder) Offer(weight int, make func() record.Record) {
 }
 
 // Settle waits until what was offered before has come to every sink, or was lost.
-func (r *Recorder) Settle() { r.under.Wait() }
+func (r *Recorder) Settle() {
+	r.hurryUp()
+	r.under.Wait()
+}
 
 func (r *Recorder) drop(weight int) {
 	r.waiting.Add(int64(-weight))
@@ -162,50 +173,95 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// writeAll records until ctx ends and the queue is empty.
+// writeAll records until ctx ends and the queue is empty. It gathers records for a moment, so that admissions are disturbed once for
+// many of them, and lets others run between two.
 func (r *Recorder) writeAll(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case next := <-r.queue:
-			r.write(next)
+			r.gather(ctx)
+			r.writeRound(next)
 		case <-ctx.Done():
-			for {
-				select {
-				case next := <-r.queue:
-					r.write(next)
-				default:
-					return
-				}
-			}
+		}
+	}
+	select {
+	case next := <-r.queue:
+		r.writeRound(next)
+	default:
+	}
+}
+
+// gather waits for more records, unless there is reason to hurry.
+func (r *Recorder) gather(ctx context.Context) {
+	select {
+	case <-r.hurry:
+	case <-time.After(gatherTime):
+	case <-ctx.Done():
+	}
+}
+
+// hurryUp ends the present wait for more records, or else the next.
+func (r *Recorder) hurryUp() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// writeRound writes a record and all that wait behind it, and hands them to the sinks in batches.
+func (r *Recorder) writeRound(next offered) {
+	var lines [][]byte
+	var size int
+	for more := true; more; {
+		if line := r.write(next); line != nil {
+			lines, size = append(lines, line), size+len(line)
+		}
+		runtime.Gosched()
+		select {
+		case next = <-r.queue:
+		default:
+			more = false
+		}
+		if !more || len(lines) == maxBatch || size >= maxBatchBytes {
+			r.deliver(lines)
+			lines, size = lines[:0], 0
 		}
 	}
 }
 
-// write makes a record. It is encoded for sinks; one that stays in memory alone waits until somebody reads it.
-func (r *Recorder) write(next offered) {
-	defer r.under.Done()
+// write makes a record, and gives its line for the sinks; nil for none. One that stays in memory alone is encoded when somebody
+// reads it.
+func (r *Recorder) write(next offered) (line []byte) {
 	defer r.waiting.Add(int64(-next.weight))
 	e := &entry{bytes: next.weight}
-	if !r.guard(func() error { e.made = next.make(); return nil }) {
-		return
+	if !r.guard(func() error { e.made = next.make(); return nil }) || len(r.sinks) > 0 && r.encode(e, &r.encoder) == nil {
+		r.under.Done()
+		return nil
 	}
-	if len(r.sinks) > 0 {
-		if r.encode(e) == nil {
-			return
-		}
-		e.bytes = len(e.line)
+	if line = e.line; line != nil {
+		e.bytes = len(line)
+	} else {
+		defer r.under.Done()
 	}
 	e.id, e.namespace, e.outcome = e.made.ID, e.made.Object.Namespace, cmp.Or(e.made.Outcome, record.OutcomeOf(e.made.Verdict.Class))
 	r.recorded.Add(1)
 	r.ring.add(e)
+	return line
+}
+
+// deliver hands lines to every sink. Each is under way until all sinks are done with it.
+func (r *Recorder) deliver(lines [][]byte) {
 	for _, s := range r.sinks {
-		r.under.Add(1)
-		s.offer(e.line, r.under.Done)
+		for _, line := range lines {
+			r.under.Add(1)
+			s.offer(line, r.under.Done)
+		}
 	}
+	r.under.Add(-len(lines))
 }
 
 // encode gives the line of a record; nil where it has none, which is counted and logged.
-func (r *Recorder) encode(e *entry) []byte {
+func (r *Recorder) encode(e *entry, with *record.Encoder) []byte {
 	e.encoding.Lock()
 	defer e.encoding.Unlock()
 	if e.encoded {
@@ -213,7 +269,7 @@ func (r *Recorder) encode(e *entry) []byte {
 	}
 	made := e.made
 	r.guard(func() (err error) {
-		made, e.line, err = record.Encode(made)
+		made, e.line, err = with.Encode(made)
 		return err
 	})
 	if e.line != nil && !made.Replayable {
@@ -226,7 +282,7 @@ func (r *Recorder) encode(e *entry) []byte {
 
 // read gives the line of a record in memory, of which it takes what it weighs from then on.
 func (r *Recorder) read(e *entry) []byte {
-	line := r.encode(e)
+	line := r.encode(e, new(record.Encoder))
 	r.ring.weigh(e, len(line))
 	return line
 }

@@ -164,6 +164,67 @@ func TestReadingIsBoundedInBytes(t *testing.T) {
 	}
 }
 
+// TestRecordsAreGathered offers many records at once, while others are on their way.
+func TestRecordsAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 3 * maxBatch
+		sink := &batches{}
+		r, err := Open(Options{File: "-", Output: sink, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		for i := range many {
+			r.Offer(1, made(i, ""))
+			synctest.Wait()
+		}
+		if lines, _ := sink.counts(); lines != 0 {
+			t.Errorf("%d lines were written at once", lines)
+		}
+		time.Sleep(gatherTime)
+		synctest.Wait()
+		if lines, writes := sink.counts(); lines != many+1 || writes > 2*many/maxBatch { // and the start of the chain
+			t.Errorf("%d lines in %d batches", lines, writes)
+		}
+		r.Offer(1, made(many, ""))
+		r.Settle() // without a wait
+		r.Offer(maxQueuedBytes/2+1, made(many+1, ""))
+		synctest.Wait()
+		if lines, _ := sink.counts(); lines != many+3 {
+			t.Errorf("%d lines, of %d", lines, many+3)
+		}
+		r.Offer(1, made(many+2, ""))
+		cancel()
+		running.Wait()
+		lines, _ := sink.counts()
+		if stats := r.Stats(); lines != many+4 || stats.Recorded != many+3 || stats.Dropped != 0 || r.waiting.Load() != 0 {
+			t.Errorf("%d lines, and %+v", lines, stats)
+		}
+	})
+}
+
+// batches counts lines, and the writes that they came in.
+type batches struct {
+	mu            sync.Mutex
+	lines, writes int
+}
+
+func (b *batches) counts() (lines, writes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lines, b.writes
+}
+
+// Write is part of io.Writer.
+func (b *batches) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines, b.writes = b.lines+bytes.Count(text, []byte("\n")), b.writes+1
+	return len(text), nil
+}
+
 // TestOfferNeverWaits offers to a recorder that does not run.
 func TestOfferNeverWaits(t *testing.T) {
 	var log strings.Builder
