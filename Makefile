@@ -17,8 +17,10 @@ COLLECTOR := shell/tracing/collector
 MONITORING := config/monitoring/validate
 # And the library that reads the description of the HTTP API.
 OPENAPI := function/openapi
+# And the driver of a browser, which looks at the console.
+BROWSER := function/browser
 
-.PHONY: run help test test-monitoring race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
+.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -38,6 +40,12 @@ test: ## all tests that need nothing but Go
 test-monitoring: ## alerts and dashboard with a real Prometheus, which takes two minutes to build once
 	go -C $(MONITORING) test -count=1 ./...
 
+test-console: ## the console's pages in a real Chromium, which Debian has (apt-get install chromium); skipped without one
+	go -C $(BROWSER) test -count=1 -v ./...
+
+screenshots: ## the images of the console in function/screenshots
+	go -C $(BROWSER) test -count=1 -run Screenshots . -args -screenshots $(CURDIR)/function/screenshots
+
 race: ## the same under the race detector; the longest are left to make test
 	go test -race -short ./...
 
@@ -53,6 +61,7 @@ lint: ## formatting, vet and staticcheck
 	go -C $(MONITORING) vet ./...
 	go -C $(COLLECTOR) tool -modfile=../../../go.mod staticcheck ./...
 	go -C $(OPENAPI) vet ./...
+	go -C $(BROWSER) vet ./...
 	go -C $(OPENAPI) tool -modfile=../../go.mod staticcheck ./...
 
 worlds: ## 100,000 generated worlds, in which the service must agree with an independent verifier; ARGS='-worlds N -seed S'

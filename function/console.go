@@ -174,7 +174,7 @@ func (c *Console) Serve(ctx context.Context, listener net.Listener) error {
 
 // consoleFiles are the templates, the style and the icon.
 //
-//go:embed console
+//go:embed console/*.html console/console.css console/icon.svg
 var consoleFiles embed.FS
 
 // Handler answers the console's pages.

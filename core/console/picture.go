@@ -89,7 +89,7 @@ func codeState(code reason.Code) State {
 func (d *drawing) task(image *Node, task record.Task, gathered record.Gathered) {
 	fact := gathered.Fact
 	if fact.Digest != "" {
-		image.Texts = append(image.Texts, "Its digest is "+fact.Digest+".")
+		image.Texts = append(image.Texts, reason.OneLine("Its digest is "+brief(fact.Digest)+"."))
 	}
 	image.From = gathered.From
 	if fact.Failure == nil {
@@ -149,7 +149,7 @@ func (d *drawing) signature(task record.Task, asked record.Asked) Node {
 	if rejected := asked.Answer.Signature.Rejected; rejected != nil {
 		state, word, text = codeState(rejected.Code), string(rejected.Code), rejected.Reason
 	}
-	node := d.node("signature", asked.Lookup.Subject, state, word, text)
+	node := d.node("signature", brief(asked.Lookup.Subject), state, word, text)
 	if asked.Report == nil {
 		d.add(&node, d.unseen(task)...)
 		return node
@@ -247,7 +247,7 @@ func (d *drawing) demand(task record.Task, demand record.Demand, found verificat
 }
 
 func (d *drawing) attestation(task record.Task, demand record.Demand, candidate verification.AttestationFact, asked []record.Asked) Node {
-	node := d.node("attestation", candidate.Digest, Neutral, "not evaluated")
+	node := d.node("attestation", brief(candidate.Digest), Neutral, "not evaluated")
 	for _, finding := range []*reason.Finding{candidate.NotApplicable, candidate.Missing, candidate.Unusable} {
 		if finding != nil {
 			node.State, node.Word = codeState(finding.Code), string(finding.Code)
@@ -281,6 +281,12 @@ func (d *drawing) attestation(task record.Task, demand record.Demand, candidate 
 		d.add(&node, conditions)
 	}
 	return node
+}
+
+// brief is the beginning of a digest, as registries' tools print it.
+func brief(digest string) string {
+	const most = len("sha256:") + 12
+	return digest[:min(most, len(digest))]
 }
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }
