@@ -186,6 +186,7 @@ type state struct {
 	processes, mallocs, entries float64 // plugin processes and allocations since the start, and cached outcomes
 	files, goroutines           float64
 	resident                    float64 // bytes
+	processor                   float64 // seconds since the start
 }
 
 func (p *process) state() (state, error) {
@@ -201,6 +202,7 @@ func (p *process) state() (state, error) {
 		"go_goroutines":                                               &s.goroutines,
 		"process_open_fds":                                            &s.files,
 		"process_resident_memory_bytes":                               &s.resident,
+		"process_cpu_seconds_total":                                   &s.processor,
 	}
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
