@@ -42,6 +42,7 @@ const (
 	maxQueuedBytes = 16 << 20 // of them
 	maxRingBytes   = 8 << 20
 	gatherTime     = 10 * time.Millisecond // for which records are gathered before they are made
+	yieldAfter     = 8                     // records, after which others may run; that wakes a thread, so not after each
 	stopTime       = 5 * time.Second       // for what is queued when the recorder stops
 )
 
@@ -174,7 +175,7 @@ func (r *Recorder) Run(ctx context.Context) {
 }
 
 // writeAll records until ctx ends and the queue is empty. It gathers records for a moment, so that admissions are disturbed once for
-// many of them, and lets others run between two.
+// many of them, and lets others run between some.
 func (r *Recorder) writeAll(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
@@ -212,11 +213,14 @@ func (r *Recorder) hurryUp() {
 func (r *Recorder) writeRound(next offered) {
 	var lines [][]byte
 	var size int
-	for more := true; more; {
+	more := true
+	for n := 1; more; n++ {
 		if line := r.write(next); line != nil {
 			lines, size = append(lines, line), size+len(line)
 		}
-		runtime.Gosched()
+		if n%yieldAfter == 0 {
+			runtime.Gosched()
+		}
 		select {
 		case next = <-r.queue:
 		default:
