@@ -55,7 +55,7 @@ func (fx *fixture) records(ctx context.Context, n int) error {
 	sent, slower := 1, false
 	for _, rate := range recordRates {
 		each := n * rate.share / 100 / recordTurns
-		ratio, err := fx.recordTurns(ctx, recording, body, rate.perSecond, each)
+		ratio, err := fx.compareAt(ctx, recording, body, rate.perSecond, each)
 		if err != nil {
 			return err
 		}
@@ -78,9 +78,9 @@ func (fx *fixture) records(ctx context.Context, n int) error {
 	return nil
 }
 
-// recordTurns sends at a rate, in turns to the service that records and to the one that does not, each as many requests. It gives
+// compareAt sends at a rate, in turns to the service that records and to the one that does not, each as many requests. It gives
 // how many times the p99 of the one that records is that of the other, in the median of the turns.
-func (fx *fixture) recordTurns(ctx context.Context, recording *process, body string, rate, each int) (float64, error) {
+func (fx *fixture) compareAt(ctx context.Context, recording *process, body string, rate, each int) (float64, error) {
 	tails, middles := map[*process][]time.Duration{}, map[*process][]time.Duration{}
 	var ratios []time.Duration
 	used := map[*process]float64{}
