@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -89,6 +90,7 @@ const (
 // NewConsole.
 type Console struct {
 	sources   ConsoleSources
+	pages     *template.Template
 	readers   CallerReview // nil lets in everyone who names a loopback host
 	trust     held[trustView]
 	decisions held[decisionsView]
@@ -104,6 +106,10 @@ type Console struct {
 func NewConsole(settings Settings, own ConsoleSettings, sources ConsoleSources, readers func(audiences, users []string) (CallerReview, error), log *slog.Logger) (*Console, error) {
 	c := &Console{sources: sources, seats: make(chan struct{}, consoleRequests), log: log, watch: func(context.Context) {}}
 	c.trust, c.decisions, c.running = newHeld(c.readTrust), newHeld(c.readDecisions), newHeld(c.readRunning)
+	var err error
+	if c.pages, err = parsePages(); err != nil {
+		return nil, err
+	}
 	host, port, err := net.SplitHostPort(cmp.Or(own.Address, consoleAddress))
 	if err != nil {
 		return nil, fmt.Errorf("consoleAddress: %w", err)

@@ -125,29 +125,36 @@ const (
 	maxOverview     = 5
 )
 
-// pages are the templates. What they are given is escaped for where it stands.
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"marks": console.Marks,
-	"percent": func(part int) string {
-		return strconv.FormatFloat(float64(part)*100/console.LineLength, 'f', 1, 64) + "%"
-	},
-	"codes": reason.Codes,
-	"object": func(o core.Object) string {
-		name := strings.Trim(o.Namespace+"/"+o.Name, "/")
-		return cmp.Or(strings.TrimSpace(o.Kind+" "+name), "a list of images")
-	},
-	"few": func(list []string) string {
-		const most = 10
-		if len(list) > most {
-			return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
-		}
-		return strings.Join(list, ", ")
-	},
-	"stamp":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 MST") },
-	"machine": func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
-	"date":    func(at time.Time) string { return at.UTC().Format(time.DateOnly) },
-	"millis":  func(took record.Micros) string { return strconv.FormatFloat(float64(took)/1000, 'f', 1, 64) + " ms" },
-}).ParseFS(consoleFiles, "console/*.html"))
+// parsePages reads the templates. What they are given is escaped for where it stands.
+func parsePages() (*template.Template, error) {
+	return template.New("").Funcs(pageFunctions()).ParseFS(consoleFiles, "console/*.html")
+}
+
+// pageFunctions are what the templates call.
+func pageFunctions() template.FuncMap {
+	return template.FuncMap{
+		"marks": console.Marks,
+		"percent": func(part int) string {
+			return strconv.FormatFloat(float64(part)*100/console.LineLength, 'f', 1, 64) + "%"
+		},
+		"codes": reason.Codes,
+		"object": func(o core.Object) string {
+			name := strings.Trim(o.Namespace+"/"+o.Name, "/")
+			return cmp.Or(strings.TrimSpace(o.Kind+" "+name), "a list of images")
+		},
+		"few": func(list []string) string {
+			const most = 10
+			if len(list) > most {
+				return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
+			}
+			return strings.Join(list, ", ")
+		},
+		"stamp":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 MST") },
+		"machine": func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
+		"date":    func(at time.Time) string { return at.UTC().Format(time.DateOnly) },
+		"millis":  func(took record.Micros) string { return strconv.FormatFloat(float64(took)/1000, 'f', 1, 64) + " ms" },
+	}
+}
 
 // page answers with a page. fill says what is in it, or gives a pageError.
 func (c *Console) page(name string, fill func(*http.Request, *view) error) http.HandlerFunc {
@@ -167,7 +174,7 @@ func (c *Console) page(name string, fill func(*http.Request, *view) error) http.
 		}
 		v.Title = pageTitles[v.Page]
 		var text bytes.Buffer
-		if err := pages.ExecuteTemplate(&text, "layout.html", v); err != nil {
+		if err := c.pages.ExecuteTemplate(&text, "layout.html", v); err != nil {
 			c.log.Error("a page of the console cannot be made", "page", name, "error", err)
 			sendText(w, http.StatusInternalServerError, "the page cannot be made; the log says why")
 			return
