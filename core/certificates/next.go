@@ -173,13 +173,13 @@ func trusted(s State, now time.Time) []*x509.Certificate {
 	if s.Successor != nil {
 		own = append(own, s.Successor.Certificate)
 	}
-	others := slices.DeleteFunc(ordered(slices.Concat(ParseBundle([]byte(s.Bundle.Text)), s.Copy)), func(c *x509.Certificate) bool {
+	others := slices.DeleteFunc(Ordered(slices.Concat(ParseBundle([]byte(s.Bundle.Text)), s.Copy)), func(c *x509.Certificate) bool {
 		return slices.ContainsFunc(own, c.Equal) || expired(c, now)
 	})
 	if room := mostAuthorities - len(own); len(others) > room {
 		others = others[len(others)-room:] // the youngest
 	}
-	return ordered(append(own, others...))
+	return Ordered(append(own, others...))
 }
 
 // Anchors is the text of the bundle for clients that trust its CAs for whatever they call. It leaves out CAs that may certify
@@ -197,7 +197,7 @@ func (p Policy) Anchors(s State, now time.Time) string {
 			anchors = append(anchors, authority)
 		}
 	}
-	return EncodeBundle(slices.DeleteFunc(ordered(anchors), func(c *x509.Certificate) bool { return expired(c, now) }))
+	return EncodeBundle(slices.DeleteFunc(Ordered(anchors), func(c *x509.Certificate) bool { return expired(c, now) }))
 }
 
 // Change is a change of the CA whose certificates are served.

@@ -65,7 +65,7 @@ func (p Pair) PEM() (certificate, key []byte, err error) {
 
 // ParseBundle gives the CAs of this service in a PEM text, each once, in the order of a bundle. It skips everything else.
 func ParseBundle(text []byte) []*x509.Certificate {
-	return ordered(slices.DeleteFunc(ParseCertificates(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
+	return Ordered(slices.DeleteFunc(ParseCertificates(text), func(c *x509.Certificate) bool { return !isAuthority(c) }))
 }
 
 // EncodeBundle encodes CAs as PEM.
@@ -104,8 +104,8 @@ func isAuthority(c *x509.Certificate) bool {
 	return c.IsCA && c.Subject.CommonName == Subject && c.CheckSignatureFrom(c) == nil
 }
 
-// ordered sorts CAs by age and removes duplicates, so that the text of a bundle depends on its CAs only.
-func ordered(authorities []*x509.Certificate) []*x509.Certificate {
+// Ordered sorts certificates in place by age and removes duplicates, so that the text of a bundle depends on its certificates only.
+func Ordered(authorities []*x509.Certificate) []*x509.Certificate {
 	slices.SortFunc(authorities, func(a, b *x509.Certificate) int {
 		if order := a.NotBefore.Compare(b.NotBefore); order != 0 {
 			return order

@@ -15,7 +15,6 @@
 package recordkey
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
@@ -121,11 +120,11 @@ func (s State) wanted() []*x509.Certificate {
 	if len(others) == 0 {
 		others = s.Published
 	}
-	others = ordered(slices.DeleteFunc(slices.Clone(others), func(c *x509.Certificate) bool { return slices.ContainsFunc(own, c.Equal) }))
+	others = certificates.Ordered(slices.DeleteFunc(slices.Clone(others), func(c *x509.Certificate) bool { return slices.ContainsFunc(own, c.Equal) }))
 	if room := mostPublished - len(own); len(others) > room {
 		others = others[len(others)-room:] // the youngest
 	}
-	return ordered(append(others, own...))
+	return certificates.Ordered(append(others, own...))
 }
 
 func usable(pair *certificates.Pair, now time.Time) bool {
@@ -150,7 +149,7 @@ func (p Policy) Template(now time.Time) *x509.Certificate {
 
 // Parse gives the public keys in a PEM text, each once, ordered by age. It skips everything else.
 func Parse(text []byte) []*x509.Certificate {
-	return ordered(slices.DeleteFunc(certificates.ParseCertificates(text), func(c *x509.Certificate) bool { return !isKey(c) }))
+	return certificates.Ordered(slices.DeleteFunc(certificates.ParseCertificates(text), func(c *x509.Certificate) bool { return !isKey(c) }))
 }
 
 // ParsePair reads the PEM of a key that signs records.
@@ -170,14 +169,4 @@ func isKey(c *x509.Certificate) bool {
 	public, ok := c.PublicKey.(*ecdsa.PublicKey)
 	return ok && public.Curve == elliptic.P256() && c.Subject.CommonName == Subject && !c.IsCA &&
 		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
-}
-
-func ordered(public []*x509.Certificate) []*x509.Certificate {
-	slices.SortFunc(public, func(a, b *x509.Certificate) int {
-		if order := a.NotBefore.Compare(b.NotBefore); order != 0 {
-			return order
-		}
-		return bytes.Compare(a.Raw, b.Raw)
-	})
-	return slices.CompactFunc(public, (*x509.Certificate).Equal)
 }

@@ -77,7 +77,7 @@ func (e events) record(ctx context.Context, write *auditor.Write) error {
 	switch {
 	case err == nil:
 		e.count(e.counts.Events, "recorded")
-	case refused(err), write.Late:
+	case kubeclient.Refused(err), write.Late:
 		e.count(e.counts.Events, "failed") // it would be refused again, and the report matters more
 	default:
 		return fmt.Errorf("event on %s %s: %w", event.On.Kind, event.On.Name, err)

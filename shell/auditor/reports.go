@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -303,16 +302,6 @@ func (r reports) existing(ctx context.Context, of form, write *auditor.Write) *a
 	}
 	read := decode(found)
 	return &read
-}
-
-// refused tells whether an API server rejected this one object, so that a retry does not help soon.
-func refused(err error) bool {
-	var answer apierrors.APIStatus
-	if !errors.As(err, &answer) {
-		return false
-	}
-	code := answer.Status().Code
-	return code >= 400 && code < 500 && code != http.StatusUnauthorized && code != http.StatusTooManyRequests
 }
 
 // pause waits; false where ctx ended.

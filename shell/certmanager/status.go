@@ -3,10 +3,8 @@ package certmanager
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"reflect"
 	"time"
 
@@ -92,7 +90,7 @@ func (w *StatusWriter) write(ctx context.Context) (failed int, first error) {
 		if first == nil {
 			first = err
 		}
-		if !refused(err) {
+		if !kubeclient.Refused(err) {
 			break // the others would fail too
 		}
 	}
@@ -108,7 +106,7 @@ func (w *StatusWriter) recordWarnings(ctx context.Context, stores []shelltrust.S
 		if w.recorded[name] {
 			continue
 		}
-		if first == nil || refused(first) { // else this one would fail too
+		if first == nil || kubeclient.Refused(first) { // else this one would fail too
 			err := recordEvent(ctx, w.client, warning, w.instance, now)
 			if err == nil {
 				w.recorded[name] = true
@@ -119,16 +117,6 @@ func (w *StatusWriter) recordWarnings(ctx context.Context, stores []shelltrust.S
 		unsent[warning.Store] = true
 	}
 	return unsent, first
-}
-
-// refused reports whether the API server rejected this one object, so that others may be written all the same.
-func refused(err error) bool {
-	var answer apierrors.APIStatus
-	if !errors.As(err, &answer) {
-		return false
-	}
-	code := answer.Status().Code
-	return code >= 400 && code < 500 && code != http.StatusUnauthorized && code != http.StatusTooManyRequests
 }
 
 // statusChange is a resource's status as it is and as it should be.
