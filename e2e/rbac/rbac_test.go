@@ -351,19 +351,31 @@ func unrepaired(object string) effect {
 	}}
 }
 
-// changesAreLate makes changes, each when the one before was seen. What is watched is seen at once; else it takes a list,
-// and the fifth of these comes five seconds after the first.
+// changesAreLate makes changes, each when the one before was seen and all that followed from it is done: what a watch of another
+// object led to would show a change as well. What is watched is seen at once; else it takes a list, and the fifth of these comes
+// twelve seconds after the first.
 func changesAreLate(change func(*testing.T, *fixture) (seen func() error)) effect {
-	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
-		const changes, limit = 5, 4 * time.Second
+	return effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		const changes, limit = 5, 7 * time.Second
 		began := time.Now()
 		for range changes {
+			atRest(p, began.Add(limit))
 			if deployment.Eventually(t.Context(), limit-time.Since(began), change(t, fx)) != nil {
 				return nil
 			}
 		}
 		return fmt.Errorf("%d changes were seen within %s", changes, time.Since(began))
 	}}
+}
+
+// atRest waits until a process has logged nothing for half a second, or until a time.
+func atRest(p *deployment.Process, until time.Time) {
+	logged := p.Logged()
+	for since := time.Now(); time.Since(since) < 500*time.Millisecond && time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if now := p.Logged(); now != logged {
+			logged, since = now, time.Now()
+		}
+	}
 }
 
 // deleted is a change that is seen when there is another object of the name.
