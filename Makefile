@@ -114,8 +114,10 @@ e2e-knative: cluster-up ## the service in pods of that node, installed in each w
 build: ## the service's binary, as the image has it
 	$(STATIC) -o $(BINARY) ./function/cmd/kyverno-notation-venafi
 
-size: build ## fails when the service's binary is larger than 60 MB
-	@size=$$(wc -c <$(BINARY)); echo "$$size bytes"; test $$size -le 60000000
+# 48 MB is between what the binary has, 41 MB, and the 55 MB that it has as soon as anything in it looks up methods by names that the linker does not know
+# (reflect's MethodByName, of which text/template and html/template make use): then no exported method can be left out.
+size: build ## fails when the service's binary is larger than 48 MB, as it is when the linker cannot leave out unused methods
+	@size=$$(wc -c <$(BINARY)); echo "$$size bytes"; test $$size -le 48000000
 
 plugins: ## the plugin that stands in for venafi-csp
 	$(STATIC) -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin

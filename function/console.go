@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -90,7 +89,6 @@ const (
 // NewConsole.
 type Console struct {
 	sources   ConsoleSources
-	pages     *template.Template
 	readers   CallerReview // nil lets in everyone who names a loopback host
 	trust     held[trustView]
 	decisions held[decisionsView]
@@ -107,9 +105,6 @@ func NewConsole(settings Settings, own ConsoleSettings, sources ConsoleSources, 
 	c := &Console{sources: sources, seats: make(chan struct{}, consoleRequests), log: log, watch: func(context.Context) {}}
 	c.trust, c.decisions, c.running = newHeld(c.readTrust), newHeld(c.readDecisions), newHeld(c.readRunning)
 	var err error
-	if c.pages, err = parsePages(); err != nil {
-		return nil, err
-	}
 	host, port, err := net.SplitHostPort(cmp.Or(own.Address, consoleAddress))
 	if err != nil {
 		return nil, fmt.Errorf("consoleAddress: %w", err)
@@ -178,9 +173,9 @@ func (c *Console) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// consoleFiles are the templates, the style and the icon.
+// consoleFiles are the style and the icon.
 //
-//go:embed console/*.html console/console.css console/icon.svg
+//go:embed console/console.css console/icon.svg
 var consoleFiles embed.FS
 
 // Handler answers the console's pages.

@@ -2,11 +2,9 @@ package function
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/auditor"
 	"github.com/nirmata/kyverno-notation-venafi/core/console"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -27,9 +24,9 @@ import (
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
-// view is what the template of a page gets.
+// view is what a page is made of.
 type view struct {
-	Page   string // its name, which is also that of its template
+	Page   string // its name
 	Title  string
 	Now    time.Time
 	Filter console.Filter
@@ -125,37 +122,6 @@ const (
 	maxOverview     = 5
 )
 
-// parsePages reads the templates. What they are given is escaped for where it stands.
-func parsePages() (*template.Template, error) {
-	return template.New("").Funcs(pageFunctions()).ParseFS(consoleFiles, "console/*.html")
-}
-
-// pageFunctions are what the templates call.
-func pageFunctions() template.FuncMap {
-	return template.FuncMap{
-		"marks": console.Marks,
-		"percent": func(part int) string {
-			return strconv.FormatFloat(float64(part)*100/console.LineLength, 'f', 1, 64) + "%"
-		},
-		"codes": reason.Codes,
-		"object": func(o core.Object) string {
-			name := strings.Trim(o.Namespace+"/"+o.Name, "/")
-			return cmp.Or(strings.TrimSpace(o.Kind+" "+name), "a list of images")
-		},
-		"few": func(list []string) string {
-			const most = 10
-			if len(list) > most {
-				return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
-			}
-			return strings.Join(list, ", ")
-		},
-		"stamp":   func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 MST") },
-		"machine": func(at time.Time) string { return at.UTC().Format(time.RFC3339) },
-		"date":    func(at time.Time) string { return at.UTC().Format(time.DateOnly) },
-		"millis":  func(took record.Micros) string { return strconv.FormatFloat(float64(took)/1000, 'f', 1, 64) + " ms" },
-	}
-}
-
 // page answers with a page. fill says what is in it, or gives a pageError.
 func (c *Console) page(name string, fill func(*http.Request, *view) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -174,11 +140,7 @@ func (c *Console) page(name string, fill func(*http.Request, *view) error) http.
 		}
 		v.Title = pageTitles[v.Page]
 		var text bytes.Buffer
-		if err := c.pages.ExecuteTemplate(&text, "layout.html", v); err != nil {
-			c.log.Error("a page of the console cannot be made", "page", name, "error", err)
-			sendText(w, http.StatusInternalServerError, "the page cannot be made; the log says why")
-			return
-		}
+		_ = layout(v).Render(&text) // a buffer takes all
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(status)
 		_, _ = w.Write(text.Bytes()) // an error means that the caller closed the connection
@@ -208,35 +170,6 @@ func readFilter(query url.Values, filter *console.Filter) error {
 		filter.Page = number
 	}
 	return nil
-}
-
-// Link is the address of a page of the list that the view shows, with its filter.
-func (v view) Link(page int) string {
-	query := url.Values{}
-	for name, text := range map[string]string{"namespace": v.Filter.Namespace, "image": v.Filter.Image, "code": v.Filter.Code} {
-		if text != "" {
-			query.Set(name, text)
-		}
-	}
-	query.Set("page", strconv.Itoa(page))
-	return "/" + v.Page + "?" + query.Encode()
-}
-
-// Pager is the place of a list's page, for its links.
-func (v view) Pager(number, pages, total int) pager {
-	p := pager{Number: number, Pages: pages, Total: total}
-	if number > 1 {
-		p.Before = v.Link(number - 1)
-	}
-	if number < pages {
-		p.After = v.Link(number + 1)
-	}
-	return p
-}
-
-type pager struct {
-	Number, Pages, Total int
-	Before, After        string // addresses; "" for none
 }
 
 func (c *Console) overview(r *http.Request, v *view) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/auditor"
@@ -173,6 +175,52 @@ func TestConsoleEscapesStrangers(t *testing.T) {
 			if regexp.MustCompile(`(?i)^<(script|iframe|style|object|embed|base)|\bon\w+=|\sstyle=|href="(?:javascript|data|//|https?):`).MatchString(regexp.MustCompile(`"[^"]*alert[^"]*"`).ReplaceAllString(tag, `""`)) || strings.HasPrefix(tag, "<img") && !strings.Contains(tag, `src="/icon.svg"`) {
 				t.Errorf("%s has %s", path, tag)
 			}
+		}
+	}
+}
+
+// TestConsoleLinksLeadNowhereElse names decisions and filters as a stranger would who wants a link to lead to a script or to another host.
+func TestConsoleLinksLeadNowhereElse(t *testing.T) {
+	for _, name := range []string{hostile, "javascript:alert(1)", "JaVaScRiPt\t:alert(1)", "//evil.example/", `\\evil.example`, "data:text/html,x", "https://evil.example", "../..//evil.example", "?x=1#main", "\x00", "\xff", ""} {
+		one := record.Record{ID: name, Outcome: "denied", Time: time.Now()}
+		one.Verdict.Results = []core.Result{{Kind: "container", Name: "web", Requested: name, Path: "/image", Code: reason.NoSignature}}
+		one.Plan.Images = []core.PlannedImage{{Image: core.Image{Pointer: "/image"}}}
+		one.Plan.Tasks, one.Evidence = []record.Task{{}}, []record.Gathered{{From: "from " + name}}
+		sources := function.ConsoleSources{Decisions: recordedDecisions(slices.Repeat([]record.Record{one}, 3*console.PerPage))}
+		pages := consoleOf(t, sources)
+		query := "?" + url.Values{"namespace": {""}, "image": {name}, "page": {"2"}}.Encode()
+		links := map[string]int{}
+		for _, path := range []string{"/", "/decisions", "/decisions" + query, "/decisions/" + url.PathEscape(name)} {
+			for _, found := range regexp.MustCompile(`(?i)\s(href|src|action)="([^"]*)"`).FindAllStringSubmatch(look(t, pages, path).Body.String(), -1) {
+				text := html.UnescapeString(found[2])
+				links[text]++
+				to, err := url.Parse(text)
+				if err != nil || to.Scheme != "" || to.Host != "" || to.Opaque != "" || text != "#main" && !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") || strings.ContainsAny(text, "\\\t\x00") {
+					t.Errorf("%q: %s links to %q: %v", name, path, text, err)
+				}
+			}
+		}
+		for _, want := range []string{"/decisions/" + url.PathEscape(name), "/decisions?" + url.Values{"image": {name}, "page": {"3"}}.Encode()} {
+			if name != "" && links[want] == 0 && strings.TrimSpace(name) == name && utf8.ValidString(name) {
+				t.Errorf("%q: no page links to %q; only to %v", name, want, slices.Sorted(maps.Keys(links)))
+			}
+		}
+	}
+}
+
+// TestConsoleWritesNothingUnescaped by the two functions of the library that do not escape.
+func TestConsoleWritesNothingUnescaped(t *testing.T) {
+	files, err := filepath.Glob("console*.go")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := regexp.MustCompile(`\bg\.Rawf?\b`).Find(text); found != nil {
+			t.Errorf("%s has %s", file, found)
 		}
 	}
 }
