@@ -19,11 +19,11 @@ import (
 
 // AuditorSettings are the settings of the auditor, which the certmanager command has.
 type AuditorSettings struct {
-	Audit            bool          `flag:"audit" env:"AUDIT" default:"false" help:"Verify what runs in the cluster all the time, and write reports and Events about it; see config/auditor for the rights that it needs."`
-	Interval         time.Duration `flag:"auditInterval" env:"AUDIT_INTERVAL" default:"1h" help:"Time after which an image that runs is verified again; at once where a change of trust affects it."`
-	RegistryRequests int           `flag:"auditRegistryRequests" env:"AUDIT_REGISTRY_REQUESTS" default:"600" help:"Requests in a minute that the auditor sends to one registry at most; from 2."`
-	TrustPolicy      string        `flag:"auditTrustPolicy" env:"AUDIT_TRUST_POLICY" help:"Trust policy that what runs is held against, in which {{ namespace }} stands for the namespace; else those that select its namespace by spec.appliesTo, or else defaultTrustPolicy. Namespaces without any are not looked at."`
-	ExceptNamespaces []string      `flag:"auditExceptNamespaces" env:"AUDIT_EXCEPT_NAMESPACES" help:"Namespaces that the auditor does not look at, comma-separated."`
+	Audit            bool          `flag:"audit" for:"auditor" env:"AUDIT" default:"false" help:"Verify what runs in the cluster all the time, and write reports and Events about it; see config/auditor for the rights that it needs."`
+	Interval         time.Duration `flag:"auditInterval" for:"auditor" env:"AUDIT_INTERVAL" default:"1h" help:"Time after which an image that runs is verified again; at once where a change of trust affects it."`
+	RegistryRequests int           `flag:"auditRegistryRequests" for:"auditor" env:"AUDIT_REGISTRY_REQUESTS" default:"600" help:"Requests in a minute that the auditor sends to one registry at most; from 2."`
+	TrustPolicy      string        `flag:"auditTrustPolicy" for:"auditor" env:"AUDIT_TRUST_POLICY" help:"Trust policy that what runs is held against, in which {{ namespace }} stands for the namespace; else those that select its namespace by spec.appliesTo, or else defaultTrustPolicy. Namespaces without any are not looked at."`
+	ExceptNamespaces []string      `flag:"auditExceptNamespaces" for:"auditor" env:"AUDIT_EXCEPT_NAMESPACES" help:"Namespaces that the auditor does not look at, comma-separated."`
 }
 
 // AuditorFields lists the settings of the auditor, for documentation.

@@ -24,7 +24,7 @@ func TestAuditorSettings(t *testing.T) {
 		"a flag of the auditor that there is not": {[]string{"--auditor"}, "auditor"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			settings, _, err := LoadCertmanagerSettings(tt.args, func(string) (string, bool) { return "", false })
+			settings, err := loadCertmanagerSettings(tt.args, func(string) (string, bool) { return "", false })
 			if tt.fail == "" && err != nil || tt.fail != "" && (err == nil || !strings.Contains(err.Error(), tt.fail)) {
 				t.Errorf("error %v, want one that names %q", err, tt.fail)
 			}

@@ -2,8 +2,6 @@ package function
 
 import (
 	"errors"
-	"flag"
-	"slices"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
@@ -22,40 +20,31 @@ type CertmanagerSettings struct {
 // CertificateSettings are the lifetimes and names of the service's certificates, and the lifetimes of the token of callers and of
 // the key that signs decision records.
 type CertificateSettings struct {
-	CADuration          time.Duration `flag:"caDuration" env:"CA_DURATION" default:"8760h" help:"Life of a CA. It signs for five sixths of it at most; then the next one does."`
-	CertificateDuration time.Duration `flag:"certificateDuration" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
-	PropagationDelay    time.Duration `flag:"propagationDelay" env:"PROPAGATION_DELAY" default:"5m" help:"Time within which clients that follow the published CAs learn of a new one, and replicas of a new certificate, at most a tenth of the lives above; and that replicas, and then policies, have to learn of a new token of callers."`
-	CANotice            time.Duration `flag:"caNotice" env:"CA_NOTICE" default:"2880h" help:"Time for which a CA is published before it signs, for clients that read the CAs only when they start, such as Kyverno; at most a third of caDuration."`
-	CACopyNamespaces    []string      `flag:"caCopyNamespaces" env:"CA_COPY_NAMESPACES" default:"kyverno" help:"Namespaces, comma-separated, in which a ConfigMap kyverno-notation-venafi-ca is given the CAs, for programs that mount them. Who wants the copy makes the ConfigMap, and the Role that lets certmanager update it; see config/kyverno."`
-	CallerTokenDuration time.Duration `flag:"callerTokenDuration" env:"CALLER_TOKEN_DURATION" default:"720h" help:"Time after which the token in callerSecret is replaced, at least four times propagationDelay; 0 for never, and then what can be used in the Secret is left alone."`
-	DecisionKeyDuration time.Duration `flag:"decisionKeyDuration" env:"DECISION_KEY_DURATION" default:"2160h" help:"Time for which a key that signs decision records, in decisionKeySecret, is valid, at least 1h. After two thirds of it the next one signs; the public keys stay published. 0 for no key."`
-	ServiceName         string        `flag:"serviceName" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
-	ExtraSANs           []string      `flag:"extraSANs" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
+	CADuration          time.Duration `flag:"caDuration" for:"certmanager" env:"CA_DURATION" default:"8760h" help:"Life of a CA. It signs for five sixths of it at most; then the next one does."`
+	CertificateDuration time.Duration `flag:"certificateDuration" for:"certmanager" env:"CERTIFICATE_DURATION" default:"3600h" help:"Life of a serving certificate, at least 5s. After two thirds of it the next one is made."`
+	PropagationDelay    time.Duration `flag:"propagationDelay" for:"certmanager" env:"PROPAGATION_DELAY" default:"5m" help:"Time within which clients that follow the published CAs learn of a new one, and replicas of a new certificate, at most a tenth of the lives above; and that replicas, and then policies, have to learn of a new token of callers."`
+	CANotice            time.Duration `flag:"caNotice" for:"certmanager" env:"CA_NOTICE" default:"2880h" help:"Time for which a CA is published before it signs, for clients that read the CAs only when they start, such as Kyverno; at most a third of caDuration."`
+	CACopyNamespaces    []string      `flag:"caCopyNamespaces" for:"certmanager" env:"CA_COPY_NAMESPACES" default:"kyverno" help:"Namespaces, comma-separated, in which a ConfigMap kyverno-notation-venafi-ca is given the CAs, for programs that mount them. Who wants the copy makes the ConfigMap, and the Role that lets certmanager update it; see config/kyverno."`
+	CallerTokenDuration time.Duration `flag:"callerTokenDuration" for:"certmanager" env:"CALLER_TOKEN_DURATION" default:"720h" help:"Time after which the token in callerSecret is replaced, at least four times propagationDelay; 0 for never, and then what can be used in the Secret is left alone."`
+	DecisionKeyDuration time.Duration `flag:"decisionKeyDuration" for:"certmanager" env:"DECISION_KEY_DURATION" default:"2160h" help:"Time for which a key that signs decision records, in decisionKeySecret, is valid, at least 1h. After two thirds of it the next one signs; the public keys stay published. 0 for no key."`
+	ServiceName         string        `flag:"serviceName" for:"certmanager" env:"SERVICE_NAME" default:"svc" help:"Service by which the service is called, in its namespace."`
+	ExtraSANs           []string      `flag:"extraSANs" for:"certmanager" env:"EXTRA_SANS" help:"Further DNS names and IP addresses of the serving certificate, comma-separated."`
 }
 
 // CertificateFields lists the settings that only the certmanager command has, for documentation.
 func CertificateFields() []*Field { return fieldsOf(&CertificateSettings{}) }
 
-// LoadCertmanagerSettings reads the settings of certmanager; see LoadSettings.
-func LoadCertmanagerSettings(args []string, env Environment) (CertmanagerSettings, []string, error) {
-	var own CertificateSettings
-	var auditor AuditorSettings
-	var console ConsoleSettings
-	fields := slices.Concat(fieldsOf(&own), fieldsOf(&auditor), fieldsOf(&console))
-	for _, field := range fields {
-		if err := field.load(env); err != nil {
-			return CertmanagerSettings{}, nil, err
-		}
+// Flags are the settings of certmanager.
+func (s *CertmanagerSettings) Flags() Flags {
+	return FlagsOf(&s.Settings, &s.Certificates, &s.Auditor, &s.Console)
+}
+
+// Validate checks what the settings say of themselves.
+func (s CertmanagerSettings) Validate() error {
+	if err := s.Settings.Validate(); err != nil {
+		return err
 	}
-	settings, rest, err := LoadSettings("certmanager", args, env, func(flags *flag.FlagSet) {
-		for _, field := range fields {
-			flags.Var(field, field.Flag, field.Help)
-		}
-	})
-	if err != nil {
-		return CertmanagerSettings{}, nil, err
-	}
-	return CertmanagerSettings{settings, own, auditor, console}, rest, errors.Join(own.Policy("any").Validate(), own.CallerToken().Validate(), own.RecordKey().Validate(), auditor.validate())
+	return errors.Join(s.Certificates.Policy("any").Validate(), s.Certificates.CallerToken().Validate(), s.Certificates.RecordKey().Validate(), s.Auditor.validate())
 }
 
 // CallerToken is the policy of these settings for the token of callers.

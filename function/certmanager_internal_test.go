@@ -1,6 +1,7 @@
 package function
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,8 +9,14 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
 )
 
-// TestLoadCertmanagerSettings reads the settings from flags and environment.
-func TestLoadCertmanagerSettings(t *testing.T) {
+func loadCertmanagerSettings(args []string, env Environment) (CertmanagerSettings, error) {
+	var s CertmanagerSettings
+	_, err := parse("certmanager", args, env, nil, &s.Settings, &s.Certificates, &s.Auditor, &s.Console)
+	return s, errors.Join(err, s.Validate())
+}
+
+// TestCertmanagerSettings reads the settings from flags and environment.
+func TestCertmanagerSettings(t *testing.T) {
 	tests := map[string]struct {
 		args []string
 		env  map[string]string
@@ -52,7 +59,7 @@ func TestLoadCertmanagerSettings(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			env := func(name string) (string, bool) { value, ok := test.env[name]; return value, ok }
-			settings, _, err := LoadCertmanagerSettings(test.args, env)
+			settings, err := loadCertmanagerSettings(test.args, env)
 			switch {
 			case test.fail != "" && (err == nil || !strings.Contains(err.Error(), test.fail)):
 				t.Errorf("error %v; want one that names %s", err, test.fail)

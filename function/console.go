@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"embed"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,31 +24,13 @@ import (
 
 // ConsoleSettings are the settings of the console, which the commands certmanager and console have.
 type ConsoleSettings struct {
-	Address   string   `flag:"consoleAddress" env:"CONSOLE_ADDRESS" help:"Address of the console, such as :8090; on loopback where it names no host. Another host needs consoleUsers, tlsCertFile and tlsKeyFile. Empty for none in certmanager, and for :8090 in the command console."`
-	Users     []string `flag:"consoleUsers" env:"CONSOLE_USERS" help:"Users who may look at the console, comma-separated; * at the end stands for any rest. It tells of all namespaces. Empty for everyone who reaches it, on loopback only."`
-	Audiences []string `flag:"consoleAudiences" env:"CONSOLE_AUDIENCES" default:"kyverno-notation-venafi-console" help:"Audiences of which the token of such a user must name one, comma-separated."`
+	Address   string   `flag:"consoleAddress" for:"console" env:"CONSOLE_ADDRESS" help:"Address of the console, such as :8090; on loopback where it names no host. Another host needs consoleUsers, tlsCertFile and tlsKeyFile. Empty for none in certmanager, and for :8090 in the command console."`
+	Users     []string `flag:"consoleUsers" for:"console" env:"CONSOLE_USERS" help:"Users who may look at the console, comma-separated; * at the end stands for any rest. It tells of all namespaces. Empty for everyone who reaches it, on loopback only."`
+	Audiences []string `flag:"consoleAudiences" for:"console" env:"CONSOLE_AUDIENCES" default:"kyverno-notation-venafi-console" help:"Audiences of which the token of such a user must name one, comma-separated."`
 }
 
 // ConsoleFields lists the settings of the console, for documentation.
 func ConsoleFields() []*Field { return fieldsOf(&ConsoleSettings{}) }
-
-// LoadConsoleSettings reads the settings of the command console; see LoadSettings.
-func LoadConsoleSettings(args []string, env Environment, add func(*flag.FlagSet)) (Settings, ConsoleSettings, []string, error) {
-	var own ConsoleSettings
-	fields := fieldsOf(&own)
-	for _, field := range fields {
-		if err := field.load(env); err != nil {
-			return Settings{}, own, nil, err
-		}
-	}
-	settings, rest, err := LoadSettings("console", args, env, func(flags *flag.FlagSet) {
-		for _, field := range fields {
-			flags.Var(field, field.Flag, field.Help)
-		}
-		add(flags)
-	})
-	return settings, own, rest, err
-}
 
 // ConsoleSources are where the console's content comes from. Where one is nil its page shows the sentence beside it.
 type ConsoleSources struct {

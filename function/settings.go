@@ -2,160 +2,111 @@ package function
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"maps"
-	"reflect"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 )
 
-// Settings are all settings of the service. Each has a flag and an environment variable; the flag goes first. The table in
-// function/README.md is made from the tags.
+// Settings are all settings of the service. Each has a flag and an environment variable; the flag goes first. A command has the flags of
+// the groups that it names, by the tag for; see Flags. The table in function/README.md is made from the tags.
 type Settings struct {
-	TrustDir           string `flag:"trustDir" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
-	Kubeconfig         string `flag:"kubeconfig" env:"KUBECONFIG" help:"Without trustDir: kubeconfig file of the cluster that holds the trust resources; else the pod's own cluster."`
-	Namespace          string `flag:"namespace" env:"POD_NAMESPACE" help:"With a cluster: the service's namespace; else that of its pod, or of the kubeconfig."`
-	DefaultTrustPolicy string `flag:"defaultTrustPolicy" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
+	TrustDir           string `flag:"trustDir" for:"trust" env:"TRUST_DIR" help:"Directory with TrustPolicy and TrustStore files (YAML or JSON); reloaded on change."`
+	Kubeconfig         string `flag:"kubeconfig" for:"trust" env:"KUBECONFIG" help:"Without trustDir: kubeconfig file of the cluster that holds the trust resources; else the pod's own cluster."`
+	Context            string `flag:"context" for:"trust" env:"KUBE_CONTEXT" help:"Context of the kubeconfig; else its current one."`
+	Namespace          string `flag:"namespace" for:"namespace" env:"POD_NAMESPACE" help:"With a cluster: the service's namespace; else that of its pod, or of the kubeconfig."`
+	DefaultTrustPolicy string `flag:"defaultTrustPolicy" for:"trust" env:"DEFAULT_TRUST_POLICY" help:"Trust policy for requests that name none."`
 
-	PlainAddress     string        `flag:"plainAddress" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; empty for none. PORT, if set, gives the default's port."`
-	TLSAddress       string        `flag:"tlsAddress" env:"TLS_ADDRESS" default:":9443" help:"Address for HTTPS; with trustDir only where tlsCertFile is set."`
-	TLSSecret        string        `flag:"tlsSecret" env:"TLS_SECRET" default:"kyverno-notation-venafi-tls" help:"With a cluster: Secret in the service's namespace with the serving certificate (kubernetes.io/tls); watched. It is what certmanager writes."`
-	TLSCertFile      string        `flag:"tlsCertFile" env:"TLS_CERT_FILE" help:"PEM file with the serving certificate, instead of the Secret; reloaded on change."`
-	TLSKeyFile       string        `flag:"tlsKeyFile" env:"TLS_KEY_FILE" help:"PEM file with its key."`
-	TLSClientCAFile  string        `flag:"tlsClientCAFile" env:"TLS_CLIENT_CA_FILE" help:"PEM file with CAs; over HTTPS only those are served who have a certificate of theirs."`
-	RequestTimeout   time.Duration `flag:"requestTimeout" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
-	MaxBodyBytes     int           `flag:"maxBodyBytes" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
-	MaxParallel      int           `flag:"maxParallel" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
-	MaxRequests      int           `flag:"maxRequests" env:"MAX_REQUESTS" default:"1024" help:"Requests that are worked on at once, three quarters of them under one trust policy; more are answered with 503."`
-	MaxVerifications int           `flag:"maxVerifications" env:"MAX_VERIFICATIONS" default:"64" help:"Images and attestation types that are verified at once for all requests, three quarters of them under one trust policy. What was kept is not counted."`
-	MaxQueued        int           `flag:"maxQueued" env:"MAX_QUEUED" default:"1024" help:"Of those, how many may wait, half of them under one trust policy; the trust policies take turns. More are answered with 503."`
-	MaxBackground    int           `flag:"maxBackground" env:"MAX_BACKGROUND" default:"2" help:"Requests of background scans that are worked on at once, one image at a time each; the others wait, up to half of requestTimeout. Background are requests with the header Priority: u=7, and those of backgroundUsers."`
-	BackgroundUsers  []string      `flag:"backgroundUsers" env:"BACKGROUND_USERS" default:"system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Of the allowed users, those whose requests are answered last, since nobody waits for them, comma-separated."`
-	DrainDelay       time.Duration `flag:"drainDelay" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
-	DrainTimeout     time.Duration `flag:"drainTimeout" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
-	LogLevel         string        `flag:"logLevel" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	PlainAddress     string        `flag:"plainAddress" for:"plain" env:"PLAIN_ADDRESS" default:":8080" help:"Address for plain HTTP; empty for none. PORT, if set, gives the default's port."`
+	TLSAddress       string        `flag:"tlsAddress" for:"serving" env:"TLS_ADDRESS" default:":9443" help:"Address for HTTPS; with trustDir only where tlsCertFile is set."`
+	TLSSecret        string        `flag:"tlsSecret" for:"serving" env:"TLS_SECRET" default:"kyverno-notation-venafi-tls" help:"With a cluster: Secret in the service's namespace with the serving certificate (kubernetes.io/tls); watched. It is what certmanager writes."`
+	TLSCertFile      string        `flag:"tlsCertFile" for:"tls" env:"TLS_CERT_FILE" help:"PEM file with the serving certificate, instead of the Secret; reloaded on change."`
+	TLSKeyFile       string        `flag:"tlsKeyFile" for:"tls" env:"TLS_KEY_FILE" help:"PEM file with its key."`
+	TLSClientCAFile  string        `flag:"tlsClientCAFile" for:"tls" env:"TLS_CLIENT_CA_FILE" help:"PEM file with CAs; over HTTPS only those are served who have a certificate of theirs."`
+	RequestTimeout   time.Duration `flag:"requestTimeout" for:"verification" env:"REQUEST_TIMEOUT" default:"8s" help:"Time for one request; below the webhook's own timeout."`
+	MaxBodyBytes     int           `flag:"maxBodyBytes" for:"serving" env:"MAX_BODY_BYTES" default:"4194304" help:"Bound on a request's body."`
+	MaxParallel      int           `flag:"maxParallel" for:"verification" env:"MAX_PARALLEL" default:"16" help:"Images of one request that are verified at once."`
+	MaxRequests      int           `flag:"maxRequests" for:"serving" env:"MAX_REQUESTS" default:"1024" help:"Requests that are worked on at once, three quarters of them under one trust policy; more are answered with 503."`
+	MaxVerifications int           `flag:"maxVerifications" for:"serving" env:"MAX_VERIFICATIONS" default:"64" help:"Images and attestation types that are verified at once for all requests, three quarters of them under one trust policy. What was kept is not counted."`
+	MaxQueued        int           `flag:"maxQueued" for:"serving" env:"MAX_QUEUED" default:"1024" help:"Of those, how many may wait, half of them under one trust policy; the trust policies take turns. More are answered with 503."`
+	MaxBackground    int           `flag:"maxBackground" for:"serving" env:"MAX_BACKGROUND" default:"2" help:"Requests of background scans that are worked on at once, one image at a time each; the others wait, up to half of requestTimeout. Background are requests with the header Priority: u=7, and those of backgroundUsers."`
+	BackgroundUsers  []string      `flag:"backgroundUsers" for:"serving" env:"BACKGROUND_USERS" default:"system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Of the allowed users, those whose requests are answered last, since nobody waits for them, comma-separated."`
+	DrainDelay       time.Duration `flag:"drainDelay" for:"serving" env:"DRAIN_DELAY" default:"5s" help:"After SIGTERM, time to go on serving while endpoints are updated."`
+	DrainTimeout     time.Duration `flag:"drainTimeout" for:"serving" env:"DRAIN_TIMEOUT" default:"15s" help:"After that, time for requests in flight."`
+	LogLevel         string        `flag:"logLevel" for:"log" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 
-	DenialEvents    bool   `flag:"denialEvents" env:"DENIAL_EVENTS" default:"false" help:"With a cluster: record verdicts that deny an admission as Events on the controller of the object, such as its ReplicaSet, else on its namespace. The service must be allowed to create and patch Events."`
-	PprofAddress    string `flag:"pprofAddress" env:"PPROF_ADDRESS" help:"Address for Go's profiles, /debug/pprof/, such as :6060; on loopback where it names no host. Empty for none. Whoever reaches it sees what is in memory."`
-	TraceRegistries bool   `flag:"traceRegistries" env:"TRACE_REGISTRIES" default:"false" help:"Where requests are traced (OTEL_EXPORTER_OTLP_ENDPOINT), send registries the header traceparent."`
+	DenialEvents    bool   `flag:"denialEvents" for:"serving" env:"DENIAL_EVENTS" default:"false" help:"With a cluster: record verdicts that deny an admission as Events on the controller of the object, such as its ReplicaSet, else on its namespace. The service must be allowed to create and patch Events."`
+	PprofAddress    string `flag:"pprofAddress" for:"serving" env:"PPROF_ADDRESS" help:"Address for Go's profiles, /debug/pprof/, such as :6060; on loopback where it names no host. Empty for none. Whoever reaches it sees what is in memory."`
+	TraceRegistries bool   `flag:"traceRegistries" for:"serving" env:"TRACE_REGISTRIES" default:"false" help:"Where requests are traced (OTEL_EXPORTER_OTLP_ENDPOINT), send registries the header traceparent."`
 
-	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages and /verify by their bearer token: one of callerSecret, or of an account by a TokenReview. Default: true with a cluster, false with trustDir."`
-	TokenAudiences     []string `flag:"tokenAudiences" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
-	AllowedUsers       []string `flag:"allowedUsers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`
-	CallerSecret       string   `flag:"callerSecret" env:"CALLER_SECRET" default:"kyverno-notation-venafi-caller" help:"With a cluster: Secret in the service's namespace with bearer tokens for callers that have none of an account, such as CEL policies, in its keys token, next and previous; watched. certmanager makes it and replaces the token. Empty for none."`
-	VerifyWithoutToken bool     `flag:"verifyWithoutToken" env:"VERIFY_WITHOUT_TOKEN" default:"false" help:"Answer /verify whoever asks. Dangerous: everyone who reaches the port then learns what is signed and attested, read with the service's credentials, and has it work."`
+	ReviewKyvernoToken *bool    `flag:"reviewKyvernoToken" for:"callers" env:"REVIEW_KYVERNO_TOKEN" help:"Authenticate callers of /checkimages and /verify by their bearer token: one of callerSecret, or of an account by a TokenReview. Default: true with a cluster, false with trustDir."`
+	TokenAudiences     []string `flag:"tokenAudiences" for:"callers" env:"TOKEN_AUDIENCES" default:"kyverno-svc.kyverno.io" help:"Audiences of which a caller's token must name one, comma-separated."`
+	AllowedUsers       []string `flag:"allowedUsers" for:"callers" env:"ALLOWED_USERS" default:"system:serviceaccount:kyverno:kyverno-admission-controller,system:serviceaccount:kyverno:kyverno-background-controller,system:serviceaccount:kyverno:kyverno-reports-controller" help:"Users who may ask, comma-separated."`
+	CallerSecret       string   `flag:"callerSecret" for:"callerSecret" env:"CALLER_SECRET" default:"kyverno-notation-venafi-caller" help:"With a cluster: Secret in the service's namespace with bearer tokens for callers that have none of an account, such as CEL policies, in its keys token, next and previous; watched. certmanager makes it and replaces the token. Empty for none."`
+	VerifyWithoutToken bool     `flag:"verifyWithoutToken" for:"callers" env:"VERIFY_WITHOUT_TOKEN" default:"false" help:"Answer /verify whoever asks. Dangerous: everyone who reaches the port then learns what is signed and attested, read with the service's credentials, and has it work."`
 
-	DecisionKeySecret string `flag:"decisionKeySecret" env:"DECISION_KEY_SECRET" default:"kyverno-notation-venafi-records" help:"With a cluster: Secret in the service's namespace with the key that signs decision records; watched where they are written. certmanager makes it and replaces the key, and publishes the public keys in the ConfigMap of this name. Empty for none: then records are chained, and not signed."`
+	DecisionKeySecret string `flag:"decisionKeySecret" for:"keys" env:"DECISION_KEY_SECRET" default:"kyverno-notation-venafi-records" help:"With a cluster: Secret in the service's namespace with the key that signs decision records; watched where they are written. certmanager makes it and replaces the key, and publishes the public keys in the ConfigMap of this name. Empty for none: then records are chained, and not signed."`
 
-	EventAudiences []string `flag:"eventAudiences" env:"EVENT_AUDIENCES" default:"kyverno-notation-venafi-events" help:"Audiences of which the token of a CloudEvent's sender must name one, comma-separated."`
-	EventUsers     []string `flag:"eventUsers" env:"EVENT_USERS" default:"system:serviceaccount:kyverno-notation-venafi:*" help:"Users who may send CloudEvents, comma-separated; * at the end stands for any rest."`
-	EpochConfigMap string   `flag:"epochConfigMap" env:"EPOCH_CONFIG_MAP" default:"kyverno-notation-venafi-epoch" help:"With a cluster: ConfigMap in the service's namespace by which a replica that got a CloudEvent tells the others."`
-	Prewarm        int      `flag:"prewarm" env:"PREWARM" default:"0" help:"Images, of those verified last, that are verified anew after a change of trust before anyone asks; 0 for none."`
+	EventAudiences []string `flag:"eventAudiences" for:"serving" env:"EVENT_AUDIENCES" default:"kyverno-notation-venafi-events" help:"Audiences of which the token of a CloudEvent's sender must name one, comma-separated."`
+	EventUsers     []string `flag:"eventUsers" for:"serving" env:"EVENT_USERS" default:"system:serviceaccount:kyverno-notation-venafi:*" help:"Users who may send CloudEvents, comma-separated; * at the end stands for any rest."`
+	EpochConfigMap string   `flag:"epochConfigMap" for:"epoch" env:"EPOCH_CONFIG_MAP" default:"kyverno-notation-venafi-epoch" help:"With a cluster: ConfigMap in the service's namespace by which a replica that got a CloudEvent tells the others."`
+	Prewarm        int      `flag:"prewarm" for:"serving" env:"PREWARM" default:"0" help:"Images, of those verified last, that are verified anew after a change of trust before anyone asks; 0 for none."`
 
-	DecisionsInMemory     int      `flag:"decisionsInMemory" env:"DECISIONS_IN_MEMORY" default:"256" help:"Records of decisions that stay in memory, up to 8 MiB, for GET /decisions; 0 for none."`
-	DecisionLog           string   `flag:"decisionLog" env:"DECISION_LOG" help:"File to which a line is written for each record of a decision; - for standard output."`
-	DecisionLogMaxBytes   int      `flag:"decisionLogMaxBytes" env:"DECISION_LOG_MAX_BYTES" default:"104857600" help:"Bound on that file, which then becomes FILE.1 in place of an older one; 0 for none."`
-	DecisionSink          string   `flag:"decisionSink" env:"DECISION_SINK" help:"URL to which records of decisions are sent as CloudEvents, in batches."`
-	RecordKept            int      `flag:"recordKept" env:"RECORD_KEPT" default:"0" help:"Of the decisions that admit by what was kept, every so many-th is recorded too; 1 for all, 0 for those with the header Record-Decision only."`
-	DecisionAudiences     []string `flag:"decisionAudiences" env:"DECISION_AUDIENCES" default:"kyverno-notation-venafi-decisions" help:"Audiences of which the token of a reader of GET /decisions must name one, comma-separated."`
-	DecisionUsers         []string `flag:"decisionUsers" env:"DECISION_USERS" help:"Users who may read GET /decisions, comma-separated; * at the end stands for any rest. Records tell of all namespaces."`
-	DecisionsWithoutToken bool     `flag:"decisionsWithoutToken" env:"DECISIONS_WITHOUT_TOKEN" default:"false" help:"Show GET /decisions to everyone who reaches the port. For development."`
+	DecisionsInMemory     int      `flag:"decisionsInMemory" for:"records" env:"DECISIONS_IN_MEMORY" default:"256" help:"Records of decisions that stay in memory, up to 8 MiB, for GET /decisions; 0 for none."`
+	DecisionLog           string   `flag:"decisionLog" for:"records" env:"DECISION_LOG" help:"File to which a line is written for each record of a decision; - for standard output."`
+	DecisionLogMaxBytes   int      `flag:"decisionLogMaxBytes" for:"records" env:"DECISION_LOG_MAX_BYTES" default:"104857600" help:"Bound on that file, which then becomes FILE.1 in place of an older one; 0 for none."`
+	DecisionSink          string   `flag:"decisionSink" for:"records" env:"DECISION_SINK" help:"URL to which records of decisions are sent as CloudEvents, in batches."`
+	RecordKept            int      `flag:"recordKept" for:"records" env:"RECORD_KEPT" default:"0" help:"Of the decisions that admit by what was kept, every so many-th is recorded too; 1 for all, 0 for those with the header Record-Decision only."`
+	DecisionAudiences     []string `flag:"decisionAudiences" for:"records" env:"DECISION_AUDIENCES" default:"kyverno-notation-venafi-decisions" help:"Audiences of which the token of a reader of GET /decisions must name one, comma-separated."`
+	DecisionUsers         []string `flag:"decisionUsers" for:"records" env:"DECISION_USERS" help:"Users who may read GET /decisions, comma-separated; * at the end stands for any rest. Records tell of all namespaces."`
+	DecisionsWithoutToken bool     `flag:"decisionsWithoutToken" for:"records" env:"DECISIONS_WITHOUT_TOKEN" default:"false" help:"Show GET /decisions to everyone who reaches the port. For development."`
 
-	PluginDir          string            `flag:"pluginDir" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
-	PluginConfig       map[string]string `flag:"pluginConfig" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
-	PluginConfigMap    string            `flag:"pluginConfigMap" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
-	PluginConfigSecret string            `flag:"pluginConfigSecret" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
-	PluginX5UHosts     []string          `flag:"pluginX5UHosts" env:"PLUGIN_X5U_HOSTS" help:"Hosts, with a port where it is not 443, comma-separated, from which a plugin may fetch the certificate that a signature names (x5u), beside that of tpp_url in its configuration. From any other nothing is fetched, and the signature is denied."`
-	PluginVerifies     []string          `flag:"pluginVerifies" env:"PLUGIN_VERIFIES" help:"Versions of plugins, as name@version, comma-separated, that verify signatures although their metadata does not declare so. venafi-csp@0.3.3 is known."`
-	PluginTimeout      time.Duration     `flag:"pluginTimeout" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
-	MaxPluginProcesses int               `flag:"maxPluginProcesses" env:"MAX_PLUGIN_PROCESSES" default:"0" help:"Plugin processes that run at once; 0 is two for each CPU. The others wait, with their request's time."`
+	PluginDir          string            `flag:"pluginDir" for:"plugins" env:"PLUGINS_DIR" default:"/plugins" help:"Directory of Notation plugins, <name>/notation-<name>."`
+	PluginConfig       map[string]string `flag:"pluginConfig" for:"plugins" env:"PLUGIN_CONFIG" help:"Configuration for plugins as key=value; repeatable, comma-separated in the environment."`
+	PluginConfigMap    string            `flag:"pluginConfigMap" for:"cluster" env:"PLUGIN_CONFIG_MAP" default:"notation-plugin-config" help:"With a cluster: ConfigMap in the service's namespace with configuration for plugins; watched."`
+	PluginConfigSecret string            `flag:"pluginConfigSecret" for:"cluster" env:"PLUGIN_CONFIG_SECRET" help:"With a cluster: Secret in the service's namespace with configuration for plugins; watched, and goes before the ConfigMap."`
+	PluginX5UHosts     []string          `flag:"pluginX5UHosts" for:"plugins" env:"PLUGIN_X5U_HOSTS" help:"Hosts, with a port where it is not 443, comma-separated, from which a plugin may fetch the certificate that a signature names (x5u), beside that of tpp_url in its configuration. From any other nothing is fetched, and the signature is denied."`
+	PluginVerifies     []string          `flag:"pluginVerifies" for:"plugins" env:"PLUGIN_VERIFIES" help:"Versions of plugins, as name@version, comma-separated, that verify signatures although their metadata does not declare so. venafi-csp@0.3.3 is known."`
+	PluginTimeout      time.Duration     `flag:"pluginTimeout" for:"plugins" env:"PLUGIN_TIMEOUT" default:"6s" help:"Time for one plugin process."`
+	MaxPluginProcesses int               `flag:"maxPluginProcesses" for:"plugins" env:"MAX_PLUGIN_PROCESSES" default:"0" help:"Plugin processes that run at once; 0 is two for each CPU. The others wait, with their request's time."`
 
-	CacheEnabled bool `flag:"cacheEnabled" env:"CACHE_ENABLED" default:"true" help:"Keep outcomes of verifications, under the trust that they were made under."`
-	CacheTTL     int  `flag:"cacheTTLDurationSeconds" env:"CACHE_TTL_DURATION_SECONDS" default:"3600" help:"Seconds for which an outcome that speaks for an image is kept; less where a certificate, signature or revocation list ends before. Denials are kept for 10."`
-	CacheMaxSize int  `flag:"cacheMaxSize" env:"CACHE_MAX_SIZE" default:"1000" help:"Outcomes that are kept at most: one per digest, and one more per tag, per trust policy, and per attestation type with its conditions."`
-	TagCacheTTL  int  `flag:"tagCacheTTLDurationSeconds" env:"TAG_CACHE_TTL_DURATION_SECONDS" default:"10" help:"Seconds for which a tag's digest is kept; a tag that is moved is seen after so long."`
-	StaleTags    bool `flag:"staleTags" env:"STALE_TAGS" default:"false" help:"While a registry fails, take a tag for the digest that it had last, up to cacheTTLDurationSeconds ago. The answer says so."`
+	CacheEnabled bool `flag:"cacheEnabled" for:"cache" env:"CACHE_ENABLED" default:"true" help:"Keep outcomes of verifications, under the trust that they were made under."`
+	CacheTTL     int  `flag:"cacheTTLDurationSeconds" for:"cache" env:"CACHE_TTL_DURATION_SECONDS" default:"3600" help:"Seconds for which an outcome that speaks for an image is kept; less where a certificate, signature or revocation list ends before. Denials are kept for 10."`
+	CacheMaxSize int  `flag:"cacheMaxSize" for:"verification" env:"CACHE_MAX_SIZE" default:"1000" help:"Outcomes that are kept at most: one per digest, and one more per tag, per trust policy, and per attestation type with its conditions."`
+	TagCacheTTL  int  `flag:"tagCacheTTLDurationSeconds" for:"cache" env:"TAG_CACHE_TTL_DURATION_SECONDS" default:"10" help:"Seconds for which a tag's digest is kept; a tag that is moved is seen after so long."`
+	StaleTags    bool `flag:"staleTags" for:"cache" env:"STALE_TAGS" default:"false" help:"While a registry fails, take a tag for the digest that it had last, up to cacheTTLDurationSeconds ago. The answer says so."`
 
-	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
-	MaxReferrers          int      `flag:"maxReferrers" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
-	MaxRegistryRequests   int      `flag:"maxRegistryRequests" env:"MAX_REGISTRY_REQUESTS" default:"64" help:"Reads from one registry that are under way at once; the others wait, with their request's time."`
-	RegistryCAFile        string   `flag:"registryCAFile" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
-	InsecureRegistries    []string `flag:"insecureRegistries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
-	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
-	AllowLoopback         bool     `flag:"allowLoopback" env:"ALLOW_LOOPBACK" default:"false" help:"Connect to this machine itself: to registries that are named localhost or by a loopback address, and to revocation and timestamping services there. For development: whoever names an image or signs one chooses the port."`
-	ImagePullSecrets      []string `flag:"imagePullSecrets" env:"IMAGE_PULL_SECRETS" help:"With a cluster: Secrets in the service's namespace with registry credentials, comma-separated; watched."`
-	CloudKeychains        []string `flag:"cloudKeychains" env:"CLOUD_KEYCHAINS" help:"Clouds whose registry credentials the pod's own identity gives: ecr, gcr, acr, comma-separated."`
-	DockerConfig          string   `flag:"dockerConfig" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`
+	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" for:"verification" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
+	MaxReferrers          int      `flag:"maxReferrers" for:"verification" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
+	MaxRegistryRequests   int      `flag:"maxRegistryRequests" for:"registries" env:"MAX_REGISTRY_REQUESTS" default:"64" help:"Reads from one registry that are under way at once; the others wait, with their request's time."`
+	RegistryCAFile        string   `flag:"registryCAFile" for:"registries" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
+	InsecureRegistries    []string `flag:"insecureRegistries" for:"registries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
+	AllowInsecureRegistry bool     `flag:"allowInsecureRegistry" for:"registries" env:"ALLOW_INSECURE_REGISTRY" default:"false" help:"Speak plain HTTP to any registry that does not speak TLS. Dangerous: who sits on the network can answer."`
+	AllowLoopback         bool     `flag:"allowLoopback" for:"registries" env:"ALLOW_LOOPBACK" default:"false" help:"Connect to this machine itself: to registries that are named localhost or by a loopback address, and to revocation and timestamping services there. For development: whoever names an image or signs one chooses the port."`
+	ImagePullSecrets      []string `flag:"imagePullSecrets" for:"cluster" env:"IMAGE_PULL_SECRETS" help:"With a cluster: Secrets in the service's namespace with registry credentials, comma-separated; watched."`
+	CloudKeychains        []string `flag:"cloudKeychains" for:"registries" env:"CLOUD_KEYCHAINS" help:"Clouds whose registry credentials the pod's own identity gives: ecr, gcr, acr, comma-separated."`
+	DockerConfig          string   `flag:"dockerConfig" for:"registries" env:"DOCKER_CONFIG_FILE" help:"Docker configuration file with registry credentials and helpers; else Docker's own ($DOCKER_CONFIG or ~/.docker)."`
 }
 
 // Environment looks up an environment variable, as os.LookupEnv does.
 type Environment func(name string) (string, bool)
 
-// LoadSettings reads the settings from the environment and then from the flags of the command line. It returns the other
-// arguments too. add registers further flags of a command; it may be nil.
-func LoadSettings(name string, args []string, env Environment, add func(*flag.FlagSet)) (Settings, []string, error) {
+// LoadSettings reads the settings from the environment and then from the flags of a command line, for programs that are one command.
+// It returns the other arguments too. add registers further flags; it may be nil.
+func LoadSettings(name string, args []string, env Environment, add func(*pflag.FlagSet)) (Settings, []string, error) {
 	var s Settings
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	for _, field := range fieldsOf(&s) {
-		if err := field.load(env); err != nil {
-			return Settings{}, nil, err
-		}
-		flags.Var(field, field.Flag, field.Help)
-	}
-	if add != nil {
-		add(flags)
-	}
-	rest, err := parseAnywhere(flags, args)
-	if errors.Is(err, flag.ErrHelp) {
-		return Settings{}, nil, help(flags)
-	}
+	rest, err := parse(name, args, env, add, &s)
 	if err != nil {
 		return Settings{}, nil, err
 	}
-	return s, rest, s.validate()
-}
-
-// HelpError is the answer to -h, with the text to print. It unwraps to flag.ErrHelp.
-type HelpError struct{ Text string }
-
-// Error is the text.
-func (e *HelpError) Error() string { return e.Text }
-
-// Unwrap gives flag.ErrHelp.
-func (e *HelpError) Unwrap() error { return flag.ErrHelp }
-
-func help(flags *flag.FlagSet) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "Flags of %s:\n", flags.Name())
-	flags.SetOutput(&text)
-	flags.PrintDefaults()
-	return &HelpError{text.String()}
-}
-
-// parseAnywhere accepts flags before, between and after the other arguments, which it returns.
-func parseAnywhere(flags *flag.FlagSet, args []string) ([]string, error) {
-	var rest []string
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		if flags.NArg() == 0 {
-			return rest, nil
-		}
-		rest = append(rest, flags.Arg(0))
-		args = flags.Args()[1:]
-	}
+	return s, rest, s.Validate()
 }
 
 // maxSeconds is ten years; a larger value was most likely meant in another unit, and might overflow as a duration.
 const maxSeconds = 10 * 365 * 24 * 3600
 
-func (s Settings) validate() error {
+// Validate checks what the settings say of themselves. An error names the setting.
+func (s Settings) Validate() error {
 	for name, value := range map[string]int{
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
 		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
@@ -190,112 +141,6 @@ func (s Settings) validate() error {
 	}
 	if s.DrainDelay < 0 {
 		return errors.New("drainDelay is negative")
-	}
-	return nil
-}
-
-// Field is one setting: its tags, and the struct field for its value.
-type Field struct {
-	Flag, Env, Default, Help string
-	value                    reflect.Value
-}
-
-// Fields lists the settings, for documentation.
-func Fields() []*Field { return fieldsOf(&Settings{}) }
-
-// fieldsOf gives the fields of a struct of settings; settings is a pointer to it.
-func fieldsOf(settings any) []*Field {
-	value := reflect.ValueOf(settings).Elem()
-	fields := make([]*Field, value.NumField())
-	for i := range fields {
-		tag := value.Type().Field(i).Tag
-		fields[i] = &Field{Flag: tag.Get("flag"), Env: tag.Get("env"), Default: tag.Get("default"), Help: tag.Get("help"), value: value.Field(i)}
-	}
-	return fields
-}
-
-// load sets the field from the environment, or else to its default.
-func (f *Field) load(env Environment) error {
-	text, ok := env(f.Env)
-	if port, set := env("PORT"); !ok && f.Flag == "plainAddress" && set && port != "" {
-		text, ok = ":"+port, true
-	}
-	if !ok {
-		text = f.Default
-	}
-	if text == "" && !ok {
-		return nil
-	}
-	for _, part := range f.split(text) {
-		if err := f.Set(part); err != nil {
-			return fmt.Errorf("environment variable %s: %w", f.Env, err)
-		}
-	}
-	return nil
-}
-
-// split splits an environment variable that holds several values of a repeatable flag.
-func (f *Field) split(text string) []string {
-	if f.value.Kind() != reflect.Map {
-		return []string{text}
-	}
-	return splitList(text)
-}
-
-func splitList(text string) []string {
-	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
-	return slices.DeleteFunc(parts, func(s string) bool { return strings.TrimSpace(s) == "" })
-}
-
-// IsBoolFlag lets a boolean flag stand without a value; part of flag.Value.
-func (f *Field) IsBoolFlag() bool {
-	if !f.value.IsValid() {
-		return false
-	}
-	kind := f.value.Type()
-	return kind.Kind() == reflect.Bool || kind.Kind() == reflect.Pointer && kind.Elem().Kind() == reflect.Bool
-}
-
-// String is part of flag.Value; it gives the default.
-func (f *Field) String() string {
-	if f == nil {
-		return ""
-	}
-	return f.Default
-}
-
-// Set is part of flag.Value.
-func (f *Field) Set(text string) (err error) {
-	switch into := f.value.Addr().Interface().(type) {
-	case *string:
-		*into = text
-	case *bool:
-		*into, err = strconv.ParseBool(text)
-	case **bool:
-		var value bool
-		value, err = strconv.ParseBool(text)
-		*into = &value
-	case *int:
-		*into, err = strconv.Atoi(text)
-	case *time.Duration:
-		*into, err = time.ParseDuration(text)
-	case *[]string:
-		*into = splitList(text)
-	case *map[string]string:
-		key, value, ok := strings.Cut(text, "=")
-		if !ok || key == "" {
-			return fmt.Errorf("%q is not key=value", text)
-		}
-		*into = maps.Clone(*into)
-		if *into == nil {
-			*into = map[string]string{}
-		}
-		(*into)[key] = value
-	default:
-		return fmt.Errorf("a setting of type %T cannot be set", into)
-	}
-	if err != nil {
-		return fmt.Errorf("%q: %w", text, err)
 	}
 	return nil
 }

@@ -289,7 +289,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 
 // Connect makes a client of the API server. Its namespace is that of the settings, if they have one.
 func (s Settings) Connect() (*kubeclient.Client, error) {
-	client, err := kubeclient.Connect(s.Kubeconfig, userAgent)
+	client, err := kubeclient.Connect(kubeclient.Source{Kubeconfig: s.Kubeconfig, Context: s.Context}, userAgent)
 	if err == nil && s.Namespace != "" {
 		client.Namespace = s.Namespace
 	}

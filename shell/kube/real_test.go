@@ -33,7 +33,7 @@ func TestOnARealAPIServer(t *testing.T) {
 
 func connect(t *testing.T, variable string) *kubeclient.Client {
 	t.Helper()
-	client, err := kubeclient.Connect(os.Getenv(variable), "kube-test")
+	client, err := kubeclient.Connect(kubeclient.Source{Kubeconfig: os.Getenv(variable)}, "kube-test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -53,13 +54,25 @@ type Client struct {
 	http *http.Client
 }
 
-// Connect makes a client from a kubeconfig file, or from the pod's service account where kubeconfig is "". It sends no
-// request yet.
-func Connect(kubeconfig, userAgent string) (*Client, error) {
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, &clientcmd.ConfigOverrides{})
+// Source says which cluster a client is for. The zero value is the cluster of the pod that the program runs in.
+type Source struct {
+	Kubeconfig string // file, or several as kubectl takes them from $KUBECONFIG; "" for the pod's service account
+	Context    string // of the kubeconfig; "" for its current one
+}
+
+// rules say where the kubeconfig is.
+func (s Source) rules() *clientcmd.ClientConfigLoadingRules {
+	if list := filepath.SplitList(s.Kubeconfig); len(list) > 1 {
+		return &clientcmd.ClientConfigLoadingRules{Precedence: list}
+	}
+	return &clientcmd.ClientConfigLoadingRules{ExplicitPath: s.Kubeconfig}
+}
+
+// Connect makes a client. It sends no request yet.
+func Connect(source Source, userAgent string) (*Client, error) {
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(source.rules(), &clientcmd.ConfigOverrides{CurrentContext: source.Context})
 	config, err := loader.ClientConfig()
-	if kubeconfig == "" {
+	if source.Kubeconfig == "" {
 		config, err = rest.InClusterConfig()
 	}
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +19,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
@@ -58,7 +59,7 @@ func report(err error, stdout, stderr io.Writer) int {
 // demo fills a registry of its own with images, starts the service, and prints the verdict on each image.
 func demo(ctx context.Context, args []string, stdout io.Writer) error {
 	var once bool
-	settings, rest, err := function.LoadSettings("demo", args, os.LookupEnv, func(flags *flag.FlagSet) {
+	settings, rest, err := function.LoadSettings("demo", args, os.LookupEnv, func(flags *pflag.FlagSet) {
 		flags.BoolVar(&once, "once", false, "Exit after the verdicts: 0 when they are as expected, 1 otherwise.")
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/samber/lo"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
@@ -44,17 +45,34 @@ type auditReport struct {
 	source string // file of the workloads; "" for a cluster
 }
 
-// auditCommand holds what runs against trust, and returns the exit status.
-func auditCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	found, options, err := runAudit(ctx, args, stderr)
-	if err != nil {
-		return report(err, stdout, stderr)
+func newAudit() *cobra.Command {
+	var options auditOptions
+	command := &cobra.Command{
+		Use: "audit [IMAGE... | -f FILE | --images FILE]", Short: "Hold what runs against the trust of now, of a proposed change, and over time",
+		Long: `Verifies what runs in a cluster, what a manifest or a list holds, or images, each once, and tells what a restart would be denied. With
+--with and --without it tells what a change of trust changes, and with --until what stops being admitted. It writes nothing. It exits
+with 0 when all is well, 1 when something is denied, and 2 when it could not be told.`,
+		Example: `  {program} audit --trustPolicy acme
+  {program} audit -n team-a -o sarif
+  {program} audit --with proposed.yaml
+  {program} audit --until 2027-06-30`,
 	}
-	if err := outputs[options.output](stdout, found); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return exitUnknown
-	}
-	return map[audit.Outcome]int{audit.Good: exitVerified, audit.Bad: exitDenied, audit.Indefinite: exitUnknown}[found.outcome()]
+	read := withClusterOfUser(command, "trust", "plugins", "registries", "verification")
+	withOutput(command, &options.output, "table", "json", "sarif", "junit")
+	options.register(command.Flags())
+	command.RunE = runs(func(c *cobra.Command, images []string) (int, error) {
+		settings, err := read()
+		if err != nil {
+			return 0, err
+		}
+		found, err := runAudit(c.Context(), settings, &options, images, c.ErrOrStderr())
+		if err != nil {
+			return 0, err
+		}
+		status := map[audit.Outcome]int{audit.Good: exitVerified, audit.Bad: exitDenied, audit.Indefinite: exitUnknown}[found.outcome()]
+		return status, outputs[options.output](c.OutOrStdout(), found)
+	})
+	return command
 }
 
 // outputs are the formats.
@@ -62,24 +80,17 @@ var outputs = map[string]func(io.Writer, auditReport) error{
 	"table": printAudit, "json": printAuditJSON, "sarif": printSARIF, "junit": printJUnit,
 }
 
-func (o *auditOptions) register(flags *flag.FlagSet) {
-	flags.StringVar(&o.manifest, "f", "", "Manifest `file` with the workloads, - for standard input; else what runs in the cluster of --kubeconfig.")
-	flags.StringVar(&o.list, "images", "", "`File` with images, one a line, each after a namespace if it has one; - for standard input.")
-	flags.StringVar(&o.output, "o", "table", "Output: table, json, sarif or junit.")
-	flags.StringVar(&o.namespaces, "namespaces", "", "Only these `namespaces` of the cluster, comma-separated.")
+func (o *auditOptions) register(flags *pflag.FlagSet) {
+	flags.StringVarP(&o.manifest, "filename", "f", "", "Manifest `file` with the workloads, - for standard input; else what runs in the cluster of --kubeconfig.")
+	flags.StringVar(&o.list, "images", "", "The `file` with images, one a line, each after a namespace if it has one; - for standard input.")
+	flags.StringVarP(&o.namespaces, "namespaces", "n", "", "Only these `namespaces` of the cluster, comma-separated; else all.")
+	flags.StringVar(&o.namespaces, "namespace", "", "The same, for one.")
 	flags.StringVar(&o.except, "exceptNamespaces", "", "Not these `namespaces`, comma-separated.")
-	flags.Func("with", "`File` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.", appendTo(&o.with))
-	flags.Func("without", "`Name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.", appendTo(&o.without))
+	flags.StringArrayVar(&o.with, "with", nil, "The `file` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.")
+	flags.StringArrayVar(&o.without, "without", nil, "The `name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.")
 	flags.StringVar(&o.until, "until", "", "Print what stops being admitted up to this `date`, such as 2027-06-30, and by what.")
-	flags.DurationVar(&o.timeout, "timeout", time.Hour, "`Time` for the whole audit. Of what was not verified by then it could not tell.")
+	flags.DurationVar(&o.timeout, "timeout", time.Hour, "The `time` for the whole audit. Of what was not verified by then it could not tell.")
 	o.demands.register(flags)
-}
-
-func appendTo(list *[]string) func(string) error {
-	return func(value string) error {
-		*list = append(*list, value)
-		return nil
-	}
 }
 
 func (o *auditOptions) comparing() bool { return len(o.with)+len(o.without) > 0 }
@@ -93,8 +104,6 @@ func (o *auditOptions) validate(images []string) error {
 		}
 	}
 	switch {
-	case outputs[o.output] == nil:
-		return fmt.Errorf("-o is %q; use table, json, sarif or junit", o.output)
 	case sources > 1:
 		return errors.New("name images, a list with --images, or a manifest with -f, one of the three")
 	case sources == 1 && o.namespaces+o.except != "":
@@ -107,24 +116,18 @@ func (o *auditOptions) validate(images []string) error {
 	return nil
 }
 
-func runAudit(ctx context.Context, args []string, stderr io.Writer) (auditReport, auditOptions, error) {
-	var options auditOptions
-	settings, images, err := function.LoadSettings("audit", args, os.LookupEnv, options.register)
-	if err != nil {
-		return auditReport{}, options, err
-	}
+func runAudit(ctx context.Context, settings function.Settings, options *auditOptions, images []string, stderr io.Writer) (auditReport, error) {
 	if err := options.validate(images); err != nil {
-		return auditReport{}, options, err
+		return auditReport{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, options.timeout)
 	defer cancel()
 	engine, err := function.NewAudit(settings, os.LookupEnv)
 	if err != nil {
-		return auditReport{}, options, err
+		return auditReport{}, err
 	}
 	defer engine.Close()
-	found, err := options.run(ctx, engine, images, stderr)
-	return found, options, err
+	return options.run(ctx, engine, images, stderr)
 }
 
 // run gathers workloads and trust, verifies, and makes the report that is asked for.

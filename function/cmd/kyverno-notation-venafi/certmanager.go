@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
@@ -21,15 +23,32 @@ import (
 // certmanagerLease is the Lease that certificate managers compete for.
 const certmanagerLease = "kyverno-notation-venafi-certmanager"
 
+func newCertmanager() *cobra.Command {
+	command := &cobra.Command{
+		Use: "certmanager", Short: "Keep certificates and the status of trust resources, and audit what runs", Args: noArguments,
+		Long: `Keeps the service's certificates, its callers' tokens and the status of the trust resources up to date, as one leader among replicas,
+and audits what runs where that is on. It runs until SIGINT or SIGTERM.`,
+	}
+	var settings function.CertmanagerSettings
+	flags := settings.Flags()
+	flags.Register(command.Flags(), certmanagerFlags...)
+	command.RunE = func(c *cobra.Command, _ []string) error {
+		if err := errors.Join(flags.Load(os.LookupEnv), settings.Validate()); err != nil {
+			return err
+		}
+		return runCertmanager(c.Context(), settings, c.ErrOrStderr())
+	}
+	return command
+}
+
+// certmanagerFlags are the groups of settings that certmanager has flags for: what the auditor verifies with is among them.
+var certmanagerFlags = []string{
+	"certmanager", "auditor", "console", "tls", "kubeconfig", "context", "namespace", "defaultTrustPolicy", "plain", "log",
+	"callerSecret", "decisionKeySecret", "epochConfigMap", "plugins", "cluster", "registries", "verification", "cache",
+}
+
 // runCertmanager runs the certificate manager until ctx ends, on SIGINT or SIGTERM.
-func runCertmanager(ctx context.Context, args []string, stderr io.Writer) error {
-	settings, rest, err := function.LoadCertmanagerSettings(args, os.LookupEnv)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("certmanager takes no arguments, but got %q", rest)
-	}
+func runCertmanager(ctx context.Context, settings function.CertmanagerSettings, stderr io.Writer) error {
 	log, err := function.NewLogger(settings.Settings, stderr)
 	if err != nil {
 		return err

@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -27,62 +28,67 @@ type checkOptions struct {
 	demands          demands
 }
 
-// check verifies images from the command line as the service does, and returns the exit status.
-func check(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	verdicts, options, err := runCheck(ctx, args, stderr)
-	if err != nil {
-		return report(err, stdout, stderr)
+func newCheck() *cobra.Command {
+	var options checkOptions
+	command := &cobra.Command{
+		Use: "check [IMAGE... | -f FILE]", Short: "Verify images, or the workloads of a manifest",
+		Long: `Verifies images as the service does at admission. It exits with 0 when all are verified, 1 when one is denied, and 2 when it could not
+be told.`,
+		Example: `  {program} check ghcr.io/acme/app:v1 --trustDir trust --trustPolicy acme
+  {program} check -f deployment.yaml --trustDir trust --trustPolicy acme -o json`,
 	}
-	if err := print(stdout, options.output, verdicts); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return exitUnknown
-	}
-	return exitStatus(verdicts)
+	read := withClusterOfUser(command, "trust", "namespace", "plugins", "cluster", "registries", "verification")
+	withOutput(command, &options.output, "table", "json")
+	options.register(command.Flags())
+	command.RunE = runs(func(c *cobra.Command, images []string) (int, error) {
+		settings, err := read()
+		if err != nil {
+			return 0, err
+		}
+		verdicts, err := runCheck(c.Context(), settings, &options, images, c.ErrOrStderr())
+		if err != nil {
+			return 0, err
+		}
+		return statusOf(verdicts), print(c.OutOrStdout(), options.output, verdicts)
+	})
+	return command
 }
 
-func runCheck(ctx context.Context, args []string, stderr io.Writer) ([]core.Verdict, checkOptions, error) {
-	var options checkOptions
-	settings, images, err := function.LoadSettings("check", args, os.LookupEnv, options.register)
-	if err != nil {
-		return nil, options, err
-	}
+// runCheck verifies images, or the workloads of a manifest.
+func runCheck(ctx context.Context, settings function.Settings, options *checkOptions, images []string, stderr io.Writer) ([]core.Verdict, error) {
 	bodies, err := options.bodies(images)
 	if err != nil {
-		return nil, options, err
+		return nil, err
 	}
 	settings.LogLevel = "error"
 	settings.DecisionsInMemory, settings.DecisionLog, settings.DecisionSink = 0, "", "" // which are the service's
 	log, err := function.NewLogger(settings, stderr)
 	if err != nil {
-		return nil, options, err
+		return nil, err
 	}
 	service, err := function.New(settings, os.LookupEnv, log)
 	if err != nil {
-		return nil, options, err
+		return nil, err
 	}
 	defer service.Stop()
 	var verdicts []core.Verdict
 	for _, body := range bodies {
 		verdict, err := service.Check(ctx, body)
 		if err != nil {
-			return nil, options, err
+			return nil, err
 		}
 		verdicts = append(verdicts, verdict)
 	}
-	return verdicts, options, nil
+	return verdicts, nil
 }
 
-func (o *checkOptions) register(flags *flag.FlagSet) {
-	flags.StringVar(&o.manifest, "f", "", "Manifest `file` whose workloads' images are verified, - for standard input.")
-	flags.StringVar(&o.output, "o", "table", "Output: table or json.")
+func (o *checkOptions) register(flags *pflag.FlagSet) {
+	flags.StringVarP(&o.manifest, "filename", "f", "", "Manifest `file` whose workloads' images are verified, - for standard input.")
 	o.demands.register(flags)
 }
 
 // bodies makes one request body for the images on the command line, or one for each workload of the manifest.
 func (o *checkOptions) bodies(images []string) ([][]byte, error) {
-	if o.output != "table" && o.output != "json" {
-		return nil, fmt.Errorf("-o is %q; use table or json", o.output)
-	}
 	if (len(images) == 0) == (o.manifest == "") {
 		return nil, errors.New("name images, or a manifest with -f, one of the two")
 	}
@@ -128,8 +134,8 @@ func podOf(images []string) any {
 	return map[string]any{"kind": "Pod", "spec": map[string]any{"containers": containers}}
 }
 
-// exitStatus is exitDenied if an image was denied, else exitUnknown if a verification failed, else exitVerified.
-func exitStatus(verdicts []core.Verdict) int {
+// statusOf is exitDenied if an image was denied, else exitUnknown if a verification failed, else exitVerified.
+func statusOf(verdicts []core.Verdict) int {
 	status := exitVerified
 	for _, verdict := range verdicts {
 		switch verdict.Class {
@@ -152,7 +158,7 @@ func print(stdout io.Writer, output string, verdicts []core.Verdict) error {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"verified": exitStatus(verdicts) == exitVerified, "results": results})
+		return encoder.Encode(map[string]any{"verified": statusOf(verdicts) == exitVerified, "results": results})
 	}
 	return printTable(stdout, results)
 }

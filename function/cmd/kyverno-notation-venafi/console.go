@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +13,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/console"
 	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
@@ -27,8 +29,8 @@ type consoleOptions struct {
 	service serviceOptions
 }
 
-func (o *consoleOptions) register(flags *flag.FlagSet) {
-	flags.Func("records", "`File` of records of decisions, as decisionLog writes it; repeatable.", func(file string) error {
+func (o *consoleOptions) register(flags *pflag.FlagSet) {
+	flags.Func("records", "A `file` of records of decisions, as decisionLog writes it; repeatable.", func(file string) error {
 		if file == "-" {
 			return errors.New("standard input cannot be read again for each page; name a file")
 		}
@@ -38,16 +40,31 @@ func (o *consoleOptions) register(flags *flag.FlagSet) {
 	o.service.register(flags)
 }
 
-// consoleCommand serves pages for a browser until ctx ends, on SIGINT or SIGTERM.
-func consoleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func newConsole() *cobra.Command {
 	var options consoleOptions
-	settings, own, rest, err := function.LoadConsoleSettings(args, os.LookupEnv, options.register)
-	if err != nil {
-		return err
+	var own function.ConsoleSettings
+	command := &cobra.Command{
+		Use: "console", Short: "Serve pages for a browser, about trust, decisions and what runs", Args: noArguments,
+		Long: "Serves pages for a browser until SIGINT or SIGTERM. They change nothing.",
+		Example: `  {program} console
+  {program} console --trustDir trust --records decisions.jsonl`,
 	}
-	if len(rest) > 0 {
-		return fmt.Errorf("console takes no arguments, but got %q", rest)
+	read := withClusterOfUser(command, "trust", "namespace", "tls", "log")
+	flags := function.FlagsOf(&own)
+	flags.Register(command.Flags())
+	options.register(command.Flags())
+	command.RunE = func(c *cobra.Command, _ []string) error {
+		settings, err := read()
+		if err := errors.Join(err, flags.Load(os.LookupEnv)); err != nil {
+			return err
+		}
+		return runConsole(c.Context(), settings, own, &options, c.OutOrStdout(), c.ErrOrStderr())
 	}
+	return command
+}
+
+// runConsole serves pages for a browser until ctx ends, on SIGINT or SIGTERM.
+func runConsole(ctx context.Context, settings function.Settings, own function.ConsoleSettings, options *consoleOptions, stdout, stderr io.Writer) error {
 	log, err := function.NewLogger(settings, stderr)
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func TestConsoleCommand(t *testing.T) {
 	printed, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- consoleCommand(ctx, []string{"--trustDir", t.TempDir(), "--records", log, "--consoleAddress", "127.0.0.1:0"}, stdout, io.Discard)
+		ended <- execute(ctx, program, []string{"console", "--trustDir", t.TempDir(), "--records", log, "--consoleAddress", "127.0.0.1:0"}, stdout, io.Discard)
 		stdout.Close()
 	}()
 	line, err := bufio.NewReader(printed).ReadString('\n')
@@ -164,7 +164,7 @@ func TestConsoleCommand(t *testing.T) {
 		"an address for everyone": {"--trustDir", t.TempDir(), "--consoleAddress", "0.0.0.0:0"},
 		"users without a cluster": {"--trustDir", t.TempDir(), "--consoleUsers", "auditor"},
 	} {
-		if err := consoleCommand(t.Context(), args, io.Discard, io.Discard); err == nil {
+		if err := execute(t.Context(), program, append([]string{"console"}, args...), io.Discard, io.Discard); err == nil {
 			t.Errorf("%s: it is not refused", sentence)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
@@ -82,9 +83,9 @@ func one(text []byte, do func(record.Record) error) error {
 // serviceOptions say how to reach a service that shows its decisions.
 type serviceOptions struct{ url, tokenFile, caFile string }
 
-func (o *serviceOptions) register(flags *flag.FlagSet) {
+func (o *serviceOptions) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.url, "service", "", "`URL` of a service whose GET /decisions is read.")
-	flags.StringVar(&o.tokenFile, "tokenFile", "", "`File` with the bearer token for it.")
+	flags.StringVar(&o.tokenFile, "tokenFile", "", "The `file` with the bearer token for it.")
 	flags.StringVar(&o.caFile, "caFile", "", "PEM `file` with the CA of the service; else the system's.")
 }
 

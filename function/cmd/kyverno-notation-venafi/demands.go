@@ -3,13 +3,13 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -31,9 +31,9 @@ type attestationType struct {
 	Conditions condition.Conditions `json:"conditions,omitzero"`
 }
 
-func (d *demands) register(flags *flag.FlagSet) {
+func (d *demands) register(flags *pflag.FlagSet) {
 	flags.StringVar(&d.trustPolicy, "trustPolicy", "", "Trust policy to verify with; else DEFAULT_TRUST_POLICY.")
-	flags.StringVar(&d.file, "attestations", "", "`File` with a policy's attestations list (YAML or JSON).")
+	flags.StringVar(&d.file, "attestations", "", "The `file` with a policy's attestations list (YAML or JSON).")
 	flags.Func("attestation", "Attestation `type` that the images must carry; repeatable.", d.addType)
 	flags.Func("select", "Which attestations of the `type` named before it must meet the conditions: all, latest or any.", d.setSelect)
 	flags.Func("condition", "Condition on the attestation named before it, `'KEY OPERATOR VALUE'`; repeatable.", d.addCondition)

@@ -18,9 +18,12 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
+// program is the name that it is shipped under.
+const program = "kyverno-notation-venafi"
+
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"kyverno-notation-venafi": main,
+		program: main,
 	})
 }
 

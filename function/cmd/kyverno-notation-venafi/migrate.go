@@ -2,9 +2,10 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+
+	"github.com/spf13/cobra"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/migrate"
 )
@@ -23,60 +24,56 @@ const migrateHeader = `# Policies that take the place of ClusterPolicies. Before
 # token that they send, and have Kyverno trust the service's CA. Delete the ClusterPolicies when these are ready.
 `
 
-// migratePolicies prints the CEL policies for a file of ClusterPolicies, or all that cannot be carried over.
-func migratePolicies(args []string, stdout, stderr io.Writer) int {
+func newMigrate() *cobra.Command {
 	var options migrate.Options
-	file, err := migrateFlags(args, stdout, &options)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitMigrated
+	file := ""
+	command := &cobra.Command{
+		Use: "migrate -f FILE", Short: "Print the CEL policies for a file of ClusterPolicies",
+		Long: `Prints the MutatingPolicies and ValidatingPolicies that take the place of ClusterPolicies, or all that cannot be carried over. It exits
+with 1 where something cannot.`,
+		Example: "  {program} migrate -f clusterpolicy.yaml",
 	}
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
-	manifest, err := readManifest(file, maxPolicies)
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
-	pairs, err := migrate.Policies(manifest, options)
-	var refused migrate.Errors
-	if errors.As(err, &refused) {
-		for _, each := range refused {
-			fmt.Fprintf(stderr, "%s: %s\n", file, each)
-		}
-		return exitRefused
-	}
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
-	fmt.Fprint(stdout, migrateHeader)
-	for _, pair := range pairs {
-		text, err := pair.YAML()
-		if err != nil {
-			return report(err, stdout, stderr)
-		}
-		fmt.Fprintf(stdout, "---\n%s", text)
-	}
-	return exitMigrated
-}
-
-// migrateFlags reads the command line of migrate into options, and gives the name of the file.
-func migrateFlags(args []string, help io.Writer, options *migrate.Options) (file string, err error) {
-	flags := flag.NewFlagSet("migrate", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.StringVar(&file, "f", "", "`File` with the ClusterPolicies, - for standard input.")
-	flags.StringVar(&options.URL, "url", migrate.DefaultURL, "Where the service is: https://HOST or https://HOST:PORT.")
+	flags := command.Flags()
+	flags.StringVarP(&file, "filename", "f", "", "The `file` with the ClusterPolicies, - for standard input.")
+	flags.StringVar(&options.URL, "url", migrate.DefaultURL, "`URL` of the service: https://HOST or https://HOST:PORT.")
 	flags.Func("resource", "Resource of a `group/Kind=resources` that match names beside the kinds of Kubernetes; repeatable.", func(text string) error {
 		resource, err := migrate.ParseResource(text)
 		options.Resources = append(options.Resources, resource)
 		return err
 	})
-	err = flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		flags.SetOutput(help)
-		flags.Usage()
+	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
+		if file == "" || len(args) > 0 {
+			return 0, errors.New("migrate takes one file of ClusterPolicies, with -f")
+		}
+		return migratePolicies(file, options, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	return command
+}
+
+// migratePolicies prints the CEL policies for a file of ClusterPolicies, or all that cannot be carried over.
+func migratePolicies(file string, options migrate.Options, stdout, stderr io.Writer) (int, error) {
+	manifest, err := readManifest(file, maxPolicies)
+	if err != nil {
+		return 0, err
 	}
-	if err == nil && (file == "" || flags.NArg() > 0) {
-		err = errors.New("migrate takes one file of ClusterPolicies, with -f")
+	pairs, err := migrate.Policies(manifest, options)
+	var refused migrate.Errors
+	if errors.As(err, &refused) {
+		for _, each := range refused {
+			fmt.Fprintf(stderr, "%s: %s\n", plain(file), plain(each.Error()))
+		}
+		return exitRefused, nil
 	}
-	return file, err
+	if err != nil {
+		return 0, err
+	}
+	fmt.Fprint(stdout, migrateHeader)
+	for _, pair := range pairs {
+		text, err := pair.YAML()
+		if err != nil {
+			return 0, err
+		}
+		fmt.Fprintf(stdout, "---\n%s", text)
+	}
+	return exitMigrated, nil
 }

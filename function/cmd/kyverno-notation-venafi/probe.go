@@ -5,13 +5,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // The exit statuses of probe, beside 2 for a wrong command line or file.
@@ -26,38 +28,39 @@ const (
 	maxProbed     = 1 << 10 // bytes of an answer that are printed
 )
 
-// probe asks an address until it answers 200 or time runs out, as the image has no other program to ask with.
-func probe(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("probe", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	caFile := flags.String("caFile", "", "PEM `file` of the only CAs to trust; the system's, if there is none.")
-	timeout := flags.Duration("timeout", 10*time.Second, "Time within which the address must answer 200.")
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		flags.SetOutput(stdout)
-		flags.Usage()
-		return exitAnswered
+func newProbe() *cobra.Command {
+	command := &cobra.Command{
+		Use: "probe URL", Short: "Ask an address until it answers 200",
+		Long:    "Asks an address until it answers 200 or time runs out, as the image has no other program to ask with. It exits with 1 when there was no 200.",
+		Example: "  {program} probe --caFile ca.crt https://svc.kyverno-notation-venafi.svc/health/readiness",
 	}
+	caFile := command.Flags().String("caFile", "", "PEM `file` of the only CAs to trust; the system's, if there is none.")
+	timeout := command.Flags().Duration("timeout", 10*time.Second, "The `time` within which the address must answer 200.")
+	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
+		return probe(c.Context(), args, *caFile, *timeout, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	return command
+}
+
+// probe asks an address until it answers 200 or time runs out.
+func probe(ctx context.Context, args []string, caFile string, timeout time.Duration, stdout, stderr io.Writer) (int, error) {
+	address, err := url.Parse(strings.Join(args, " "))
+	if err != nil || len(args) != 1 || address.Scheme != "https" && address.Scheme != "http" || address.Host == "" {
+		return 0, errors.New("probe takes one address, http://... or https://...")
+	}
+	client, err := probeClient(caFile)
 	if err != nil {
-		return report(err, stdout, stderr)
+		return 0, err
 	}
-	address, err := url.Parse(flags.Arg(0))
-	if err != nil || flags.NArg() != 1 || address.Scheme != "https" && address.Scheme != "http" || address.Host == "" {
-		return report(errors.New("probe takes one address, http://... or https://..., after its flags"), stdout, stderr)
-	}
-	client, err := probeClient(*caFile)
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer, err := answered(ctx, client, address.String())
 	if err != nil {
-		fmt.Fprintf(stderr, "no 200 within %s: %v\n", *timeout, err)
-		return exitUnanswered
+		fmt.Fprintf(stderr, "no 200 within %s: %s\n", timeout, plain(err.Error()))
+		return exitUnanswered, nil
 	}
-	fmt.Fprintf(stdout, "%s\n", answer)
-	return exitAnswered
+	_, err = fmt.Fprintln(stdout, plain(string(answer)))
+	return exitAnswered, err
 }
 
 // probeClient trusts the CAs of a file; "" stands for the system's.

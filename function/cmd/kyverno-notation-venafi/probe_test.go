@@ -35,19 +35,21 @@ func TestProbe(t *testing.T) {
 	}{
 		"an address that answers":           {[]string{"--caFile", ca, server.URL + "/ready"}, exitAnswered, "ready\n"},
 		"one that answers at the second":    {[]string{"--caFile", ca, server.URL + "/soon"}, exitAnswered, "\n"},
-		"one that is never ready":           {[]string{"--caFile", ca, "--timeout", "100ms", server.URL + "/never"}, exitUnanswered, `no 200 within 100ms: ` + server.URL + `/never answers 503 Service Unavailable: "not yet\n"`},
-		"a redirect, which is not followed": {[]string{"--caFile", ca, "--timeout", "100ms", server.URL + "/elsewhere"}, exitUnanswered, "302 Found"},
-		"a server that nobody vouches for":  {[]string{"--timeout", "100ms", server.URL + "/ready"}, exitUnanswered, "certificate signed by unknown authority"},
+		"one that is never ready":           {[]string{"--caFile", ca, "--timeout", "5s", server.URL + "/never"}, exitUnanswered, `no 200 within 5s: ` + server.URL + `/never answers 503 Service Unavailable: "not yet\n"`},
+		"a redirect, which is not followed": {[]string{"--caFile", ca, "--timeout", "5s", server.URL + "/elsewhere"}, exitUnanswered, "302 Found"},
+		"a server that nobody vouches for":  {[]string{"--timeout", "5s", server.URL + "/ready"}, exitUnanswered, "certificate signed by unknown authority"},
 		"a CA that is none":                 {[]string{"--caFile", os.Args[0], server.URL}, 2, "holds no PEM certificate"},
 		"a CA that is not there":            {[]string{"--caFile", ca + ".none", server.URL}, 2, "no such file"},
 		"no address":                        {nil, 2, "probe takes one address"},
-		"a flag behind the address":         {[]string{server.URL, "--timeout=1s"}, 2, "probe takes one address"},
+		"a flag behind the address":         {[]string{server.URL + "/ready", "--caFile=" + ca}, exitAnswered, "ready"},
+		"two addresses":                     {[]string{server.URL, server.URL}, 2, "probe takes one address"},
 		"an address of another kind":        {[]string{"ftp://example.com"}, 2, "probe takes one address"},
-		"help":                              {[]string{"-h"}, exitAnswered, "-caFile"},
+		"help":                              {[]string{"-h"}, exitAnswered, "--caFile"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
+			t.Parallel()
 			var stdout, stderr strings.Builder
-			status := probe(t.Context(), c.args, &stdout, &stderr)
+			status := run(program, append([]string{"probe"}, c.args...), &stdout, &stderr)
 			if said := stdout.String() + stderr.String(); status != c.status || !strings.Contains(said, c.says) {
 				t.Errorf("status %d, %q; want %d, %q", status, said, c.status, c.says)
 			}

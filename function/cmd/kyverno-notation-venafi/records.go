@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/recordkey"
@@ -25,31 +27,14 @@ const (
 	exitBroken = 1
 )
 
-const recordsUsage = `Usage: kyverno-notation-venafi records [verify|vsa] [flags]
-
-  verify  verify that a log of decision records is whole, so unchanged, uncut and signed: records verify FILE...
-  vsa     print Verification Summary Attestations of an image, of what such a log says: records vsa IMAGE@DIGEST FILE...
-
-Run them with -h for their flags.
-`
-
-// recordsCommand runs the command on logs of decision records that the first argument names.
-func recordsCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	verb := ""
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
+func newRecords() *cobra.Command {
+	command := &cobra.Command{
+		Use: "records", Short: "Verify a log of decision records, and attest what it says of an image",
+		Long: "Commands on logs of decision records, which the setting decisionLog writes.",
+		RunE: someCommand,
 	}
-	switch verb {
-	case "verify":
-		return verifyRecords(ctx, args, stdout, stderr)
-	case "vsa":
-		return attestRecords(ctx, args, stdout, stderr)
-	case "-h", "--help", "help":
-		fmt.Fprint(stdout, recordsUsage)
-		return 0
-	}
-	fmt.Fprintf(stderr, "records: unknown command %q\n\n%s", verb, recordsUsage)
-	return 2
+	command.AddCommand(newRecordsVerify(), newRecordsVSA())
+	return command
 }
 
 // logOptions are the flags by which a log is verified.
@@ -58,30 +43,42 @@ type logOptions struct {
 	accept     ledger.Accept
 }
 
-func (o *logOptions) register(flags *flag.FlagSet) {
+func (o *logOptions) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.keys, "keys", "", "PEM `file` of the public keys; else those of the ConfigMap in the cluster of --kubeconfig.")
-	flags.StringVar(&o.seen, "seen", "", "`File` with what an earlier run printed with -o json: the log must still hold all that it held then.")
+	flags.StringVar(&o.seen, "seen", "", "The `file` with what an earlier run printed with -o json: the log must still hold all that it held then.")
 	flags.BoolVar(&o.accept.Partial, "partial", false, "Accept a log whose beginning is not in the files, as of one that is rotated.")
 	flags.BoolVar(&o.accept.Open, "open", false, "Accept chains whose end is not signed, as of replicas that run or were killed. An end that was cut off looks the same.")
 }
 
-// verifyRecords verifies a log, prints what was found, and returns the exit status.
-func verifyRecords(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func newRecordsVerify() *cobra.Command {
 	var options logOptions
 	output := ""
-	settings, files, err := function.LoadSettings("records verify", args, os.LookupEnv, func(flags *flag.FlagSet) {
-		options.register(flags)
-		flags.StringVar(&output, "o", "text", "Output: text or json.")
+	command := &cobra.Command{
+		Use: "verify FILE...", Short: "Verify that a log of decision records is whole",
+		Long:    "Verifies that a log of decision records is unchanged, uncut and signed, and tells where it is not. It exits with 1 where the log is not whole.",
+		Example: "  {program} records verify decisions.jsonl --keys keys.pem",
+	}
+	read := withClusterOfUser(command, recordsFlags...)
+	withOutput(command, &output, "text", "json")
+	options.register(command.Flags())
+	command.RunE = runs(func(c *cobra.Command, files []string) (int, error) {
+		settings, err := read()
+		if err != nil {
+			return 0, err
+		}
+		return verifyRecords(c.Context(), settings, &options, files, output, c.OutOrStdout())
 	})
-	if err == nil && output != "text" && output != "json" {
-		err = fmt.Errorf("-o is %q; use text or json", output)
-	}
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
+	return command
+}
+
+// recordsFlags are the settings that the commands below records have flags for: where the public keys are published.
+var recordsFlags = []string{"kubeconfig", "context", "namespace", "decisionKeySecret"}
+
+// verifyRecords verifies a log, prints what was found, and returns the exit status.
+func verifyRecords(ctx context.Context, settings function.Settings, options *logOptions, files []string, output string, stdout io.Writer) (int, error) {
 	found, err := options.verify(ctx, settings, files, nil)
 	if err != nil {
-		return report(err, stdout, stderr)
+		return 0, err
 	}
 	if output == "json" {
 		encoder := json.NewEncoder(stdout)
@@ -91,13 +88,10 @@ func verifyRecords(ctx context.Context, args []string, stdout, stderr io.Writer)
 	} else {
 		err = printLog(stdout, found)
 	}
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
 	if !found.Whole {
-		return exitBroken
+		return exitBroken, err
 	}
-	return exitWhole
+	return exitWhole, err
 }
 
 // verify verifies the log in files, "-" for standard input. use is given each record in its place; it may be nil.

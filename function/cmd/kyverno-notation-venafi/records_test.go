@@ -109,7 +109,7 @@ func TestFiftyChangesAreFound(t *testing.T) {
 	}
 	verify := func() (int, string) {
 		var out, failed strings.Builder
-		status := run([]string{"records", "verify", file, "--keys", filepath.Join(dir, "keys.pem"), "--open", "--partial"}, &out, &failed)
+		status := run(program, []string{"records", "verify", file, "--keys", filepath.Join(dir, "keys.pem"), "--open", "--partial"}, &out, &failed)
 		return status, out.String() + failed.String()
 	}
 	if status, said := verify(); status != exitWhole {

@@ -7,13 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"runtime/debug"
 	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
@@ -29,12 +30,12 @@ type vsaOptions struct {
 	levels                     []string
 }
 
-func (o *vsaOptions) register(flags *flag.FlagSet) {
+func (o *vsaOptions) register(flags *pflag.FlagSet) {
 	o.log.register(flags)
 	flags.StringVar(&o.key, "key", "", "PEM `file` of the private key that signs, ECDSA P-256.")
 	flags.StringVar(&o.verifier, "verifier", "", "`URI` of who vouches, as those know it who trust the key.")
 	flags.StringVar(&o.trustPolicy, "trustPolicy", "", "Only under this trust policy; else one attestation for each.")
-	flags.Func("level", "A `level` of your own that the trust policy stands for, such as ACME_SIGNED; repeatable.", appendTo(&o.levels))
+	flags.StringArrayVar(&o.levels, "level", nil, "A `level` of your own that the trust policy stands for, such as ACME_SIGNED; repeatable.")
 }
 
 // attested is what a record in a log says of an image.
@@ -44,38 +45,53 @@ type attested struct {
 	sequence uint64
 }
 
+func newRecordsVSA() *cobra.Command {
+	var options vsaOptions
+	command := &cobra.Command{
+		Use: "vsa IMAGE@DIGEST FILE...", Short: "Print Verification Summary Attestations of an image",
+		Long: `Prints, for each trust policy, what a whole log of decision records says of an image, as a signed Verification Summary Attestation in a
+DSSE envelope. It exits with 1 where nothing can be attested.`,
+		Example: "  {program} records vsa ghcr.io/acme/app@sha256:... decisions.jsonl --key key.pem --verifier https://acme.example/verifier",
+	}
+	read := withClusterOfUser(command, recordsFlags...)
+	options.register(command.Flags())
+	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
+		settings, err := read()
+		if err != nil {
+			return 0, err
+		}
+		return attestRecords(c.Context(), settings, &options, args, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	return command
+}
+
 // attestRecords prints an envelope for each trust policy, a line each, of the youngest record that is signed, and returns the
 // exit status: 1 where nothing can be attested.
-func attestRecords(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var options vsaOptions
-	settings, rest, err := function.LoadSettings("records vsa", args, os.LookupEnv, options.register)
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
+func attestRecords(ctx context.Context, settings function.Settings, options *vsaOptions, rest []string, stdout, stderr io.Writer) (int, error) {
 	key, ref, err := options.parse(rest)
 	if err != nil {
-		return report(err, stdout, stderr)
+		return 0, err
 	}
 	found := &search{repository: ref.Name(), digest: ref.Digest, trustPolicy: options.trustPolicy}
 	verified, err := options.log.verify(ctx, settings, rest[1:], found.record)
 	if err != nil {
-		return report(err, stdout, stderr)
+		return 0, err
 	}
 	if !verified.Whole {
 		fmt.Fprintln(stderr, "error: the log is not whole, and so proves nothing; see records verify")
-		return exitBroken
+		return exitBroken, nil
 	}
 	youngest := found.youngest(verified)
 	if len(youngest) == 0 {
 		fmt.Fprintln(stderr, "error: nothing can be attested of", ref.Pinned(ref.Digest)+":", plain(found.reason().Error()))
-		return exitBroken
+		return exitBroken, nil
 	}
 	for _, policy := range slices.Sorted(maps.Keys(youngest)) {
 		if err := options.print(stdout, youngest[policy], key); err != nil {
-			return report(err, stdout, stderr)
+			return 0, err
 		}
 	}
-	return exitWhole
+	return exitWhole, nil
 }
 
 // parse reads the key and the image, the first of the other arguments.

@@ -177,7 +177,7 @@ func TestAttestRecords(t *testing.T) {
 	verifier := newSigningKey(t, private)
 	vsaOf := func(image string, more ...string) (int, string, string) {
 		var out, failed strings.Builder
-		status := run(append([]string{"records", "vsa", image, file, "--keys", keys, "--key", private, "--verifier", "https://acme.example/verifier"}, more...), &out, &failed)
+		status := run(program, append([]string{"records", "vsa", image, file, "--keys", keys, "--key", private, "--verifier", "https://acme.example/verifier"}, more...), &out, &failed)
 		return status, out.String(), failed.String()
 	}
 	for name, want := range map[string]struct {

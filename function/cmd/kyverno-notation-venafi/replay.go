@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/spf13/cobra"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
@@ -22,24 +22,44 @@ const (
 // replayed counts what came of records.
 type replayed struct{ same, different, untold int }
 
-// replay decides again on recorded decisions, from their evidence or with what is gathered now, and returns the exit status.
-func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	again, id := false, ""
-	settings, files, err := function.LoadSettings("replay", args, os.LookupEnv, func(flags *flag.FlagSet) {
-		flags.BoolVar(&again, "again", false, "Gather anew, and say what is different now.")
-		flags.StringVar(&id, "id", "", "Take this decision only; else all in the files.")
+// replayOptions are the flags of replay that are not settings.
+type replayOptions struct {
+	again bool
+	id    string // "" for all
+}
+
+func newReplay() *cobra.Command {
+	var options replayOptions
+	command := &cobra.Command{
+		Use: "replay FILE...", Short: "Decide again on recorded decisions, and say what differs",
+		Long: `Decides again on recorded decisions, from the evidence in the records, or with --again from what is gathered now. It exits with 0 when
+all come out the same, 1 when one does not, and 2 when it could not be told.`,
+		Example: `  {program} replay decisions.jsonl
+  {program} replay --again decisions.jsonl --id 01M8C95RNMTW6JAP53C04EWFKA`,
+	}
+	read := withClusterOfUser(command, "trust", "plugins", "registries", "verification")
+	command.Flags().BoolVar(&options.again, "again", false, "Gather anew, and say what is different now.")
+	command.Flags().StringVar(&options.id, "id", "", "Take the decision of this `id` only; else all in the files.")
+	command.RunE = runs(func(c *cobra.Command, files []string) (int, error) {
+		settings, err := read()
+		if err == nil && len(files) == 0 {
+			err = errors.New("name the files of the records, or - for standard input")
+		}
+		if err != nil {
+			return 0, err
+		}
+		return replay(c.Context(), settings, options, files, c.OutOrStdout(), c.ErrOrStderr())
 	})
-	if err == nil && len(files) == 0 {
-		err = errors.New("name the files of the records, or - for standard input")
-	}
-	if err != nil {
-		return report(err, stdout, stderr)
-	}
+	return command
+}
+
+// replay decides again on recorded decisions, from their evidence or with what is gathered now, and returns the exit status.
+func replay(ctx context.Context, settings function.Settings, options replayOptions, files []string, stdout, stderr io.Writer) (int, error) {
 	decide := func(r record.Record) error { return record.Replay(r) }
-	if again {
+	if options.again {
 		engine, snapshot, err := explainer(ctx, settings, stderr)
 		if err != nil {
-			return report(err, stdout, stderr)
+			return 0, err
 		}
 		defer engine.Close()
 		decide = func(r record.Record) error { return anew(ctx, engine, snapshot, r, stdout) }
@@ -48,7 +68,7 @@ func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var broken error
 	for _, file := range files {
 		if err := eachRecord(file, func(r record.Record) error {
-			if id == "" || r.ID == id {
+			if options.id == "" || r.ID == options.id {
 				counts.add(r, decide(r), stdout)
 			}
 			return nil
@@ -58,10 +78,10 @@ func replay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stdout, "%d decisions: %d the same, %d different, %d could not be told\n", counts.same+counts.different+counts.untold, counts.same, counts.different, counts.untold)
 	if broken != nil {
-		report(broken, stdout, stderr)
+		report(broken, stderr)
 		counts.untold++
 	}
-	return counts.status()
+	return counts.status(), nil
 }
 
 // errOther is a decision that comes out otherwise now; what is different was printed.

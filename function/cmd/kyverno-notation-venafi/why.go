@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/function"
@@ -22,45 +23,58 @@ type whyOptions struct {
 	demands   demands
 }
 
-func (o *whyOptions) register(flags *flag.FlagSet) {
-	flags.Func("records", "`File` of records in which a decision is looked up, - for standard input; repeatable.", func(file string) error {
-		o.records = append(o.records, file)
-		return nil
-	})
-	flags.StringVar(&o.output, "o", "text", "Output: text, or json for the records, a line each.")
-	flags.StringVar(&o.namespace, "n", "", "`Namespace` of a pod; else that of the kubeconfig.")
+func (o *whyOptions) register(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&o.records, "records", nil, "A `file` of records in which a decision is looked up, - for standard input; repeatable.")
+	flags.StringVarP(&o.namespace, "namespace", "n", "", "The `namespace` of a pod; else that of the kubeconfig.")
 	o.service.register(flags)
 	o.demands.register(flags)
 }
 
+func newWhy() *cobra.Command {
+	var options whyOptions
+	command := &cobra.Command{
+		Use: "why IMAGE...|pod/NAME|ID", Short: "Tell the chain of reasons for an image, a pod or a decision",
+		Long: `Tells the chain of reasons for images or a pod, which are verified now, or for a decision that is recorded. It exits as check does. With
+-o json it prints records, a line each.`,
+		Example: `  {program} why ghcr.io/acme/app:v1 --trustDir trust --trustPolicy acme
+  {program} why pod/web -n team-a --trustPolicy acme
+  {program} why 01M8C95RNMTW6JAP53C04EWFKA --records decisions.jsonl`,
+	}
+	read := withClusterOfUser(command, "trust", "plugins", "registries", "verification")
+	withOutput(command, &options.output, "text", "json")
+	options.register(command.Flags())
+	command.RunE = runs(func(c *cobra.Command, about []string) (int, error) {
+		settings, err := read()
+		if err == nil && len(about) == 0 {
+			err = errors.New("name images, pod/NAME, or the id of a decision")
+		}
+		if err != nil {
+			return 0, err
+		}
+		return why(c.Context(), settings, &options, about, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	return command
+}
+
 // why prints the chain of reasons for images, for a pod or for a recorded decision, and returns the exit status, which is that of
 // check.
-func why(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var options whyOptions
-	settings, about, err := function.LoadSettings("why", args, os.LookupEnv, options.register)
-	if err == nil && len(about) == 0 {
-		err = errors.New("name images, pod/NAME, or the id of a decision")
-	}
-	if err == nil && options.output != "text" && options.output != "json" {
-		err = fmt.Errorf("-o is %q; use text or json", options.output)
-	}
+func why(ctx context.Context, settings function.Settings, options *whyOptions, about []string, stdout, stderr io.Writer) (status int, err error) {
 	var told []record.Record
 	switch {
-	case err != nil:
 	case len(about) == 1 && decisionID.MatchString(about[0]):
 		told, err = options.recorded(ctx, about[0])
 	default:
 		told, err = options.gathered(ctx, settings, about, stderr)
 	}
 	if err != nil {
-		return report(err, stdout, stderr)
+		return 0, err
 	}
 	for _, r := range told {
 		text := record.Why(r) + "\n"
 		if options.output == "json" {
 			_, line, err := record.Encode(r)
 			if err != nil {
-				return report(err, stdout, stderr)
+				return 0, err
 			}
 			text = string(line) + "\n"
 		}
@@ -68,11 +82,11 @@ func why(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	switch told[0].Outcome {
 	case "admitted":
-		return exitVerified
+		return exitVerified, nil
 	case "denied":
-		return exitDenied
+		return exitDenied, nil
 	}
-	return exitUnknown
+	return exitUnknown, nil
 }
 
 // recorded finds a decision, and behind it the one that its facts come from.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/term"
 )
 
 // Colour is an escape sequence.
@@ -37,11 +39,17 @@ func Paint(w io.Writer, word string, colour Colour) string {
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	if !ok {
-		return false
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// Width is the number of columns of the terminal that w is, at least 40; otherwise where w is none.
+func Width(w io.Writer, otherwise int) int {
+	if file, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil {
+			return max(40, columns)
+		}
 	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return otherwise
 }
 
 // Progress gives a function that shows on w how many of all are done, on one line that goes away at the end. It shows nothing
