@@ -31,6 +31,7 @@ type auditOptions struct {
 	with, without          []string
 	until                  string
 	timeout                time.Duration
+	wide                   bool
 	demands                demands
 }
 
@@ -70,14 +71,22 @@ with 0 when all is well, 1 when something is denied, and 2 when it could not be 
 			return 0, err
 		}
 		status := map[audit.Outcome]int{audit.Good: exitVerified, audit.Bad: exitDenied, audit.Indefinite: exitUnknown}[found.outcome()]
-		return status, outputs[options.output](c.OutOrStdout(), found)
+		return status, options.print(c.OutOrStdout(), found)
 	})
 	return command
 }
 
-// outputs are the formats.
-var outputs = map[string]func(io.Writer, auditReport) error{
-	"table": printAudit, "json": printAuditJSON, "sarif": printSARIF, "junit": printJUnit,
+// print writes what was found, in the format that is asked for.
+func (o *auditOptions) print(w io.Writer, r auditReport) error {
+	switch entries, rules := r.entries(); o.output {
+	case "json":
+		return printAuditJSON(w, r)
+	case "sarif":
+		return printSARIF(w, r.source, entries, rules)
+	case "junit":
+		return printJUnit(w, "kyverno-notation-venafi audit", entries)
+	}
+	return printAudit(w, r, o.wide)
 }
 
 func (o *auditOptions) register(flags *pflag.FlagSet) {
@@ -89,6 +98,7 @@ func (o *auditOptions) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.with, "with", nil, "The `file` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.")
 	flags.StringArrayVar(&o.without, "without", nil, "The `name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.")
 	flags.StringVar(&o.until, "until", "", "Print what stops being admitted up to this `date`, such as 2027-06-30, and by what.")
+	flags.BoolVar(&o.wide, "wide", false, "Print tables in full, though they do not fit the terminal.")
 	flags.DurationVar(&o.timeout, "timeout", time.Hour, "The `time` for the whole audit. Of what was not verified by then it could not tell.")
 	o.demands.register(flags)
 }

@@ -39,9 +39,8 @@ type (
 
 // printJUnit writes a test suite for each namespace and a case for each image of a workload. What is denied fails, and what could
 // not be told is an error.
-func printJUnit(w io.Writer, r auditReport) error {
-	all := junitSuites{Name: "kyverno-notation-venafi audit"}
-	entries, _ := r.entries()
+func printJUnit(w io.Writer, name string, entries []entry) error {
+	all := junitSuites{Name: name}
 	for _, e := range entries {
 		name := cmp.Or(e.Namespace, "no namespace")
 		i := slices.IndexFunc(all.Suites, func(s junitSuite) bool { return s.Name == name })

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/samber/lo"
@@ -16,18 +16,19 @@ import (
 )
 
 // printAudit writes tables for a person.
-func printAudit(w io.Writer, r auditReport) error {
+func printAudit(w io.Writer, r auditReport, wide bool) error {
+	t := tableFor(w, wide)
 	switch {
 	case r.Flips != nil:
-		return printFlips(w, r.Flips, r.Findings)
+		return printFlips(w, t, r.Flips, r.Findings)
 	case r.Expiries != nil:
-		return printExpiries(w, r)
+		return printExpiries(w, t, r)
 	}
-	return printFindings(w, r.Findings)
+	return printFindings(w, t, r.Findings)
 }
 
-func printFindings(w io.Writer, findings []audit.Finding) error {
-	rows := [][]string{{"NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "STATE", "CODE", "REASON"}}
+func printFindings(w io.Writer, t table, findings []audit.Finding) error {
+	rows := [][]cell{cells("NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "STATE", "CODE", "REASON")}
 	for _, f := range findings {
 		colour := terminal.Yellow
 		switch {
@@ -36,9 +37,9 @@ func printFindings(w io.Writer, findings []audit.Finding) error {
 		case f.State == audit.Verified:
 			colour = terminal.Green
 		}
-		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.State.Words(), colour), string(f.Code), plain(sentenceOf(f))))
+		rows = append(rows, append(usedBy(f.Use), cell{f.State.Words(), colour}, cell{text: string(f.Code)}, cell{text: sentenceOf(f)}))
 	}
-	if err := printRows(w, rows); err != nil {
+	if err := t.print(w, rows); err != nil {
 		return err
 	}
 	counts, parts := audit.Counts(findings), []string{}
@@ -52,13 +53,13 @@ func printFindings(w io.Writer, findings []audit.Finding) error {
 }
 
 // printFlips writes what changes, and how much of it in each namespace.
-func printFlips(w io.Writer, flips []audit.Flip, findings []audit.Finding) error {
+func printFlips(w io.Writer, t table, flips []audit.Flip, findings []audit.Finding) error {
 	all := fmt.Sprintf("%d images of workloads, of which %d are denied now", len(findings), lo.CountBy(findings, audit.Finding.Denied))
 	if len(flips) == 0 {
 		_, err := fmt.Fprintf(w, "nothing changes for %s\n", all)
 		return err
 	}
-	rows := [][]string{{"NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "CHANGE", "NOW", "PROPOSED", "REASON"}}
+	rows := [][]cell{cells("NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "CHANGE", "NOW", "PROPOSED", "REASON")}
 	for _, f := range flips {
 		colour := terminal.Yellow
 		switch f.Change {
@@ -72,9 +73,9 @@ func printFlips(w io.Writer, flips []audit.Flip, findings []audit.Finding) error
 		if f.Change == audit.NotTold && now != reason.Admitted && (now != reason.Denied || proposed == reason.Denied) {
 			why = f.Now.Reason
 		}
-		rows = append(rows, append(usedBy(f.Use), terminal.Paint(w, f.Change.Words(), colour), string(f.Now.Code), string(f.Proposed.Code), plain(why)))
+		rows = append(rows, append(append(usedBy(f.Use), cell{f.Change.Words(), colour}), cells(string(f.Now.Code), string(f.Proposed.Code), why)...))
 	}
-	if err := printRows(w, rows); err != nil {
+	if err := t.print(w, rows); err != nil {
 		return err
 	}
 	var text strings.Builder
@@ -91,28 +92,28 @@ func printFlips(w io.Writer, flips []audit.Flip, findings []audit.Finding) error
 }
 
 // printExpiries writes what ends by date, and the certificates that carry what runs.
-func printExpiries(w io.Writer, r auditReport) error {
-	rows := [][]string{{"DATE", "NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "ENDS", "CAUSE", "REASON"}}
+func printExpiries(w io.Writer, t table, r auditReport) error {
+	rows := [][]cell{cells("DATE", "NAMESPACE", "WORKLOAD", "CONTAINER", "IMAGE", "ENDS", "CAUSE", "REASON")}
 	for _, e := range r.Expiries {
-		ends := terminal.Paint(w, "certainly", terminal.Red)
+		ends := cell{"certainly", terminal.Red}
 		if !e.Certain {
-			ends = terminal.Paint(w, "perhaps", terminal.Yellow)
+			ends = cell{"perhaps", terminal.Yellow}
 		}
-		rows = append(rows, append(append([]string{day(e.At)}, usedBy(e.Use)...), ends, string(e.Cause), plain(e.Reason)))
+		rows = append(rows, slices.Concat(cells(day(e.At)), usedBy(e.Use), []cell{ends}, cells(string(e.Cause), e.Reason)))
 	}
 	if len(r.Expiries) == 0 {
 		rows = nil
 		fmt.Fprintf(w, "of what is admitted now, nothing ends until %s\n", day(r.until))
 	}
-	if err := printRows(w, rows); err != nil {
+	if err := t.print(w, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
-	rows = [][]string{{"TRUST STORE", "CERTIFICATE", "EXPIRES", "IMAGES", "WORKLOADS", "PODS", "SHA-256"}}
+	rows = [][]cell{cells("TRUST STORE", "CERTIFICATE", "EXPIRES", "IMAGES", "WORKLOADS", "PODS", "SHA-256")}
 	for _, a := range r.Anchors {
-		rows = append(rows, []string{a.Store, plain(a.Subject), day(a.NotAfter), fmt.Sprint(a.Images), fmt.Sprint(a.Workloads), fmt.Sprint(a.Pods), a.Fingerprint[:min(16, len(a.Fingerprint))]})
+		rows = append(rows, cells(a.Store, a.Subject, day(a.NotAfter), fmt.Sprint(a.Images), fmt.Sprint(a.Workloads), fmt.Sprint(a.Pods), a.Fingerprint[:min(16, len(a.Fingerprint))]))
 	}
-	if err := printRows(w, rows); err != nil {
+	if err := t.print(w, rows); err != nil {
 		return err
 	}
 	counts := audit.Counts(r.Findings)
@@ -124,18 +125,9 @@ func printExpiries(w io.Writer, r auditReport) error {
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // usedBy are the first columns of a row.
-func usedBy(u audit.Use) []string {
-	return []string{plain(dash(u.Namespace)), plain(u.Kind + "/" + u.Name), plain(u.Container), plain(u.Image)}
+func usedBy(u audit.Use) []cell {
+	return cells(dash(u.Namespace), u.Kind+"/"+u.Name, u.Container, u.Image)
 }
 
 // plain is a text from a cluster or a registry that cannot move the terminal's cursor.
 func plain(text string) string { return reason.OneLine(text) }
-
-// printRows writes a table.
-func printRows(w io.Writer, rows [][]string) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(table, strings.Join(row, "\t"))
-	}
-	return table.Flush()
-}

@@ -62,9 +62,8 @@ const (
 	projectURI  = "https://github.com/nirmata/kyverno-notation-venafi"
 )
 
-// printSARIF writes what is not well as results. The same finding has the same fingerprint in every run.
-func printSARIF(w io.Writer, r auditReport) error {
-	entries, rules := r.entries()
+// printSARIF writes what is not well as results; source is the file that they are about, or "". The same finding has the same fingerprint in every run.
+func printSARIF(w io.Writer, source string, entries []entry, rules []rule) error {
 	driver := sarifDriver{Name: "kyverno-notation-venafi", InformationURI: projectURI}
 	for _, rule := range rules {
 		driver.Rules = append(driver.Rules, sarifRule{rule.id, sarifText{rule.description}})
@@ -75,9 +74,9 @@ func printSARIF(w io.Writer, r auditReport) error {
 			continue
 		}
 		location := sarifLocation{Logical: []sarifLogical{{e.place(), "resource"}}}
-		if r.source != "" {
+		if source != "" {
 			location.Physical = &sarifPhysical{}
-			location.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(r.source)}).String()
+			location.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(source)}).String()
 		}
 		same := fmt.Sprintf("%x", sha256.Sum256([]byte(e.rule+"\n"+e.place()+"\n"+e.Image)))
 		results = append(results, sarifResult{e.rule, e.severity, sarifText{e.message}, []sarifLocation{location}, map[string]string{"workloadImage/v1": same}})

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/function"
+	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 )
 
 // The exit statuses of check.
@@ -22,41 +26,72 @@ const (
 	exitUnknown  = 2
 )
 
+// verdictWord is a verdict on an image in a word. That on all images is the worst, and stands for an exit status.
+type verdictWord string
+
+// The words. What is admitted without verification, for example under the level skip, is no reason for another exit status than 0, and does
+// not read like what was verified.
+const (
+	wordVerified   verdictWord = "verified"
+	wordUnverified verdictWord = "unverified"
+	wordDenied     verdictWord = "denied"
+	wordUnknown    verdictWord = "unknown"
+)
+
+func wordOf(result core.Result) verdictWord {
+	switch {
+	case result.Verified && result.Code == reason.Verified:
+		return wordVerified
+	case result.Verified:
+		return wordUnverified
+	case result.Code.Class() == reason.Denied:
+		return wordDenied
+	}
+	return wordUnknown
+}
+
 // checkOptions are the flags of check that are not settings.
 type checkOptions struct {
 	manifest, output string
+	wide             bool
 	demands          demands
+}
+
+// checked is what a workload's images came to; that of an image that was named by itself holds this one.
+type checked struct {
+	workload audit.Workload
+	verdict  core.Verdict
 }
 
 func newCheck() *cobra.Command {
 	var options checkOptions
 	command := &cobra.Command{
 		Use: "check [IMAGE... | -f FILE]", Short: "Verify images, or the workloads of a manifest",
-		Long: `Verifies images as the service does at admission. It exits with 0 when all are verified, 1 when one is denied, and 2 when it could not
-be told.`,
+		Long: `Verifies images as the service does at admission. It exits with 0 when all are verified, 1 when one is denied, and 2 when of one it is
+unknown and none is denied. What is admitted without verification, as by the level skip, is called unverified and exits with 0.`,
 		Example: `  {program} check ghcr.io/acme/app:v1 --trustDir trust --trustPolicy acme
   {program} check -f deployment.yaml --trustDir trust --trustPolicy acme -o json`,
 	}
 	read := withClusterOfUser(command, "trust", "namespace", "plugins", "cluster", "registries", "verification")
-	withOutput(command, &options.output, "table", "json")
+	withOutput(command, &options.output, "table", "json", "yaml", "sarif", "junit")
 	options.register(command.Flags())
 	command.RunE = runs(func(c *cobra.Command, images []string) (int, error) {
 		settings, err := read()
 		if err != nil {
 			return 0, err
 		}
-		verdicts, err := runCheck(c.Context(), settings, &options, images, c.ErrOrStderr())
+		found, err := runCheck(c.Context(), settings, &options, images, c.ErrOrStderr())
 		if err != nil {
 			return 0, err
 		}
-		return statusOf(verdicts), print(c.OutOrStdout(), options.output, verdicts)
+		return statusOf(found), options.print(c.OutOrStdout(), found)
 	})
 	return command
 }
 
-// runCheck verifies images, or the workloads of a manifest.
-func runCheck(ctx context.Context, settings function.Settings, options *checkOptions, images []string, stderr io.Writer) ([]core.Verdict, error) {
-	bodies, err := options.bodies(images)
+// runCheck verifies images, or the workloads of a manifest, some at once.
+func runCheck(ctx context.Context, settings function.Settings, options *checkOptions, images []string, stderr io.Writer) ([]checked, error) {
+	objects, bodies, err := options.bodies(images)
 	if err != nil {
 		return nil, err
 	}
@@ -71,46 +106,53 @@ func runCheck(ctx context.Context, settings function.Settings, options *checkOpt
 		return nil, err
 	}
 	defer service.Stop()
-	var verdicts []core.Verdict
-	for _, body := range bodies {
-		verdict, err := service.Check(ctx, body)
-		if err != nil {
-			return nil, err
-		}
-		verdicts = append(verdicts, verdict)
+	found := make([]checked, len(bodies))
+	progress, done := terminal.Progress(stderr, "checked"), atomic.Int64{}
+	defer progress(len(bodies), len(bodies))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(settings.MaxParallel)
+	for i, body := range bodies {
+		group.Go(func() (err error) {
+			found[i].workload = workloadOf(objects[i])
+			found[i].verdict, err = service.Check(ctx, body)
+			progress(int(done.Add(1)), len(bodies))
+			return err
+		})
 	}
-	return verdicts, nil
+	return found, group.Wait()
 }
 
 func (o *checkOptions) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.manifest, "filename", "f", "", "Manifest `file` whose workloads' images are verified, - for standard input.")
+	flags.BoolVar(&o.wide, "wide", false, "Print tables in full, though they do not fit the terminal.")
 	o.demands.register(flags)
 }
 
-// bodies makes one request body for the images on the command line, or one for each workload of the manifest.
-func (o *checkOptions) bodies(images []string) ([][]byte, error) {
+// bodies makes a request body for each image on the command line, or for each workload of the manifest, and gives the objects too.
+func (o *checkOptions) bodies(images []string) (objects []any, bodies [][]byte, err error) {
 	if (len(images) == 0) == (o.manifest == "") {
-		return nil, errors.New("name images, or a manifest with -f, one of the two")
+		return nil, nil, errors.New("name images, or a manifest with -f, one of the two")
 	}
 	attestations, err := o.demands.attestations()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	objects := []any{podOf(images)}
+	for _, image := range images {
+		objects = append(objects, podOf([]string{image}))
+	}
 	if o.manifest != "" {
 		if objects, err = readWorkloads(o.manifest); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	var bodies [][]byte
 	for _, object := range objects {
 		body, err := bodyOf(object, o.demands.trustPolicy, attestations)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		bodies = append(bodies, body)
 	}
-	return bodies, nil
+	return objects, bodies, nil
 }
 
 // bodyOf makes a request body. An empty trust policy is the default, and nil attestations are none.
@@ -135,10 +177,10 @@ func podOf(images []string) any {
 }
 
 // statusOf is exitDenied if an image was denied, else exitUnknown if a verification failed, else exitVerified.
-func statusOf(verdicts []core.Verdict) int {
+func statusOf(found []checked) int {
 	status := exitVerified
-	for _, verdict := range verdicts {
-		switch verdict.Class {
+	for _, each := range found {
+		switch each.verdict.Class {
 		case reason.Admitted:
 		case reason.Denied:
 			return exitDenied
@@ -147,18 +189,4 @@ func statusOf(verdicts []core.Verdict) int {
 		}
 	}
 	return status
-}
-
-func print(stdout io.Writer, output string, verdicts []core.Verdict) error {
-	results := []core.Result{}
-	for _, verdict := range verdicts {
-		results = append(results, verdict.Results...)
-	}
-	if output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(map[string]any{"verified": statusOf(verdicts) == exitVerified, "results": results})
-	}
-	return printTable(stdout, results)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 
 	"golang.org/x/term"
 )
@@ -52,17 +54,33 @@ func Width(w io.Writer, otherwise int) int {
 	return otherwise
 }
 
-// Progress gives a function that shows on w how many of all are done, on one line that goes away at the end. It shows nothing
-// if w is not a terminal.
+// barWidth is the number of columns of a bar.
+const barWidth = 24
+
+// Progress gives a function that shows on w how many of all are done, as a bar on one line that goes away at the end. It shows nothing
+// if w is not a terminal. The function may be called from several goroutines; what comes too late is not shown.
 func Progress(w io.Writer, what string) func(done, all int) {
 	if !isTerminal(w) {
 		return func(int, int) {}
 	}
+	var mu sync.Mutex
+	shown := 0
 	return func(done, all int) {
-		if done < all {
-			fmt.Fprintf(w, "\r\x1b[K%d of %d %s", done, all, what)
+		mu.Lock()
+		defer mu.Unlock()
+		if done < shown || shown == all {
 			return
 		}
-		fmt.Fprint(w, "\r\x1b[K")
+		shown = done
+		fmt.Fprint(w, "\r\x1b[K"+bar(done, all, what))
 	}
+}
+
+// bar is like "[######------] 5 of 10 checked"; "" where all are done.
+func bar(done, all int, what string) string {
+	if done >= all {
+		return ""
+	}
+	filled := barWidth * done / all
+	return fmt.Sprintf("[%s%s] %d of %d %s", strings.Repeat("#", filled), strings.Repeat("-", barWidth-filled), done, all, what)
 }
