@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/certmanager"
@@ -32,6 +33,14 @@ and audits what runs where that is on. It runs until SIGINT or SIGTERM.`,
 	var settings function.CertmanagerSettings
 	flags := settings.Flags()
 	flags.Register(command.Flags(), certmanagerFlags...)
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.Register(all)
+	all.VisitAll(func(flag *pflag.Flag) { // one that has no meaning here is accepted, since one set of flags may be given to both deployments
+		flag.Hidden = true
+		if command.Flags().Lookup(flag.Name) == nil {
+			command.Flags().AddFlag(flag)
+		}
+	})
 	command.RunE = func(c *cobra.Command, _ []string) error {
 		if err := errors.Join(flags.Load(os.LookupEnv), settings.Validate()); err != nil {
 			return err

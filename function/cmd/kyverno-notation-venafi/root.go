@@ -57,8 +57,6 @@ from the command line. Without a command, the program is the service.`,
 		command.Example = strings.ReplaceAll(command.Example, "{program}", root.DisplayName())
 		command.Flags().BoolP("help", "h", false, "Print this.")
 	}
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd(cobra.ShellCompRequestCmd)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(func(c *cobra.Command) error { return usage(c, width) })
 	return root
@@ -107,6 +105,8 @@ func arguments(root *cobra.Command, args []string, stderr io.Writer) ([]string, 
 		}
 		args = append([]string{"serve"}, args...)
 	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(cobra.ShellCompRequestCmd) // which keeps what it writes to
 	command, depth := root, 0
 	for command.HasSubCommands() && depth < len(args) && !strings.HasPrefix(args[depth], "-") {
 		next := child(command, args[depth])
@@ -121,7 +121,7 @@ func arguments(root *cobra.Command, args []string, stderr io.Writer) ([]string, 
 	if len(single) > 0 {
 		fmt.Fprintf(stderr, "warning: write --%s with two dashes; one dash is deprecated\n", plain(strings.Join(slices.Compact(single), ", --")))
 	}
-	return slices.Concat(args[:depth], mended), nil
+	return append(append([]string{}, args[:depth]...), mended...), nil // never nil, which cobra takes for those of the process
 }
 
 // child gives the command of a name below a command; nil for none.
@@ -173,7 +173,7 @@ func flagHint(c *cobra.Command, name string) string {
 	}
 	var others []string
 	for _, other := range c.Root().Commands() {
-		if other.Flags().Lookup(name) != nil {
+		if flag := other.Flags().Lookup(name); flag != nil && !flag.Hidden {
 			others = append(others, other.Name())
 		}
 	}
