@@ -20,7 +20,7 @@ OPENAPI := function/openapi
 # And the driver of a browser, which looks at the console.
 BROWSER := function/browser
 
-.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test vulncheck clean
+.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -124,6 +124,9 @@ plugins: ## the plugin that stands in for venafi-csp
 
 image-test: ## the image, built by buildah for two platforms and twice, which must give the same digests (Linux, root)
 	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
+
+man: ## the man pages of the commands, in function/cmd/kyverno-notation-venafi/man
+	go test ./function/cmd/kyverno-notation-venafi -count=1 -run TestManPages -update
 
 clean: ## remove what was built here
 	rm -rf $(BUILD)

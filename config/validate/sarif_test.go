@@ -54,11 +54,11 @@ func sarifSchema(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// TestAuditsSARIFIsValid holds the golden files of the command audit against the schema, and shows that it can refuse them.
+// TestAuditsSARIFIsValid holds the golden files of the commands audit and check against the schema, and shows that it can refuse them.
 func TestAuditsSARIFIsValid(t *testing.T) {
 	schema := sarifSchema(t)
-	files, err := filepath.Glob("../../function/cmd/kyverno-notation-venafi/testdata/audit/*.sarif")
-	if err != nil || len(files) < 4 {
+	files, err := filepath.Glob("../../function/cmd/kyverno-notation-venafi/testdata/[ac]*/*.sarif")
+	if err != nil || len(files) < 5 {
 		t.Fatalf("files %q, %v", files, err)
 	}
 	for _, file := range files {

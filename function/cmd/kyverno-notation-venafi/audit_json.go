@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"time"
 
@@ -20,8 +19,5 @@ func printAuditJSON(w io.Writer, r auditReport) error {
 	default:
 		document["findings"], document["summary"] = r.Findings, audit.Counts(r.Findings)
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(document)
+	return printJSON(w, document)
 }

@@ -42,7 +42,7 @@ type (
 func printJUnit(w io.Writer, name string, entries []entry) error {
 	all := junitSuites{Name: name}
 	for _, e := range entries {
-		name := cmp.Or(e.Namespace, "no namespace")
+		name := cmp.Or(plain(e.Namespace), "no namespace")
 		i := slices.IndexFunc(all.Suites, func(s junitSuite) bool { return s.Name == name })
 		if i < 0 {
 			i = len(all.Suites)
@@ -66,8 +66,8 @@ func printJUnit(w io.Writer, name string, entries []entry) error {
 }
 
 func (s *junitSuite) add(e entry) {
-	c := junitCase{Class: e.place(), Name: e.Image}
-	why := &junitReason{Type: e.rule, Message: e.message}
+	c := junitCase{Class: plain(e.place()), Name: plain(e.Image)}
+	why := &junitReason{Type: e.rule, Message: plain(e.message)}
 	switch {
 	case e.untold:
 		c.Error = why
@@ -76,7 +76,7 @@ func (s *junitSuite) add(e entry) {
 		c.Failure = why
 		s.Failures++
 	case e.severity != severityNone:
-		c.Out = e.message
+		c.Out = plain(e.message)
 	}
 	s.Tests++
 	s.Cases = append(s.Cases, c)

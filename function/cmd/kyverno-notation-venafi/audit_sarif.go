@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -81,8 +80,5 @@ func printSARIF(w io.Writer, source string, entries []entry, rules []rule) error
 		same := fmt.Sprintf("%x", sha256.Sum256([]byte(e.rule+"\n"+e.place()+"\n"+e.Image)))
 		results = append(results, sarifResult{e.rule, e.severity, sarifText{e.message}, []sarifLocation{location}, map[string]string{"workloadImage/v1": same}})
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(sarifLog{sarifSchema, "2.1.0", []sarifRun{{sarifTool{driver}, results}}})
+	return printJSON(w, sarifLog{sarifSchema, "2.1.0", []sarifRun{{sarifTool{driver}, results}}})
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
@@ -30,17 +27,9 @@ type checkResult struct {
 func (o *checkOptions) print(w io.Writer, found []checked) error {
 	switch o.output {
 	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(documentOf(found))
+		return printJSON(w, documentOf(found))
 	case "yaml":
-		text, err := yaml.Marshal(documentOf(found))
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(text)
-		return err
+		return printYAML(w, documentOf(found))
 	case "sarif":
 		entries, rules := checkEntries(found)
 		return printSARIF(w, sourceOf(o.manifest), entries, rules)
@@ -99,6 +88,14 @@ func (o *checkOptions) printTable(w io.Writer, results []checkResult) error {
 	return err
 }
 
+// containerOf names where an image stands; an image that was named by itself stands nowhere.
+func containerOf(workload audit.Workload, r core.Result) string {
+	if workload.Name == "" {
+		return "-"
+	}
+	return r.Kind + " " + r.Name
+}
+
 // checkEntries are the results for reports that other programs read.
 func checkEntries(found []checked) (entries []entry, rules []rule) {
 	levels := map[verdictWord]severity{wordVerified: severityNone, wordUnverified: severityNote, wordDenied: severityError, wordUnknown: severityWarning}
@@ -110,7 +107,7 @@ func checkEntries(found []checked) (entries []entry, rules []rule) {
 			}
 			word := wordOf(r)
 			entries = append(entries, entry{
-				Use:  audit.Use{Workload: workload, Container: r.Kind + " " + r.Name, Image: r.Requested},
+				Use:  audit.Use{Workload: workload, Container: containerOf(each.workload, r), Image: r.Requested},
 				rule: string(r.Code), severity: levels[word], untold: word == wordUnknown,
 				message: fmt.Sprintf("%s is %s: %s: %s", r.Requested, word, r.Code, r.Reason),
 			})

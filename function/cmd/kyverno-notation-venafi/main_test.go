@@ -23,7 +23,8 @@ const program = "kyverno-notation-venafi"
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		program: main,
+		program:       main,
+		"kubectl-knv": main,
 	})
 }
 

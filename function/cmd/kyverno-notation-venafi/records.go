@@ -81,10 +81,7 @@ func verifyRecords(ctx context.Context, settings function.Settings, options *log
 		return 0, err
 	}
 	if output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(found)
+		err = printJSON(stdout, found)
 	} else {
 		err = printLog(stdout, found)
 	}

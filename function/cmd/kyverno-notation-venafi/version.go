@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -10,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 )
 
 // What a release says of itself, by -ldflags "-X main.version=... -X main.commit=... -X main.date=..."; else what Go recorded.
@@ -77,19 +75,9 @@ func versionOf(info *debug.BuildInfo) versionInfo {
 func printVersion(out io.Writer, output string, info versionInfo) error {
 	switch output {
 	case "json":
-		text, err := json.MarshalIndent(info, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(out, "%s\n", text)
-		return err
+		return printJSON(out, info)
 	case "yaml":
-		text, err := yaml.Marshal(info)
-		if err != nil {
-			return err
-		}
-		_, err = out.Write(text)
-		return err
+		return printYAML(out, info)
 	}
 	built := ""
 	if info.Commit != "" {

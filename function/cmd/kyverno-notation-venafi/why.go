@@ -76,7 +76,7 @@ func why(ctx context.Context, settings function.Settings, options *whyOptions, a
 			if err != nil {
 				return 0, err
 			}
-			text = string(line) + "\n"
+			text = string(harmless(line)) + "\n"
 		}
 		fmt.Fprint(stdout, text)
 	}
