@@ -17,10 +17,12 @@ COLLECTOR := shell/tracing/collector
 MONITORING := config/monitoring/validate
 # And the library that reads the description of the HTTP API.
 OPENAPI := function/openapi
+# And krew, which installs the plugin of kubectl.
+KREW := config/krew
 # And the driver of a browser, which looks at the console.
 BROWSER := function/browser
 
-.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man vulncheck clean
+.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -35,6 +37,7 @@ test: ## all tests that need nothing but Go
 	go -C $(DIFFERENTIAL) test -count=1 ./...
 	go -C $(COLLECTOR) test -count=1 ./...
 	go -C $(OPENAPI) test -count=1 ./...
+	go -C $(KREW) test -count=1 ./...
 	GODEBUG=fuzzseed=1 go run ./adversary/cmd/fuzz --each 5s --parallel 1 --executions 1
 
 test-monitoring: ## alerts and dashboard with a real Prometheus, which takes two minutes to build once
@@ -61,6 +64,7 @@ lint: ## formatting, vet and staticcheck
 	go -C $(MONITORING) vet ./...
 	go -C $(COLLECTOR) tool -modfile=../../../go.mod staticcheck ./...
 	go -C $(OPENAPI) vet ./...
+	go -C $(KREW) vet ./...
 	go -C $(BROWSER) vet ./...
 	go -C $(OPENAPI) tool -modfile=../../go.mod staticcheck ./...
 
@@ -124,6 +128,9 @@ plugins: ## the plugin that stands in for venafi-csp
 
 image-test: ## the image, built by buildah for two platforms and twice, which must give the same digests (Linux, root)
 	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
+
+krew: ## archives of kubectl knv for all platforms and krew's manifest, in .build/krew; VERSION=v0.1.0
+	go -C $(KREW) run . -root $(CURDIR) -out $(CURDIR)/$(BUILD)/krew -version $(VERSION)
 
 man: ## the man pages of the commands, in function/cmd/kyverno-notation-venafi/man
 	go test ./function/cmd/kyverno-notation-venafi -count=1 -run TestManPages -update
