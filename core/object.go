@@ -164,7 +164,12 @@ func isPodSpec(nesting []value) bool {
 // field, but much that is written in Go does not.
 func inOtherCase(member value, fields ...string) bool {
 	name := member.name()
-	return slices.ContainsFunc(fields, func(field string) bool { return string(name) != field && strings.EqualFold(string(name), field) })
+	for _, field := range fields {
+		if len(name) >= len(field) && string(name) != field && strings.EqualFold(string(name), field) { // no letter folds to a longer ASCII one
+			return true
+		}
+	}
+	return false
 }
 
 // firstInOtherCase gives the first member of an object, in the order of names, that is a field but for its case.

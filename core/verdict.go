@@ -101,6 +101,9 @@ func (r Result) clipped(most int) Result {
 
 // worse gives the class that decides for several images: a denial is worse than a failure, since a retry does not help.
 func worse(a, b reason.Class) reason.Class {
+	if a == b {
+		return a
+	}
 	rank := []reason.Class{reason.Admitted, reason.Busy, reason.Failed, reason.TimedOut, reason.Rejected, reason.Denied}
 	return rank[max(slices.Index(rank, a), slices.Index(rank, b))]
 }

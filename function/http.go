@@ -338,34 +338,34 @@ func (f *Function) logRequest(ctx context.Context, r *http.Request, call *call, 
 	if !f.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	attributes := []slog.Attr{
+	line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0) // a logger would look up the line of code, which nobody logs
+	line.AddAttrs(
 		slog.String("path", r.URL.Path),
 		slog.Int("status", status),
 		slog.String("decision", call.id),
 		slog.Bool("verified", verdict.Verified),
 		slog.Float64("durationMs", float64(took.Microseconds())/1000),
-	}
+	)
 	if call.background {
-		attributes = append(attributes, slog.Bool("background", true))
+		line.AddAttrs(slog.Bool("background", true))
 	}
 	if trace := call.span.TraceID(); trace != "" {
-		attributes = append(attributes, slog.String("trace", trace))
+		line.AddAttrs(slog.String("trace", trace))
 	}
 	if err != nil {
-		attributes = append(attributes, slog.String("error", err.Error()))
+		line.AddAttrs(slog.String("error", err.Error()))
 	}
 	logged := loggedResults(verdict.Results)
-	attributes = append(attributes, slog.Any("images", lo.Map(logged, func(result core.Result, _ int) loggedImage {
-		line := loggedImage{Image: reason.Clip(result.Requested, reason.MaxName), Digest: result.Digest, Code: result.Code}
+	images := make([]loggedImage, len(logged))
+	for i, result := range logged {
+		images[i] = loggedImage{Image: reason.Clip(result.Requested, reason.MaxName), Digest: result.Digest, Code: result.Code}
 		if !result.Verified {
-			line.Reason = reason.Clip(result.Reason, reason.MaxWords)
+			images[i].Reason = reason.Clip(result.Reason, reason.MaxWords)
 		}
-		return line
-	})))
-	if omitted := len(verdict.Results) - len(logged); omitted > 0 {
-		attributes = append(attributes, slog.Int("imagesNotLogged", omitted))
 	}
-	line := slog.NewRecord(time.Now(), slog.LevelInfo, "request", 0) // a logger would look up the line of code, which nobody logs
-	line.AddAttrs(attributes...)
+	line.AddAttrs(slog.Any("images", images))
+	if omitted := len(verdict.Results) - len(logged); omitted > 0 {
+		line.AddAttrs(slog.Int("imagesNotLogged", omitted))
+	}
 	_ = f.log.Handler().Handle(ctx, line) // there is nowhere else to tell that the log cannot be written
 }

@@ -54,14 +54,14 @@ func isRepository(path string) bool {
 	if path == "" || len(path) > maxRepository || !isLowerOrDigit(path[len(path)-1]) {
 		return false
 	}
-	separator := "/" // bytes since the last letter or digit; the path begins as after a slash
+	since := -1 // index of the first byte after the last letter or digit
 	for i := 0; i < len(path); i++ {
 		if isLowerOrDigit(path[i]) {
-			separator = ""
+			since = i + 1
 			continue
 		}
-		if separator += path[i : i+1]; !isSeparator(separator) {
-			return false
+		if since < 0 || !isSeparator(path[since:i+1]) {
+			return false // the path begins with a separator, or has two of them together
 		}
 	}
 	return true
