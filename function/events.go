@@ -12,7 +12,8 @@ import (
 	"strings"
 	"time"
 
-	cloudevents "github.com/cloudevents/sdk-go/v2"
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	cloudeventshttp "github.com/cloudevents/sdk-go/v2/protocol/http" // and not the client, of which nothing is needed
 	"github.com/jellydator/ttlcache/v3"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -90,7 +91,7 @@ func (e *events) receive(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
-	event, err := cloudevents.NewEventFromHTTPRequest(r)
+	event, err := cloudeventshttp.NewEventFromHTTPRequest(r)
 	if err == nil {
 		err = event.Validate()
 	}

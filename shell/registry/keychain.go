@@ -9,9 +9,6 @@ import (
 
 	ecr "github.com/awslabs/amazon-ecr-credential-helper/ecr-login"
 	acr "github.com/chrismellard/docker-credential-acr-env/pkg/credhelper"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/google"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -20,14 +17,36 @@ import (
 type keychain struct {
 	name     string
 	suffixes []string // of hosts
-	authn.Keychain
+	ask      func(host string) (auth.Credential, error)
 }
 
 func keychains() []keychain {
 	return []keychain{
-		{"ecr", []string{".amazonaws.com", ".amazonaws.com.cn", ".on.aws", "public.ecr.aws"}, authn.NewKeychainFromHelper(ecr.NewECRHelper(ecr.WithLogger(io.Discard)))},
-		{"gcr", []string{"gcr.io", ".pkg.dev"}, google.Keychain},
-		{"acr", []string{".azurecr.io", ".azurecr.cn", ".azurecr.de", ".azurecr.us"}, authn.NewKeychainFromHelper(acr.NewACRCredentialsHelper())},
+		{"ecr", []string{".amazonaws.com", ".amazonaws.com.cn", ".on.aws", "public.ecr.aws"}, fromHelper(ecr.NewECRHelper(ecr.WithLogger(io.Discard)))},
+		{"gcr", []string{"gcr.io", ".pkg.dev"}, new(googleTokens).credential},
+		{"acr", []string{".azurecr.io", ".azurecr.cn", ".azurecr.de", ".azurecr.us"}, fromHelper(acr.NewACRCredentialsHelper())},
+	}
+}
+
+// helper is a credential helper of Docker.
+type helper interface {
+	Get(host string) (user, secret string, err error)
+}
+
+// identityToken is the user that a helper names where its secret is an identity token (protocol of Docker's credential helpers).
+const identityToken = "<token>"
+
+// fromHelper asks a helper. Where it has nothing access is anonymous, and the registry says whether that will do.
+func fromHelper(of helper) func(host string) (auth.Credential, error) {
+	return func(host string) (auth.Credential, error) {
+		user, secret, err := of.Get(host)
+		switch {
+		case err != nil:
+			return auth.EmptyCredential, nil
+		case user == identityToken:
+			return auth.Credential{RefreshToken: secret}, nil
+		}
+		return auth.Credential{Username: user, Password: secret}, nil
 	}
 }
 
@@ -66,7 +85,7 @@ func (k keychain) credential(ctx context.Context, host string) (auth.Credential,
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		credential, err := k.resolve(host)
+		credential, err := k.ask(host)
 		answered <- answer{credential, err}
 	}()
 	select {
@@ -78,23 +97,4 @@ func (k keychain) credential(ctx context.Context, host string) (auth.Credential,
 		}
 		return a.credential, nil
 	}
-}
-
-func (k keychain) resolve(host string) (auth.Credential, error) {
-	registry, err := name.NewRegistry(host)
-	if err != nil {
-		return auth.EmptyCredential, err
-	}
-	found, err := k.Resolve(registry)
-	if err != nil {
-		return auth.EmptyCredential, err
-	}
-	config, err := found.Authorization()
-	if err != nil {
-		return auth.EmptyCredential, err
-	}
-	return auth.Credential{
-		Username: config.Username, Password: config.Password,
-		RefreshToken: config.IdentityToken, AccessToken: config.RegistryToken,
-	}, nil
 }
