@@ -89,7 +89,7 @@ func TestBackgroundRequestsLeaveTheSeatsToAdmissions(t *testing.T) {
 		}
 		return nil
 	}
-	if err := eventually(20*time.Second, standStill); err != nil {
+	if err := eventually(standStill); err != nil {
 		t.Fatal(err)
 	}
 	admit(beside)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -47,3 +48,6 @@ func VerdictStatuses() (statuses []string) {
 	}
 	return statuses
 }
+
+// SetBodyTimeout sets within what time a body must arrive, before the first request.
+func (f *Function) SetBodyTimeout(timeout time.Duration) { f.limiter.bodyTimeout = timeout }

@@ -25,7 +25,7 @@ func TestFunctionServesTLSBesideItsRuntime(t *testing.T) {
 	if err := first.Start(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if ready, err := first.Ready(t.Context()); ready {
 			break
 		} else if time.Now().After(deadline) {
