@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"sync"
@@ -78,7 +79,7 @@ func (gcloud) Token() (*oauth2.Token, error) {
 		} `json:"credential"`
 	}
 	if err := json.Unmarshal(output, &said); err != nil || said.Credential.Token == "" || said.Credential.Expiry.IsZero() {
-		return nil, fmt.Errorf("gcloud answers without a token and the time when it expires")
+		return nil, errors.New("gcloud answers without a token and the time when it expires")
 	}
 	return &oauth2.Token{AccessToken: said.Credential.Token, Expiry: said.Credential.Expiry}, nil
 }
