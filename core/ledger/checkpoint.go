@@ -83,6 +83,17 @@ func parseStatement(text string) (statement, error) {
 // Keys are the public keys that checkpoints are verified with, as certificates.
 type Keys []*x509.Certificate
 
+// keyring is keys by their IDs, which are not unique.
+type keyring map[uint32][]*x509.Certificate
+
+func (k Keys) ring() keyring {
+	ring := keyring{}
+	for _, key := range k {
+		ring[keyID(key)] = append(ring[keyID(key)], key)
+	}
+	return ring
+}
+
 // Errors of checkpoints, beside those of what they say.
 var (
 	errUnknownKey = errors.New("the key that signed the checkpoint is not among the given ones")
@@ -91,7 +102,7 @@ var (
 
 // open verifies a checkpoint, and gives what it says and the key that signed it. The time of the checkpoint is not held against
 // that of the key.
-func (k Keys) open(signed string) (statement, *x509.Certificate, error) {
+func (k keyring) open(signed string) (statement, *x509.Certificate, error) {
 	text, signature, found := strings.Cut(signed, "\n\n")
 	encoded, named := strings.CutPrefix(signature, "— "+signerName+" ")
 	encoded, ended := strings.CutSuffix(encoded, "\n")
@@ -100,12 +111,7 @@ func (k Keys) open(signed string) (statement, *x509.Certificate, error) {
 		return statement{}, nil, errSignature // several signatures, or one that can be written in several ways
 	}
 	id := binary.BigEndian.Uint32(raw)
-	known := false
-	for _, key := range k {
-		if keyID(key) != id {
-			continue
-		}
-		known = true
+	for _, key := range k[id] {
 		opened, err := note.Open([]byte(signed), note.VerifierList(verifier{key}))
 		if err != nil {
 			continue
@@ -116,7 +122,7 @@ func (k Keys) open(signed string) (statement, *x509.Certificate, error) {
 		}
 		return s, key, err
 	}
-	if !known {
+	if len(k[id]) == 0 {
 		return statement{}, nil, fmt.Errorf("%w (its ID is %08x)", errUnknownKey, id)
 	}
 	return statement{}, nil, errSignature

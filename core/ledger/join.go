@@ -22,6 +22,7 @@ func (v *Verifier) Report(accept Accept) Report {
 	for _, name := range slices.Sorted(maps.Keys(chains)) {
 		v.follow(chains[name], chains)
 	}
+	v.vouch(slices.Collect(maps.Values(chains)))
 	for _, name := range slices.Sorted(maps.Keys(v.seen)) {
 		v.compareSeen(name, chains[name])
 	}
@@ -49,8 +50,9 @@ func (v *Verifier) Report(accept Accept) Report {
 type chain struct {
 	Summary
 	last      *segment
-	covered   uint64 // lines, from sequence 0 on, that its own checkpoints vouch for
-	followers []*chain
+	covered   uint64 // lines, from sequence 0 on, that its own checkpoints vouch for, and after [Verifier.vouch] chains that come after it
+	before    *chain // that it follows; nil for none
+	followers int
 }
 
 // join puts the segments of a chain in order, and compares their ends.
@@ -135,27 +137,43 @@ func (v *Verifier) follow(c *chain, chains map[string]*chain) {
 	case before.Started.After(c.Started):
 		v.findAt(BadTime, start, fmt.Sprintf("the chain started before chain %s, after which it comes", before.Chain))
 	default:
-		before.followers = append(before.followers, c)
+		c.before = before
+		before.followers++
 		before.ContinuedBy = c.Chain
 	}
 }
 
-// vouched gives how many lines of a chain, from sequence 0 on, something signed vouches for: its own checkpoints, or chains that
-// come after it. visited guards against chains that claim to follow each other.
-func (c *chain) vouched(visited map[*chain]bool) uint64 {
-	covered := c.covered
-	visited[c] = true
-	for _, follower := range c.followers {
-		if !visited[follower] && follower.vouched(visited) > 0 {
-			covered = max(covered, follower.After.Sequence+1)
+// vouch takes in that a chain for which something signed vouches also vouches for the lines of the chain that it names, up to the
+// one that it names. The last chains come first, so that each is looked at once. Chains that claim to follow each other in a circle,
+// which only changed lines can, vouch for nothing but themselves.
+func (v *Verifier) vouch(chains []*chain) {
+	left := map[*chain]int{} // followers that are not looked at yet
+	var ready []*chain
+	for _, c := range chains {
+		if left[c] = c.followers; c.followers == 0 {
+			ready = append(ready, c)
 		}
 	}
-	return covered
+	for len(ready) > 0 {
+		c := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		v.steps++
+		if c.before == nil {
+			continue
+		}
+		if c.covered > 0 {
+			c.before.covered = max(c.before.covered, c.After.Sequence+1)
+		}
+		if left[c.before]--; left[c.before] == 0 {
+			ready = append(ready, c.before)
+		}
+	}
 }
 
 // compareSeen demands a chain to be at least as long as it was seen before.
 func (v *Verifier) compareSeen(name string, c *chain) {
 	for _, head := range v.seen[name] {
+		v.steps++
 		switch {
 		case c == nil:
 			v.find(Partial, 0, name, fmt.Sprintf("the chain was seen up to sequence %d before, and is in no file", head.Sequence))
@@ -168,15 +186,14 @@ func (v *Verifier) compareSeen(name string, c *chain) {
 // end says what is not proven about the end of a chain.
 func (v *Verifier) end(c *chain) {
 	lines := c.Head.Sequence + 1
-	covered := c.vouched(map[*chain]bool{})
-	c.Unsigned = lines - min(lines, covered)
+	c.Unsigned = lines - min(lines, c.covered)
 	switch {
-	case covered == 0:
+	case c.covered == 0:
 		v.find(Unsigned, 0, c.Chain, fmt.Sprintf("nothing signs any of its %d lines, so they prove nothing", c.last.head.Sequence+1-c.First))
 	case c.Closed:
 	case c.Unsigned > 0:
 		v.find(Open, 0, c.Chain, fmt.Sprintf("unsigned since %s: the last %d lines; nor is the chain closed", sinceWhen(c), c.Unsigned))
-	case len(c.followers) == 0:
+	case c.followers == 0:
 		v.find(Open, 0, c.Chain, fmt.Sprintf("the chain is not closed: what came after %s, if anything, is missing", sinceWhen(c)))
 	}
 }

@@ -14,6 +14,7 @@ import (
 const (
 	maxFindings = 1000
 	maxChains   = 100_000
+	maxSegments = 2 * maxChains // in all; a chain has one for each file that it is in, and for each gap
 
 	// MaxUnconfirmed bounds the lines that a chain may have behind the one that the next chain names: those that were being
 	// delivered when a sink failed, and of which its process does not know whether they arrived.
@@ -21,14 +22,23 @@ const (
 )
 
 // Verifier verifies the files of a log. Files may come in any order; lines of several chains may be mixed in a file, those of one
-// chain must be in order.
+// chain must be in order. What it does grows with the length of the files, whatever they say, but for sorting the chains.
 type Verifier struct {
-	keys     Keys
+	keys     keyring
 	seen     map[string][]Head // by chain
+	seenAt   map[place][]string
 	segments map[string][]*segment
+	begun    int // segments
 	report   Report
 	file     string
 	current  map[string]*segment // of the file being read
+	steps    int                 // that were taken over chains and heads, for tests
+}
+
+// place is that of a line in a chain.
+type place struct {
+	chain    string
+	sequence uint64
 }
 
 // segment is a run of lines of one chain in one file.
@@ -38,7 +48,7 @@ type segment struct {
 	first     uint64 // sequence
 	previous  string // hash of the line before the first; "" for the start of a chain
 	head      Head
-	recent    []string // hashes of the last lines, the youngest last
+	recent    []string // hashes of the last lines, of at least MaxUnconfirmed+1 where there are as many, the youngest last
 	start     *line    // the chain's first line, if it is here
 	replica   string   // of the start, or of a checkpoint
 	started   time.Time
@@ -54,9 +64,11 @@ type segment struct {
 
 // NewVerifier verifies with keys, and demands that the log still has the heads that were seen before.
 func NewVerifier(keys Keys, seen []Head) *Verifier {
-	v := &Verifier{keys: keys, seen: map[string][]Head{}, segments: map[string][]*segment{}}
+	v := &Verifier{keys: keys.ring(), seen: map[string][]Head{}, seenAt: map[place][]string{}, segments: map[string][]*segment{}}
 	for _, head := range seen {
 		v.seen[head.Chain] = append(v.seen[head.Chain], head)
+		at := place{head.Chain, head.Sequence}
+		v.seenAt[at] = append(v.seenAt[at], head.Hash)
 	}
 	return v
 }
@@ -137,8 +149,9 @@ func (v *Verifier) line(number int, text []byte, use func([]byte, string, uint64
 		v.find(Appended, number, l.Chain, "the chain was closed before this line")
 	}
 	at.extend(Head{Chain: l.Chain, Hash: hashOf(text), Sequence: l.Sequence}, l)
-	for _, head := range v.seen[l.Chain] {
-		if head.Sequence == l.Sequence && head.Hash != at.head.Hash {
+	for _, hash := range v.seenAt[place{l.Chain, l.Sequence}] {
+		v.steps++
+		if hash != at.head.Hash {
 			v.find(Rollback, number, l.Chain, fmt.Sprintf("sequence %d is not the line that was seen there before", l.Sequence))
 		}
 	}
@@ -159,6 +172,11 @@ func (v *Verifier) begin(number int, l line) *segment {
 		v.find(TooMany, number, l.Chain, fmt.Sprintf("there are more than %d chains", maxChains))
 		return nil
 	}
+	if v.begun == maxSegments {
+		v.find(TooMany, number, l.Chain, fmt.Sprintf("the chains have more than %d gaps and files", maxSegments))
+		return nil
+	}
+	v.begun++
 	at := &segment{file: v.file, firstLine: number, first: l.Sequence, previous: l.Previous}
 	if l.Sequence == 0 {
 		start, _ := parseTime(l.Time) // which was validated
@@ -175,8 +193,9 @@ func (s *segment) extend(head Head, l line) {
 	if l.Record != nil {
 		s.records++
 	}
-	if len(s.recent) == MaxUnconfirmed+1 {
-		s.recent = append(s.recent[:0], s.recent[1:]...)
+	const enough = MaxUnconfirmed + 1
+	if len(s.recent) == 2*enough { // so that what is moved is one for each line
+		s.recent = s.recent[:copy(s.recent, s.recent[enough:])]
 	}
 	s.recent = append(s.recent, head.Hash)
 }
@@ -184,7 +203,7 @@ func (s *segment) extend(head Head, l line) {
 // hashAt gives the hash of one of the last lines.
 func (s *segment) hashAt(sequence uint64) (string, bool) {
 	back := s.head.Sequence - sequence
-	if sequence > s.head.Sequence || back >= uint64(len(s.recent)) {
+	if sequence > s.head.Sequence || back > MaxUnconfirmed || back >= uint64(len(s.recent)) {
 		return "", false
 	}
 	return s.recent[len(s.recent)-1-int(back)], true
