@@ -19,7 +19,7 @@ func TestGoldenDecisionsReplay(t *testing.T) {
 		if err != nil || len(plan.Tasks) != len(c.facts) {
 			continue // no verdict, or facts of none
 		}
-		made := record.Record{ID: "01J0000000000000000000000A", Time: c.clock, Plan: record.NewPlan(plan, "", verification.Limits{}), Evidence: []record.Gathered{}, Verdict: verdict, Patches: core.Patches(verdict)}
+		made := record.Record{ID: "01J0000000000000000000000A", Time: c.clock, Plan: record.NewPlan(plan, "", verification.Limits{}, func(int) bool { return false }), Evidence: []record.Gathered{}, Verdict: verdict, Patches: core.Patches(verdict)}
 		for i, fact := range c.facts {
 			made.Evidence = append(made.Evidence, record.Gathered{How: record.Kept, Fact: fact.fact(plan.Tasks[i], c.clock)})
 		}

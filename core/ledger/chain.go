@@ -23,12 +23,17 @@ type Chain struct {
 // last line that was written before; nil for none, or where it is not known. dropped counts records that were lost before.
 func Start(name, replica string, now time.Time, after *Head, dropped uint64) (Chain, []byte, error) {
 	now = now.UTC().Truncate(time.Millisecond)
-	return Chain{replica: replica, started: now, signed: now}.add(line{After: after, Chain: name, Dropped: dropped, Replica: replica, Time: formatTime(now)})
+	return Chain{replica: replica, started: now, signed: now}.add(nil, line{After: after, Chain: name, Dropped: dropped, Replica: replica, Time: formatTime(now)})
 }
 
 // Record adds a record: one JSON object without a line feed. dropped counts records that were lost before it.
 func (c Chain) Record(record []byte, dropped uint64) (Chain, []byte, error) {
-	return c.add(line{Chain: c.head.Chain, Dropped: dropped, Previous: c.head.Hash, Record: bytes.TrimSpace(record), Sequence: c.head.Sequence + 1})
+	return c.AppendRecord(nil, record, dropped)
+}
+
+// AppendRecord is as Record, and appends the line to a text, which stays as it is where there is an error.
+func (c Chain) AppendRecord(text, record []byte, dropped uint64) (Chain, []byte, error) {
+	return c.add(text, line{Chain: c.head.Chain, Dropped: dropped, Previous: c.head.Hash, Record: bytes.TrimSpace(record), Sequence: c.head.Sequence + 1})
 }
 
 // Checkpoint signs all lines so far; with closed the chain ends. A clock that went back does not let its time be before that of
@@ -46,7 +51,7 @@ func (c Chain) Checkpoint(key *certificates.Pair, now time.Time, closed bool) (C
 	if err != nil {
 		return c, nil, err
 	}
-	next, encoded, err := c.add(line{Chain: c.head.Chain, Checkpoint: text, Previous: c.head.Hash, Sequence: c.head.Sequence + 1})
+	next, encoded, err := c.add(nil, line{Chain: c.head.Chain, Checkpoint: text, Previous: c.head.Hash, Sequence: c.head.Sequence + 1})
 	if err != nil {
 		return c, nil, err
 	}
@@ -54,22 +59,23 @@ func (c Chain) Checkpoint(key *certificates.Pair, now time.Time, closed bool) (C
 	return next, encoded, nil
 }
 
-// add gives the state after a line, and its bytes. After an error the state is as before.
-func (c Chain) add(l line) (Chain, []byte, error) {
+// add gives the state after a line, and a text with its bytes behind what the text had. After an error both are as before.
+func (c Chain) add(before []byte, l line) (Chain, []byte, error) {
 	if c.closed {
-		return c, nil, errors.New("the chain is closed")
+		return c, before, errors.New("the chain is closed")
 	}
 	if err := l.validate(); err != nil {
-		return c, nil, fmt.Errorf("line of a chain: %w", err)
+		return c, before, fmt.Errorf("line of a chain: %w", err)
 	}
-	text, err := l.encode()
+	text, err := l.appendTo(before)
 	if err != nil {
-		return c, nil, fmt.Errorf("line of a chain: %w", err)
+		return c, before, fmt.Errorf("line of a chain: %w", err)
 	}
-	if len(text) > MaxLine {
-		return c, nil, fmt.Errorf("line of a chain: it has %d bytes; at most %d are written", len(text), MaxLine)
+	added := text[len(before):]
+	if len(added) > MaxLine {
+		return c, before, fmt.Errorf("line of a chain: it has %d bytes; at most %d are written", len(added), MaxLine)
 	}
-	c.head = Head{Chain: l.Chain, Hash: hashOf(text), Sequence: l.Sequence}
+	c.head = Head{Chain: l.Chain, Hash: hashOf(added), Sequence: l.Sequence}
 	return c, text, nil
 }
 

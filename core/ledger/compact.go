@@ -1,11 +1,18 @@
 package ledger
 
+import "bytes"
+
 // maxDepth is how deep [compactObject] looks. Records are not as deep.
 const maxDepth = 100
 
 // compactObject tells whether a text is one JSON object without a space between its tokens, so that it can stand in a line as it
 // is. It says no to what is deeper than maxDepth.
 func compactObject(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' { // neither in a string nor, but for spaces, between tokens
+			return false
+		}
+	}
 	if len(text) == 0 || text[0] != '{' {
 		return false
 	}
@@ -61,33 +68,37 @@ func skipList(text []byte, end byte, depth int) (rest []byte, ok bool) {
 	}
 }
 
+// skipString skips a string of a text without control characters. It looks at each byte once, however many are escaped.
 func skipString(text []byte) (rest []byte, ok bool) {
 	if len(text) == 0 || text[0] != '"' {
 		return nil, false
 	}
-	for i := 1; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			return text[i+1:], true
-		case c < ' ':
-			return nil, false
-		case c != '\\':
-			continue
+	text = text[1:]
+	for end := bytes.IndexByte(text, '"'); end >= 0; {
+		escape := bytes.IndexByte(text[:end], '\\')
+		if escape < 0 {
+			return text[end+1:], true
 		}
-		if i++; i == len(text) {
+		rest, ok := skipEscape(text[escape+1:])
+		if !ok {
 			return nil, false
 		}
-		switch text[i] {
-		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		case 'u':
-			for range 4 {
-				if i++; i == len(text) || !isHexDigit(text[i]) {
-					return nil, false
-				}
-			}
-		default:
-			return nil, false
+		if end -= len(text) - len(rest); end < 0 { // the quote is escaped
+			end = bytes.IndexByte(rest, '"')
 		}
+		text = rest
+	}
+	return nil, false
+}
+
+// skipEscape skips what follows a backslash in a string, which has an end.
+func skipEscape(text []byte) (rest []byte, ok bool) {
+	switch text[0] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return text[1:], true
+	case 'u':
+		const digits = 4
+		return text[min(len(text), 1+digits):], len(text) > digits && bytes.IndexFunc(text[1:1+digits], func(r rune) bool { return r > 'f' || !isHexDigit(byte(r)) }) < 0
 	}
 	return nil, false
 }

@@ -31,7 +31,7 @@ func FuzzCompactObject(f *testing.F) {
 			if err := encoder.Encode(l); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := l.encode(); err != nil || string(got)+"\n" != want.String() {
+			if got, err := l.appendTo(nil); err != nil || string(got)+"\n" != want.String() {
 				t.Errorf("%q (%v), and by encoding/json %q", got, err, want.String())
 			}
 		}
@@ -43,6 +43,7 @@ func TestRecordsAreCompactObjects(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{}`: true,
 		`{"a":[1,20,0,{"b":"<&>\u20aF \n\"\\","c":null}],"d":true,"e":false,"f":{}}`: true,
+		`{"\"\\\"":"\\","\u00e9\"":"\n\"\"\\\\"}`:                                    true, `{"a":"\\\"}`: false, `{"a":"\"`: false, `{"a":"\u00"}`: false,
 		strings.Repeat(`{"a":`, maxDepth-2) + `{}` + strings.Repeat(`}`, maxDepth-2): true,
 		strings.Repeat(`{"a":`, maxDepth) + `{}` + strings.Repeat(`}`, maxDepth):     false,
 		``: false, `[]`: false, `{`: false, `{"a"`: false, `{"a":`: false, `{"a":1`: false, `{"a":1]`: false, `{"a":[1}`: false, `{"a":1}}`: false, `{"a":1,}`: false, `{,}`: false,

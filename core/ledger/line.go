@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,11 +39,16 @@ type line struct {
 	Time       string          `json:"time,omitempty"`
 }
 
-// encode gives the bytes of a valid line without a line feed. A compact record, as most lines hold, is taken as it is.
-func (l line) encode() ([]byte, error) {
+// appendTo appends the bytes of a valid line without a line feed. A compact record, as most lines hold, is taken as it is.
+func (l line) appendTo(text []byte) ([]byte, error) {
 	if l.Record != nil && compactObject(l.Record) {
-		return l.withRecord(), nil
+		return l.withRecord(text), nil
 	}
+	encoded, err := l.encode()
+	return append(text, encoded...), err
+}
+
+func (l line) encode() ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
@@ -52,10 +58,10 @@ func (l line) encode() ([]byte, error) {
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }
 
-// withRecord gives the bytes of a valid line with a compact record.
-func (l line) withRecord() []byte {
+// withRecord appends the bytes of a valid line with a compact record.
+func (l line) withRecord(text []byte) []byte {
 	const more = 100 // names and numbers
-	text := make([]byte, 0, len(l.Chain)+len(l.Previous)+len(l.Record)+more)
+	text = slices.Grow(text, len(l.Chain)+len(l.Previous)+len(l.Record)+more)
 	text = append(append(append(text, `{"chain":"`...), l.Chain...), '"')
 	if l.Dropped > 0 {
 		text = strconv.AppendUint(append(text, `,"dropped":`...), l.Dropped, 10)
@@ -74,7 +80,7 @@ func parseLine(text []byte) (line, error) {
 	if err := l.validate(); err != nil {
 		return line{}, err
 	}
-	if again, err := l.encode(); err != nil || !bytes.Equal(again, text) {
+	if again, err := l.appendTo(nil); err != nil || !bytes.Equal(again, text) {
 		return line{}, errors.New("it has members or spaces that do not belong there")
 	}
 	return l, nil
@@ -156,7 +162,9 @@ func LastHead(tail []byte) (Head, bool) {
 // hashOf is the hash of a line, hexadecimal.
 func hashOf(text []byte) string {
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	var written [2 * sha256.Size]byte
+	hex.Encode(written[:], sum[:])
+	return string(written[:])
 }
 
 func isHash(text string) bool {

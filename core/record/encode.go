@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 
@@ -28,25 +29,20 @@ func Canonical(text []byte) ([]byte, error) {
 // there. What is over that bound is cut, the least needed first, and the record says so.
 func Encode(r Record) (Record, []byte, error) { return new(Encoder).Encode(r) }
 
-// Encoder encodes records one after the other, in buffers that it keeps. The zero value is ready to use.
-type Encoder struct {
-	text   bytes.Buffer
-	sorter sorter
-}
+// Encoder encodes records one after the other, in a buffer that it keeps. The zero value is ready to use.
+type Encoder struct{ text []byte }
 
-// maxKept bounds what an Encoder keeps of a buffer, bytes. Most records are far smaller.
+// maxKept bounds what an Encoder keeps of its buffer, bytes. Most records are far smaller.
 const maxKept = 32 << 10
 
-// Encode is as the function. The line is the caller's.
+// Encode is as the function. The line is there until the next call.
 func (e *Encoder) Encode(r Record) (Record, []byte, error) {
-	defer func() {
-		if e.text.Cap() > maxKept || cap(e.sorter.out) > maxKept {
-			*e = Encoder{}
-		}
-	}()
+	if cap(e.text) > maxKept {
+		e.text = nil
+	}
 	r.Version, r.Outcome, r.Replayable = Version, cmp.Or(r.Outcome, OutcomeOf(r.Verdict.Class)), len(r.Cut) == 0
-	if line, err := e.line(&r); err == nil && hidesNothing(e.text.Bytes()) {
-		return r, bytes.Clone(line), nil
+	if line, ok := e.formed(&r); ok && len(line) <= MaxBytes && namesNoSecret(line) {
+		return r, line, nil
 	}
 	r = hidden(r)
 	for _, cut := range append([]func(*Record) string{nothing}, cuts...) {
@@ -55,7 +51,7 @@ func (e *Encoder) Encode(r Record) (Record, []byte, error) {
 		}
 		r.Replayable = len(r.Cut) == 0
 		if line, err := e.line(&r); err == nil {
-			return r, bytes.Clone(line), nil
+			return r, line, nil
 		}
 	}
 	return r, nil, errTooLarge
@@ -63,19 +59,25 @@ func (e *Encoder) Encode(r Record) (Record, []byte, error) {
 
 var errTooLarge = errors.New("the record is over its bound without its evidence")
 
-// line is the canonical form of a record as it is, until the next one.
+// formed is the canonical form of a record as it is. It is not ok for a record with what is rare in one, such as texts that are not
+// UTF-8.
+func (e *Encoder) formed(r *Record) (line []byte, ok bool) {
+	e.text, ok = formOfRecord(e.text[:0], reflect.ValueOf(r).Elem())
+	return e.text, ok
+}
+
+// line is the canonical form of a record as it is, within the bound.
 func (e *Encoder) line(r *Record) ([]byte, error) {
-	e.text.Reset()
-	if err := write(&e.text, r); err != nil {
-		return nil, err
-	}
-	if e.text.Len() > MaxBytes {
-		return nil, errTooLarge
-	}
-	line, ok := e.sorter.sorted(e.text.Bytes())
+	line, ok := e.formed(r)
 	if !ok {
-		var err error
-		if line, err = Canonical(e.text.Bytes()); err != nil {
+		text, err := marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		if len(text) > MaxBytes {
+			return nil, errTooLarge
+		}
+		if line, err = Canonical(text); err != nil {
 			return nil, err
 		}
 	}
@@ -85,21 +87,13 @@ func (e *Encoder) line(r *Record) ([]byte, error) {
 	return line, nil
 }
 
-// write writes JSON without HTML's escapes.
-func write(text *bytes.Buffer, value any) error {
-	encoder := json.NewEncoder(text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return err
-	}
-	text.Truncate(text.Len() - len("\n"))
-	return nil
-}
-
+// marshal is encoding/json without HTML's escapes.
 func marshal(value any) ([]byte, error) {
 	var text bytes.Buffer
-	err := write(&text, value)
-	return text.Bytes(), err
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(value)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }
 
 // few is how many images and results are left of a record that is over its bound without its evidence.
@@ -163,15 +157,17 @@ var (
 
 // hide hides queries and users of addresses in a JSON text.
 func hide(text []byte) []byte {
-	if !bytes.Contains(text, []byte("://")) {
-		return text
-	}
 	return queries.ReplaceAll(users.ReplaceAll(text, []byte("://***")), []byte("${1}***"))
 }
 
 // hidesNothing tells that [hidden] leaves a record as it is, by its text.
 func hidesNothing(text []byte) bool {
-	return !bytes.Contains(text, []byte(`\ufffd`)) && bytes.Equal(hide(text), text)
+	return !bytes.Contains(text, []byte(`\ufffd`)) && namesNoSecret(text)
+}
+
+// namesNoSecret tells that [hide] leaves a text as it is.
+func namesNoSecret(text []byte) bool {
+	return !bytes.Contains(text, []byte("://")) || bytes.Equal(hide(text), text)
 }
 
 // untrusted is what of a record has texts of strangers, from which the core concludes others.

@@ -14,15 +14,19 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
-// NewPlan is the form of a plan in a record. plugins and limits are those that its tasks were completed with.
-func NewPlan(plan core.Plan, plugins string, limits verification.Limits) Plan {
+// NewPlan is the form of a plan in a record. plugins and limits are those that its tasks were completed with. Of trust stores it has
+// those of the tasks that were worked out, which workedOut tells by their index: about others they say nothing.
+func NewPlan(plan core.Plan, plugins string, limits verification.Limits, workedOut func(task int) bool) Plan {
 	p := Plan{Policy: plan.Policy, Images: plan.Images, Tasks: make([]Task, 0, len(plan.Tasks)), Plugins: plugins, Limits: limits}
 	stores := map[string]bool{}
-	for _, task := range plan.Tasks {
+	for i, task := range plan.Tasks {
 		p.Tasks = append(p.Tasks, Task{
 			Reference: task.Ref, Policy: task.Policy, Statement: task.Statement, Revision: task.Revision,
 			Demands: lo.Map(task.Attestations, func(demand verification.AttestationType, _ int) string { return p.demand(demand) }),
 		})
+		if !workedOut(i) {
+			continue
+		}
 		for _, name := range task.Statement.TrustStores {
 			if !stores[name] {
 				stores[name] = true

@@ -3,7 +3,7 @@
 //
 // [Recorder.Offer] never waits. Records stand in a queue until they are made, and their lines in a queue of each sink; each queue is
 // bounded by number and by bytes, and what finds no room is dropped, counted and logged. So neither a full disk nor a sink that
-// hangs is in the way of an answer. Without a sink, a record is encoded when somebody reads it.
+// hangs is in the way of an answer. What is in memory is encoded when somebody reads it.
 package records
 
 import (
@@ -52,6 +52,7 @@ type Recorder struct {
 	waiting atomic.Int64   // bytes in queue
 	hurry   chan struct{}  // holds one where the next records are not to be gathered for
 	encoder record.Encoder // of what is written
+	spare   sync.Pool      // of *line
 	log     *slog.Logger
 	ring    *ring // nil for none
 	sinks   []*sink
@@ -101,14 +102,14 @@ func Open(options Options) (*Recorder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("decisionLog: %w", err)
 		}
-		r.sinks = append(r.sinks, newSink("log", lines, options, after))
+		r.sinks = append(r.sinks, newSink("log", lines, options, after, r.finish))
 	}
 	if options.SinkURL != "" {
 		events, err := newEvents(options)
 		if err != nil {
 			return nil, fmt.Errorf("decisionSink: %w", err)
 		}
-		r.sinks = append(r.sinks, newSink("events", events, options, nil))
+		r.sinks = append(r.sinks, newSink("events", events, options, nil, r.finish))
 	}
 	if r.ring == nil && len(r.sinks) == 0 {
 		return nil, nil
@@ -211,12 +212,12 @@ func (r *Recorder) hurryUp() {
 
 // writeRound writes a record and all that wait behind it, and hands them to the sinks in batches.
 func (r *Recorder) writeRound(next offered) {
-	var lines [][]byte
+	var lines []*line
 	var size int
 	more := true
 	for n := 1; more; n++ {
-		if line := r.write(next); line != nil {
-			lines, size = append(lines, line), size+len(line)
+		if l := r.write(next); l != nil {
+			lines, size = append(lines, l), size+len(l.text)
 		}
 		if n%yieldAfter == 0 {
 			runtime.Gosched()
@@ -228,44 +229,90 @@ func (r *Recorder) writeRound(next offered) {
 		}
 		if !more || len(lines) == maxBatch || size >= maxBatchBytes {
 			r.deliver(lines)
+			clear(lines)
 			lines, size = lines[:0], 0
 		}
 	}
 }
 
-// write makes a record, and gives its line for the sinks; nil for none. One that stays in memory alone is encoded when somebody
-// reads it.
-func (r *Recorder) write(next offered) (line []byte) {
+// write makes a record, and gives its line for the sinks; nil for none. What stays in memory is encoded when somebody reads it.
+func (r *Recorder) write(next offered) *line {
 	defer r.waiting.Add(int64(-next.weight))
 	e := &entry{bytes: next.weight}
-	if !r.guard(func() error { e.made = next.make(); return nil }) || len(r.sinks) > 0 && r.encode(e, &r.encoder) == nil {
+	var l *line
+	if !r.guard(func() (err error) {
+		e.made = next.make()
+		l, err = r.line(e)
+		return err
+	}) {
 		r.under.Done()
 		return nil
 	}
-	if line = e.line; line != nil {
-		e.bytes = len(line)
-	} else {
+	if l == nil {
 		defer r.under.Done()
 	}
 	e.id, e.namespace, e.outcome = e.made.ID, e.made.Object.Namespace, cmp.Or(e.made.Outcome, record.OutcomeOf(e.made.Verdict.Class))
 	r.recorded.Add(1)
 	r.ring.add(e)
-	return line
+	return l
 }
 
-// deliver hands lines to every sink. Each is under way until all sinks are done with it.
-func (r *Recorder) deliver(lines [][]byte) {
+// line encodes a record for the sinks; nil where there are none.
+func (r *Recorder) line(e *entry) (*line, error) {
+	if len(r.sinks) == 0 {
+		return nil, nil
+	}
+	made, text, err := r.encoder.Encode(e.made)
+	if err != nil {
+		return nil, err
+	}
+	if !made.Replayable {
+		r.cut.Add(1)
+	}
+	e.counted = true
+	l, ok := r.spare.Get().(*line)
+	if !ok {
+		l = &line{}
+	}
+	l.text = append(l.text[:0], text...)
+	return l, nil
+}
+
+// maxSpare bounds the memory of a line that is used again, bytes.
+const maxSpare = 32 << 10
+
+// finish takes in that a sink is done with a line. Its record is under way until all are.
+func (r *Recorder) finish(l *line) {
+	if l.left.Add(-1) > 0 {
+		return
+	}
+	if cap(l.text) <= maxSpare {
+		r.spare.Put(l)
+	}
+	r.under.Done()
+}
+
+// deliver hands lines to every sink.
+func (r *Recorder) deliver(lines []*line) {
+	for _, l := range lines {
+		l.left.Store(int32(len(r.sinks)))
+	}
 	for _, s := range r.sinks {
-		for _, line := range lines {
-			r.under.Add(1)
-			s.offer(line, r.under.Done)
+		for _, l := range lines {
+			s.offer(l)
 		}
 	}
-	r.under.Add(-len(lines))
 }
 
-// encode gives the line of a record; nil where it has none, which is counted and logged.
-func (r *Recorder) encode(e *entry, with *record.Encoder) []byte {
+// read gives the line of a record in memory, of which it takes what it weighs from then on; nil where it has none, which is counted
+// and logged.
+func (r *Recorder) read(e *entry) []byte {
+	text := r.encode(e)
+	r.ring.weigh(e, len(text))
+	return text
+}
+
+func (r *Recorder) encode(e *entry) []byte {
 	e.encoding.Lock()
 	defer e.encoding.Unlock()
 	if e.encoded {
@@ -273,22 +320,15 @@ func (r *Recorder) encode(e *entry, with *record.Encoder) []byte {
 	}
 	made := e.made
 	r.guard(func() (err error) {
-		made, e.line, err = with.Encode(made)
+		made, e.line, err = record.Encode(made)
 		return err
 	})
-	if e.line != nil && !made.Replayable {
+	if e.line != nil && !made.Replayable && !e.counted {
 		r.cut.Add(1)
 	}
 	e.encoded = true
 	e.made = record.Record{ID: made.ID, Object: made.Object, Outcome: made.Outcome} // the line has it all
 	return e.line
-}
-
-// read gives the line of a record in memory, of which it takes what it weighs from then on.
-func (r *Recorder) read(e *entry) []byte {
-	line := r.encode(e, new(record.Encoder))
-	r.ring.weigh(e, len(line))
-	return line
 }
 
 // guard counts and logs an error. A panic on what strangers wrote becomes one.

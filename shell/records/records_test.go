@@ -34,7 +34,7 @@ func made(id int, namespace string) func() record.Record {
 	return func() record.Record {
 		return record.Record{
 			ID: fmt.Sprintf("%026d", id), Time: time.Unix(int64(id), 0).UTC(), Object: core.Object{Kind: "Pod", Namespace: namespace, Name: "web"},
-			Plan: record.NewPlan(core.Plan{}, "", verification.Limits{}), Evidence: []record.Gathered{}, Verdict: core.Decide(core.Plan{}, nil, time.Time{}), Patches: []core.Patch{},
+			Plan: record.NewPlan(core.Plan{}, "", verification.Limits{}, nil), Evidence: []record.Gathered{}, Verdict: core.Decide(core.Plan{}, nil, time.Time{}), Patches: []core.Patch{},
 		}
 	}
 }
@@ -148,6 +148,65 @@ func TestARecordIsEncodedWhenItIsRead(t *testing.T) {
 	if stats := r.Stats(); stats.Recorded != 2 || stats.Failed != 1 {
 		t.Errorf("%+v", stats)
 	}
+}
+
+// TestMemoryHasWhatWasWritten holds records in memory against those in a file and a sink, where memory of lines is used again and
+// again, and counts once those that were cut.
+func TestMemoryHasWhatWasWritten(t *testing.T) {
+	const n = 300
+	var sent sync.Map // by id
+	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		var events []struct {
+			ID   string
+			Data struct{ Record json.RawMessage }
+		}
+		if err := json.NewDecoder(request.Body).Decode(&events); err != nil {
+			t.Error(err)
+		}
+		for _, event := range events {
+			sent.Store(event.ID, string(event.Data.Record))
+		}
+	}))
+	defer sink.Close()
+	file := filepath.Join(t.TempDir(), "decisions.jsonl")
+	r, stop := start(t, Options{Keep: n, File: file, SinkURL: sink.URL})
+	for i := range n {
+		r.Offer(1, func() record.Record {
+			one := made(i, "a")()
+			one.Caller = strings.Repeat("x", 30*i)
+			if i%100 == 0 {
+				one.Plan.Stores = []record.Store{{Certificates: [][]byte{make([]byte, record.MaxBytes)}}}
+			}
+			return one
+		})
+		if i%50 == 0 {
+			r.Settle()
+		}
+	}
+	r.Settle()
+	written := map[string]string{}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range bytes.Lines(text) {
+		var named struct{ ID string }
+		if one, ok := ledger.Record(l); ok && json.Unmarshal(one, &named) == nil {
+			written[named.ID] = string(one)
+		}
+	}
+	for i := range n {
+		id := made(i, "")().ID
+		inMemory, _ := r.Find(id)
+		event, _ := sent.Load(id)
+		if len(inMemory) == 0 || string(inMemory) != written[id] || event != written[id] {
+			t.Fatalf("record %d in memory is\n%.99s\nin the file\n%.99s\nin the event\n%.99s", i, inMemory, written[id], event)
+		}
+	}
+	if stats := r.Stats(); stats.Cut != n/100 || stats.Recorded != n {
+		t.Errorf("%+v", stats)
+	}
+	stop()
 }
 
 // TestReadingIsBoundedInBytes has lines that are larger than what they were made of.
@@ -379,12 +438,12 @@ func TestEventsAreSentAgain(t *testing.T) {
 					return answer.Result(), nil
 				})
 				e := &events{url: "http://sink.example", source: "/test", client: &http.Client{Transport: sink, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-				s := newSink("events", e, Options{Log: slog.New(slog.DiscardHandler)}, nil)
-				_, line, err := record.Encode(made(1, "")())
+				s := newSink("events", e, Options{Log: slog.New(slog.DiscardHandler)}, nil, func(*line) {})
+				_, text, err := record.Encode(made(1, "")())
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.offer(line, func() {})
+				s.offer(&line{text: text})
 				close(s.lines)
 				s.run(t.Context())
 				if tries != tt.tries || s.written.Load() != tt.written || s.failed.Load() != 1-tt.written {

@@ -23,6 +23,7 @@ type entry struct {
 	forgotten              bool // is not in the ring any more
 
 	encoding sync.Mutex
+	counted  bool // it was counted whether it is whole
 	encoded  bool
 	made     record.Record // while it is not encoded
 	line     []byte        // once it is; nil where that failed

@@ -15,9 +15,12 @@ import (
 type sink struct {
 	name    string
 	writer  *sealed
-	lines   chan queued
+	lines   chan *line
 	waiting atomic.Int64 // bytes in lines
+	done    func(*line)  // is called when a line was written, or lost
 	said    notice
+	batched []*line  // of the last batch, to be overwritten
+	texts   [][]byte // of those
 
 	written, dropped, failed atomic.Uint64
 }
@@ -35,27 +38,30 @@ const (
 )
 
 // newSink makes a sink of a writer. after is the last line that is there already; nil for none.
-func newSink(name string, writer batchWriter, options Options, after *ledger.Head) *sink {
-	return &sink{name: name, writer: newSealed(name, writer, options, after), lines: make(chan queued, maxQueued), said: notice{log: options.Log.With("sink", name), what: "decision records are lost"}}
+func newSink(name string, writer batchWriter, options Options, after *ledger.Head, done func(*line)) *sink {
+	return &sink{
+		name: name, writer: newSealed(name, writer, options, after), lines: make(chan *line, maxQueued), done: done,
+		said: notice{log: options.Log.With("sink", name), what: "decision records are lost"},
+	}
 }
 
-// queued is a line in the queue of a sink.
-type queued struct {
-	line []byte
-	done func() // is called when it was written, or lost
+// line is the line of a record on its way to sinks. When all are done with it, its memory is used again.
+type line struct {
+	text []byte
+	left atomic.Int32 // sinks that are not done with it
 }
 
 // offer takes a line in, or drops it where there is no room.
-func (s *sink) offer(line []byte, done func()) {
-	if s.waiting.Add(int64(len(line))) <= maxQueuedBytes {
+func (s *sink) offer(l *line) {
+	if s.waiting.Add(int64(len(l.text))) <= maxQueuedBytes {
 		select {
-		case s.lines <- queued{line, done}:
+		case s.lines <- l:
 			return
 		default:
 		}
 	}
-	defer done()
-	s.waiting.Add(int64(-len(line)))
+	defer s.done(l)
+	s.waiting.Add(int64(-len(l.text)))
 	s.writer.Dropped(1)
 	s.said.lost(s.dropped.Add(1), "the sink does not keep up")
 }
@@ -71,15 +77,15 @@ func (s *sink) run(ctx context.Context) {
 }
 
 // batch adds to a line those that wait behind it.
-func (s *sink) batch(first queued) []queued {
-	batch, size := []queued{first}, len(first.line)
+func (s *sink) batch(first *line) []*line {
+	batch, size := append(s.batched[:0], first), len(first.text)
 	for len(batch) < maxBatch && size < maxBatchBytes {
 		select {
-		case line, ok := <-s.lines:
+		case l, ok := <-s.lines:
 			if !ok {
 				return batch
 			}
-			batch, size = append(batch, line), size+len(line.line)
+			batch, size = append(batch, l), size+len(l.text)
 		default:
 			return batch
 		}
@@ -87,14 +93,21 @@ func (s *sink) batch(first queued) []queued {
 	return batch
 }
 
-func (s *sink) send(ctx context.Context, batch []queued) {
-	lines := make([][]byte, len(batch))
-	for i, next := range batch {
-		lines[i] = next.line
-		defer next.done()
-		defer s.waiting.Add(int64(-len(next.line)))
+func (s *sink) send(ctx context.Context, batch []*line) {
+	texts := s.texts[:0]
+	for _, l := range batch {
+		texts = append(texts, l.text)
 	}
-	if err := s.writer.write(ctx, lines); err != nil {
+	s.batched, s.texts = batch, texts
+	defer func() {
+		for _, l := range batch {
+			s.waiting.Add(int64(-len(l.text)))
+			s.done(l)
+		}
+		clear(batch)
+		clear(texts)
+	}()
+	if err := s.writer.write(ctx, texts); err != nil {
 		s.said.lost(s.failed.Add(uint64(len(batch))), err.Error())
 		return
 	}

@@ -23,8 +23,8 @@ import (
 
 // Options of a Sealer.
 type Options struct {
-	// Deliver takes lines, without line feeds, to the sink: at most MaxRecords and a few. An error says that they may not all have
-	// arrived. It is not called twice at once.
+	// Deliver takes lines, without line feeds, to the sink: at most MaxRecords and a few. They are there until it returns. An error
+	// says that they may not all have arrived. It is not called twice at once.
 	Deliver func(ctx context.Context, lines [][]byte) error
 
 	Key       func() *certificates.Pair // that signs; nil for none, and giving nil while there is none
@@ -52,6 +52,8 @@ type Sealer struct {
 	after      *ledger.Head // that the next chain names
 	dropped    uint64       // records that were lost after the last line
 	problem    string       // why nothing can be signed, as it was logged last; "" while it can
+	lines      [][]byte     // of the last batch, to be overwritten
+	text       []byte       // of its records
 
 	mu    sync.Mutex
 	stats Stats
@@ -88,6 +90,9 @@ type batch struct {
 	checkpoints uint64
 }
 
+// maxText bounds what a sealer keeps of a batch, bytes.
+const maxText = 1 << 20
+
 // add takes a line in.
 func (b *batch) add(chain ledger.Chain, text []byte, err error) error {
 	if err == nil {
@@ -109,14 +114,20 @@ func (s *Sealer) Write(ctx context.Context, records [][]byte) error {
 		return err
 	}
 	var refused error
+	if cap(s.text) > maxText {
+		s.text = nil
+	}
+	text := s.text[:0]
 	for _, record := range records {
-		if err := b.add(b.chain.Record(record, b.dropped)); err != nil {
+		chain, more, err := b.chain.AppendRecord(text, record, b.dropped)
+		if err := b.add(chain, more[len(text):], err); err != nil {
 			refused = err
 			b.dropped++
 			continue
 		}
-		b.dropped = 0
+		text, b.dropped = more, 0
 	}
+	s.text = text
 	if b.chain.Unsigned() >= s.options.SignAfter {
 		s.sign(b, false)
 	}
@@ -176,9 +187,9 @@ func (s *Sealer) checkpoint(ctx context.Context, last bool) {
 func (s *Sealer) begin() (*batch, error) {
 	s.dropped += s.lost.Swap(0)
 	if s.begun {
-		return &batch{chain: s.chain, dropped: s.dropped}, nil
+		return &batch{chain: s.chain, dropped: s.dropped, lines: s.lines[:0]}, nil
 	}
-	b := &batch{}
+	b := &batch{lines: s.lines[:0]}
 	return b, b.add(ledger.Start(rand.Text(), replicaName(s.options.Replica), time.Now(), s.after, s.dropped))
 }
 
@@ -212,6 +223,8 @@ func (s *Sealer) deliver(ctx context.Context, b *batch, records uint64) error {
 	var err error
 	if len(b.lines) > 0 {
 		err = s.options.Deliver(ctx, b.lines)
+		clear(b.lines)
+		s.lines = b.lines
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
