@@ -22,7 +22,7 @@ func (b *budget) evaluate(conditions Conditions, document []byte, now time.Time)
 	e := &evaluation{budget: b, now: now, functions: library}
 	steps, bytes := e.steps, e.bytes
 	found := e.evaluate(conditions, document)
-	result := Result{Outcome: Met, TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
+	result := Result{Outcome: Met, Met: e.met.list(), TimeDependent: e.timeDependent, Steps: steps - e.steps, Bytes: bytes - e.bytes}
 	if found != nil {
 		result.Outcome, result.Reason = found.outcome, reason.Clip(found.reason, maxReason)
 	}
@@ -41,6 +41,7 @@ type evaluation struct {
 
 	functions map[string]function
 	program   program // the regular expression of the last call
+	met       met
 
 	// State of the current key or value.
 	expression string
@@ -188,9 +189,53 @@ func (e *evaluation) condition(c Condition) (found *finding) {
 	side = ""
 	comparison := comparison{e.budget, key.value, value.value, key.isPattern, value.isPattern}
 	if comparison.holds(operator) {
+		e.met.add(c, key.value, value.value)
 		return nil
 	}
 	return e.unmet(c, comparison.offending(operator), value.value)
+}
+
+// met is what conditions that are met saw.
+type met struct {
+	said   []string
+	bytes  int
+	more   int     // that are not told
+	budget *budget // of telling it, apart from that of the evaluation, whose outcome does not depend on it
+}
+
+// Bounds on what is told of conditions that are met.
+const (
+	maxMet      = 4096    // bytes, before the last one
+	maxMetSteps = 1 << 19 // some ms
+)
+
+func (m *met) add(c Condition, found, wanted any) {
+	if m.bytes > maxMet {
+		m.more++
+		return
+	}
+	if m.budget == nil {
+		m.budget = &budget{steps: maxMetSteps, look: lookAt}
+	}
+	said := fmt.Sprintf("the condition on %s is met: found %s, wanted %s %s", written(c.Key), m.shown(found), c.Operator, m.shown(wanted))
+	m.said, m.bytes = append(m.said, said), m.bytes+len(said)
+}
+
+// shown shows a value, unless that takes too long.
+func (m *met) shown(value any) (text string) {
+	defer func() {
+		if _, ok := recovered(recover()); ok {
+			text = "a value that takes long to show"
+		}
+	}()
+	return m.budget.shown(value)
+}
+
+func (m *met) list() []string {
+	if m.more > 0 {
+		m.said, m.more = append(m.said, fmt.Sprintf("and %d more are met", m.more)), 0
+	}
+	return m.said
 }
 
 // side is a condition's key or value with its expressions resolved, and whether it and its elements were written without

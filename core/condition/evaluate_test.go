@@ -221,3 +221,52 @@ func BenchmarkConditions(b *testing.B) {
 		}
 	})
 }
+
+func TestEvaluateTellsWhatMetConditionsSaw(t *testing.T) {
+	many := strings.Repeat(`{"key": "{{ name }}", "operator": "Equals", "value": "app"},`, 500) + `{"key": "{{ count }}", "operator": "Equals", "value": 3}`
+	name := `the condition on {{ name }} is met: found "app", wanted Equals "app"`
+	tests := map[string]struct {
+		conditions string
+		outcome    Outcome
+		first      []string
+		last       string
+	}{
+		"each of all": {`{"all": [{"key": "{{ name }}", "operator": "Equals", "value": "app"}, {"key": "{{ components[].name }}", "operator": "AllNotIn", "value": ["x"]}]}`, Met,
+			[]string{name}, `the condition on {{ components[].name }} is met: found ["a","b","c"], wanted AllNotIn ["x"]`},
+		"that one of any which is met":            {`{"any": [{"key": "{{ count }}", "operator": "Equals", "value": 4}, {"key": "{{ name }}", "operator": "Equals", "value": "app"}]}`, Met, []string{name}, name},
+		"those that are met where others are not": {`{"all": [{"key": "{{ name }}", "operator": "Equals", "value": "app"}, {"key": "{{ count }}", "operator": "Equals", "value": 4}]}`, Unmet, []string{name}, name},
+		"none where none is met":                  {`{"all": [{"key": "{{ count }}", "operator": "Equals", "value": 4}]}`, Unmet, nil, ""},
+		"some of many":                            {`{"all": [` + many + `]}`, Met, []string{name, name}, `and 440 more are met`},
+	}
+	for sentence, tt := range tests {
+		t.Run(sentence, func(t *testing.T) {
+			var conditions Conditions
+			if err := json.Unmarshal([]byte(tt.conditions), &conditions); err != nil {
+				t.Fatal(err)
+			}
+			got := Evaluate(conditions, []byte(sbom), Environment{})
+			last := ""
+			if len(got.Met) > 0 {
+				last = got.Met[len(got.Met)-1]
+			}
+			if got.Outcome != tt.outcome || last != tt.last || !slices.Equal(got.Met[:min(len(got.Met), len(tt.first))], tt.first) {
+				t.Errorf("%v (%s), saw %d: %q", got.Outcome, got.Reason, len(got.Met), got.Met)
+			}
+		})
+	}
+}
+
+// TestTellingChangesNoOutcome has conditions on an object that takes more work to show than is given to showing.
+func TestTellingChangesNoOutcome(t *testing.T) {
+	var document strings.Builder
+	document.WriteString(`{"o":{"a":1`)
+	for i := range maxMetSteps / 4 {
+		fmt.Fprintf(&document, `,"n%d":1`, i)
+	}
+	document.WriteString(`}}`)
+	condition := Condition{Key: json.RawMessage(`"{{ o }}"`), Operator: "NotEquals", Value: json.RawMessage(`"x"`)}
+	got := Evaluate(Conditions{All: []Condition{condition}}, []byte(document.String()), Environment{})
+	if got.Outcome != Met || len(got.Met) != 1 || !strings.Contains(got.Met[0], "found a value that takes long to show, wanted NotEquals \"x\"") {
+		t.Errorf("%v (%s): %.300q", got.Outcome, got.Reason, got.Met)
+	}
+}

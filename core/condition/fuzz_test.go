@@ -36,7 +36,7 @@ func FuzzEvaluate(f *testing.F) {
 		if result.Steps > given.steps || result.Bytes > given.bytes || len(result.Reason) > maxReason+3 || (result.Reason == "") != (result.Outcome == Met) {
 			t.Fatalf("%+v of %+v", result, given)
 		}
-		if again := evaluate(slices.Clone(document)); again != result {
+		if again := evaluate(slices.Clone(document)); !reflect.DeepEqual(again, result) {
 			t.Fatalf("first %+v, and then %+v", result, again)
 		}
 		if met, known := plainly(c, document); known && met != (result.Outcome == Met) {

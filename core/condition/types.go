@@ -46,9 +46,10 @@ const (
 // Result is an outcome with its reason.
 type Result struct {
 	Outcome       Outcome
-	Reason        string // a sentence for a person; "" when the conditions are met
-	TimeDependent bool   // an expression read the clock, so the outcome holds for that moment only
-	Steps, Bytes  int    // spent of the budget
+	Reason        string   // a sentence for a person; "" when the conditions are met
+	Met           []string // what conditions that are met saw, a sentence each; without those that were not looked at, and bounded
+	TimeDependent bool     // an expression read the clock, so the outcome holds for that moment only
+	Steps, Bytes  int      // spent of the budget
 }
 
 // FieldError says which field of conditions is wrong, and what to do.

@@ -269,8 +269,13 @@ func (d *drawing) attestation(task record.Task, demand record.Demand, candidate 
 		if len(demand.Any)+len(demand.All) == 1 {
 			conditions.Title = "the only one"
 		}
-		for _, c := range append(slices.Clone(demand.All), demand.Any...) {
-			conditions.Texts = append(conditions.Texts, reason.OneLine(c.Key+" "+c.Operator+" "+c.Value))
+		for _, met := range evaluation.Met {
+			conditions.Texts = append(conditions.Texts, reason.OneLine(met))
+		}
+		if len(evaluation.Met) == 0 {
+			for _, c := range slices.Concat(demand.All, demand.Any) {
+				conditions.Texts = append(conditions.Texts, reason.OneLine(c.Key+" "+c.Operator+" "+c.Value))
+			}
 		}
 		node.State, node.Word = Good, "meets the conditions"
 		if finding := evaluation.Finding; finding != nil {

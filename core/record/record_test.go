@@ -383,3 +383,26 @@ func BenchmarkEncode(b *testing.B) {
 		})
 	}
 }
+
+// TestWhyTellsWhatConditionsSaw tells of attestations by what was recorded of them.
+func TestWhyTellsWhatConditionsSaw(t *testing.T) {
+	made := decided(t, nil)
+	candidate := func(digest string, evaluation *verification.Evaluation) verification.AttestationFact {
+		return verification.AttestationFact{Digest: digest, Signature: verification.SignatureFact{Verified: true}, Evaluation: evaluation}
+	}
+	made.Evidence[0].Fact.Attestations = []verification.AttestationsFact{{Candidates: []verification.AttestationFact{
+		candidate(digest, &verification.Evaluation{Met: []string{"the condition on {{ a }} is met: found 1,\nwanted Equals 1"}}),
+		candidate(other, &verification.Evaluation{Finding: &reason.Finding{Code: reason.ConditionUnmet, Reason: "found 2"}, Met: []string{"found 3"}}),
+		candidate(envelope, &verification.Evaluation{}),
+	}}}
+	told := record.Why(made)
+	for _, want := range []string{
+		"its content meets the conditions\n        the condition on {{ a }} is met: found 1, wanted Equals 1\n",
+		"its content: found 2\n        found 3\n",
+		"its content meets the conditions\n        \"{{ components }}\" Equals {\"n\": 12345678901234567890.10}\n",
+	} {
+		if !strings.Contains(told, want) {
+			t.Errorf("it does not say %q:\n%s", want, told)
+		}
+	}
+}

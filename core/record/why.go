@@ -3,6 +3,7 @@ package record
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -217,16 +218,28 @@ func (t *telling) attestations(demand Demand, found verification.AttestationsFac
 		if candidate.NotApplicable == nil {
 			t.signatures(2, what, candidate.Digest, candidate.Signature, asked)
 		}
-		switch evaluation := candidate.Evaluation; {
-		case evaluation == nil:
-		case evaluation.Finding != nil:
-			t.say(3, "its content: %s", evaluation.Finding.Reason)
-		default:
-			t.say(3, "its content meets the conditions")
-			for _, c := range append(append([]Condition{}, demand.Any...), demand.All...) {
-				t.say(4, "%s %s %s", c.Key, c.Operator, c.Value)
-			}
-		}
+		t.content(demand, candidate.Evaluation)
+	}
+}
+
+// content tells what the conditions of a demand saw in the content of an attestation; nothing where they did not look.
+func (t *telling) content(demand Demand, evaluation *verification.Evaluation) {
+	switch {
+	case evaluation == nil:
+		return
+	case evaluation.Finding != nil:
+		t.say(3, "its content: %s", evaluation.Finding.Reason)
+	default:
+		t.say(3, "its content meets the conditions")
+	}
+	for _, met := range evaluation.Met {
+		t.say(4, "%s", met)
+	}
+	if evaluation.Finding != nil || len(evaluation.Met) > 0 {
+		return
+	}
+	for _, c := range slices.Concat(demand.Any, demand.All) { // a record of an older version
+		t.say(4, "%s %s %s", c.Key, c.Operator, c.Value)
 	}
 }
 

@@ -252,6 +252,7 @@ func meet(demand AttestationType, attestation AttestationFact) *reason.Finding {
 // Evaluation is the result of evaluating a demand's conditions on one document.
 type Evaluation struct {
 	Finding       *reason.Finding `json:"finding,omitzero"`       // why they are not met; nil when they are
+	Met           []string        `json:"met,omitzero"`           // what conditions that are met saw, a sentence each, bounded; whether or not all are met
 	At            time.Time       `json:"at,omitzero"`            // the time for which they were evaluated
 	TimeDependent bool            `json:"timeDependent,omitzero"` // they read the clock, so the evaluation holds for that time only
 	Document      []byte          `json:"-"`                      // the document, where it is kept to be evaluated for another time; nil where it is not
@@ -261,7 +262,7 @@ type Evaluation struct {
 // memory together. ended tells whether the request has ended, which makes the finding a Timeout; nil for never.
 func Evaluate(demand AttestationType, document []byte, now time.Time, ended func() bool) Evaluation {
 	result := condition.Evaluate(demand.Conditions, document, condition.Environment{Now: now, Ended: ended})
-	evaluation := Evaluation{At: now, TimeDependent: result.TimeDependent}
+	evaluation := Evaluation{Met: result.Met, At: now, TimeDependent: result.TimeDependent}
 	switch result.Outcome {
 	case condition.Met:
 	case condition.Unmet:

@@ -143,7 +143,7 @@ func (e *Evaluation) weight() int {
 	if e == nil {
 		return 0
 	}
-	return findingWeight(e.Finding)
+	return findingWeight(e.Finding) + lo.SumBy(e.Met, textWeight)
 }
 
 func findingWeight(f *reason.Finding) int {
