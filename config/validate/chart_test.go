@@ -80,10 +80,11 @@ func TestTheChartGivesWhatTheManifestsGive(t *testing.T) {
 	for file, values := range map[string]string{
 		plainFile: "{image: {tag: latest}}", knativeFile: "{image: {tag: latest}, knative: {enabled: true}}",
 		"auditor/plain": "{image: {tag: latest}, auditor: {enabled: true}}", "auditor/knative": "{image: {tag: latest}, auditor: {enabled: true}, knative: {enabled: true}}",
+		"console/plain": "{image: {tag: latest}, console: {enabled: true}}", "console/knative": "{image: {tag: latest}, console: {enabled: true}, knative: {enabled: true}}",
 	} {
 		t.Run(file, func(t *testing.T) {
 			manifest := read
-			if strings.HasPrefix(file, "auditor/") {
+			if strings.Contains(file, "/") {
 				manifest = func(t *testing.T, path ...string) []byte { return render(t, filepath.Join(path...)) }
 			}
 			have, want := byIdentity(t, withoutChartLabels(mustInstall(t, values))), byIdentity(t, parse(t, manifest(t, file)))
@@ -171,24 +172,25 @@ func text(t *testing.T, object map[string]any) []byte {
 
 func TestWrongValuesAreRefused(t *testing.T) {
 	for sentence, c := range map[string]struct{ values, want string }{
-		"a typo":                         {"{replica: 3}", "replica"},
-		"a typo further down":            {"{networkPolicy: {kyvernoNamespaces: k}}", "kyvernoNamespaces"},
-		"text for a number":              {"{replicas: two}", "replicas"},
-		"no replica":                     {"{replicas: 0}", "replicas"},
-		"scaling to zero":                {"{knative: {minScale: 0}}", "minScale"},
-		"a flag that is none":            {"{extraArgs: [check]}", "extraArgs"},
-		"a limit that Go cannot read":    {"{goMemoryLimit: 320Mi}", "goMemoryLimit"},
-		"a trust policy without a spec":  {"{trustPolicies: [{name: a}]}", "spec"},
-		"a resource that is none":        {"{resources: {limits: {memroy: 1Gi}}}", "memroy"},
-		"plugin settings that are lists": {"{plugin: {config: {a: [b]}}}", "config"},
-		"a CA that is a file's name":     {"{caCertificates: ca.crt}", "caCertificates"},
-		"a digest that is none":          {"{image: {digest: latest}}", "digest"},
-		"an image without a name":        {"{image: \"\"}", "image"},
-		"a cloud that is none":           {"{cloudKeychains: [aws]}", "cloudKeychains"},
-		"pods that svc does not find":    {"{podLabels: {app.kubernetes.io/name: other}}", "podLabels"},
-		"an annotation of the scale":     {"{podAnnotations: {autoscaling.knative.dev/min-scale: \"0\"}}", "podAnnotations"},
-		"two who scale":                  {"{autoscaling: {enabled: true}, knative: {enabled: true}}", "Knative scales between"},
-		"a typo of the auditor's":        {"{auditor: {enable: true}}", "enable"},
+		"a typo":                          {"{replica: 3}", "replica"},
+		"a typo further down":             {"{networkPolicy: {kyvernoNamespaces: k}}", "kyvernoNamespaces"},
+		"text for a number":               {"{replicas: two}", "replicas"},
+		"no replica":                      {"{replicas: 0}", "replicas"},
+		"scaling to zero":                 {"{knative: {minScale: 0}}", "minScale"},
+		"a flag that is none":             {"{extraArgs: [check]}", "extraArgs"},
+		"a limit that Go cannot read":     {"{goMemoryLimit: 320Mi}", "goMemoryLimit"},
+		"a trust policy without a spec":   {"{trustPolicies: [{name: a}]}", "spec"},
+		"a resource that is none":         {"{resources: {limits: {memroy: 1Gi}}}", "memroy"},
+		"plugin settings that are lists":  {"{plugin: {config: {a: [b]}}}", "config"},
+		"a CA that is a file's name":      {"{caCertificates: ca.crt}", "caCertificates"},
+		"a digest that is none":           {"{image: {digest: latest}}", "digest"},
+		"an image without a name":         {"{image: \"\"}", "image"},
+		"a cloud that is none":            {"{cloudKeychains: [aws]}", "cloudKeychains"},
+		"pods that svc does not find":     {"{podLabels: {app.kubernetes.io/name: other}}", "podLabels"},
+		"an annotation of the scale":      {"{podAnnotations: {autoscaling.knative.dev/min-scale: \"0\"}}", "podAnnotations"},
+		"two who scale":                   {"{autoscaling: {enabled: true}, knative: {enabled: true}}", "Knative scales between"},
+		"a typo of the auditor's":         {"{auditor: {enable: true}}", "enable"},
+		"two users of the console in one": {"{console: {users: ['a,b']}}", "users"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if _, err := install(t, c.values); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -235,6 +237,7 @@ certmanager:
   affinity: {podAntiAffinity: {}}
   topologySpreadConstraints: [{maxSkew: 3, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
 auditor: {enabled: true, trustPolicy: "tp-{{ namespace }}", exceptNamespaces: [kube-system, kyverno], goMemoryLimit: 700MiB}
+console: {enabled: true, users: ["system:serviceaccount:ops:*", "jane"]}
 networkPolicy: {kyvernoNamespace: policies, extraEgress: [{ports: [{port: 5000}]}], extraIngress: [{ports: [{port: 8080}]}]}
 `
 
@@ -256,7 +259,8 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "scale", fmt.Sprint(service.Spec.Replicas == nil, *scaler.Spec.MinReplicas, scaler.Spec.MaxReplicas, *scaler.Spec.Metrics[0].Resource.Target.AverageUtilization), "true 4 9 70")
 	same(t, "the account's annotation", find[corev1.ServiceAccount](t, all, "ServiceAccount", serviceName).Annotations["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/knv")
 	same(t, "whom the role view reads for", find[rbacv1.ClusterRole](t, all, "ClusterRole", "kyverno-notation-venafi-trust-view").Labels["rbac.authorization.k8s.io/aggregate-to-view"], "")
-	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --audit --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --auditTrustPolicy=tp-{{ namespace }} --auditExceptNamespaces=kube-system,kyverno --logLevel=debug")
+	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --audit --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --auditTrustPolicy=tp-{{ namespace }} --auditExceptNamespaces=kube-system,kyverno --consoleAddress=:8090 --consoleUsers=system:serviceaccount:ops:*,jane --logLevel=debug")
+	same(t, "rights of the console", fmt.Sprint(len(find[rbacv1.ClusterRole](t, all, "ClusterRole", consoleName).Rules), find[rbacv1.ClusterRole](t, all, "ClusterRole", consoleName).Rules[2].Resources), "3 [tokenreviews]")
 	same(t, "GOMEMLIMIT of the manager", manager.Spec.Template.Spec.Containers[0].Env[1].Value, "700MiB")
 	same(t, "secret mounted in the manager", manager.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
 	same(t, "secrets that the auditor may read", strings.Join(find[rbacv1.Role](t, all, "Role", auditorName).Rules[0].ResourceNames, " "), "one two notation-plugin-config")

@@ -102,6 +102,7 @@ func TestEveryFieldIsKnownToKubernetes(t *testing.T) {
 	all := shapes(t)
 	all["the chart"] = mustInstall(t, fullValues)
 	all["with the auditor"] = parse(t, render(t, "auditor/plain"))
+	all["with the console"] = parse(t, render(t, "console/plain"))
 	all["the chart, sparse"] = mustInstall(t, "{replicas: 1, registrySecrets: [], networkPolicy: {enabled: false}}")
 	for file, all := range all {
 		for _, object := range all {
@@ -329,7 +330,14 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 		" configmaps notation-plugin-config: list,watch",
 	}
 	sameRights(t, "with the auditor", rights(t, parse(t, render(t, "auditor/plain"))), want)
+	delete(want, "ClusterRole /"+auditorName)
+	delete(want, "Role "+productNamespace+"/"+auditorName)
+	want["ClusterRole /"+consoleName] = []string{"openreports.io reports : list", "wgpolicyk8s.io policyreports : list"}
+	sameRights(t, "with the console", rights(t, parse(t, render(t, "console/plain"))), want)
 }
+
+// consoleName is that of the role that the console adds.
+const consoleName = "kyverno-notation-venafi-console"
 
 // auditorName is that of the roles that the auditor adds.
 const auditorName = "kyverno-notation-venafi-auditor"
