@@ -31,7 +31,7 @@ type auditOptions struct {
 	with, without          []string
 	until                  string
 	timeout                time.Duration
-	wide                   bool
+	wide, everywhere       bool
 	demands                demands
 }
 
@@ -94,6 +94,7 @@ func (o *auditOptions) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.list, "images", "", "The `file` with images, one a line, each after a namespace if it has one; - for standard input.")
 	flags.StringVarP(&o.namespaces, "namespaces", "n", "", "Only these `namespaces` of the cluster, comma-separated; else all.")
 	flags.StringVar(&o.namespaces, "namespace", "", "The same, for one.")
+	flags.BoolVarP(&o.everywhere, "all-namespaces", "A", false, "All namespaces of the cluster, as without --namespaces.")
 	flags.StringVar(&o.except, "exceptNamespaces", "", "Not these `namespaces`, comma-separated.")
 	flags.StringArrayVar(&o.with, "with", nil, "The `file` with TrustPolicies and TrustStores that are proposed: print what they change; repeatable.")
 	flags.StringArrayVar(&o.without, "without", nil, "The `name` of a TrustPolicy or TrustStore that is to be deleted: print what that changes; repeatable.")
@@ -118,6 +119,8 @@ func (o *auditOptions) validate(images []string) error {
 		return errors.New("name images, a list with --images, or a manifest with -f, one of the three")
 	case sources == 1 && o.namespaces+o.except != "":
 		return errors.New("--namespaces and --exceptNamespaces choose from a cluster, and workloads are named otherwise")
+	case o.everywhere && o.namespaces != "":
+		return errors.New("--all-namespaces and --namespaces are both set; leave one of them out")
 	case o.comparing() && o.until != "":
 		return errors.New("--until tells of the trust of now; leave it out, or --with and --without")
 	case o.timeout <= 0:

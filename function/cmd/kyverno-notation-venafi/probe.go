@@ -46,7 +46,7 @@ func newProbe() *cobra.Command {
 func probe(ctx context.Context, args []string, caFile string, timeout time.Duration, stdout, stderr io.Writer) (int, error) {
 	address, err := url.Parse(strings.Join(args, " "))
 	if err != nil || len(args) != 1 || address.Scheme != "https" && address.Scheme != "http" || address.Host == "" {
-		return 0, errors.New("probe takes one address, http://... or https://...")
+		return 0, errors.New("probe takes one address, by http:// or https://, and a host")
 	}
 	client, err := probeClient(caFile)
 	if err != nil {
