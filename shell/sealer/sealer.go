@@ -120,7 +120,7 @@ func (s *Sealer) Write(ctx context.Context, records [][]byte) error {
 	text := s.text[:0]
 	for _, record := range records {
 		chain, more, err := b.chain.AppendRecord(text, record, b.dropped)
-		if err := b.add(chain, more[len(text):], err); err != nil {
+		if err := b.add(chain, more[len(text):len(more):len(more)], err); err != nil { // who appends to a line does not reach the next
 			refused = err
 			b.dropped++
 			continue

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"sync/atomic"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/function/cmd/internal/terminal"
 )
@@ -55,12 +57,15 @@ type checkOptions struct {
 	manifest, output string
 	wide             bool
 	demands          demands
+	vsa              string // file that attestations of what is verified are written to; "" for none
+	attester         attester
 }
 
 // checked is what a workload's images came to; that of an image that was named by itself holds this one.
 type checked struct {
 	workload audit.Workload
 	verdict  core.Verdict
+	record   record.Record // with --vsa; else zero
 }
 
 func newCheck() *cobra.Command {
@@ -68,7 +73,8 @@ func newCheck() *cobra.Command {
 	command := &cobra.Command{
 		Use: "check [IMAGE... | -f FILE]", Short: "Verify images, or the workloads of a manifest",
 		Long: `Verifies images as the service does at admission. It exits with 0 when all are verified, 1 when one is denied, and 2 when of one it is
-unknown and none is denied. What is admitted without verification, as by the level skip, is called unverified and exits with 0.`,
+unknown and none is denied. What is admitted without verification, as by the level skip, is called unverified and exits with 0.
+With --vsa it writes a signed Verification Summary Attestation of each digest that is verified, as records vsa prints them.`,
 		Example: `  {program} check ghcr.io/acme/app:v1 --trustDir trust --trustPolicy acme
   {program} check -f deployment.yaml --trustDir trust --trustPolicy acme -o json`,
 	}
@@ -80,7 +86,16 @@ unknown and none is denied. What is admitted without verification, as by the lev
 		if err != nil {
 			return 0, err
 		}
+		var attestations *attestations
+		if options.vsa != "" {
+			if attestations, err = options.attester.open(options.vsa); err != nil {
+				return 0, err
+			}
+		}
 		found, err := runCheck(c.Context(), settings, &options, images, c.ErrOrStderr())
+		if err == nil {
+			err = attestations.write(found, c.ErrOrStderr())
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -101,11 +116,11 @@ func runCheck(ctx context.Context, settings function.Settings, options *checkOpt
 	if err != nil {
 		return nil, err
 	}
-	service, err := function.New(settings, os.LookupEnv, log)
+	decide, stop, err := options.decider(ctx, settings, log, stderr)
 	if err != nil {
 		return nil, err
 	}
-	defer service.Stop()
+	defer stop()
 	found := make([]checked, len(bodies))
 	progress, done := terminal.Progress(stderr, "checked"), atomic.Int64{}
 	defer progress(len(bodies), len(bodies))
@@ -114,7 +129,7 @@ func runCheck(ctx context.Context, settings function.Settings, options *checkOpt
 	for i, body := range bodies {
 		group.Go(func() (err error) {
 			found[i].workload = workloadOf(objects[i])
-			found[i].verdict, err = service.Check(ctx, body)
+			found[i].verdict, found[i].record, err = decide(ctx, body)
 			progress(int(done.Add(1)), len(bodies))
 			return err
 		})
@@ -122,10 +137,34 @@ func runCheck(ctx context.Context, settings function.Settings, options *checkOpt
 	return found, group.Wait()
 }
 
+// decider gives what decides on a request as the service does, with a record of it where attestations are made, and what ends it.
+func (o *checkOptions) decider(ctx context.Context, settings function.Settings, log *slog.Logger, stderr io.Writer) (decide func(context.Context, []byte) (core.Verdict, record.Record, error), stop func(), err error) {
+	if o.vsa == "" {
+		service, err := function.New(settings, os.LookupEnv, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(ctx context.Context, body []byte) (core.Verdict, record.Record, error) {
+			verdict, err := service.Check(ctx, body)
+			return verdict, record.Record{}, err
+		}, service.Stop, nil
+	}
+	engine, snapshot, err := explainer(ctx, settings, stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context, body []byte) (core.Verdict, record.Record, error) {
+		made, err := engine.Explain(ctx, body, snapshot)
+		return made.Verdict, made, err
+	}, engine.Close, nil
+}
+
 func (o *checkOptions) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.manifest, "filename", "f", "", "Manifest `file` whose workloads' images are verified, - for standard input.")
 	flags.BoolVar(&o.wide, "wide", false, "Print tables in full, though they do not fit the terminal.")
 	o.demands.register(flags)
+	flags.StringVar(&o.vsa, "vsa", "", "`File` that an attestation of each digest that is verified is written to, a line each; needs --key and --verifier.")
+	o.attester.register(flags)
 }
 
 // bodies makes a request body for each image on the command line, or for each workload of the manifest, and gives the objects too.

@@ -23,19 +23,29 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
 
+// attester are the flags by which attestations are made.
+type attester struct {
+	key, verifier string
+	levels        []string
+}
+
+func (a *attester) register(flags *pflag.FlagSet) {
+	flags.StringVar(&a.key, "key", "", "PEM `file` of the private key that signs attestations, ECDSA P-256.")
+	flags.StringVar(&a.verifier, "verifier", "", "`URI` of who vouches, as those know it who trust the key.")
+	flags.StringArrayVar(&a.levels, "level", nil, "A `level` of your own that the trust policy stands for, such as ACME_SIGNED; repeatable.")
+}
+
 // vsaOptions are the flags of records vsa that are not settings.
 type vsaOptions struct {
-	log                        logOptions
-	key, verifier, trustPolicy string
-	levels                     []string
+	attester
+	log         logOptions
+	trustPolicy string
 }
 
 func (o *vsaOptions) register(flags *pflag.FlagSet) {
 	o.log.register(flags)
-	flags.StringVar(&o.key, "key", "", "PEM `file` of the private key that signs, ECDSA P-256.")
-	flags.StringVar(&o.verifier, "verifier", "", "`URI` of who vouches, as those know it who trust the key.")
+	o.attester.register(flags)
 	flags.StringVar(&o.trustPolicy, "trustPolicy", "", "Only under this trust policy; else one attestation for each.")
-	flags.StringArrayVar(&o.levels, "level", nil, "A `level` of your own that the trust policy stands for, such as ACME_SIGNED; repeatable.")
 }
 
 // attested is what a record in a log says of an image.
@@ -130,8 +140,8 @@ func readKey(file string) (crypto.Signer, error) {
 }
 
 // print prints an envelope.
-func (o *vsaOptions) print(stdout io.Writer, summary vsa.Summary, key crypto.Signer) error {
-	summary.Verifier, summary.Levels = o.verifier, o.levels
+func (a *attester) print(stdout io.Writer, summary vsa.Summary, key crypto.Signer) error {
+	summary.Verifier, summary.Levels = a.verifier, a.levels
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "(devel)" {
 		summary.Version = info.Main.Version
 	}
