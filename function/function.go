@@ -94,6 +94,9 @@ func (f *Function) Stop() {
 
 func (f *Function) inspectPlugins(ctx context.Context) {
 	defer close(f.inspected)
+	if lacks := f.plugins.Unconfined(); lacks != "" {
+		f.log.Warn("plugins are confined by less than a newer kernel offers", "lacks", lacks)
+	}
 	plugins, err := f.plugins.Inspect(ctx)
 	if err != nil {
 		f.log.Error("plugins cannot be listed; signatures that demand one are denied", "error", err)

@@ -50,6 +50,10 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 		sendText(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	if lacks := f.plugins.Unconfined(); lacks != "" {
+		sendText(w, http.StatusOK, "ready; plugins run without "+lacks)
+		return
+	}
 	sendText(w, http.StatusOK, "ready")
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/sandbox"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
@@ -155,7 +156,20 @@ func newPlugins(settings Settings, config plugin.Config, env Environment) (*plug
 			return nil, fmt.Errorf("pluginX5UHosts: %q is no host, such as tpp.example.com or tpp.example.com:8443", host)
 		}
 	}
+	mode, err := plugin.ParseSandbox(settings.PluginSandbox)
+	if err != nil {
+		return nil, err
+	}
+	if lacks := sandbox.Probe().Essential; mode == sandbox.Require && len(lacks) > 0 {
+		return nil, fmt.Errorf("pluginSandbox: the kernel lacks %s, without which plugins cannot be confined; run on another node, or set prefer", strings.Join(lacks, ", "))
+	}
+	reach, err := plugin.ParseReach(settings.PluginSandboxPaths)
+	if err != nil {
+		return nil, err
+	}
 	return plugin.NewManager(plugin.Options{
+		Sandbox:      mode,
+		Reach:        reach,
 		Dir:          settings.PluginDir,
 		Config:       config,
 		Timeout:      settings.PluginTimeout,

@@ -244,7 +244,7 @@ func (e *endpoints) probe(ctx context.Context) {
 		e.mu.Unlock()
 		var ready []string
 		for _, r := range replicas {
-			if text, err := r.Get(ctx, "/health/readiness"); err == nil && text == "ready" {
+			if text, err := r.Get(ctx, "/health/readiness"); err == nil && strings.HasPrefix(text, "ready") {
 				ready = append(ready, strings.TrimPrefix(r.URL, "http://"))
 			}
 		}

@@ -19,6 +19,16 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/plugintest"
 )
 
+// reach lets a plugin of a test be a script, and write beside itself.
+func reach(t testing.TB) plugin.Reach {
+	t.Helper()
+	reach, err := plugin.ParseReach([]string{os.TempDir() + ":rw", "/bin", "/usr/bin", "/lib", "/lib64", "/usr/lib"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reach
+}
+
 // scripted puts a shell script in the place of the plugin.
 func scripted(t *testing.T, dir, script string) {
 	t.Helper()
@@ -101,7 +111,7 @@ func TestVerifySignatureReportsFaults(t *testing.T) {
 				scripted(t, dir, test.script)
 			}
 			config := func() map[string]string { return map[string]string{"access_token": "hunter2-hunter2"} }
-			m := plugin.NewManager(plugin.Options{Dir: dir, Config: config, Timeout: time.Second})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: config, Timeout: time.Second})
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			before := descriptors()
@@ -229,7 +239,7 @@ func TestManagerBoundsProcesses(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	scripted(t, dir, "#!/bin/sh\necho + >> "+log+"\nsleep 0.02\necho - >> "+log+"\necho '{}'")
-	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: 20 * time.Second, MaxProcesses: 3})
+	m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: 20 * time.Second, MaxProcesses: 3})
 	var callers sync.WaitGroup
 	for range 30 {
 		callers.Go(func() {
@@ -261,7 +271,7 @@ func TestVerifySignatureBlamesNobodyForWaitingInVain(t *testing.T) {
 	dir := t.TempDir()
 	started := newSignal(t)
 	scripted(t, dir, "#!/bin/sh\n"+started.raise()+"; sleep 60")
-	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, MaxProcesses: 1})
+	m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute, MaxProcesses: 1})
 	first, leave := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- verify(first, m, "") }()
@@ -307,7 +317,7 @@ func TestCircuitOpensForABrokenPluginOnly(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			dir := t.TempDir()
 			scripted(t, dir, test.script)
-			m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Pause: test.pause})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute, Pause: test.pause})
 			ask := func(root string) error {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -346,7 +356,7 @@ func BenchmarkProcess(b *testing.B) {
 			if err := plugintest.Install(standin, dir, "venafi-csp", ""); err != nil {
 				b.Fatal(err)
 			}
-			m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Env: []string{env}})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute, Env: []string{env}})
 			before := children(b)
 			for b.Loop() {
 				if err := verify(b.Context(), m, ""); err != nil && !strings.Contains(err.Error(), "refused") {
@@ -372,7 +382,7 @@ func TestCircuitIgnoresCallersWithoutTime(t *testing.T) {
 	dir := t.TempDir()
 	hangs := filepath.Join(dir, "hangs")
 	scripted(t, dir, "#!/bin/sh\n[ -e "+hangs+" ] && sleep 60\nexit 2")
-	m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute, Pause: time.Hour})
+	m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute, Pause: time.Hour})
 	crash := func(times int) {
 		t.Helper()
 		for range times {

@@ -42,7 +42,7 @@ func TestRevisionChangesWithPluginsAndConfiguration(t *testing.T) {
 			if err := replace(executable(dir)); err != nil { // the stand-in is linked, and its own mode may not change
 				t.Fatal(err)
 			}
-			m := plugin.NewManager(plugin.Options{Dir: dir, Config: func() map[string]string { return maps.Clone(config) }, Timeout: 5 * time.Second})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: func() map[string]string { return maps.Clone(config) }, Timeout: 5 * time.Second})
 			before := m.Revision()
 			if err := test.change(t, dir, config); err != nil {
 				t.Fatal(err)

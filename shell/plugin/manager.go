@@ -5,7 +5,7 @@
 //  1. [Manager.Get] locates the plugin's file by the name that the signature gives.
 //  2. GetMetadata asks what the plugin is, once for as long as its file stays the same.
 //  3. VerifySignature runs one process: unless the plugin's circuit is open, it waits for a seat, starts the process in a
-//     process group, and reads its answer within a deadline and bounds on its output. Then the whole group is killed.
+//     sandbox ([sandbox.Start]), and reads its answer within a deadline and bounds on its output. Then all that it started is killed.
 //
 // A failure is an [Error], which says whether the signature, the plugin or the caller is to blame.
 package plugin
@@ -29,6 +29,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/flight"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/sandbox"
 )
 
 // Options of a Manager.
@@ -41,6 +42,8 @@ type Options struct {
 	Pause        time.Duration // for which an open circuit starts no process; 0 is 5 seconds
 	Verifiers    []Verifier    // versions that verify without declaring it, beside the known ones
 	X5UHosts     []string      // hosts of signing platforms beside that of the configuration, as trust.PlatformHost gives them
+	Sandbox      sandbox.Mode  // how processes are confined; the zero value is as well as the kernel can
+	Reach        Reach         // beside their own folder and configuration
 }
 
 // Config gives the plugin configuration of this moment. Nobody changes the map.

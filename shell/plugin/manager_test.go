@@ -44,7 +44,7 @@ func installed(t *testing.T, mode string) (*plugin.Manager, string) {
 	if err := plugintest.Install(standin, dir, "venafi-csp", mode); err != nil {
 		t.Fatal(err)
 	}
-	return plugin.NewManager(plugin.Options{Dir: dir, Config: func() map[string]string { return nil }, Timeout: 5 * time.Second}), dir
+	return plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: func() map[string]string { return nil }, Timeout: 5 * time.Second}), dir
 }
 
 // metadata asks the stand-in what it is.
@@ -180,7 +180,7 @@ func TestProcessesGetAReducedEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SECRET_OF_THE_SERVICE", "hidden")
-	m := plugin.NewManager(plugin.Options{Dir: dir, Config: func() map[string]string { return nil }, Timeout: 5 * time.Second, Env: []string{"SSL_CERT_FILE=/ca.pem"}})
+	m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: func() map[string]string { return nil }, Timeout: 5 * time.Second, Env: []string{"SSL_CERT_FILE=/ca.pem"}})
 	if _, err := m.Inspect(t.Context()); err != nil {
 		t.Fatal(err)
 	}

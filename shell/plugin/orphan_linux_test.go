@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -12,16 +11,11 @@ import (
 )
 
 func TestProcessesLeaveNoOrphans(t *testing.T) {
-	const setChildSubreaper = 36 // of prctl(2)
-	if _, _, err := syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); err != 0 {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _, _ = syscall.Syscall(syscall.SYS_PRCTL, setChildSubreaper, 0, 0) })
 	for sentence, redirect := range map[string]string{"it let go of the pipes": "</dev/null >/dev/null 2>&1", "it holds the pipes": ""} {
 		t.Run(sentence, func(t *testing.T) {
 			dir := t.TempDir()
 			scripted(t, dir, "#!/bin/sh\nsleep 60 "+redirect+" &\necho $! >> \"${0%/*}/pids\"\nexit 2")
-			m := plugin.NewManager(plugin.Options{Dir: dir, Timeout: time.Minute})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute})
 			if err := verify(t.Context(), m, ""); err == nil {
 				t.Error("the plugin has answered")
 			}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
+	"github.com/nirmata/kyverno-notation-venafi/shell/plugin/sandbox"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
@@ -170,15 +170,15 @@ func (p *process) call(caller context.Context, request plugin.Request, response 
 	command := exec.CommandContext(ctx, p.path, string(request.Command()))
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), stdout, stderr
 	command.Env = p.manager.env
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	command.Cancel = func() error { return sandbox.Kill(command) }
 	command.WaitDelay = pipesTime
-	if err := command.Start(); err != nil {
+	started, err := sandbox.Start(command, p.manager.options.Sandbox, p.manager.policy(p.path))
+	if err != nil {
 		return p.notStarted(ctx, began, request.Command(), err)
 	}
 	p.manager.counts.started.Add(1)
 	err = command.Wait()
-	endGroup(command.Process.Pid)
+	started.End()
 	switch {
 	case stdout.flooded || stderr.flooded:
 		return p.failed(nil, "wrote more than %d bytes", maxOutput)
@@ -228,24 +228,6 @@ func (p *process) notStarted(ctx context.Context, began time.Time, command plugi
 		err = path.Err
 	}
 	return p.failed(err, "cannot be started: %v", err)
-}
-
-// endGroup kills the children that a process has left behind, and reaps them: as the first process of a container, this
-// process inherits orphans, which would stay as zombies.
-func endGroup(group int) {
-	const tries = 20
-	if syscall.Kill(-group, syscall.SIGKILL) != nil { // usually: there are none
-		return
-	}
-	for range tries {
-		reaped, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			return
-		}
-		if err == nil && reaped == 0 {
-			time.Sleep(time.Millisecond) // they were killed and have not ended yet
-		}
-	}
 }
 
 // refusal is the error that a plugin writes to stderr when it fails (specification, section "Plugin contract").
