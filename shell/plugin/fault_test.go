@@ -111,8 +111,12 @@ func TestVerifySignatureReportsFaults(t *testing.T) {
 				scripted(t, dir, test.script)
 			}
 			config := func() map[string]string { return map[string]string{"access_token": "hunter2-hunter2"} }
-			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: config, Timeout: time.Second})
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			timeout := time.Minute
+			if test.want == reason.PluginTimeout {
+				timeout = time.Second
+			}
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Config: config, Timeout: timeout})
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			before := descriptors()
 			var failure *plugin.Error
@@ -356,7 +360,7 @@ func BenchmarkProcess(b *testing.B) {
 			if err := plugintest.Install(standin, dir, "venafi-csp", ""); err != nil {
 				b.Fatal(err)
 			}
-			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(t), Timeout: time.Minute, Env: []string{env}})
+			m := plugin.NewManager(plugin.Options{Dir: dir, Reach: reach(b), Timeout: time.Minute, Env: []string{env}})
 			before := children(b)
 			for b.Loop() {
 				if err := verify(b.Context(), m, ""); err != nil && !strings.Contains(err.Error(), "refused") {
