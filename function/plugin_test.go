@@ -2,6 +2,7 @@ package function_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -173,6 +174,23 @@ func TestPluginX5UHostsAreAllowed(t *testing.T) {
 	elsewhere := pod(b.pushVenafi(t, "elsewhere", b.scenario.Signer(), "https://mallory.example/1"))
 	if got := b.verdict(t, elsewhere).Results[0]; got.Code != reason.PluginRefused { // and no failure, which a signer could choose
 		t.Errorf("elsewhere: code %s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestSandboxSettingsAreRead expects an error that names the setting.
+func TestSandboxSettingsAreRead(t *testing.T) {
+	for want, change := range map[string]func(*function.Settings){
+		`pluginSandbox: "on"`:          func(s *function.Settings) { s.PluginSandbox = "on" },
+		`pluginSandboxPaths: "lib:rw"`: func(s *function.Settings) { s.PluginSandboxPaths = []string{"/lib", "lib:rw"} },
+	} {
+		settings, _, err := function.LoadSettings("test", []string{"--trustDir", t.TempDir(), "--pluginDir", t.TempDir()}, noEnvironment, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&settings)
+		if _, err := function.New(settings, noEnvironment, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
 	}
 }
 

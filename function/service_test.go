@@ -88,7 +88,7 @@ func prepare(t testing.TB, options registrytest.Options, mode string) *bench {
 func (b *bench) serve(t testing.TB, change setting) {
 	t.Helper()
 	settings, _, err := function.LoadSettings("test", []string{
-		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenariotest.PolicyName, "--pluginDir", b.pluginDir, "--pluginSandboxPaths", b.pluginDir + ":rw",
+		"--trustDir", b.trustDir, "--defaultTrustPolicy", scenariotest.PolicyName, "--pluginDir", b.pluginDir, "--pluginSandboxPaths", os.TempDir() + ":rw",
 		"--allowLoopback", "--insecureRegistries", b.registry.Host(), "--drainDelay", "0s", "--dockerConfig", filepath.Join(t.TempDir(), "none.json"),
 		"--pluginConfig", "config=" + b.config,
 	}, noEnvironment, nil)
