@@ -41,7 +41,7 @@ const (
 	maxAddresses = 4 << 30   // bytes of addresses, of which Go's runtime reserves many without using them
 	maxFileSize  = 64 << 20  // bytes of one file
 	maxFiles     = 256       // open at once
-	maxProcesses = 4096      // of the program's user, threads and those of other containers included: the kernel counts them together
+	maxProcesses = 32768     // of the program's user: the kernel counts those of other containers, and threads, together with them
 )
 
 // Support is what the kernel offers.

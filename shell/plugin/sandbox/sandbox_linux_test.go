@@ -116,6 +116,17 @@ var attacks = map[string]func(string) string{
 		for { //nolint:revive // it is ended by its bound
 		}
 	},
+	"tell bounds": func(string) string {
+		var told []string
+		for _, resource := range []int{unix.RLIMIT_DATA, unix.RLIMIT_AS, unix.RLIMIT_FSIZE, unix.RLIMIT_NOFILE, unix.RLIMIT_NPROC, unix.RLIMIT_CPU, unix.RLIMIT_CORE} {
+			var bound unix.Rlimit
+			if err := unix.Getrlimit(resource, &bound); err != nil {
+				return result(err)
+			}
+			told = append(told, fmt.Sprint(bound.Max))
+		}
+		return strings.Join(told, " ")
+	},
 	"resolve": func(string) string { _, err := net.LookupHost("localhost"); return result(err) },
 	"spawn":   spawn,
 	"sleep":   func(string) string { time.Sleep(time.Hour); return "" },
@@ -294,8 +305,8 @@ func refused(got string) bool {
 func TestThePolicyPermits(t *testing.T) {
 	needsSandbox(t)
 	dir := t.TempDir()
-	file, cache := filepath.Join(dir, "config.ini"), filepath.Join(dir, "cache")
-	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(cache, 0o700)); err != nil {
+	file, cache, folder := filepath.Join(dir, "config.ini"), filepath.Join(dir, "cache"), filepath.Join(dir, "folder")
+	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.Mkdir(cache, 0o700), os.Mkdir(folder, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -304,11 +315,11 @@ func TestThePolicyPermits(t *testing.T) {
 	}
 	defer listener.Close()
 	policy := sandbox.Policy{
-		Read: []string{file, "/etc/hosts", filepath.Join(dir, "absent")}, Write: []string{cache}, Execute: []string{"/bin", "/usr/bin"},
+		Read: []string{file, "/etc/hosts", filepath.Join(dir, "absent"), folder}, Write: []string{cache}, Execute: []string{"/bin", "/usr/bin"},
 		Ports: []uint16{uint16(listener.Addr().(*net.TCPAddr).Port)}, Time: time.Minute,
 	}
 	for _, test := range [][2]string{
-		{"nothing", ""}, {"read", file}, {"write", filepath.Join(cache, "new")}, {"remove", filepath.Join(cache, "new")}, {"execute", "/bin/true"},
+		{"nothing", ""}, {"read", file}, {"list", folder}, {"write", filepath.Join(cache, "new")}, {"remove", filepath.Join(cache, "new")}, {"execute", "/bin/true"},
 		{"connect", listener.Addr().String()}, {"resolve", ""},
 	} {
 		if got := attack(t, sandbox.Require, policy, test[0], test[1]); got != "done" {
@@ -317,6 +328,21 @@ func TestThePolicyPermits(t *testing.T) {
 	}
 	if got := attack(t, sandbox.Require, policy, "write", file); !refused(got) {
 		t.Errorf("write what may be read: %s", got)
+	}
+}
+
+// TestBoundsHold reads the bounds in the program. Where this process has lower ones, those hold.
+func TestBoundsHold(t *testing.T) {
+	got := attack(t, sandbox.Prefer, sandbox.Policy{Time: 1500 * time.Millisecond}, "tell bounds", "")
+	bounds := strings.Fields(got)
+	most := []uint64{512 << 20, 4 << 30, 64 << 20, 256, 32768, 2, 0}
+	if len(bounds) != len(most) {
+		t.Fatal(got)
+	}
+	for i, bound := range bounds {
+		if n, err := strconv.ParseUint(bound, 10, 64); err != nil || n > most[i] {
+			t.Errorf("bound %d is %s; want at most %d", i, bound, most[i])
+		}
 	}
 }
 

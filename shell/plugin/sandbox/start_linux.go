@@ -223,6 +223,9 @@ func filterCalls() error {
 	return fmt.Errorf("seccomp: %w", failed)
 }
 
+// ofFiles are the rights that a rule on a file, and not on a folder, may give.
+const ofFiles = llsyscall.AccessFSReadFile | llsyscall.AccessFSExecute | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate
+
 // dns is the port of name servers, which are asked by TCP when an answer is long.
 const dns = 53
 
@@ -231,8 +234,9 @@ func ruleset(policy Policy) (fd int, flags uint32, err error) {
 	const (
 		read    = landlock.AccessFSSet(llsyscall.AccessFSReadFile | llsyscall.AccessFSReadDir)
 		execute = read | llsyscall.AccessFSExecute
-		write   = read | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate | llsyscall.AccessFSMakeReg | llsyscall.AccessFSMakeDir |
-			llsyscall.AccessFSRemoveFile | llsyscall.AccessFSRemoveDir | llsyscall.AccessFSRefer
+		// Without the right to move files between folders, with which Linux 5.13 would be left without all rules.
+		write = read | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate | llsyscall.AccessFSMakeReg | llsyscall.AccessFSMakeDir |
+			llsyscall.AccessFSRemoveFile | llsyscall.AccessFSRemoveDir
 	)
 	rules := []landlock.Rule{
 		landlock.BindTCP(0), landlock.BindUDP(0), landlock.ConnectTCP(dns), landlock.ConnectSendUDP(dns),
@@ -244,28 +248,16 @@ func ruleset(policy Policy) (fd int, flags uint32, err error) {
 	}
 	for access, paths := range map[landlock.AccessFSSet][]string{execute: policy.Execute, read: policy.Read, write: policy.Write} {
 		for _, path := range paths {
-			var rule landlock.FSRule
-			if rule, err = pathRule(access, path); err != nil {
-				return -1, 0, err
+			var info unix.Stat_t
+			if unix.Stat(path, &info) != nil {
+				continue // what the service cannot see, the program cannot either
 			}
-			rules = append(rules, rule)
+			allowed := access
+			if info.Mode&unix.S_IFMT != unix.S_IFDIR {
+				allowed &= ofFiles
+			}
+			rules = append(rules, landlock.PathAccess(allowed, path).IgnoreIfMissing())
 		}
 	}
 	return landlock.V10.BestEffort().NewRulesetFD(rules...)
-}
-
-// ofFiles are the rights that a rule on a file, and not on a folder, may give.
-const ofFiles = llsyscall.AccessFSReadFile | llsyscall.AccessFSExecute | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate
-
-// pathRule is a rule for a file or folder, or for nothing where it does not exist.
-func pathRule(access landlock.AccessFSSet, path string) (landlock.FSRule, error) {
-	var is unix.Stat_t
-	switch err := unix.Stat(path, &is); {
-	case err == unix.ENOENT || err == unix.ENOTDIR:
-	case err != nil:
-		return landlock.FSRule{}, fmt.Errorf("%s: %w", path, err)
-	case is.Mode&unix.S_IFMT != unix.S_IFDIR:
-		access &= ofFiles
-	}
-	return landlock.PathAccess(access, path).IgnoreIfMissing(), nil
 }
