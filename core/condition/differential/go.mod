@@ -353,6 +353,11 @@ require (
 	k8s.io/apiserver v0.36.3
 )
 
+require (
+	github.com/elastic/go-seccomp-bpf v1.6.0 // indirect
+	github.com/landlock-lsm/go-landlock v0.11.2 // indirect
+)
+
 replace github.com/nirmata/kyverno-notation-venafi => ../../..
 
 // As Kyverno's own go.mod has it, which a module that requires it does not take over.
