@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -33,8 +34,21 @@ type events struct {
 	renew    func()                                    // has this replica list the trust resources again
 	bump     func(ctx context.Context, v string) error // has the other replicas do so, by a new value of the epoch
 	seen     *ttlcache.Cache[string, struct{}]         // identities of the events that were applied
+	counted  map[string]*atomic.Uint64                 // by eventOutcomes; the map itself is never written after newEvents
 	log      *slog.Logger
 }
+
+// What becomes of an event.
+const (
+	eventTaken     = "taken"     // applied, and the other replicas notified
+	eventDuplicate = "duplicate" // was taken before
+	eventIgnored   = "ignored"   // is not about trust
+	eventRefused   = "refused"   // its sender is not known, or may not send events
+	eventMalformed = "malformed" // is no CloudEvent, or larger than maxEvent
+	eventFailed    = "failed"    // the API server could not review the sender or notify the other replicas; the sender should send it again
+)
+
+var eventOutcomes = [...]string{eventTaken, eventDuplicate, eventIgnored, eventRefused, eventMalformed, eventFailed}
 
 // Bounds on events.
 const (
@@ -44,8 +58,12 @@ const (
 )
 
 func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error, log *slog.Logger) *events {
+	counted := map[string]*atomic.Uint64{}
+	for _, outcome := range eventOutcomes {
+		counted[outcome] = new(atomic.Uint64)
+	}
 	return &events{
-		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump, log: log,
+		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump, counted: counted, log: log,
 		seen: ttlcache.New(ttlcache.WithCapacity[string, struct{}](eventsSeen), ttlcache.WithTTL[string, struct{}](seenFor), ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 	}
 }
@@ -56,13 +74,16 @@ var errNoSenders = errors.New("events are taken in a cluster only; trustDir is l
 // ServeHTTP answers 202 for an event that was applied, was applied before, or is not about trust. Any other status is an
 // error; after a 5xx the sender should send the event again.
 func (e *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := e.receive(w, r); err != nil {
-		status := statusOfEventError(err)
-		e.log.Warn("event not taken", "status", status, "error", err) // the sender may not log the answer
-		sendText(w, status, err.Error())
+	outcome, err := e.receive(w, r)
+	if err == nil {
+		e.counted[outcome].Add(1)
+		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	w.WriteHeader(http.StatusAccepted)
+	status := statusOfEventError(err)
+	e.counted[outcomeOfEventStatus(status)].Add(1)
+	e.log.Warn("event not taken", "status", status, "error", err) // the sender may not log the answer
+	sendText(w, status, err.Error())
 }
 
 // eventError is an event that is malformed, so that sending it again is of no use.
@@ -82,13 +103,24 @@ func statusOfEventError(err error) int {
 	return statusOfError(err)
 }
 
-// receive authenticates the sender, and reads and applies its event.
-func (e *events) receive(w http.ResponseWriter, r *http.Request) error {
+// outcomeOfEventStatus tells what an event that was answered with the status of an error counts as.
+func outcomeOfEventStatus(status int) string {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return eventRefused
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return eventMalformed
+	}
+	return eventFailed
+}
+
+// receive authenticates the sender, reads and applies its event, and gives what became of it, if there is no error.
+func (e *events) receive(w http.ResponseWriter, r *http.Request) (outcome string, err error) {
 	if e.senders == nil {
-		return errNoSenders
+		return "", errNoSenders
 	}
 	if _, err := e.senders.Review(r.Context(), r.Header.Get("Authorization")); err != nil {
-		return err
+		return "", err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
 	event, err := cloudeventshttp.NewEventFromHTTPRequest(r)
@@ -97,17 +129,20 @@ func (e *events) receive(w http.ResponseWriter, r *http.Request) error {
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
+		return "", &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
-		return &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
+		return "", &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
 	}
 	change, concerns := changeOf(event)
-	id := identityOf(event)
-	if !concerns || e.seen.Get(id) != nil {
-		return nil
+	if !concerns {
+		return eventIgnored, nil
 	}
-	return e.apply(r.Context(), id, change)
+	id := identityOf(event)
+	if e.seen.Get(id) != nil {
+		return eventDuplicate, nil
+	}
+	return eventTaken, e.apply(r.Context(), id, change)
 }
 
 // apply drops the cached outcomes that the change affects, and has every replica list the trust resources again. When the

@@ -84,6 +84,17 @@ func (o *eventsFixture) cached() string {
 	return strings.Join(policies, " ")
 }
 
+// counts lists what the metric has counted so far, such as "taken 1, failed 2".
+func (o *eventsFixture) counts() string {
+	var counted []string
+	for _, outcome := range eventOutcomes {
+		if n := o.counted[outcome].Load(); n != 0 {
+			counted = append(counted, fmt.Sprint(outcome, " ", n))
+		}
+	}
+	return strings.Join(counted, ", ")
+}
+
 // testEvent is an event to send. Its zero fields stand for those of a change of the policy a.
 type testEvent struct {
 	token, id, kind, group, eventType, data string
@@ -138,22 +149,23 @@ func TestEventsDropAffectedOutcomes(t *testing.T) {
 		status int
 		acted  bool
 		cached string
+		as     string // what the metric counts it as
 	}{
-		"a policy changed, in binary mode":     {testEvent{}, 202, true, "b"},
-		"a policy changed, in structured mode": {testEvent{structured: true}, 202, true, "b"},
-		"a policy was deleted":                 {testEvent{eventType: "dev.knative.apiserver.resource.delete"}, 202, true, "b"},
-		"a store changed":                      {testEvent{kind: "TrustStore", data: `{"spec":{"type":"ca","trustStoreName":"acme"}}`}, 202, true, "b"},
-		"something changed, in mode Reference": {testEvent{eventType: "dev.knative.apiserver.ref.update", data: `{"kind":"TrustPolicy","name":"x"}`}, 202, true, ""},
-		"data that is nonsense":                {testEvent{data: `[7]`}, 202, true, ""},
-		"another kind of resource":             {testEvent{kind: "ConfigMap", group: "v1"}, 202, false, "a b"},
-		"another group's TrustPolicy":          {testEvent{group: "example.com/v1"}, 202, false, "a b"},
-		"another type of event":                {testEvent{eventType: "com.example.news"}, 202, false, "a b"},
-		"no token that is known":               {testEvent{token: "stolen"}, 401, false, "a b"},
-		"the token of someone else":            {testEvent{token: "other"}, 403, false, "a b"},
-		"a token that cannot be reviewed now":  {testEvent{token: "unknown"}, 503, false, "a b"},
-		"no event":                             {testEvent{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b"},
-		"an event without an id":               {testEvent{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b"},
-		"more than is read":                    {testEvent{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b"},
+		"a policy changed, in binary mode":     {testEvent{}, 202, true, "b", "taken"},
+		"a policy changed, in structured mode": {testEvent{structured: true}, 202, true, "b", "taken"},
+		"a policy was deleted":                 {testEvent{eventType: "dev.knative.apiserver.resource.delete"}, 202, true, "b", "taken"},
+		"a store changed":                      {testEvent{kind: "TrustStore", data: `{"spec":{"type":"ca","trustStoreName":"acme"}}`}, 202, true, "b", "taken"},
+		"something changed, in mode Reference": {testEvent{eventType: "dev.knative.apiserver.ref.update", data: `{"kind":"TrustPolicy","name":"x"}`}, 202, true, "", "taken"},
+		"data that is nonsense":                {testEvent{data: `[7]`}, 202, true, "", "taken"},
+		"another kind of resource":             {testEvent{kind: "ConfigMap", group: "v1"}, 202, false, "a b", "ignored"},
+		"another group's TrustPolicy":          {testEvent{group: "example.com/v1"}, 202, false, "a b", "ignored"},
+		"another type of event":                {testEvent{eventType: "com.example.news"}, 202, false, "a b", "ignored"},
+		"no token that is known":               {testEvent{token: "stolen"}, 401, false, "a b", "refused"},
+		"the token of someone else":            {testEvent{token: "other"}, 403, false, "a b", "refused"},
+		"a token that cannot be reviewed now":  {testEvent{token: "unknown"}, 503, false, "a b", "failed"},
+		"no event":                             {testEvent{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b", "malformed"},
+		"an event without an id":               {testEvent{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b", "malformed"},
+		"more than is read":                    {testEvent{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b", "malformed"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
@@ -167,6 +179,9 @@ func TestEventsDropAffectedOutcomes(t *testing.T) {
 			}
 			if acted := o.renewed == 1 && len(o.bumped) == 1; acted != test.acted || !acted && o.renewed+len(o.bumped) > 0 {
 				t.Errorf("renewed %d times, bumped %v", o.renewed, o.bumped)
+			}
+			if counted := o.counts(); counted != test.as+" 1" {
+				t.Errorf("counted as %q, want %s 1", counted, test.as)
 			}
 		})
 	}
@@ -187,6 +202,9 @@ func TestEventsApplyOnceAndReportFailures(t *testing.T) {
 		}
 		o.fill()
 	}
+	if counted, want := o.counts(), "taken 1, duplicate 2, failed 1"; counted != want {
+		t.Errorf("counted %q, want %q", counted, want)
+	}
 	if len(o.bumped) != 1 || o.renewed != 2 || o.cached() != "a b" {
 		t.Errorf("bumped %v, renewed %d times, cached %q", o.bumped, o.renewed, o.cached())
 	}
@@ -199,7 +217,7 @@ func TestEventsApplyOnceAndReportFailures(t *testing.T) {
 func TestEventsAreRefusedWithoutACluster(t *testing.T) {
 	o := newEventsFixture(t)
 	o.senders = nil
-	if status, text := o.post(testEvent{}); status != http.StatusForbidden || o.renewed != 0 {
-		t.Errorf("%d %s", status, text)
+	if status, text := o.post(testEvent{}); status != http.StatusForbidden || o.renewed != 0 || o.counts() != "refused 1" {
+		t.Errorf("%d %s, counted %q", status, text, o.counts())
 	}
 }

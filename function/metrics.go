@@ -125,6 +125,14 @@ func (m *metrics) watchDenials(denials *kube.Denials) {
 	}
 }
 
+// watchEvents exports what becomes of CloudEvents.
+func (m *metrics) watchEvents(events *events) {
+	for outcome, counted := range events.counted {
+		m.counter("trust_events_total", "CloudEvents on changes of trust, by what became of them: taken, duplicate, ignored since they are not about trust, refused since the sender may not send them, malformed, and failed, which the sender should send again.",
+			prometheus.Labels{"outcome": outcome}, counted.Load)
+	}
+}
+
 func (m *metrics) counter(name, help string, labels prometheus.Labels, value func() uint64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},
 		func() float64 { return float64(value()) }))

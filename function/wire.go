@@ -93,6 +93,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if f.denials = from.denials; f.denials != nil {
 		f.metrics.watchDenials(f.denials)
 	}
+	f.metrics.watchEvents(f.events)
 	f.metrics.watchRecords(f.decisions.recorder)
 	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
 	return f, nil
