@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
@@ -122,7 +121,7 @@ func TestAdmissionFollowsTrust(t *testing.T) {
 		})
 		create := func(admitted bool) {
 			t.Helper()
-			err := deployment.Eventually(t.Context(), 3*time.Second, func() error {
+			err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				output, err := fx.Bed.Kubectl(t.Context(), fixture.Pod("follows", "team-a", fx.Reference("signed")), "create", "--dry-run=server", "-f", "-")
 				if (err == nil) != admitted {
 					return fmt.Errorf("admitted %t, want %t: %w\n%s", err == nil, admitted, err, output)

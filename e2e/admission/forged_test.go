@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
@@ -127,7 +126,7 @@ func TestPinAndDenyAsOne(t *testing.T) {
 	create := []string{"create", "--dry-run=server", "-f", "-"}
 	soon := func(t *testing.T, holds func() error) {
 		t.Helper()
-		if err := deployment.Eventually(t.Context(), 30*time.Second, holds); err != nil {
+		if err := deployment.Eventually(t.Context(), deployment.Patience, holds); err != nil {
 			t.Error(err)
 		}
 	}

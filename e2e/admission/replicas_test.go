@@ -71,7 +71,7 @@ func TestEvents(t *testing.T) {
 	all := func(verified bool) {
 		t.Helper()
 		for i, r := range replicas {
-			if err := deployment.Eventually(t.Context(), 2*time.Second, func() error {
+			if err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				if err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName); (err == nil) != verified {
 					return fmt.Errorf("verified %t, %v", err == nil, err)
 				}
@@ -151,7 +151,7 @@ func TestAChangeDuringARequest(t *testing.T) {
 	go func() { inFlight <- fx.statusOf(t.Context(), r, header, "held-up", scenariotest.PolicyName) }()
 	<-reached
 	fx.Kubectl(t, "", "delete", "truststore", "acme")
-	if err := deployment.Eventually(t.Context(), 2*time.Second, func() error {
+	if err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		if fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName) == nil {
 			return errors.New("still admitted")
 		}
@@ -257,13 +257,13 @@ func (e *endpoints) probe(ctx context.Context) {
 // TestRollingRestart replaces three replicas one after the other under load, and no call fails.
 func TestRollingRestart(t *testing.T) {
 	fx := shared
-	replicas, header := fx.fleet(t, 3, "--drainDelay", "2s"), fx.Bearer(t)
+	replicas, header := fx.fleet(t, 3, "--drainDelay", "5s"), fx.Bearer(t)
 	e := &endpoints{}
 	e.set(replicas)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go e.probe(ctx)
-	if err := deployment.Eventually(ctx, 20*time.Second, func() error {
+	if err := deployment.Eventually(ctx, deployment.Patience, func() error {
 		if len(e.list()) != 3 {
 			return errors.New("not all replicas are ready")
 		}
@@ -289,7 +289,7 @@ func TestRollingRestart(t *testing.T) {
 		})
 	}
 	for i := range replicas {
-		fresh := fx.startFor(t, "--drainDelay", "2s")
+		fresh := fx.startFor(t, "--drainDelay", "5s")
 		old := replicas[i]
 		replicas = append(append(append([]*replica{}, replicas[:i]...), fresh), replicas[i+1:]...)
 		e.set(append([]*replica{old}, replicas...))

@@ -78,7 +78,7 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 	body := deployment.PodRequest(fx.Reference("signed"), scenariotest.PolicyName)
 	answers := func(token string, want int) {
 		t.Helper()
-		err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
+		err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 			for i, r := range fx.Replicas {
 				if status, text, err := r.Post(t.Context(), "/verify", "Bearer "+token, body); err != nil || status != want {
 					return fmt.Errorf("replica %d: %d %s, %w; want %d", i, status, text, err, want)
@@ -105,7 +105,7 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 	answers(second, 401)
 	manager, err := fx.Deployment.Manage(t.Context(), fixture.ManagerArgs()...)
 	deployment.Kept(t)(manager, err)
-	err = deployment.Eventually(t.Context(), 30*time.Second, func() error {
+	err = deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		_, err := fx.Bed.Kubectl(t.Context(), "", "get", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace)
 		return err
 	})
@@ -115,7 +115,7 @@ func TestTheCallersTokenIsReplaced(t *testing.T) {
 	answers(fx.CallerToken(t), 200)
 }
 
-// TestTrustChangesReachEveryReplica deletes, restores and renames trust, and expects both replicas to apply it within a second.
+// TestTrustChangesReachEveryReplica deletes, restores and renames trust, and expects both replicas to apply it.
 func TestTrustChangesReachEveryReplica(t *testing.T) {
 	fx := shared
 	header := fx.Bearer(t)
@@ -123,7 +123,7 @@ func TestTrustChangesReachEveryReplica(t *testing.T) {
 		t.Helper()
 		for i, r := range fx.Replicas {
 			began := time.Now()
-			err := deployment.Eventually(t.Context(), time.Second, func() error {
+			err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
 				if (err == nil) != verified || err != nil && !strings.Contains(err.Error(), says) {
 					return fmt.Errorf("verified %t, %v; want verified %t, %q", err == nil, err, verified, says)
@@ -185,7 +185,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if err := fx.Bed.StopAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error { return metric(t.Context(), r, "apiserver_connected", "0") })
 	if err != nil {
 		t.Errorf("the metric does not tell the outage: %v", err)
 	}
@@ -196,7 +196,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 	if err := fx.Bed.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := deployment.Eventually(t.Context(), 30*time.Second, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
+	if err := deployment.Eventually(t.Context(), deployment.Patience, func() error { return metric(t.Context(), r, "apiserver_connected", "1") }); err != nil {
 		t.Errorf("it does not recover: %v", err)
 	}
 	stop()
@@ -205,7 +205,7 @@ func TestTheAPIServerGoesAway(t *testing.T) {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
 	}
 	fx.Apply(t, scenariotest.TrustPolicy("after-outage", "strict", "ca:acme"))
-	err = deployment.Eventually(t.Context(), 5*time.Second, func() error { return fx.statusOf(t.Context(), r, header, "signed", "after-outage") })
+	err = deployment.Eventually(t.Context(), deployment.Patience, func() error { return fx.statusOf(t.Context(), r, header, "signed", "after-outage") })
 	if err != nil {
 		t.Errorf("trust is not followed after the outage: %v", err)
 	}
@@ -247,7 +247,7 @@ func TestManyTrustResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	ready := time.Since(began)
-	if err := deployment.Eventually(t.Context(), 5*time.Second, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
+	if err := deployment.Eventually(t.Context(), deployment.Patience, func() error { return metric(t.Context(), r, "trust_stores", "201") }); err != nil {
 		t.Error(err)
 	}
 	time.Sleep(time.Second)

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	admission "k8s.io/api/admission/v1"
 	"oras.land/oras-go/v2/registry/remote"
@@ -58,7 +57,7 @@ webhooks:
   namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: team-a}}
   rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods, pods/ephemeralcontainers]}]
 `, server.URL, base64.StdEncoding.EncodeToString(ca), reinvocation))
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		fx.Kubectl(t, fixture.Pod("called", "team-a", fx.Reference("signed")), "create", "--dry-run=server", "-f", "-")
 		if w.calls.Load() == 0 {
 			return errors.New("the API server does not call the webhook")
@@ -286,7 +285,7 @@ func (fx environment) restoreTrust(t *testing.T) {
 	if err := fx.ApplyTrust(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if err := deployment.Eventually(context.Background(), 5*time.Second, func() error {
+	if err := deployment.Eventually(context.Background(), deployment.Patience, func() error {
 		return fx.statusOf(context.Background(), fx.Replicas[0], fx.Bearer(t), "signed", scenariotest.PolicyName)
 	}); err != nil {
 		t.Error(err)
@@ -295,7 +294,7 @@ func (fx environment) restoreTrust(t *testing.T) {
 
 // waitDenied waits until a replica denies a signed image.
 func (fx environment) waitDenied(t *testing.T, r *replica) {
-	err := deployment.Eventually(context.Background(), 5*time.Second, func() error {
+	err := deployment.Eventually(context.Background(), deployment.Patience, func() error {
 		if fx.statusOf(context.Background(), r, fx.Bearer(t), "signed", scenariotest.PolicyName) == nil {
 			return errors.New("still admitted")
 		}
@@ -348,7 +347,7 @@ spec:
 				t.Run(sentence, func(t *testing.T) {
 					fx.Apply(t, strings.ReplaceAll(policy, "IMAGE", fx.Reference("unsigned")))
 					unseen := way == "ClusterPolicy" && policy == legacy
-					err := deployment.Eventually(t.Context(), 30*time.Second, func() error {
+					err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 						images, err := fx.outcome(t, fixture.Pod("changed", "team-a", fx.Reference("signed")))
 						denied := err != nil && strings.Contains(err.Error(), "no signature is associated with")
 						if !denied && !(unseen && slices.Contains(images, fx.Reference("unsigned"))) {

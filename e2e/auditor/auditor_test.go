@@ -15,8 +15,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 )
 
-// atOnce is the time within which a change must show in reports, Events and metrics.
-const atOnce = 10 * time.Second
+// atOnce is how long a test waits for a change to show in reports, Events and metrics. It is far less than the hour between two audits of
+// the tests that tell a watch from an audit.
+const atOnce = deployment.Patience
 
 // TestTrustIsWithdrawnAndRestored, with reports of both API groups, one after the other.
 func TestTrustIsWithdrawnAndRestored(t *testing.T) {
@@ -25,7 +26,7 @@ func TestTrustIsWithdrawnAndRestored(t *testing.T) {
 	image, digest := fx.push(t, "app")
 	uid := fx.deploy(t, "team-a", "web", image, digest)
 	p := fx.audit(t)
-	r := fx.within(t, 30*time.Second, bed.PolicyReports, "team-a", "web", passes)
+	r := fx.within(t, deployment.Patience, bed.PolicyReports, "team-a", "web", passes)
 	if r.Scope.Kind != "Deployment" || r.Scope.UID != uid || len(r.Metadata.OwnerReferences) != 1 || r.Metadata.OwnerReferences[0].UID != uid {
 		t.Errorf("the report is of %+v, owned by %+v", r.Scope, r.Metadata.OwnerReferences)
 	}
@@ -90,7 +91,7 @@ func TestReportsGo(t *testing.T) {
 		fx.kubectl(t, "patch", bed.PolicyReports, name, "-n", "team-b", "--type=merge", "-p", `{"results":[],"summary":{"pass":7}}`)
 		fx.within(t, atOnce, bed.PolicyReports, "team-b", "lone", func(r report) bool { return r.Summary.Pass == 1 })
 		fx.kubectl(t, "label", bed.PolicyReports, name, "-n", "team-b", "app.kubernetes.io/managed-by-")
-		fx.within(t, 30*time.Second, bed.PolicyReports, "team-b", "lone", func(r report) bool { return r.Metadata.Labels["app.kubernetes.io/managed-by"] != "" })
+		fx.within(t, deployment.Patience, bed.PolicyReports, "team-b", "lone", func(r report) bool { return r.Metadata.Labels["app.kubernetes.io/managed-by"] != "" })
 		fx.kubectl(t, "delete", bed.PolicyReports, name, "-n", "team-b")
 		fx.within(t, atOnce, bed.PolicyReports, "team-b", "lone", passes)
 	})
@@ -118,7 +119,7 @@ func TestReportsGo(t *testing.T) {
 		fx.gone(t, bed.PolicyReports, "team-b", "web")
 	})
 	t.Run("the namespace is deleted", func(t *testing.T) {
-		fx.within(t, 30*time.Second, bed.PolicyReports, "team-b", "web-1", fails) // what the Deployment leaves behind
+		fx.within(t, deployment.Patience, bed.PolicyReports, "team-b", "web-1", fails) // what the Deployment leaves behind
 		fx.kubectl(t, "delete", "namespace", "team-b", "--wait=false")
 		fx.gone(t, bed.PolicyReports, "team-b", "")
 	})

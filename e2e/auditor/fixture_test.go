@@ -264,7 +264,7 @@ func fails(r report) bool { return r.Summary.Fail > 0 }
 func (fx *fixture) gone(t *testing.T, resource, namespace, workload string) {
 	t.Helper()
 	began := time.Now()
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		all, err := fx.reports(t.Context(), resource, namespace)
 		if _, exists := all[workload]; err == nil && (exists || workload == "" && len(all) > 0) {
 			err = fmt.Errorf("there are %d reports", len(all))

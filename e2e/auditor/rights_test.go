@@ -44,7 +44,7 @@ func (fx *fixture) take(t *testing.T, r right, role *rbac.ClusterRole, granted b
 	if r.Name != "" {
 		question += "/" + r.Name
 	}
-	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
+	err = deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", r.Verb, question, "--namespace="+deployment.Namespace,
 			"--as=system:serviceaccount:"+deployment.Namespace+":"+deployment.ManagerAccount)
 		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
@@ -61,7 +61,7 @@ func (fx *fixture) take(t *testing.T, r right, role *rbac.ClusterRole, granted b
 func told(t *testing.T, p *deployment.Process, r right) {
 	t.Helper()
 	said := []string{fmt.Sprintf(`cannot %s resource \"%s\"`, r.Verb, r.Resource), r.Name}
-	err := deployment.Eventually(t.Context(), 40*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		for line := range strings.Lines(p.Logged()) {
 			if !slices.ContainsFunc(said, func(part string) bool { return !strings.Contains(line, part) }) {
 				return nil
@@ -99,7 +99,7 @@ func TestEachRightIsNeeded(t *testing.T) {
 			t.Run("with all rights everything works", func(t *testing.T) {
 				p := s.begin(t)
 				for name, works := range s.effects() {
-					if err := works(t, p, 20*time.Second); err != nil {
+					if err := works(t, p, deployment.Patience); err != nil {
 						t.Errorf("%s: %v\n%s", name, err, p.Logged())
 					}
 				}
@@ -152,7 +152,7 @@ func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time
 	return map[string]func(*testing.T, *deployment.Process, time.Duration) error{
 		"report": func(t *testing.T, _ *deployment.Process, limit time.Duration) error { return said(limit, passes)(t) },
 		"update": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
-			if err := said(20*time.Second, passes)(t); err != nil {
+			if err := said(deployment.Patience, passes)(t); err != nil {
 				t.Fatal(err)
 			}
 			s.distrust(t, "team-r")
@@ -160,7 +160,7 @@ func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time
 			return said(limit, fails)(t)
 		},
 		"event": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
-			if err := said(20*time.Second, passes)(t); err != nil {
+			if err := said(deployment.Patience, passes)(t); err != nil {
 				t.Fatal(err)
 			}
 			s.kubectl(t, "delete", "events.events.k8s.io", "--all", "-n", "team-r")
@@ -174,7 +174,7 @@ func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time
 			})
 		},
 		"get": func(t *testing.T, _ *deployment.Process, limit time.Duration) error {
-			if err := said(20*time.Second, passes)(t); err != nil {
+			if err := said(deployment.Patience, passes)(t); err != nil {
 				t.Fatal(err)
 			}
 			s.kubectl(t, "label", s.resource, name(t), "-n", "team-r", "app.kubernetes.io/managed-by-")
@@ -191,7 +191,7 @@ func (s setting) effects() map[string]func(*testing.T, *deployment.Process, time
 					return err
 				}
 			}
-			if err := deployment.Eventually(t.Context(), 20*time.Second, there(true)); err != nil {
+			if err := deployment.Eventually(t.Context(), deployment.Patience, there(true)); err != nil {
 				t.Fatal(err)
 			}
 			s.kubectl(t, "delete", "pod", "other", "-n", "team-r", "--force", "--grace-period=0")

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
@@ -133,7 +132,7 @@ func testRights(t *testing.T, fx *fixture.Fixture) {
 func testSubresource(t *testing.T, fx *fixture.Fixture) {
 	policy := strings.Replace(fx.Sample(t, "validatingpolicy-background.yaml"), "resources: [pods]", "resources: [pods, pods/ephemeralcontainers]", 1)
 	fx.Apply(t, strings.Replace(policy, "name: "+reporter, "name: subresource", 1))
-	err := deployment.Eventually(t.Context(), 30*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		conditions := fx.Kubectl(t, "", "get", "validatingpolicy", "subresource", "-o", `jsonpath={.status.conditionStatus.conditions[?(@.type=="RBACPermissionsGranted")]}`)
 		if !strings.Contains(conditions, "pods/ephemeralcontainers") || !strings.Contains(conditions, `"status":"False"`) {
 			return fmt.Errorf("conditions %s", conditions)

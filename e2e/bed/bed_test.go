@@ -167,7 +167,7 @@ func checkGone(t *testing.T, processes []bed.Process) {
 		t.Error("no process was running")
 	}
 	for _, p := range processes {
-		for deadline := time.Now().Add(10 * time.Second); p.Running() && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(2 * time.Minute); p.Running() && time.Now().Before(deadline); {
 			time.Sleep(50 * time.Millisecond) // a killed process takes a moment to go
 		}
 		if p.Running() {

@@ -121,7 +121,7 @@ func (fx environment) denies(t *testing.T, says string) {
 	t.Helper()
 	client := fx.client(t)
 	for _, image := range []string{fx.Reference("signed"), fx.Pinned(t, "signed")} {
-		err := deployment.Eventually(t.Context(), 30*time.Second, func() error {
+		err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 			if got, err := admit(t.Context(), client, image); err == nil || !strings.Contains(err.Error(), says) {
 				return fmt.Errorf("%s, %v; want %s", got, err, says)
 			}
@@ -144,7 +144,7 @@ func (fx environment) answers(t *testing.T, authorization string, want int, says
 	body := deployment.PodRequest(fx.Reference("signed"), scenariotest.PolicyName)
 	for _, path := range []string{"/checkimages", "/verify"} {
 		for i, r := range fx.Replicas {
-			err := deployment.Eventually(t.Context(), 10*time.Second, func() error {
+			err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				status, text, err := r.Post(t.Context(), path, authorization, body)
 				if err != nil || status != want || !strings.Contains(text, says) {
 					return fmt.Errorf("%d %s, %v; want %d, %s", status, text, err, want, says)
@@ -191,7 +191,7 @@ func TestSamplesNeedTheToken(t *testing.T) {
 	fx.withPolicies(t)
 	fx.denies(t, "apply callers.yaml")
 	fx.Apply(t, fx.Sample(t, "callers.yaml")) // as shipped
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	fx.Kubectl(t, "", "delete", "rolebinding", "kyverno-notation-venafi-caller", "-n", fixture.ServiceNamespace)
 	fx.denies(t, "permission denied")
 }

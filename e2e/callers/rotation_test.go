@@ -99,7 +99,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	fx.withPolicies(t)
 	fx.Apply(t, fx.callersSample(t))
 	manager := fx.manage(t)
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	ctx, cancel := context.WithTimeout(t.Context(), loadTime)
 	defer cancel()
 	l := fx.startLoad(ctx, t)
@@ -170,7 +170,7 @@ func TestAccountTokensAreReplacedUnderLoad(t *testing.T) {
 	fx := shared
 	fx.TwoTenants(t)
 	fx.Install(t, fixture.Policies{Samples: []string{"clusterpolicy.yaml"}})
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	ctx, cancel := context.WithTimeout(t.Context(), loadTime)
 	defer cancel()
 	l := fx.startLoad(ctx, t)
@@ -194,7 +194,7 @@ func TestRevokedTokens(t *testing.T) {
 	fx.withPolicies(t)
 	fx.Apply(t, fx.callersSample(t))
 	fx.manage(t)
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	for sentence, revoke := range map[string][]string{
 		"the Secret is deleted": {"delete", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace},
 		"the token is emptied":  {"patch", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace, "--type=merge", "-p", `{"stringData":{"token":""}}`},
@@ -205,7 +205,7 @@ func TestRevokedTokens(t *testing.T) {
 			fx.Kubectl(t, "", revoke...)
 			fx.answers(t, "Bearer "+before, 401, fixture.CallerSecret)
 			fx.answers(t, "Bearer changeme", 401, fixture.CallerSecret)
-			fx.admits(t, 30*time.Second)
+			fx.admits(t, deployment.Patience)
 			if fx.CallerToken(t) == before {
 				t.Error("the token is the same")
 			}
@@ -219,7 +219,7 @@ func TestATokenOfOnesOwn(t *testing.T) {
 	fx.withPolicies(t)
 	fx.Apply(t, fx.callersSample(t))
 	fx.manage(t)
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	own := strings.Repeat("0123456789", 4)
 	if err := deployment.Eventually(t.Context(), time.Minute, func() error { // between two rotations
 		if keys := fx.Kubectl(t, "", "get", "secret", fixture.CallerSecret, "-n", fixture.ServiceNamespace, "-o", "jsonpath={.data.next}{.data.previous}"); keys != "" {
@@ -248,7 +248,7 @@ func TestTheTokenIsFollowedAfterRestarts(t *testing.T) {
 	fx.withPolicies(t)
 	fx.Apply(t, fx.callersSample(t))
 	fx.manage(t)
-	fx.admits(t, 30*time.Second)
+	fx.admits(t, deployment.Patience)
 	for sentence, restart := range map[string]func() error{
 		"the API server": func() error {
 			err := fx.Bed.StopAPIServer()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 )
@@ -92,7 +91,7 @@ func TestTenantsPoliciesCannotReadTheToken(t *testing.T) {
 			}
 			defer fx.Kubectl(t, policy, "delete", "-f", "-")
 			said := ""
-			err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+			err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				if got, err := admit(t.Context(), client, fx.Reference("signed")); err == nil {
 					return fmt.Errorf("admitted: %s", got)
 				} else if said = err.Error(); !strings.Contains(said, name) || test.told && !strings.Contains(said, encoded) {

@@ -155,14 +155,14 @@ func TestKyvernoTrustsWhatItsDeploymentMounts(t *testing.T) {
 		return nil
 	})
 	second := e.newest(t)
-	l.until(t, 20*time.Second, "the volume holds the next CA", func() error {
+	l.until(t, deployment.Patience, "the volume holds the next CA", func() error {
 		if !strings.Contains(e.volumeText(), certificates.EncodeBundle([]*x509.Certificate{second})) {
 			return errors.New("it does not")
 		}
 		return nil
 	})
 	since := time.Now()
-	l.until(t, 30*time.Second, "10 s of its notice are over", func() error {
+	l.until(t, deployment.Patience, "10 s of its notice are over", func() error {
 		if time.Since(since) < 10*time.Second {
 			return errors.New("not yet")
 		}

@@ -156,7 +156,7 @@ func (f *front) cut(t *testing.T) {
 	for conn := range open {
 		_ = conn.CloseWrite()
 	}
-	limit := time.After(10 * time.Second)
+	limit := time.After(deployment.Patience)
 	for _, closed := range open {
 		select {
 		case <-closed:

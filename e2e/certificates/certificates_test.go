@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 )
 
 // bundle reads what policies read.
@@ -32,7 +34,7 @@ func TestCertificatesLookAfterThemselves(t *testing.T) {
 	}
 	replicas := []*process{fx.serve(t), fx.serve(t)}
 	for _, p := range append(replicas, managers...) {
-		eventually(t, 30*time.Second, "ready", func() error { return p.Ready(t.Context()) })
+		eventually(t, deployment.Patience, "ready", func() error { return p.Ready(t.Context()) })
 	}
 	t.Run("both replicas serve a certificate of the published CA", func(t *testing.T) { fx.testServing(t, replicas) })
 	t.Run("one of three managers acts", func(t *testing.T) { testOneActs(t, managers) })
@@ -92,14 +94,14 @@ func (fx *fixture) testRepair(t *testing.T, replicas []*process) {
 	bundle := fx.bundle(t) // that of a client which learns of nothing new
 	began := time.Now()
 	fx.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
-	eventually(t, 10*time.Second, "another certificate", func() error {
+	eventually(t, deployment.Patience, "another certificate", func() error {
 		if now := fx.serving(t); now == "" || now == old {
 			return errors.New("it is not there")
 		}
 		return nil
 	})
 	t.Logf("the Secret was back after %s", time.Since(began))
-	eventually(t, 10*time.Second, "both replicas serve the new one", func() error {
+	eventually(t, deployment.Patience, "both replicas serve the new one", func() error {
 		for _, replica := range replicas {
 			shown, err := replica.call(t.Context(), bundle)
 			if err != nil {
@@ -112,7 +114,7 @@ func (fx *fixture) testRepair(t *testing.T, replicas []*process) {
 		return nil
 	})
 	fx.kubectl(t, "delete", "-n", namespace, "configmap/kyverno-notation-venafi-ca")
-	eventually(t, 10*time.Second, "the bundle", func() error {
+	eventually(t, deployment.Patience, "the bundle", func() error {
 		output, err := fx.bed.Kubectl(t.Context(), "", "get", "-n", namespace, "configmap/kyverno-notation-venafi-ca", "-o", `jsonpath={.data.ca\.crt}`)
 		if err == nil && output != bundle {
 			err = errors.New("it is another")
@@ -129,7 +131,7 @@ func (fx *fixture) testTakeover(t *testing.T, managers []*process) {
 	first.Kill()
 	killed := time.Now()
 	fx.kubectl(t, "delete", "-n", namespace, "secret/kyverno-notation-venafi-tls")
-	eventually(t, 20*time.Second, "another repairs", func() error {
+	eventually(t, deployment.Patience, "another repairs", func() error {
 		if fx.serving(t) == "" {
 			return errors.New("the Secret is not there")
 		}

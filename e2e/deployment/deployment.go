@@ -254,6 +254,9 @@ func Do(ctx context.Context, request *http.Request) (int, string, error) {
 	return response.StatusCode, string(text), err
 }
 
+// Patience is for a condition that must come to hold: far more than it takes, since a busy machine may stand still for long.
+const Patience = 2 * time.Minute
+
 // Eventually polls a condition until it holds or the time is over, and returns the last error of the condition.
 func Eventually(ctx context.Context, limit time.Duration, holds func() error) error {
 	err := errors.New("it was not tried")

@@ -181,7 +181,7 @@ func (fx *fixture) take(t *testing.T, p deployment.Permission, role *rbac.Cluste
 	if p.Role.Namespace != "" {
 		namespace = p.Role.Namespace
 	}
-	err = deployment.Eventually(t.Context(), 10*time.Second, func() error {
+	err = deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		out, _ := fx.bed.Kubectl(t.Context(), "", "auth", "can-i", p.Verb, question, "--subresource="+subresource, "--namespace="+namespace,
 			"--as=system:serviceaccount:"+deployment.Namespace+":"+p.Role.Name)
 		if out = strings.TrimSpace(out); (out == "yes") != granted || out == "" {
@@ -206,7 +206,7 @@ func refusal(p deployment.Permission) []string {
 // told waits until the process logs that it was refused the permission.
 func told(t *testing.T, process *deployment.Process, p deployment.Permission) {
 	t.Helper()
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		for line := range strings.Lines(process.Logged()) {
 			if !slices.ContainsFunc(refusal(p), func(part string) bool { return !strings.Contains(line, part) }) {
 				return nil

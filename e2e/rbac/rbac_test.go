@@ -186,13 +186,16 @@ func everythingWorks(t *testing.T, fx *fixture) {
 		return nil
 	})
 	service := fx.serve(t)
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error {
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		return errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
 	})
 	for _, e := range []effect{deniedWithoutEvent, repeatedWithoutEvent} {
-		if e.broken(t, fx, service) == nil {
-			err = errors.Join(err, errors.New("there is no Event on a denial, or its repetitions are not told"))
-		}
+		err = errors.Join(err, deployment.Eventually(t.Context(), deployment.Patience, func() error {
+			if e.broken(t, fx, service) == nil {
+				return errors.New("there is no Event on a denial, or its repetitions are not told")
+			}
+			return nil
+		}))
 	}
 	if err := errors.Join(err, service.End(), unrefused(service)); err != nil {
 		t.Error(err)
@@ -204,7 +207,7 @@ func (fx *fixture) managed(t *testing.T, spoilt string, holds func(*deployment.P
 	t.Helper()
 	fx.reset(t, spoilt)
 	manager, began := fx.manage(t), time.Now()
-	err := deployment.Eventually(t.Context(), 20*time.Second, func() error { return holds(manager) })
+	err := deployment.Eventually(t.Context(), deployment.Patience, func() error { return holds(manager) })
 	t.Logf("after %s", time.Since(began))
 	if err := errors.Join(err, manager.End(), unrefused(manager)); err != nil {
 		t.Error(err)
