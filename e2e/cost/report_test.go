@@ -121,10 +121,10 @@ func (w way) checkCounts(t *testing.T) {
 		return
 	}
 	want := 4.0
-	if *tokens { // and one that is refused, and one for the token of a repository that is new
-		want += 2
+	if *tokens { // and one for the token of a repository that is new
+		want++
 	}
-	if asked := sum(w.uncached).asked(); asked != want {
+	if asked := sum(w.uncached).asked(); asked < want || asked > want+0.2 { // what the registry demands is asked again every five minutes
 		t.Errorf("%s: %.2f registry requests per admission of an uncached image; want %.0f", w.name, asked, want)
 	}
 }

@@ -101,7 +101,7 @@ func (r *reader) ask(ctx context.Context, method string, at *url.URL, accept str
 	if accept != "" {
 		request.Header.Set("Accept", accept)
 	}
-	response, err := r.client.Do(request)
+	response, err := r.send(request)
 	if err == nil && accept != "" {
 		response.Body = r.longDocument(ctx, response.Body)
 	}

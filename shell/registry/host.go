@@ -39,6 +39,8 @@ type host struct {
 	tokens    *tokens
 	reads     *fair.Limiter
 
+	challenges *challenges
+
 	// withoutAPI holds the repositories that were found twice in a row to have no referrers API.
 	withoutAPI *ttlcache.Cache[string, struct{}]
 
@@ -154,23 +156,28 @@ func (c *Client) open(name string) *host {
 			ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 		web:       &http.Client{Transport: base, CheckRedirect: c.options.followRedirect},
 		userAgent: c.options.UserAgent,
-		tokens:    newTokens(),
+		tokens:    newTokens(), challenges: newChallenges(),
 	}
 }
 
 // authFor gives a client that authenticates with the credentials and tokens of one repository, and sends them to no other
 // host, wherever the registry redirects to.
 func (h *host) authFor(apiHost string, repository image.Reference, credential CredentialFunc) *auth.Client {
-	ask := inTime(credential)
+	ask := remembered(func(ctx context.Context) (auth.Credential, error) {
+		if credential == nil {
+			return auth.EmptyCredential, nil
+		}
+		return inTime(credential)(ctx, canonicalHost(repository.Registry), repository.Repository)
+	})
 	return &auth.Client{
 		Client: h.web,
 		Header: http.Header{"User-Agent": {h.userAgent}},
 		Cache:  &repositoryTokens{h.tokens, repository.Repository},
 		Credential: func(ctx context.Context, host string) (auth.Credential, error) {
-			if ask == nil || host != apiHost {
+			if host != apiHost {
 				return auth.EmptyCredential, nil
 			}
-			return ask(ctx, canonicalHost(repository.Registry), repository.Repository)
+			return ask(ctx)
 		},
 		BlockedRealmPrefixes: []netip.Prefix{}, // the egress rule of open applies to all requests
 	}

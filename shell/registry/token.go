@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,16 @@ func (t *repositoryTokens) GetToken(ctx context.Context, registry string, scheme
 // Set fetches a token, once for all callers that ask for it at the same time.
 func (t *repositoryTokens) Set(ctx context.Context, registry string, scheme auth.Scheme, scopes string, get func(context.Context) (string, error)) (string, error) {
 	return t.tokens.Set(ctx, registry+"/"+t.repository, scheme, scopes, get)
+}
+
+// forget drops what is kept for a repository and scopes.
+func (t *tokens) forget(registry, repository string, scopes []string) {
+	for _, key := range []string{
+		tokenKey(registry+"/"+repository, auth.SchemeBearer, strings.Join(scopes, " ")),
+		tokenKey(registry+"/"+repository, auth.SchemeBasic, ""),
+	} {
+		t.known.Delete(key)
+	}
 }
 
 func newTokens() *tokens {
