@@ -244,14 +244,16 @@ func namesPod(f filter) bool {
 
 // The variables that all policies have, as in the samples: what the service reads of an object, and the caller's proof.
 const (
-	workload = `object.transformMap(k, v, k != "metadata", v)`
-	token    = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
+	workload  = `object.transformMap(k, v, k != "metadata", v)`
+	described = `object.transformMap(k, v, k != "metadata" ? dyn(v)
+: dyn(v.transformMap(f, w, f in ["name", "generateName", "namespace", "ownerReferences"], w)))`
+	token = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
 : string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
 )
 
-// post is the call to the service. An expression says whether digests are required; "" for no.
-func (t *translation) post(c call, requireDigest string) string {
-	sent := []string{`"object": dyn(variables.workload)`}
+// post is the call to the service about the object in a variable. An expression says whether digests are required; "" for no.
+func (t *translation) post(c call, object, requireDigest string) string {
+	sent := []string{`"object": dyn(variables.` + object + `)`}
 	add := func(name, value string) {
 		if value != "" {
 			sent = append(sent, literal(name)+": dyn("+value+")")
@@ -284,7 +286,7 @@ func (t *translation) mutating(s *policySpec, r *rule) {
 	if r.plainPods() && len(s.MatchConditions) < maxConditions {
 		s.MatchConditions = append(slices.Clip(s.MatchConditions), condition{"names-a-tag", namesATag})
 	}
-	s.Variables = append(c.variables(), condition{"verdict", t.post(c, lo.Ternary(c.requireDigest, "true", ""))})
+	s.Variables = append(c.variables(), condition{"verdict", t.post(c, "workload", lo.Ternary(c.requireDigest, "true", ""))})
 	answered := "variables.verdict.statusCode == 200"
 	if s.FailurePolicy == "Ignore" { // where nothing denies, an object is pinned as a whole or not at all
 		answered += " && variables.verdict.verified == true"
@@ -314,10 +316,10 @@ func (t *translation) validating(s *policySpec, r *rule) {
 	case r.mutates != nil:
 		pins = "true"
 	}
-	s.Variables = append(s.Variables, condition{"verdict", t.post(c, pins)})
+	s.Variables = append(s.Variables, condition{"verdict", t.post(c, "workload", pins)})
 	hasCause := r.mutates != nil && !c.requireDigest
 	if hasCause {
-		s.Variables = append(s.Variables, condition{"cause", t.post(c, "")})
+		s.Variables = append(s.Variables, condition{"described", described}, condition{"cause", t.post(c, "described", "")})
 	}
 	if r.plainPods() {
 		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
