@@ -63,10 +63,16 @@ type auditorCollector struct {
 
 // MetricsHandler answers with the metrics of the auditor and of the Go runtime.
 func (a *Auditor) MetricsHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newAuditorCollector(a), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+func newAuditorCollector(a *Auditor) *auditorCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "audit", name), help, labels, nil)
 	}
-	collector := &auditorCollector{
+	return &auditorCollector{
 		Auditor: a,
 		changes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Subsystem: "audit", Name: "trust_change_seconds",
@@ -82,9 +88,6 @@ func (a *Auditor) MetricsHandler() http.Handler {
 		events:   desc("events_total", "Events about changed verdicts, by outcome: recorded, failed, or dropped since a namespace had too many.", "outcome"),
 		requests: desc("registry_requests_total", "Requests of the auditor to registries, by outcome.", "outcome"),
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // Describe is part of prometheus.Collector.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -34,7 +35,7 @@ func TestTheMetricsOfAlertsAndDashboardExist(t *testing.T) {
 	}
 	defer f.Stop()
 	f.metrics.observe(pathVerify, &call{}, 200, time.Second, core.Verdict{Results: []core.Result{{Code: reason.Verified}}})
-	exposed := scraped(f, "text/plain")
+	exposed := scraped(f, "text/plain") + describedMetrics(newAuditorCollector(&Auditor{}))
 	for _, file := range []string{"prometheusrule.yaml", "dashboard.json"} {
 		text, err := os.ReadFile(monitoring + file)
 		if err != nil {
@@ -51,6 +52,21 @@ func TestTheMetricsOfAlertsAndDashboardExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// describedMetrics gives the names of a collector's metrics, of which some have no value before there is something to count, as a
+// service exposes them.
+func describedMetrics(c prometheus.Collector) (names string) {
+	descriptions := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descriptions)
+		c.Describe(descriptions)
+	}()
+	for d := range descriptions {
+		name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]
+		names += "\n" + name + " \n" + name + "_bucket "
+	}
+	return names
 }
 
 // TestEachAlertHasARunbook at the address that it gives.

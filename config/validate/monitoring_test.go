@@ -24,3 +24,18 @@ func TestMonitoringSelectsTheService(t *testing.T) {
 		t.Errorf("the objects are not in the service's namespace:\n%s", text)
 	}
 }
+
+// TestMonitoringSelectsTheAuditor holds what config/monitoring/auditor selects against the pods of the certificate manager.
+func TestMonitoringSelectsTheAuditor(t *testing.T) {
+	const label = "app.kubernetes.io/name: kyverno-notation-venafi-certmanager\n"
+	text := string(render(t, "monitoring/auditor"))
+	if n := strings.Count(text, "      "+label); n != 2 {
+		t.Errorf("%d selectors by the label of the pods:\n%s", n, text)
+	}
+	if !strings.Contains(string(render(t, "auditor/plain")), "        "+label) {
+		t.Error("the pods do not have that label")
+	}
+	if strings.Count(text, "\n  namespace: kyverno-notation-venafi\n") != 2 {
+		t.Errorf("the objects are not in the service's namespace:\n%s", text)
+	}
+}
