@@ -4,6 +4,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,8 +190,36 @@ func TestTheFunctionIsSetUp(t *testing.T) {
 	if function.Created.IsZero() || !slices.Contains([]string{"host", "pack", "s2i"}, function.Build.Builder) {
 		t.Errorf("created %v, builder %q", function.Created, function.Build.Builder)
 	}
-	if !slices.Contains(function.Build.BuildEnvs, variable{"GOFLAGS", "-mod=mod"}) {
-		t.Errorf("build variables %v", function.Build.BuildEnvs)
+	for _, env := range function.Build.BuildEnvs {
+		if env.Name == "GOFLAGS" { // Go takes no other -mod in a workspace, which .func/go.work is
+			t.Errorf("the build has GOFLAGS=%s", env.Value)
+		}
+	}
+}
+
+// TestFuncBuildsInAWorkspace holds the files by which func's builder and runner use our versions. go.work takes no module that asks for a
+// newer Go than it names, and func adds a line to .gitignore where it finds none.
+func TestFuncBuildsInAWorkspace(t *testing.T) {
+	source := func(name string) string {
+		text, err := os.ReadFile("../../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	_, version, _ := strings.Cut(source("go.mod"), "\ngo ")
+	version, _, _ = strings.Cut(version, "\n")
+	for file, uses := range map[string]string{".func/go.work": "\t..\n\t./build\n", ".func/runs/go.work": "\t../..\n\t./8080\n"} {
+		text := source(file)
+		if !strings.Contains(text, "\ngo "+version+"\n") {
+			t.Errorf("%s is not for go %s, as go.mod is", file, version)
+		}
+		if !strings.Contains(text, "use (\n"+uses+")\n") {
+			t.Errorf("%s uses other modules than %q", file, uses)
+		}
+	}
+	if !strings.Contains(source(".gitignore"), "\n/.func") {
+		t.Error("func would add a line to .gitignore")
 	}
 }
 
