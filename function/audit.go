@@ -79,6 +79,20 @@ func (a *Audit) Trust(ctx context.Context) (shelltrust.Resources, []shelltrust.P
 	return resources, nil, err
 }
 
+// Bundles reads what proposed trust stores name by caBundleFrom and no manifest holds, as the trust in force is read.
+func (a *Audit) Bundles(ctx context.Context, proposed shelltrust.Resources) shelltrust.Resources {
+	return proposed.Read(func(ref shelltrust.BundleRef) shelltrust.Bundle {
+		if a.settings.TrustDir != "" {
+			return shelltrust.NotAmongManifests(ref)
+		}
+		client, err := a.connect()
+		if err != nil {
+			return kubeclient.Unread(err)
+		}
+		return inventory.Bundle(ctx, client, ref)
+	})
+}
+
 // Uses lists the images of what runs in the cluster.
 func (a *Audit) Uses(ctx context.Context, options inventory.Options) ([]audit.Use, error) {
 	client, err := a.connect()

@@ -14,6 +14,9 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
+// BundleNamespace is where config/bundles grants what trust stores name in caBundleFrom.
+const BundleNamespace = "security"
+
 // Permission is one verb on one resource, or on one object where the role names it, that a role grants.
 type Permission struct {
 	Role                        *rbac.ClusterRole // or a Role, which has the same rules
@@ -26,7 +29,7 @@ func (p Permission) String() string {
 	if p.Name != "" {
 		text += "/" + p.Name
 	}
-	if p.Role.Namespace == bed.KyvernoNamespace {
+	if p.Role.Namespace == bed.KyvernoNamespace || p.Role.Namespace == BundleNamespace {
 		text += " in " + p.Role.Namespace
 	}
 	return text

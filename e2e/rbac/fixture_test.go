@@ -26,6 +26,7 @@ import (
 const (
 	installation = "../../config/install.yaml"
 	kyvernoSide  = "../../config/kyverno/ca.yaml"
+	bundleSide   = "../../config/bundles/rbac.yaml"
 	eventAccount = "kyverno-notation-venafi-events"
 )
 
@@ -81,10 +82,33 @@ func newFixture(t *testing.T) *fixture {
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: " + bed.KyvernoNamespace + "}\n",
 		serviceAccount(bed.KyvernoNamespace, bed.KyvernoServiceAccount), serviceAccount(deployment.Namespace, eventAccount),
 	}, "---\n"))
-	fx.kubectl(t, "apply", "-f", kyvernoSide)
+	fx.apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+deployment.BundleNamespace+"}\n")
+	fx.kubectl(t, "apply", "-f", kyvernoSide, "-f", bundleSide)
+	for _, kind := range []string{"ConfigMap", "Secret"} {
+		fx.apply(t, bundle(kind, s.Trusted.PEM()))
+	}
 	fx.kyverno = fx.token(t, bed.KyvernoNamespace, bed.KyvernoServiceAccount, bed.KyvernoAudience)
 	fx.sender = fx.token(t, deployment.Namespace, eventAccount, eventAccount)
 	return fx
+}
+
+// bundle is an object that config/bundles grants, with certificates.
+func bundle(kind string, pem []byte) string {
+	field := map[string]string{"ConfigMap": "data", "Secret": "stringData"}[kind]
+	return fmt.Sprintf("apiVersion: v1\nkind: %s\nmetadata: {namespace: %s, name: trust-bundle}\n%s:\n  ca.crt: |\n    %s\n",
+		kind, deployment.BundleNamespace, field, strings.ReplaceAll(strings.TrimSpace(string(pem)), "\n", "\n    "))
+}
+
+// bundleStores are trust stores with the certificates of those objects, and trust policies with these.
+func bundleStores() string {
+	var documents []string
+	for _, kind := range []string{"configMap", "secret"} {
+		name := strings.ToLower(kind)
+		documents = append(documents, fmt.Sprintf("apiVersion: notation.nirmata.io/v1alpha1\nkind: TrustStore\nmetadata: {name: %[1]s}\nspec:\n  trustStoreName: %[1]s\n  type: ca\n"+
+			"  caBundleFrom: {%[2]s: {namespace: %[3]s, name: trust-bundle, key: ca.crt}}\n", name, kind, deployment.BundleNamespace),
+			scenariotest.TrustPolicy(name, "strict", "ca:"+name))
+	}
+	return strings.Join(documents, "---\n")
 }
 
 func serviceAccount(namespace, name string) string {
@@ -130,7 +154,7 @@ func (fx *fixture) reset(t *testing.T, object string) {
 	fx.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: kyverno-notation-venafi-ca}\n", bed.KyvernoNamespace)) // as in kyvernoSide
 	fx.kubectl(t, "delete", "events.events.k8s.io", "--namespace=default", "--all")
 	fx.kubectl(t, "delete", "truststores,trustpolicies", "--all")
-	fx.apply(t, fx.trust+"---\n"+scenariotest.TrustStore("ageing", fx.ageing))
+	fx.apply(t, fx.trust+"---\n"+scenariotest.TrustStore("ageing", fx.ageing)+"---\n"+bundleStores())
 	kind, name, _ := strings.Cut(object, "/")
 	switch {
 	case object == callerSecret:
@@ -149,7 +173,7 @@ func (fx *fixture) reset(t *testing.T, object string) {
 // permissions are all that the installation grants to an account.
 func permissions(t *testing.T, account string) []deployment.Permission {
 	t.Helper()
-	return append(granted(t, installation, account), granted(t, kyvernoSide, account)...)
+	return slices.Concat(granted(t, installation, account), granted(t, kyvernoSide, account), granted(t, bundleSide, account))
 }
 
 // granted are the permissions that a manifest grants to an account.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -285,7 +286,36 @@ func Trust(ctx context.Context, client *kubeclient.Client) (shelltrust.Resources
 	if err != nil {
 		return shelltrust.Resources{}, err
 	}
+	found = found.Read(func(ref shelltrust.BundleRef) shelltrust.Bundle { return Bundle(ctx, client, ref) })
 	return found, nil
+}
+
+// Bundle reads what a trust store names by its caBundleFrom, by a list of that one object, as the service watches it.
+func Bundle(ctx context.Context, client *kubeclient.Client, ref shelltrust.BundleRef) shelltrust.Bundle {
+	options := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, ref.Name).String()}
+	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return client.Core.ConfigMaps(ref.Namespace).List(ctx, options)
+	}
+	if ref.Kind == shelltrust.Secret {
+		list = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return client.Core.Secrets(ref.Namespace).List(ctx, options)
+		}
+	}
+	found := shelltrust.Bundle{Problem: "does not exist"}
+	page, err := bounded(ctx, list, options)
+	if err == nil {
+		err = meta.EachListItem(page, func(object runtime.Object) error {
+			of, err := meta.Accessor(object)
+			if err == nil {
+				found = kubeclient.BundleOf(of, ref.Key)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return kubeclient.Unread(err)
+	}
+	return found
 }
 
 func listed(ctx context.Context, client *kubeclient.Client, of kubeclient.Target, do func(*unstructured.Unstructured)) error {

@@ -16,14 +16,22 @@ type Health struct {
 	log     *slog.Logger
 	subject string // what keeps its last known state during an outage
 
+	changed func() // is called when a watch fails otherwise than before, or no longer; nil for nobody. A refusal ends what was known then
+
 	mu       sync.Mutex
-	waiting  map[Target]struct{}            // watches that had no answer yet
-	failures map[Target]metav1.StatusReason // watches whose last call failed
+	waiting  map[Target]struct{} // watches that had no answer yet
+	failures map[Target]failure  // watches whose last call failed
+}
+
+// failure is that of a watch's last call.
+type failure struct {
+	reason metav1.StatusReason
+	err    error
 }
 
 // NewHealth makes the health of some watches, none of which has had an answer yet.
 func NewHealth(log *slog.Logger, subject string, watches ...Target) *Health {
-	h := &Health{log: log, subject: subject, waiting: map[Target]struct{}{}, failures: map[Target]metav1.StatusReason{}}
+	h := &Health{log: log, subject: subject, waiting: map[Target]struct{}{}, failures: map[Target]failure{}}
 	for _, watch := range watches {
 		h.waiting[watch] = struct{}{}
 	}
@@ -45,13 +53,20 @@ func (h *Health) report(of Target, err error) {
 	if reason == metav1.StatusReasonUnknown {
 		reason = unreachable
 	}
-	if h.failures[of] == reason {
+	if h.failures[of].reason == reason {
 		return
 	}
-	logged := slices.Contains(slices.Collect(maps.Values(h.failures)), reason) // for another watch
-	h.failures[of] = reason
-	if !logged {
+	logged := slices.ContainsFunc(slices.Collect(maps.Values(h.failures)), func(f failure) bool { return f.reason == reason }) // for another watch
+	h.failures[of] = failure{reason, err}
+	switch {
+	case logged:
+	case h.changed != nil && reason == metav1.StatusReasonForbidden:
+		h.log.Warn("the API server refuses to be watched", "subject", h.subject, "watch", of.String(), "error", err)
+	default:
 		h.log.Warn("the API server cannot be watched; what was known last stays", "subject", h.subject, "watch", of.String(), "error", err)
+	}
+	if h.changed != nil {
+		h.changed()
 	}
 }
 
@@ -63,6 +78,9 @@ func (h *Health) recover(of Target) {
 	delete(h.failures, of)
 	if len(h.failures) == 0 {
 		h.log.Info("the API server is watched again", "subject", h.subject)
+	}
+	if h.changed != nil {
+		h.changed()
 	}
 }
 
@@ -77,6 +95,14 @@ func (h *Health) Connected() bool {
 func (h *Health) refused(of Target) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	reason, failed := h.failures[of]
-	return failed && reason != unreachable
+	failure, failed := h.failures[of]
+	return failed && failure.reason != unreachable
+}
+
+// failure gives how the last call of a watch failed; false where it did not.
+func (h *Health) failure(of Target) (failure, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	failure, failed := h.failures[of]
+	return failure, failed
 }

@@ -32,10 +32,11 @@ const (
 	renewEvery = 200 * time.Millisecond
 )
 
-// TrustResources watches the TrustPolicy and TrustStore resources of a cluster.
+// TrustResources watches the TrustPolicy and TrustStore resources of a cluster, and the bundles of certificates that the stores name.
 type TrustResources struct {
 	client   *Client
 	health   *Health
+	bundles  *bundles
 	policies *Store[shelltrust.PolicyResource]
 	stores   *Store[shelltrust.StoreResource]
 	changed  chan struct{} // holds a change that was not handled yet
@@ -48,6 +49,7 @@ func NewTrustResources(client *Client, log *slog.Logger, subject string,
 	r := &TrustResources{client: client, changed: make(chan struct{}, 1), renew: make(chan struct{}, 1), health: NewHealth(log, subject, TrustPolicies(), TrustStores())}
 	noteChange := func() { signal(r.changed) }
 	r.policies, r.stores = NewStore(policy, noteChange), NewStore(store, noteChange)
+	r.bundles = &bundles{client: client, log: log, changed: noteChange, watched: map[shelltrust.BundleRef]*bundle{}}
 	return r
 }
 
@@ -59,14 +61,14 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Connected reports whether changes are being seen.
-func (r *TrustResources) Connected() bool { return r.health.Connected() }
+// Connected reports whether changes are being seen. A bundle that the API server refuses to give is its store's problem.
+func (r *TrustResources) Connected() bool { return r.health.Connected() && r.bundles.connected() }
 
-// All gives the resources; false before both kinds were listed for the first time.
+// All gives the resources, stores with the bundles that they name; false before both kinds were listed for the first time.
 func (r *TrustResources) All() ([]shelltrust.PolicyResource, []shelltrust.StoreResource, bool) {
 	policies, listed := r.policies.All()
 	stores, storesListed := r.stores.All()
-	return policies, stores, listed && storesListed
+	return policies, shelltrust.Resolved(stores, r.bundles.get), listed && storesListed
 }
 
 // Follow watches the resources until ctx ends. It calls handle after every change, and again when the time is over that
@@ -75,6 +77,7 @@ func (r *TrustResources) Follow(ctx context.Context, handle func() time.Duration
 	var watches sync.WaitGroup
 	watches.Go(func() { r.watch(ctx) })
 	defer watches.Wait()
+	defer r.bundles.running.Wait()
 	var due <-chan time.Time
 	for {
 		select {
@@ -84,13 +87,34 @@ func (r *TrustResources) Follow(ctx context.Context, handle func() time.Duration
 		case <-r.changed:
 		}
 		time.Sleep(debounce)
-		select {
-		case <-r.changed: // it came during the pause and is handled now
-		default:
-		}
+		r.settle(ctx)
 		due = nil
 		if wait := handle(); wait > 0 {
 			due = time.After(wait)
+		}
+	}
+}
+
+// settle follows the bundles that stores name now, and waits for a first answer on those that are new, up to bundleWait. Changes that
+// came meanwhile are handled with the one before.
+func (r *TrustResources) settle(ctx context.Context) {
+	enough := time.After(bundleWait)
+	for {
+		select {
+		case <-r.changed:
+		default:
+		}
+		stores, _ := r.stores.All()
+		r.bundles.follow(ctx, shelltrust.BundleRefs(stores))
+		if !r.bundles.pending() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-enough:
+			return
+		case <-r.changed:
 		}
 	}
 }
@@ -109,6 +133,7 @@ func (r *TrustResources) watch(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-r.renew:
+				r.bundles.renewAll()
 			}
 		}
 		end()

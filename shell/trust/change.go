@@ -14,6 +14,39 @@ import (
 type Resources struct {
 	Policies []PolicyResource
 	Stores   []StoreResource
+
+	manifests []manifest // ConfigMaps and Secrets beside them in files
+}
+
+// applied gives resources of files as they stand by themselves.
+func (r resources) applied() Resources {
+	return Resources{r.policies, r.stores, r.manifests}.Read(NotAmongManifests)
+}
+
+// NotAmongManifests is a bundle that a trust store in a file names, and no file beside it holds.
+func NotAmongManifests(BundleRef) Bundle {
+	return Bundle{Problem: "is not among the manifests in the files of trust, where its metadata.namespace has to be written too"}
+}
+
+// Read gives the resources with the bundles that their stores name: those of manifests beside them, else as they were read before,
+// else as read gives them.
+func (r Resources) Read(read func(BundleRef) Bundle) Resources {
+	before := map[BundleRef]Bundle{}
+	for _, store := range r.Stores {
+		if ref, err := store.BundleRef(); err == nil && store.Bundle != (Bundle{}) {
+			before[ref] = store.Bundle
+		}
+	}
+	r.Stores = Resolved(r.Stores, func(ref BundleRef) Bundle {
+		if bundle, ok := bundleIn(r.manifests, ref); ok {
+			return bundle
+		}
+		if bundle, ok := before[ref]; ok {
+			return bundle
+		}
+		return read(ref)
+	})
+	return r
 }
 
 // ReadDir reads the trust files of a directory once. It gives what [Files] would, and the problems of files and documents that
@@ -25,7 +58,7 @@ func ReadDir(dir string) (Resources, []Problem, error) {
 		return Resources{}, nil, fmt.Errorf("trust directory %s: %w", dir, err)
 	}
 	found, _ := files.readAll(names)
-	return Resources{found.policies, found.stores}, found.problems, nil
+	return found.applied(), found.problems, nil
 }
 
 // ReadChange reads a file with resources that are proposed. Unlike those in force, all must be readable and have names: what a
@@ -50,10 +83,11 @@ func ReadChange(path string) (Resources, error) {
 	for _, r := range found.stores {
 		errs = append(errs, proposed("TrustStore", r.Name, r.Object, r.Unreadable))
 	}
-	if len(found.policies)+len(found.stores) == 0 && len(errs) == 0 {
+	bundles := slices.DeleteFunc(found.manifests, func(m manifest) bool { return m.object.Namespace == "" || m.object.Name == "" })
+	if len(found.policies)+len(found.stores)+len(bundles) == 0 && len(errs) == 0 {
 		errs = append(errs, fmt.Errorf("%s holds no TrustPolicy and no TrustStore of %s", path, GroupVersion))
 	}
-	return Resources{found.policies, found.stores}, errors.Join(errs...)
+	return Resources{found.policies, found.stores, bundles}, errors.Join(errs...)
 }
 
 func proposed(kind, name, object, unreadable string) error {
@@ -66,7 +100,8 @@ func proposed(kind, name, object, unreadable string) error {
 	return nil
 }
 
-// With gives the resources after others were applied: those of the same kind and name are replaced.
+// With gives the resources after others were applied: those of the same kind and name are replaced. Bundles that proposed stores name
+// are to be read with [Resources.Read].
 func (r Resources) With(applied Resources) Resources {
 	policies, stores := slices.Clone(r.Policies), slices.Clone(r.Stores)
 	for _, p := range applied.Policies {
@@ -75,7 +110,25 @@ func (r Resources) With(applied Resources) Resources {
 	for _, s := range applied.Stores {
 		stores = append(slices.DeleteFunc(stores, func(have StoreResource) bool { return have.object() == s.object() }), s)
 	}
-	return Resources{policies, stores}
+	manifests := slices.Clone(r.manifests)
+	for _, m := range applied.manifests {
+		manifests = append(slices.DeleteFunc(manifests, m.is), m)
+	}
+	return Resources{policies, stores, manifests}
+}
+
+// Unnamed gives the manifests of ConfigMaps and Secrets that no store names: such as ns/name. They change nothing.
+func (r Resources) Unnamed(stores []StoreResource) []string {
+	refs := BundleRefs(stores)
+	var unnamed []string
+	for _, m := range r.manifests {
+		if !slices.ContainsFunc(refs, func(ref BundleRef) bool {
+			return ref.Kind == m.kind && ref.Namespace == m.object.Namespace && ref.Name == m.object.Name
+		}) {
+			unnamed = append(unnamed, BundleRef{m.kind, m.object}.String())
+		}
+	}
+	return unnamed
 }
 
 // Without gives the resources after one was deleted, by its name or as TrustPolicy/NAME or TrustStore/NAME. It fails where there
@@ -98,7 +151,7 @@ func (r Resources) Without(name string) (Resources, error) {
 	case fewerPolicies && fewerStores:
 		return r, fmt.Errorf("%q is the name of a TrustPolicy and of a TrustStore; write TrustPolicy/%s or TrustStore/%s", name, name, name)
 	}
-	return Resources{policies, stores}, nil
+	return Resources{policies, stores, r.manifests}, nil
 }
 
 // Compile builds the snapshot of the resources.

@@ -173,8 +173,9 @@ func unused(store trust.Store) string {
 // storeName matches the names that the specification allows for a store.
 var storeName = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 
-// certificates gives the certificates of the bundle, by the rules of the specification, section "Trust Store". Parts of the
-// bundle that cannot be used are left out and reported as unused. It fails where no certificate can be used.
+// certificates gives the certificates of the bundles, by the rules of the specification, section "Trust Store". Parts of the
+// bundle that cannot be used are left out and reported as unused. It fails where one of the bundles has no certificate that can be used:
+// a store of which a part is missing would deny what it is there to admit, and nobody would know why.
 func (r StoreResource) certificates() (certificates []*x509.Certificate, unused []string, err error) {
 	if r.Unreadable != "" {
 		return nil, nil, errors.New(r.Unreadable)
@@ -186,7 +187,28 @@ func (r StoreResource) certificates() (certificates []*x509.Certificate, unused 
 	if !slices.Contains(truststore.Types, kind) {
 		return nil, nil, fmt.Errorf("spec.type is %q; use ca, signingAuthority or tsa", r.Spec.Type)
 	}
-	blocks, broken := pemBlocks(r.Spec.CABundle)
+	if r.Spec.CABundleFrom == nil {
+		return certificatesIn(r.Spec.CABundle, kind, "spec.caBundle")
+	}
+	text, err := r.bundle()
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, unused, err = certificatesIn(text, kind, "what spec.caBundleFrom names")
+	if err != nil || r.Spec.CABundle == "" {
+		return certificates, unused, err
+	}
+	own, ownUnused, err := certificatesIn(r.Spec.CABundle, kind, "spec.caBundle")
+	if err != nil {
+		return nil, nil, err
+	}
+	unused = lo.Map(unused, func(of string, _ int) string { return "of caBundleFrom, " + of })
+	return lo.UniqBy(append(own, certificates...), func(c *x509.Certificate) string { return string(c.Raw) }), append(ownUnused, unused...), nil
+}
+
+// certificatesIn gives the certificates of a text that is called by a name in errors.
+func certificatesIn(text string, kind truststore.Type, name string) (certificates []*x509.Certificate, unused []string, err error) {
+	blocks, broken := pemBlocks(text)
 	for i, block := range blocks {
 		certificate, err := parseCertificate(kind, block)
 		if err != nil {
@@ -202,9 +224,9 @@ func (r StoreResource) certificates() (certificates []*x509.Certificate, unused 
 	case len(certificates) > 0:
 		return certificates, unused, nil
 	case len(unused) > 0:
-		return nil, nil, errors.New(bounded("spec.caBundle holds no certificate that can be used: " + strings.Join(unused, "; ")))
+		return nil, nil, errors.New(bounded(name + " holds no certificate that can be used: " + strings.Join(unused, "; ")))
 	}
-	return nil, nil, errors.New("spec.caBundle is not PEM: it holds no certificate")
+	return nil, nil, errors.New(name + " is not PEM: it holds no certificate")
 }
 
 // pemBlocks gives the PEM blocks of a text, which may have other text between them (RFC 7468, section 2), and the number of

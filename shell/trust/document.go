@@ -22,6 +22,8 @@ type resources struct {
 	stores   []StoreResource
 	problems []Problem
 	passed   []Problem // documents that look like trust resources, and are of no kind or version that is read
+
+	manifests []manifest // ConfigMaps and Secrets, which trust stores may name
 }
 
 func (r *resources) add(other resources) {
@@ -29,6 +31,7 @@ func (r *resources) add(other resources) {
 	r.stores = append(r.stores, other.stores...)
 	r.problems = append(r.problems, other.problems...)
 	r.passed = append(r.passed, other.passed...)
+	r.manifests = append(r.manifests, other.manifests...)
 }
 
 // parseFile reads the documents of a YAML or JSON file. It skips other kinds of resources, and goes on after a document that
@@ -67,6 +70,8 @@ func parseResource(where string, text []byte) resources {
 		return parsePolicy(where, text)
 	case kind.APIVersion == GroupVersion && kind.Kind == "TrustStore":
 		return parseStore(where, text)
+	case kind.APIVersion == "v1" && (kind.Kind == ConfigMap || kind.Kind == Secret):
+		return parseManifest(kind.Kind, where, text)
 	case strings.HasPrefix(kind.APIVersion, group) || kind.Kind == "TrustPolicy" || kind.Kind == "TrustStore":
 		reason := fmt.Sprintf("it is %q of %q; trust resources are TrustPolicy and TrustStore of %s", kind.Kind, kind.APIVersion, GroupVersion)
 		return resources{passed: []Problem{{Kind: "file", Name: where, Reason: reason}}}

@@ -107,7 +107,7 @@ func (f *Files) publish(found resources, fingerprint string) {
 	if fingerprint == f.seen {
 		return
 	}
-	snapshot, problems := Compile(found.policies, found.stores)
+	snapshot, problems := found.applied().Compile()
 	for _, p := range append(found.problems, problems...) {
 		p.Log(f.log)
 	}

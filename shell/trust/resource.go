@@ -57,13 +57,28 @@ type StoreResource struct {
 
 	Unreadable string `json:"-"` // why the resource could not be decoded strictly; "" when it could
 	Object     string `json:"-"` // metadata.name, where Name says in which file it stands too; else ""
+	Bundle     Bundle `json:"-"` // what caBundleFrom names, as it was read last; zero where it was not read, or names nothing
 }
 
-// StoreSpec holds the certificates, PEM, one after the other.
+// StoreSpec holds the certificates, PEM, one after the other: those of CABundle and those that CABundleFrom names, together.
 type StoreSpec struct {
-	TrustStoreName string `json:"trustStoreName"`
-	Type           string `json:"type"`
-	CABundle       string `json:"caBundle"`
+	TrustStoreName string        `json:"trustStoreName"`
+	Type           string        `json:"type"`
+	CABundle       string        `json:"caBundle,omitempty"`
+	CABundleFrom   *BundleSource `json:"caBundleFrom,omitempty"` // nil for none
+}
+
+// BundleSource names the key of a ConfigMap or of a Secret; one of the two.
+type BundleSource struct {
+	ConfigMap *ObjectKey `json:"configMap,omitempty"`
+	Secret    *ObjectKey `json:"secret,omitempty"`
+}
+
+// ObjectKey is a key in the data of an object.
+type ObjectKey struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Key       string `json:"key"`
 }
 
 // Status is the status that the certificate manager writes to a resource.

@@ -249,13 +249,21 @@ func (o *auditOptions) trusts(ctx context.Context, engine *function.Audit, stder
 			return nil, fmt.Errorf("--without: %w", err)
 		}
 	}
+	var changes []shelltrust.Resources
 	for _, file := range o.with {
 		change, err := shelltrust.ReadChange(file)
 		if err != nil {
 			return nil, fmt.Errorf("--with: %w", err)
 		}
 		proposed = proposed.With(change)
+		changes = append(changes, change)
 	}
+	for _, change := range changes {
+		if unnamed := change.Unnamed(proposed.Stores); len(unnamed) > 0 {
+			return nil, fmt.Errorf("--with: no TrustStore names %s in spec.caBundleFrom, so it changes nothing", strings.Join(unnamed, ", "))
+		}
+	}
+	proposed = engine.Bundles(ctx, proposed)
 	return []shelltrust.Resources{now, proposed}, nil
 }
 
