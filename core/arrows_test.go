@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"core/vsa":          {"core"},
 	"core/ledger":       {"core/certificates"},
 	"core/migrate":      nil,
+	"core/notation":     {"core/reason", "core/trust"},
 	"core/audit":        {"core"},
 	"core/auditor":      {"core", "core/audit"},
 	"core/record":       {"core"},

@@ -93,7 +93,7 @@ func (p Policy) ReadScopes() (map[string]int, error) {
 			return nil, fmt.Errorf(`statement %q has the scope "*" beside others; it stands alone`, statement.Name)
 		}
 		for j, scope := range statement.RegistryScopes {
-			name, err := canonicalScope(scope)
+			name, err := CanonicalScope(scope)
 			if err != nil {
 				return nil, fmt.Errorf("registryScopes[%d] of statement %q: %w", j, statement.Name, err)
 			}
@@ -107,8 +107,8 @@ func (p Policy) ReadScopes() (map[string]int, error) {
 	return scopes, nil
 }
 
-// canonicalScope gives a registry scope in the form of [image.Reference.Name]. It fails where no image has such a name.
-func canonicalScope(scope string) (string, error) {
+// CanonicalScope gives a registry scope in the form of [image.Reference.Name]. It fails where no image has such a name.
+func CanonicalScope(scope string) (string, error) {
 	if scope == "*" {
 		return scope, nil
 	}

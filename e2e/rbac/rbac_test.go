@@ -49,6 +49,10 @@ var ofService = map[string]effect{
 	"patch configmaps/kyverno-notation-venafi-epoch": eventsAreNotTaken,
 	"create events":                                  deniedWithoutEvent,
 	"patch events":                                   repeatedWithoutEvent,
+	"list configmaps/trust-bundle in security":       bundleIsNotTrusted("configmap"),
+	"watch configmaps/trust-bundle in security":      bundleIsNotTrusted("configmap"),
+	"list secrets/trust-bundle in security":          bundleIsNotTrusted("secret"),
+	"watch secrets/trust-bundle in security":         bundleIsNotTrusted("secret"),
 }
 
 // ofManager is the effect of each permission of the certificate manager.
@@ -94,6 +98,10 @@ var ofManager = map[string]effect{
 	"get leases/kyverno-notation-venafi-certmanager":    missing(lease),
 	"update leases/kyverno-notation-venafi-certmanager": leaseIsNotRenewed,
 	"create events": nobodyIsWarned,
+	"list configmaps/trust-bundle in security":  bundleIsNotReady("configmap"),
+	"watch configmaps/trust-bundle in security": bundleIsNotReady("configmap"),
+	"list secrets/trust-bundle in security":     bundleIsNotReady("secret"),
+	"watch secrets/trust-bundle in security":    bundleIsNotReady("secret"),
 }
 
 const (
@@ -189,6 +197,9 @@ func everythingWorks(t *testing.T, fx *fixture) {
 	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 		return errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
 	})
+	for _, policy := range []string{"configmap", "secret"} {
+		err = errors.Join(err, want(http.StatusOK)(service.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))))
+	}
 	for _, e := range []effect{deniedWithoutEvent, repeatedWithoutEvent} {
 		err = errors.Join(err, deployment.Eventually(t.Context(), deployment.Patience, func() error {
 			if e.broken(t, fx, service) == nil {
@@ -316,6 +327,31 @@ func (fx *fixture) denialEvent(t *testing.T, p *deployment.Process, field string
 		return fmt.Errorf("%s is %s", field, found)
 	}
 	return nil
+}
+
+// bundleIsNotTrusted is that a trust policy denies, whose trust store names an object of a kind. A list without a watch is known for a moment.
+func bundleIsNotTrusted(policy string) effect {
+	return effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		return deployment.Eventually(t.Context(), 20*time.Second, func() error {
+			status, text, err := p.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))
+			if err == nil && (status != http.StatusNotAcceptable || !strings.Contains(text, "may not be read")) {
+				err = fmt.Errorf("%d %s", status, text)
+			}
+			return err
+		})
+	}}
+}
+
+// bundleIsNotReady is that no status says that such a trust store can be used.
+func bundleIsNotReady(store string) effect {
+	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+		return deployment.Eventually(t.Context(), 5*time.Second, func() error {
+			if ready := fx.kubectl(t, "get", "truststore/"+store, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`); ready == "True" {
+				return errors.New("it is ready")
+			}
+			return nil
+		})
+	}}
 }
 
 // notCopied is that Kyverno's namespace lacks the CAs.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/shell/inventory"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+	shelltrust "github.com/nirmata/kyverno-notation-venafi/shell/trust"
 )
 
 type object = map[string]any
@@ -344,5 +346,40 @@ func TestTrustIsRead(t *testing.T) {
 	found, err := inventory.Trust(t.Context(), c.connect(t))
 	if err != nil || len(found.Policies) != 1 || found.Policies[0].Spec.TrustPolicyName != "demo" || len(found.Stores) != 1 || found.Stores[0].Spec.Type != "ca" {
 		t.Errorf("trust %+v, %v", found, err)
+	}
+}
+
+// TestBundlesAreReadByName: what an audit reads of ConfigMaps and Secrets is what trust stores name, and what is wrong with it is told.
+func TestBundlesAreReadByName(t *testing.T) {
+	const configMaps, secrets = "/api/v1/namespaces/security/configmaps", "/api/v1/namespaces/security/secrets"
+	for sentence, tt := range map[string]struct {
+		kind   string
+		lists  map[string][]object
+		refuse string
+		want   shelltrust.Bundle
+	}{
+		"a ConfigMap":           {"configMap", map[string][]object{configMaps: {{"metadata": object{"name": "acme"}, "data": object{"ca.crt": "pem"}}}}, "", shelltrust.Bundle{Text: "pem"}},
+		"a Secret":              {"secret", map[string][]object{secrets: {{"metadata": object{"name": "acme"}, "data": object{"ca.crt": "cGVt"}}}}, "", shelltrust.Bundle{Text: "pem"}},
+		"one without the key":   {"configMap", map[string][]object{configMaps: {{"metadata": object{"name": "acme"}}}}, "", shelltrust.Bundle{Problem: `has no key "ca.crt"`}},
+		"none":                  {"secret", map[string][]object{secrets: nil}, "", shelltrust.Bundle{Problem: "does not exist"}},
+		"one that is forbidden": {"configMap", nil, configMaps, shelltrust.Bundle{Problem: "may not be read by this service, which needs list and watch on it: Forbidden"}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			c := newCluster(nil, nil, nil)
+			const policies, stores = "/apis/notation.nirmata.io/v1alpha1/trustpolicies", "/apis/notation.nirmata.io/v1alpha1/truststores"
+			from := object{tt.kind: object{"namespace": "security", "name": "acme", "key": "ca.crt"}}
+			c.lists[policies], c.lists[stores] = nil, []object{{"apiVersion": "notation.nirmata.io/v1alpha1", "kind": "TrustStore", "metadata": object{"name": "s"}, "spec": object{"trustStoreName": "acme", "type": "ca", "caBundleFrom": from}}}
+			c.kinds[policies], c.kinds[stores] = "TrustPolicyList notation.nirmata.io/v1alpha1", "TrustStoreList notation.nirmata.io/v1alpha1"
+			c.kinds[configMaps], c.kinds[secrets] = "ConfigMapList v1", "SecretList v1"
+			maps.Copy(c.lists, tt.lists)
+			c.refuse = tt.refuse
+			found, err := inventory.Trust(t.Context(), c.connect(t))
+			if err != nil || len(found.Stores) != 1 || found.Stores[0].Bundle != tt.want {
+				t.Errorf("%+v, %v; want %+v", found.Stores, err, tt.want)
+			}
+			if last := c.requests[len(c.requests)-1]; !strings.Contains(last, "fieldSelector=metadata.name%3Dacme") {
+				t.Errorf("asked for %s", last)
+			}
+		})
 	}
 }

@@ -68,6 +68,11 @@ func ReadChange(path string) (Resources, error) {
 	if err != nil {
 		return Resources{}, err
 	}
+	return ParseChange(path, data)
+}
+
+// ParseChange is ReadChange of what was read already, under the name of its file.
+func ParseChange(path string, data []byte) (Resources, error) {
 	found := parseFile(path, data)
 	var errs []error
 	for _, p := range slices.Concat(found.problems, found.passed) {
