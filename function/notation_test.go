@@ -108,7 +108,7 @@ func notationVerifies(ctx context.Context, with notation.Verifier, registry *reg
 	if err != nil {
 		return err
 	}
-	repository.Client = registry.Client()
+	repository.Client, repository.PlainHTTP = registry.Client(), true // as the registry of the test is
 	descriptor, err := repository.Resolve(ctx, repository.Reference.Reference)
 	if err != nil {
 		return err

@@ -79,12 +79,11 @@ func exportTrust(ctx context.Context, settings function.Settings, environment fu
 	if err != nil {
 		return 0, err
 	}
+	var files []notation.File
 	policy, finding := snapshot.Usable(name)
 	if finding != nil {
-		return exitNotCarried, errors.New(finding.Reason)
-	}
-	files, err := notation.Export(policy, snapshot.Stores)
-	if err == nil {
+		err = errors.New(finding.Reason)
+	} else if files, err = notation.Export(policy, snapshot.Stores); err == nil {
 		err = acceptedByNotation(files[0])
 	}
 	if err != nil {
