@@ -22,7 +22,7 @@ KREW := config/krew
 # And the driver of a browser, which looks at the console.
 BROWSER := function/browser
 
-.PHONY: run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -67,6 +67,9 @@ lint: ## formatting, vet and staticcheck
 	go -C $(KREW) vet ./...
 	go -C $(BROWSER) vet ./...
 	go -C $(OPENAPI) tool -modfile=../../go.mod staticcheck ./...
+
+architecture: ## ARCHITECTURE.md, drawn from what the code imports
+	go test ./core -count=1 -run Picture -update
 
 worlds: ## 100,000 generated worlds, in which the service must agree with an independent verifier; ARGS='-worlds N -seed S'
 	go test ./adversary -count=1 -timeout 4h -run '^TestWorlds$$' -v -args -worlds 100000 $(ARGS)
