@@ -227,6 +227,7 @@ tolerations: [{key: pool, operator: Exists, effect: NoSchedule}]
 affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
 topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
 trustRoles: {aggregateToView: false}
+trustBundles: [{kind: ConfigMap, namespace: security, name: roots}, {kind: Secret, namespace: pki, name: more.roots}]
 certmanager:
   extraArgs: ["--logLevel=debug"]
   podLabels: {team: platform}
@@ -272,6 +273,13 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	policy := find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", serviceName)
 	same(t, "Kyverno's namespace", policy.Spec.Ingress[0].From[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"], "policies")
 	same(t, "rules", fmt.Sprint(len(policy.Spec.Ingress), len(policy.Spec.Egress)), "2 4")
+	for _, account := range []string{serviceName, managerName} {
+		for name, want := range map[string]string{account + "-configmap-roots": "security [list watch] [configmaps] [roots] 1", account + "-secret-more.roots": "pki [list watch] [secrets] [more.roots] 1"} {
+			role, binding := find[rbacv1.Role](t, all, "Role", name), find[rbacv1.RoleBinding](t, all, "RoleBinding", name)
+			same(t, name, fmt.Sprint(role.Namespace, " ", role.Rules[0].Verbs, role.Rules[0].Resources, role.Rules[0].ResourceNames, len(role.Rules)), want)
+			same(t, "who has "+name, fmt.Sprint(binding.Namespace, binding.RoleRef.Name, binding.Subjects[0].Name, binding.Subjects[0].Namespace), fmt.Sprint(role.Namespace, name, account, "elsewhere"))
+		}
+	}
 	for _, kind := range []string{"TrustPolicy", "TrustStore"} {
 		if !slices.ContainsFunc(all, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind }) {
 			t.Errorf("there is no %s", kind)

@@ -334,6 +334,8 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 	delete(want, "Role "+productNamespace+"/"+auditorName)
 	want["ClusterRole /"+consoleName] = []string{"openreports.io reports : list", "wgpolicyk8s.io policyreports : list"}
 	sameRights(t, "with the console", rights(t, parse(t, render(t, "console/plain"))), want)
+	byName := []string{" configmaps trust-bundle: list,watch", " secrets trust-bundle: list,watch"}
+	sameRights(t, "for bundles", rights(t, parse(t, render(t, "bundles"))), map[string][]string{"Role security/" + serviceName: byName, "Role security/" + managerName: byName})
 }
 
 // consoleName is that of the role that the console adds.

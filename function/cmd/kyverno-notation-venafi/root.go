@@ -44,7 +44,7 @@ from the command line. Without a command, the program is the service.`,
 	root.AddGroup(&cobra.Group{ID: forImages, Title: "Images and what runs:"}, &cobra.Group{ID: forRecords, Title: "Decisions and policies:"}, &cobra.Group{ID: forService, Title: "The service:"})
 	for group, commands := range map[string][]*cobra.Command{
 		forImages:  {newCheck(), newAudit(), newWhy()},
-		forRecords: {newRecords(), newReplay(), newMigrate(), newConsole()},
+		forRecords: {newRecords(), newReplay(), newMigrate(), newTrust(), newConsole()},
 		forService: {newServe(), newCertmanager(), newProbe()},
 		"":         {newVersion()},
 	} {

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
+	"github.com/spf13/cobra"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/notation"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
@@ -23,6 +25,58 @@ const (
 	exitCarried    = 0
 	exitNotCarried = 1
 )
+
+func newTrust() *cobra.Command {
+	command := &cobra.Command{
+		Use: "trust", Short: "Carry trust over from the notation CLI, or to it",
+		Long: "Commands that turn a configuration directory of the notation CLI into TrustPolicy and TrustStore resources, and the other way.",
+		RunE: someCommand,
+	}
+	command.AddCommand(newTrustImport(), newTrustExport())
+	return command
+}
+
+func newTrustImport() *cobra.Command {
+	name := ""
+	command := &cobra.Command{
+		Use: "import DIR", Short: "Print the resources for a configuration directory of notation",
+		Long: `Prints a TrustPolicy for the trust policy of a directory (trustpolicy.oci.json, else trustpolicy.json), and a TrustStore for each folder of
+truststore/x509. It exits with 1 where something cannot be carried over, and names its file and line.`,
+		Example: "  {program} trust import ~/.config/notation --name acme > trust.yaml",
+	}
+	command.Flags().StringVar(&name, "name", "notation", "The `name` of the TrustPolicy.")
+	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
+		if len(args) != 1 {
+			return 0, errors.New("trust import takes one directory, which notation calls {NOTATION_CONFIG}")
+		}
+		return importTrust(args[0], name, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	return command
+}
+
+func newTrustExport() *cobra.Command {
+	var options exportOptions
+	command := &cobra.Command{
+		Use: "export [-f FILE]... DIR", Short: "Make a configuration directory of notation for a TrustPolicy",
+		Long: `Writes a TrustPolicy, and the TrustStores that it names, as the trustpolicy.json and truststore/x509 of a directory that is empty or does not
+exist: from files, or else those of --trustDir or of the cluster. It exits with 1 where something cannot be carried over.`,
+		Example: "  {program} trust export -f trust.yaml --trustPolicy acme notation",
+	}
+	read := withClusterOfUser(command, "trust", "cluster")
+	command.Flags().StringArrayVarP(&options.files, "filename", "f", nil, "A `file` with TrustPolicies and TrustStores, - for standard input; repeatable.")
+	command.Flags().StringVar(&options.trustPolicy, "trustPolicy", "", "The `name` of the trust policy; needed where there are several.")
+	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
+		if len(args) != 1 {
+			return 0, errors.New("trust export takes one directory, which it makes")
+		}
+		settings, err := read()
+		if err != nil {
+			return 0, err
+		}
+		return exportTrust(c.Context(), settings, os.LookupEnv, options, args[0], c.ErrOrStderr())
+	})
+	return command
+}
 
 // importTrust prints the resources for a configuration directory of notation, or all that cannot be carried over.
 func importTrust(dir, name string, stdout, stderr io.Writer) (int, error) {
