@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/fixture"
@@ -59,7 +58,7 @@ func TestBundles(t *testing.T) {
 	all := func(t *testing.T, says string) { // "" where the image is verified
 		t.Helper()
 		for i, r := range replicas {
-			err := deployment.Eventually(t.Context(), time.Minute, func() error {
+			err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 				err := fx.statusOf(t.Context(), r, header, "signed", scenariotest.PolicyName)
 				if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 					return fmt.Errorf("verified %t, %v; want %q", err == nil, err, says)
@@ -73,7 +72,7 @@ func TestBundles(t *testing.T) {
 	}
 	status := func(t *testing.T, resource, says string) {
 		t.Helper()
-		err := deployment.Eventually(t.Context(), time.Minute, func() error {
+		err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
 			text, err := fx.Bed.Kubectl(t.Context(), "", "get", resource, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")]}`)
 			if err == nil && !strings.Contains(text, says) {
 				err = fmt.Errorf("%s is %s; want %q", resource, text, says)

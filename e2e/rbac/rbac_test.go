@@ -21,8 +21,9 @@ import (
 
 // effect is how a missing permission shows: broken is nil as long as it does.
 type effect struct {
-	spoilt string // an object that exists with unusable content; "" for none
-	broken func(*testing.T, *fixture, *deployment.Process) error
+	spoilt  string                                                // an object that exists with unusable content; "" for none
+	settled func(*testing.T, *fixture, *deployment.Process) error // holds before broken has to; nil where it does at once
+	broken  func(*testing.T, *fixture, *deployment.Process) error
 }
 
 // ofService is the effect of each permission of the service.
@@ -153,6 +154,11 @@ func each(t *testing.T, fx *fixture, account string, effects map[string]effect, 
 			defer fx.take(t, p, p.Role, true)
 			process := start(t, e)
 			told(t, process, p)
+			if e.settled != nil {
+				if err := deployment.Eventually(t.Context(), deployment.Patience, func() error { return e.settled(t, fx, process) }); err != nil {
+					t.Fatalf("it works without: %v\n%s", err, process.Logged())
+				}
+			}
 			for deadline := time.Now().Add(watchedFor); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 				if err := e.broken(t, fx, process); err != nil {
 					t.Fatalf("it works without: %v\n%s", err, process.Logged())
@@ -195,11 +201,12 @@ func everythingWorks(t *testing.T, fx *fixture) {
 	})
 	service := fx.serve(t)
 	err := deployment.Eventually(t.Context(), deployment.Patience, func() error {
-		return errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
+		err := errors.Join(service.Ready(t.Context()), fx.connected(t.Context(), service), fx.asks(t.Context(), service), fx.tells(t.Context(), service, http.StatusAccepted))
+		for _, policy := range []string{"configmap", "secret"} { // with the certificates of such an object
+			err = errors.Join(err, want(http.StatusOK)(service.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))))
+		}
+		return err
 	})
-	for _, policy := range []string{"configmap", "secret"} {
-		err = errors.Join(err, want(http.StatusOK)(service.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))))
-	}
 	for _, e := range []effect{deniedWithoutEvent, repeatedWithoutEvent} {
 		err = errors.Join(err, deployment.Eventually(t.Context(), deployment.Patience, func() error {
 			if e.broken(t, fx, service) == nil {
@@ -329,29 +336,40 @@ func (fx *fixture) denialEvent(t *testing.T, p *deployment.Process, field string
 	return nil
 }
 
-// bundleIsNotTrusted is that a trust policy denies, whose trust store names an object of a kind. A list without a watch is known for a moment.
+// mayNotBeRead is in denials and statuses where the permission on a bundle lacks.
+const mayNotBeRead = "may not be read"
+
+// bundleIsNotTrusted is that a trust policy denies, whose trust store names an object of a kind.
 func bundleIsNotTrusted(policy string) effect {
-	return effect{broken: func(t *testing.T, fx *fixture, p *deployment.Process) error {
-		return deployment.Eventually(t.Context(), 20*time.Second, func() error {
-			status, text, err := p.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))
-			if err == nil && (status != http.StatusNotAcceptable || !strings.Contains(text, "may not be read")) {
-				err = fmt.Errorf("%d %s", status, text)
-			}
-			return err
-		})
-	}}
+	denied := func(t *testing.T, fx *fixture, p *deployment.Process) error {
+		status, text, err := p.Check(t.Context(), "Bearer "+fx.kyverno, deployment.PodRequest(fx.image, policy))
+		if err == nil && (status != http.StatusNotAcceptable || !strings.Contains(text, mayNotBeRead)) {
+			err = fmt.Errorf("%d %s", status, text)
+		}
+		return err
+	}
+	return effect{settled: denied, broken: denied}
 }
 
-// bundleIsNotReady is that no status says that such a trust store can be used.
+// bundleIsNotReady is that the status of such a trust store says that it cannot be used.
 func bundleIsNotReady(store string) effect {
-	return effect{broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
-		return deployment.Eventually(t.Context(), 5*time.Second, func() error {
-			if ready := fx.kubectl(t, "get", "truststore/"+store, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`); ready == "True" {
+	ready := func(t *testing.T, fx *fixture, field string) string {
+		return fx.kubectl(t, "get", "truststore/"+store, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].`+field+`}`)
+	}
+	return effect{
+		settled: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+			if message := ready(t, fx, "message"); !strings.Contains(message, mayNotBeRead) {
+				return fmt.Errorf("the status says %q", message)
+			}
+			return nil
+		},
+		broken: func(t *testing.T, fx *fixture, _ *deployment.Process) error {
+			if ready(t, fx, "status") == "True" {
 				return errors.New("it is ready")
 			}
 			return nil
-		})
-	}}
+		},
+	}
 }
 
 // notCopied is that Kyverno's namespace lacks the CAs.
