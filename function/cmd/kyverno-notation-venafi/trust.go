@@ -62,7 +62,7 @@ func newTrustExport() *cobra.Command {
 exist: from files, or else those of --trustDir or of the cluster. It exits with 1 where something cannot be carried over.`,
 		Example: "  {program} trust export -f trust.yaml --trustPolicy acme notation",
 	}
-	read := withClusterOfUser(command, "trust", "cluster")
+	read := withClusterOfUser(command, "trustDir", "kubeconfig", "context")
 	command.Flags().StringArrayVarP(&options.files, "filename", "f", nil, "A `file` with TrustPolicies and TrustStores, - for standard input; repeatable.")
 	command.Flags().StringVar(&options.trustPolicy, "trustPolicy", "", "The `name` of the trust policy; needed where there are several.")
 	command.RunE = runs(func(c *cobra.Command, args []string) (int, error) {
