@@ -177,9 +177,7 @@ func (b Builder) kyverno(ctx context.Context) (string, error) {
 }
 
 func (b Builder) kyvernoReports(ctx context.Context) (string, error) {
-	return b.File(kyvernoTool, "kyverno-reports", func(dir, path string) error {
-		return b.compile(ctx, dir, path, "kyverno-reports", kyvernoModule+"/cmd/reports-controller")
-	})
+	return b.Program(ctx, kyvernoTool, "kyverno-reports", kyvernoModule+"/cmd/reports-controller")
 }
 
 // Kubernetes builds a program of Kubernetes. It tells its version to others only if the linker is told.
@@ -202,7 +200,12 @@ func (b Builder) Kubernetes(ctx context.Context, name string) (string, error) {
 
 // program builds one main package of the module tools/<name>.
 func (b Builder) program(ctx context.Context, name, pkg string) (string, error) {
-	return b.File(name, name, func(dir, path string) error {
+	return b.Program(ctx, name, name, pkg)
+}
+
+// Program builds one main package of the module tools/<module> under a name.
+func (b Builder) Program(ctx context.Context, module, name, pkg string) (string, error) {
+	return b.File(module, name, func(dir, path string) error {
 		return b.compile(ctx, dir, path, name, pkg)
 	})
 }
