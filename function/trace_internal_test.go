@@ -88,7 +88,7 @@ func TestTracesBelongToAuthenticatedCallers(t *testing.T) {
 			if (len(spans) > 0) != test.traced {
 				t.Fatalf("%d spans", len(spans))
 			}
-			if strings.Contains(log.String(), `"trace":"`) != test.traced || strings.Contains(metrics, `# {trace_id="`) != test.traced {
+			if strings.Contains(log.String(), `"trace":"`) != test.traced || strings.Contains(metrics, `trace_id="`) != test.traced {
 				t.Errorf("log %s\nmetrics %s", log.String(), metrics)
 			}
 			if strings.Contains(log.String(), theirs) != test.follows {

@@ -13,7 +13,6 @@ import (
 const (
 	restrictsTCP     = 4
 	restrictsSignals = 6
-	restrictsUDP     = 10
 )
 
 // Probe tries on a thread that ends what the kernel lacks, once.
@@ -40,7 +39,6 @@ var Probe = sync.OnceValue(func() Support {
 	}{
 		{restrictsTCP, "Landlock's rules for TCP (Linux 6.7)"},
 		{restrictsSignals, "Landlock's scope of signals (Linux 6.12)"},
-		{restrictsUDP, "Landlock's rules for UDP"},
 	} {
 		if version < feature.from {
 			lacks.Further = append(lacks.Further, feature.name)
