@@ -121,6 +121,8 @@ func TestBundles(t *testing.T) {
 		status(t, "truststore/acme", "2 of 2 certificates are valid")
 	})
 	t.Run("a right that is taken away is named", func(t *testing.T) {
+		fx.Apply(t, bundleObject(t, "Secret", "security", "ca.crt", trusted)) // what was applied before is deleted where its test ended
+		fx.Apply(t, namingBundle("secret"))
 		fx.Kubectl(t, "", "delete", "-k", folder)
 		replicas = fx.fleet(t, 2) // those that run learn of it when their watches end
 		all(t, `Secret security/trust-bundle may not be read by this service, which needs list and watch on it: secrets "trust-bundle" is forbidden`)
