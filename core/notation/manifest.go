@@ -56,7 +56,7 @@ var resourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]
 // Manifests gives the resources as YAML, the trust policy under a name, trust stores first.
 func (c Config) Manifests(name string) (string, error) {
 	if !resourceName.MatchString(name) || len(name) > 253 {
-		return "", fmt.Errorf("the trust policy cannot be called %q: use lower case letters, digits, - and .", name)
+		return "", fmt.Errorf("the trust policy cannot be called %q: use lower case letters, digits, hyphens and dots", name)
 	}
 	var documents []string
 	add := func(kind, name string, spec any) error {
