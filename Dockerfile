@@ -10,8 +10,10 @@ RUN go mod download
 COPY . .
 ARG TARGETOS=linux
 ARG TARGETARCH=amd64
+ARG VERSION=dev
+ARG COMMIT
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
-    go build -trimpath -buildvcs=false -ldflags "-s -w" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
 
 # The verification plugin, from its release. The checksum has no default: give the one that the release publishes beside
 # the archive (its name with .sha256), read over a channel that you trust; for several platforms those of all their archives,

@@ -3,8 +3,8 @@
 BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
-# Static, as in the image.
-STATIC := CGO_ENABLED=0 go build -ldflags '-s -w'
+# Static and without paths of this machine, as in the image.
+STATIC := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
@@ -21,8 +21,11 @@ OPENAPI := function/openapi
 KREW := config/krew
 # And the driver of a browser, which looks at the console.
 BROWSER := function/browser
+# And what makes releases.
+RELEASE := release
+RELEASE_DIR := $(BUILD)/release
 
-.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew release release-twice test-release vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -53,7 +56,7 @@ race: ## the same under the race detector; the longest are left to make test
 	go test -race -short ./...
 
 lint: ## formatting, vet and staticcheck
-	@unformatted=$$(gofmt -l *.go adversary config core e2e function shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l *.go adversary config core e2e function release shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
 	go vet -tags e2e,e2e_knative,e2e_image ./...
 	go tool staticcheck -tags e2e,e2e_knative,e2e_image ./...
 	go -C $(VALIDATE) vet ./...
@@ -66,6 +69,8 @@ lint: ## formatting, vet and staticcheck
 	go -C $(OPENAPI) vet ./...
 	go -C $(KREW) vet ./...
 	go -C $(BROWSER) vet ./...
+	go -C $(RELEASE) vet ./...
+	go -C $(RELEASE) tool -modfile=../go.mod staticcheck ./...
 	go -C $(OPENAPI) tool -modfile=../../go.mod staticcheck ./...
 
 architecture: ## ARCHITECTURE.md, drawn from what the code imports
@@ -137,6 +142,17 @@ krew: ## archives of kubectl knv for all platforms and krew's manifest, in .buil
 
 man: ## the man pages of the commands, in function/cmd/kyverno-notation-venafi/man
 	go test ./function/cmd/kyverno-notation-venafi -count=1 -run TestManPages -update
+
+release: ## image, SBOMs, provenance, chart and manifests of this commit, signed, and verified with check; VERSION=v0.1.0 ARGS='--key FILE --certificates FILE --push'
+	rm -rf $(RELEASE_DIR)
+	mkdir -p $(BUILD)
+	go -C $(RELEASE) run ./cmd/release --source $(CURDIR) --out $(CURDIR)/$(RELEASE_DIR) $(ARGS)
+
+release-twice: ## two releases for all platforms, with nothing kept between them, which must give the same digests; then whatever is changed must be denied
+	go -C $(RELEASE) test -count=1 -timeout 3h -v . -args -platforms linux/amd64,linux/arm64,linux/arm/v7 -cold
+
+test-release: ## the same in short: for this platform alone
+	go -C $(RELEASE) test -count=1 ./...
 
 clean: ## remove what was built here
 	rm -rf $(BUILD)

@@ -61,7 +61,7 @@ func TestDockerfilePinsItsInputsAndIsNotRoot(t *testing.T) {
 		t.Error("the image has no label org.opencontainers.image.source")
 	}
 	build := strings.Join(commandOf[*instructions.RunCommand](t, stages[0].Commands[len(stages[0].Commands)-1:]).CmdLine, " ")
-	for _, part := range []string{"CGO_ENABLED=0", "-trimpath", "-buildvcs=false", `-ldflags "-s -w"`} {
+	for _, part := range []string{"CGO_ENABLED=0", "-trimpath", "-buildvcs=false", `-ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}"`} {
 		if !strings.Contains(build, part) {
 			t.Errorf("the binary is to be static, stripped and without paths of the builder's machine, but is built without %s: %s", part, build)
 		}
