@@ -536,10 +536,12 @@ func TestEvaluationEndsWithItsRequest(t *testing.T) {
 		t.Errorf("%s: %.300s", got.Code, got.Reason)
 	}
 	b.registry.SetFault(nil)
+	began = time.Now()
 	if again := b.requests(func() { x.decide(k, "", demands) }); again == 0 {
 		t.Error("an outcome that was cut off was kept")
 	}
-	if again := b.requests(func() { x.decide(k, "", demands) }); again != 0 {
+	// A denial, and what a tag stands for, are kept for ten seconds: on a machine this busy they may be gone.
+	if again := b.requests(func() { x.decide(k, "", demands) }); again != 0 && time.Since(began) < 8*time.Second {
 		t.Errorf("%d requests for an outcome that is kept", again)
 	}
 }
