@@ -29,7 +29,6 @@ const chartName = "kyverno-notation-venafi"
 
 // packedChart is a chart as it is released.
 type packedChart struct {
-	version string
 	config  []byte // Chart.yaml as JSON
 	archive []byte // .tgz
 	meta    struct {
