@@ -25,7 +25,7 @@ BROWSER := function/browser
 RELEASE := release
 RELEASE_DIR := $(BUILD)/release
 
-.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative build size plugins image-test man krew release release-twice test-release vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing build size plugins image-test man krew release release-twice test-release vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -57,8 +57,8 @@ race: ## the same under the race detector; the longest are left to make test
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go adversary config core e2e function release shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet -tags e2e,e2e_knative,e2e_image ./...
-	go tool staticcheck -tags e2e,e2e_knative,e2e_image ./...
+	go vet -tags e2e,e2e_knative,e2e_eventing,e2e_image ./...
+	go tool staticcheck -tags e2e,e2e_knative,e2e_eventing,e2e_image ./...
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 	go -C $(DIFFERENTIAL) vet ./...
@@ -122,6 +122,9 @@ cluster-down: ## ends it and puts the machine back
 e2e-knative: cluster-up ## the service in pods of that node, installed in each way and called by a Kyverno in a pod
 	go run ./e2e/cmd/cluster world
 	go test -tags e2e_knative -count=1 -timeout 60m -v ./e2e/knative
+
+e2e-eventing: ## a real Knative Eventing sends changes of trust from config/events to two replicas, in a network of its own (Linux)
+	go test -tags e2e,e2e_eventing -count=1 -timeout 60m -v ./e2e/eventing
 
 build: ## the service's binary, as the image has it
 	$(STATIC) -o $(BINARY) ./function/cmd/kyverno-notation-venafi
