@@ -68,7 +68,10 @@ func TestADenialIsExplained(t *testing.T) {
 	t.Cleanup(func() {
 		_, _ = fx.bed.Kubectl(context.Background(), "", "delete", "clusterrole,clusterrolebinding", "console-reviews", "kyverno-notation-venafi-console", "--ignore-not-found")
 	})
-	pages := freeAddress(t)
+	pages, err := deployment.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	manager := fx.audit(t, "--consoleAddress", pages, "--consoleUsers", looker)
 	service := fx.serve(t)
 	fx.distrust(t, "team-p")
@@ -261,7 +264,10 @@ func (fx *fixture) managersConsole(t *testing.T, manager *deployment.Process, ur
 
 // decisionsConsole runs the command console, which shows the decisions of a service.
 func (fx *fixture) decisionsConsole(t *testing.T, service *deployment.Process, id string) {
-	address := freeAddress(t)
+	address, err := deployment.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	command := fx.command(ctx, "console", "--consoleAddress", address, "--kubeconfig", fx.bed.Kubeconfig(), "--service", service.URL, "--tokenFile", fx.tokenFile(t))
 	if err := command.Start(); err != nil {
@@ -271,7 +277,7 @@ func (fx *fixture) decisionsConsole(t *testing.T, service *deployment.Process, i
 		cancel()
 		_ = command.Wait()
 	})
-	err := deployment.Eventually(t.Context(), time.Minute, func() error {
+	err = deployment.Eventually(t.Context(), time.Minute, func() error {
 		connection, err := net.Dial("tcp", address)
 		if err != nil {
 			return err
@@ -289,15 +295,4 @@ func (fx *fixture) decisionsConsole(t *testing.T, service *deployment.Process, i
 			}
 		}
 	}
-}
-
-// freeAddress is a local address on which nothing listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -90,11 +90,11 @@ func (p *Deployment) start(ctx context.Context, command, account string, args []
 	if err != nil {
 		return nil, err
 	}
-	plain, err := freeAddress()
+	plain, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	secure, err := freeAddress()
+	secure, err := FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +139,8 @@ func Kept(t *testing.T) func(*Process, error) *Process {
 	}
 }
 
-// freeAddress is a local address on which nothing listens.
-func freeAddress() (string, error) {
+// FreeAddress is a local address on which nothing listens.
+func FreeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err

@@ -56,7 +56,6 @@ func Start(command *exec.Cmd, mode Mode, policy Policy) (*Process, error) {
 	for {
 		select {
 		case pid := <-stopped:
-			p.pid = pid
 			limited <- bound(pid, policy.Time)
 		case err := <-started:
 			if err != nil {
