@@ -187,6 +187,7 @@ func TestTheAttestationSampleIsUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sent = bytes.ReplaceAll(sent, []byte(`{{ request.operation }}`), []byte("CREATE"))
 	request, err := core.ParseRequest(bytes.ReplaceAll(sent, []byte(`\\{{`), []byte("{{")))
 	if err != nil || len(request.Attestations) == 0 {
 		t.Errorf("%v: %s", err, sent)

@@ -48,6 +48,7 @@ func FuzzPlainBody(f *testing.F) {
 		`{"object":{"a":1,"a":2}}`, `{"object":{"a":1,"\u0061":2}}`, `{"object":{"a":1e999}}`, `{"object":{"a":-0.0,"b":[true,false,null]}} `,
 		`{"images":{"containers":{"web":{"reference":"a","jsonPointer":"/a","tag":"latest"}}},"metadata":null,"insecure":[{"a":"\ud800"}]}`,
 		`{"images":{"containers":[]}}`, `{"images":{},"object":[]}`, `{"requireDigest":true,"imageReferences":["*"],"trustPolicy":"\n"}`,
+		`{"admission":{"operation":"CREATE","name":"a\u0000","namespace":null}}`, `{"admission":[]}`, `{"admission":{"a":1},"images":{}}`,
 		`{"attestations":[{"imageReference":"*","type":[{"name":"a","conditions":{"all":[{"key":"x","operator":"equals","value":[1,2.5]}]}}]}]}`,
 	} {
 		f.Add([]byte(seed))
@@ -58,7 +59,7 @@ func FuzzPlainBody(f *testing.F) {
 // TestUsualBodiesArePlain so that they are decoded once.
 func TestUsualBodiesArePlain(t *testing.T) {
 	for sentence, body := range map[string]string{
-		"a pod":             `{"object":{"kind":"Pod","metadata":{"labels":{"app":"web"},"creationTimestamp":null},"spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1","args":["-\n"],"ports":[{"containerPort":8080}]}]}},"trustPolicy":"tp","requireDigest":true}`,
+		"a pod":             `{"object":{"kind":"Pod","metadata":{"labels":{"app":"web"},"creationTimestamp":null},"spec":{"containers":[{"name":"web","image":"ghcr.io/acme/app:v1","args":["-\n"],"ports":[{"containerPort":8080}]}]}},"trustPolicy":"tp","requireDigest":true,"admission":{"operation":"CREATE","namespace":"shop","name":"web-*"}}`,
 		"Kyverno's images":  `{"images":{"containers":{"web":{"registry":"ghcr.io","path":"acme/app","name":"app","tag":"v1","reference":"ghcr.io/acme/app:v1","referenceWithTag":"ghcr.io/acme/app:v1","jsonPointer":"/spec/containers/0/image"}}},"metadata":null,"imageReferences":["*"]}`,
 		"an encoded object": `{"encodedObject":"eyJzcGVjIjp7ImNvbnRhaW5lcnMiOlt7ImltYWdlIjoiYSJ9XX19"}`,
 		"attestations":      `{"object":{"spec":{"containers":[{"image":"a"}]}},"attestations":[{"imageReference":"*","type":[{"name":"sbom","conditions":{"all":[{"key":"{{ a }}","operator":"Equals","value":1}]}}]}]}`,

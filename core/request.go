@@ -29,14 +29,42 @@ type Request struct {
 	Attestations    []AttestationRule // what the images must carry beside a signature
 	RequireDigest   bool              // deny an image that would be verified and is not named by digest
 	Object          Object            // whose images they are; zero where the request does not say
+	Admission       Admission         // zero where the request does not say
 }
 
 // Object names the object under admission, as the request says. Nothing is decided by it.
 type Object struct {
 	Kind      string `json:"kind,omitzero"`
 	Namespace string `json:"namespace,omitzero"`
-	Name      string `json:"name,omitzero"` // or what its name will begin with, and "*"
-	Owner     Owner  `json:"-"`             // its controller; zero for none
+	Name      string `json:"name,omitzero"`      // or what its name will begin with, and "*"
+	Operation string `json:"operation,omitzero"` // CREATE, UPDATE, DELETE or CONNECT; "" where the request does not say
+	Owner     Owner  `json:"-"`                  // its controller; zero for none
+}
+
+// String is the object in words, such as "Pod shop/web (CREATE)"; "" where nothing is known of it.
+func (o Object) String() string {
+	name := strings.TrimSpace(o.Kind + " " + strings.Trim(o.Namespace+"/"+o.Name, "/"))
+	if o.Operation == "" {
+		return name
+	}
+	return strings.TrimSpace(name + " (" + o.Operation + ")")
+}
+
+// Admission is what the policy says of the request that is admitted: the same in fewer bytes than an object's metadata.
+// Nothing is decided by it.
+type Admission struct {
+	Operation string `json:"operation"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// Named is the object, with what the policy says of it where the object itself does not.
+func (r Request) Named() Object {
+	named := r.Object
+	named.Operation = r.Admission.Operation
+	named.Namespace = cmp.Or(named.Namespace, r.Admission.Namespace)
+	named.Name = cmp.Or(named.Name, r.Admission.Name)
+	return named
 }
 
 // Image is an image field of the resource under admission.
@@ -105,6 +133,7 @@ type body struct {
 	TrustPolicy     *string                          `json:"trustPolicy"`
 	Attestations    []attestation                    `json:"attestations"`
 	RequireDigest   bool                             `json:"requireDigest"`
+	Admission       Admission                        `json:"admission"`
 	Metadata        any                              `json:"metadata"`
 	Insecure        any                              `json:"insecure"`
 
@@ -171,6 +200,8 @@ func plainBody(root value) (b body, ok bool) {
 			b.Attestations, ok = plainAttestations(field)
 		case "requireDigest":
 			b.RequireDigest, ok = field.kind() == 't', field.kind() == 't' || field.kind() == 'f'
+		case "admission":
+			b.Admission, ok = plainAdmission(field)
 		case "metadata", "insecure":
 			ok = true
 		default:
@@ -189,6 +220,11 @@ func plainAttestations(list value) (attestations []attestation, ok bool) {
 	}
 	strict, err := kjson.UnmarshalStrict(list.raw(), &attestations)
 	return attestations, err == nil && len(strict) == 0
+}
+
+func plainAdmission(admission value) (a Admission, ok bool) {
+	into := map[string]*string{"operation": &a.Operation, "namespace": &a.Namespace, "name": &a.Name}
+	return a, plainFields(admission, into)
 }
 
 func plainTexts(list value) (texts []string, ok bool) {
@@ -226,14 +262,19 @@ func plainImage(entry value) (info imageInfo, ok bool) {
 		"registry": &info.Registry, "name": &info.Name, "path": &info.Path, "tag": &info.Tag, "digest": &info.Digest,
 		"reference": &info.Reference, "referenceWithTag": &info.ReferenceWithTag, "jsonPointer": &info.JSONPointer,
 	}
-	for _, field := range entry.all() {
-		into, known := fields[string(field.name())]
+	return info, plainFields(entry, fields)
+}
+
+// plainFields reads an object that has no other fields than these, which are texts.
+func plainFields(object value, into map[string]*string) bool {
+	for _, field := range object.all() {
+		text, known := into[string(field.name())]
 		if !known || field.kind() != '"' {
-			return imageInfo{}, false
+			return false
 		}
-		*into = field.string()
+		*text = field.string()
 	}
-	return info, entry.kind() == '{'
+	return object.kind() == '{'
 }
 
 // strictBody decodes a body, or says what is wrong with it.
@@ -324,6 +365,10 @@ func (b body) request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	admission, err := b.Admission.read()
+	if err != nil {
+		return Request{}, err
+	}
 	return Request{
 		Images:          images,
 		TrustPolicy:     name,
@@ -331,7 +376,19 @@ func (b body) request() (Request, error) {
 		Attestations:    rules,
 		RequireDigest:   b.RequireDigest,
 		Object:          object,
+		Admission:       admission,
 	}, nil
+}
+
+// read checks the operation, and clips what is only told.
+func (a Admission) read() (Admission, error) {
+	switch a.Operation {
+	case "", "CREATE", "UPDATE", "DELETE", "CONNECT": // Kyverno has none where no request is admitted
+	default:
+		return Admission{}, invalid("admission.operation", "is %q; write request.operation there, which is CREATE, UPDATE, DELETE or CONNECT", reason.Clip(a.Operation, reason.MaxName))
+	}
+	a.Namespace, a.Name = reason.Clip(a.Namespace, reason.MaxName), reason.Clip(a.Name, reason.MaxName)
+	return a, nil
 }
 
 func (b body) images() (images []Image, object Object, err error) {

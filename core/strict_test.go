@@ -93,6 +93,13 @@ func TestParseRequestRefuses(t *testing.T) {
 		"a demand for digests that is text":     {withField(`"requireDigest":"true"`), "", "requireDigest: holds a JSON string"},
 		"a demand for digests that is a number": {withField(`"requireDigest":1`), "", "requireDigest: holds a JSON number"},
 
+		"an admission that is null":          {withField(`"admission":null`), "admission", "is null"},
+		"an admission that is text":          {withField(`"admission":"CREATE"`), "", "admission: holds a JSON string"},
+		"an admission with an unknown field": {withField(`"admission":{"user":"a"}`), "admission.user", "is not a field of the request"},
+		"an operation that is none":          {withField(`"admission":{"operation":"create"}`), "admission.operation", `is "create"; write request.operation`},
+		"an operation that is a list":        {withField(`"admission":{"operation":["CREATE"]}`), "", "admission.operation: holds a JSON array"},
+		"a namespace that is a number":       {withField(`"admission":{"namespace":1}`), "", "admission.namespace: holds a JSON number"},
+
 		"a pattern without a registry":                    {withPatterns("nginx"), "imageReferences[0]", `write "docker.io/nginx"`},
 		"a pattern without a registry, with a tag":        {withPatterns("library/nginx:*"), "imageReferences[0]", `write "docker.io/library/nginx:*"`},
 		"a pattern that is a URL":                         {withPatterns("https://reg.example/*"), "imageReferences[0]", `no scheme; write "reg.example/*"`},
@@ -251,6 +258,8 @@ func TestParseRequestAccepts(t *testing.T) {
 		"an object in base64":                       encoded(`{"kind":"Pod","spec":{"containers":[{"name":"c","image":"ghcr.io/acme/app:v1"}]}}`),
 		"an image of a repository named sha256":     withImage(`"reference":"docker.io/library/sha256:v1","jsonPointer":"/a"`),
 		"a demand for digests":                      withField(`"requireDigest":true`),
+		"an admission":                              withField(`"admission":{"operation":"UPDATE","namespace":"shop","name":"web"}`),
+		"an admission of which nothing is known":    withField(`"admission":{"operation":"","name":null}`),
 		"a group without containers beside one":     `{"images":{"initContainers":{},"containers":{"a":{` + imageFields + `}}}}`,
 		"a type without conditions":                 withType(`"name":"sbom"`),
 		"a condition whose value is null":           withCondition(`"key":"{{ a }}","operator":"NotEquals","value":null`),

@@ -147,8 +147,7 @@ func few(list []string) string {
 
 // objectName names the object that a decision is about.
 func objectName(o core.Object) string {
-	name := strings.Trim(o.Namespace+"/"+o.Name, "/")
-	return cmp.Or(strings.TrimSpace(o.Kind+" "+name), "a list of images")
+	return cmp.Or(o.String(), "a list of images")
 }
 
 // axis labels the time line of the certificates below it.

@@ -130,7 +130,7 @@ func (d decision) weight() int {
 func (d decision) record(replica string) record.Record {
 	made := record.Record{
 		ID: d.id, Time: d.now.Round(0), Took: record.MicrosOf(d.took), Replica: replica, Endpoint: d.endpoint, Caller: d.caller, Background: d.background,
-		Request: record.Request{Digest: d.asked.body.digest, Bytes: d.asked.body.size}, Object: d.asked.request.Object,
+		Request: record.Request{Digest: d.asked.body.digest, Bytes: d.asked.body.size}, Object: d.asked.request.Named(),
 		Plan:     record.NewPlan(d.asked.plan, d.recording.Plugins, d.recording.Limits, func(i int) bool { return d.recording.Tasks[i].How == record.WorkedOut }),
 		Evidence: make([]record.Gathered, len(d.facts)),
 		Outcome:  record.OutcomeOf(d.verdict.Class), Verdict: d.verdict, Patches: core.Patches(d.verdict),

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/ledger"
 	"github.com/nirmata/kyverno-notation-venafi/core/record"
 	"github.com/nirmata/kyverno-notation-venafi/function"
@@ -43,6 +44,28 @@ func (b *bench) get(t testing.TB, path string) reply {
 		t.Fatal(err)
 	}
 	return b.send(t, request)
+}
+
+// TestRecordsNameTheObject as its metadata says, and where it has none, as the policy says.
+func TestRecordsNameTheObject(t *testing.T) {
+	b := start(t, registries(t)["referrers API"], "", recorded)
+	for sentence, want := range map[string]struct {
+		metadata, admission string
+		object              core.Object
+	}{
+		"of metadata alone":     {`{"namespace":"shop","generateName":"web-"}`, `{}`, core.Object{Kind: "Pod", Namespace: "shop", Name: "web-*"}},
+		"of the policy alone":   {`{}`, `{"operation":"UPDATE","namespace":"shop","name":"web"}`, core.Object{Kind: "Pod", Namespace: "shop", Name: "web", Operation: "UPDATE"}},
+		"of both":               {`{"namespace":"shop","name":"web"}`, `{"operation":"CREATE","namespace":"else","name":"else"}`, core.Object{Kind: "Pod", Namespace: "shop", Name: "web", Operation: "CREATE"}},
+		"of none":               {`{}`, `{"operation":""}`, core.Object{Kind: "Pod"}},
+		"of a name without end": {`{}`, `{"name":"` + strings.Repeat("x", 9000) + `"}`, core.Object{Kind: "Pod", Name: strings.Repeat("x", 255) + "..."}},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			body := `{"object":{"kind":"Pod","metadata":` + want.metadata + `,"spec":{"containers":[{"name":"a","image":"` + b.scenario.Reference("none") + `"}]}},"admission":` + want.admission + `}`
+			if r := b.decision(t, b.post(t, "/verify", body)); r.Object != want.object {
+				t.Errorf("the record names %+v", r.Object)
+			}
+		})
+	}
 }
 
 // TestDecisionsReplay records the decision about the image of every case, of those with attestations too, and decides again on

@@ -136,6 +136,10 @@ func oneLine(value any) any {
 	return value
 }
 
+// named is what every policy says of the request that is admitted.
+const named = `{"operation": dyn(request.operation), "namespace": dyn(has(request.namespace) ? request.namespace : ""),
+"name": dyn(has(object.metadata.name) ? object.metadata.name : has(object.metadata.generateName) ? object.metadata.generateName + "*" : "")}`
+
 // TestTextsStayTexts: no text of the policy adds a field, a document or code to what is made of it.
 func TestTextsStayTexts(t *testing.T) {
 	text := print(t, "testdata/injection.yaml")
@@ -155,7 +159,11 @@ func TestTextsStayTexts(t *testing.T) {
 		spec := policy["spec"].(map[string]any)
 		quotes := regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 		for _, variable := range spec["variables"].([]any) {
-			code := quotes.ReplaceAllString(variable.(map[string]any)["expression"].(string), `""`)
+			expression := variable.(map[string]any)["expression"].(string)
+			if variable.(map[string]any)["name"] == "admission" && expression == named {
+				continue // the same in all policies
+			}
+			code := quotes.ReplaceAllString(expression, `""`)
 			if strings.Contains(code, "metadata") || strings.Contains(code, "false") {
 				t.Errorf("a text is code: %s", code)
 			}

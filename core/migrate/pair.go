@@ -242,18 +242,21 @@ func namesPod(f filter) bool {
 	return lo.SomeBy(f.kinds, func(k kind) bool { return k.name == "Pod" })
 }
 
-// The variables that all policies have, as in the samples: what the service reads of an object, and the caller's proof.
+// The variables that all policies have, as in the samples: what the service reads of an object, what its records
+// say of the request, and the caller's proof.
 const (
 	workload  = `object.transformMap(k, v, k != "metadata", v)`
 	described = `object.transformMap(k, v, k != "metadata" ? dyn(v)
 : dyn(v.transformMap(f, w, f in ["name", "generateName", "namespace", "ownerReferences"], w)))`
+	admission = `{"operation": dyn(request.operation), "namespace": dyn(has(request.namespace) ? request.namespace : ""),
+"name": dyn(has(object.metadata.name) ? object.metadata.name : has(object.metadata.generateName) ? object.metadata.generateName + "*" : "")}`
 	token = `globalContext.Get("kyverno-notation-venafi-caller", "token") == null ? ""
 : string(base64.decode(string(globalContext.Get("kyverno-notation-venafi-caller", "token"))))`
 )
 
 // post is the call to the service about the object in a variable. An expression says whether digests are required; "" for no.
 func (t *translation) post(c call, object, requireDigest string) string {
-	sent := []string{`"object": dyn(variables.` + object + `)`}
+	sent := []string{`"object": dyn(variables.` + object + `)`, `"admission": dyn(variables.admission)`}
 	add := func(name, value string) {
 		if value != "" {
 			sent = append(sent, literal(name)+": dyn("+value+")")
@@ -267,7 +270,7 @@ func (t *translation) post(c call, object, requireDigest string) string {
 }
 
 func (c call) variables() []condition {
-	all := []condition{{"workload", workload}, {"token", token}}
+	all := []condition{{"workload", workload}, {"admission", admission}, {"token", token}}
 	if c.attestations != "" {
 		all = append(all, condition{"attestations", c.attestations})
 	}

@@ -168,6 +168,7 @@ func (c *call) readData(v value) {
 		c.attestations = readConstant(*sent, "").text
 	case key == "requireDigest":
 		c.requireDigest = sent.boolean()
+	case key == "admission": // which the new policies fill in themselves
 	case key != "metadata" && key != "insecure": // which the service accepts and does not use
 		v.fail("sends the field %s, which the service does not know; remove it", quoted(key))
 	}

@@ -18,7 +18,7 @@ func Why(r Record) string {
 	t.say(0, "decision %s of %s: %s", r.ID, r.Time.UTC().Format(time.RFC3339), r.Outcome)
 	t.about(1, "asked by", r.Caller)
 	if o := r.Object; o != (core.Object{}) {
-		t.say(1, "for %s %s/%s, as the request says", o.Kind, o.Namespace, o.Name)
+		t.say(1, "for %s, as the request says", o)
 	}
 	if !r.Replayable {
 		t.say(1, "the record lacks %s", strings.Join(r.Cut, "; "))
