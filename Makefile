@@ -3,8 +3,10 @@
 BUILD := .build
 BINARY := $(BUILD)/kyverno-notation-venafi
 PLUGINS := $(BUILD)/plugins
-# Static and without paths of this machine, as in the image.
-STATIC := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
+# Static and without paths of this machine, as in the image; tests too, so that each package is compiled once for both.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(GOFLAGS)
+STATIC := go build -buildvcs=false -ldflags '-s -w'
 
 # The manifests are held against those who read them in a module of its own, which keeps those out of ours. Go's cache
 # of test results does not see them change, as they are outside of that module.
@@ -53,7 +55,7 @@ screenshots: ## the images of the console in function/screenshots
 	go -C $(BROWSER) test -count=1 -run Screenshots . -args -screenshots $(CURDIR)/function/screenshots
 
 race: ## the same under the race detector; the longest are left to make test
-	go test -race -short ./...
+	CGO_ENABLED=1 go test -race -short ./...
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go adversary config core e2e function release shell); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }

@@ -168,6 +168,7 @@ func (p *process) post(ctx context.Context, body string) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
+	request.Header["Idempotency-Key"] = nil // not sent: net/http then repeats what meets the end of an idle connection
 	response, err := p.client.Do(request)
 	if err != nil {
 		return 0, "", err
