@@ -14,6 +14,8 @@ const (
 	maxPointer  = 512     // bytes, of a pointer to a pod spec or to an image
 	maxTypes    = 100     // attestation types
 	maxPatterns = 1000    // of imageReferences
+
+	maxPlatforms = 64 // entries of platforms
 )
 
 // boundShape refuses a body with lists and objects nested too deep, with very long keys, or with more values than any object

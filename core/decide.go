@@ -62,7 +62,11 @@ func skipped(image Image, task verification.Task, fact verification.Fact) Result
 }
 
 func verified(image Image, fact verification.Fact) Result {
-	r := result(image, reason.Finding{Code: reason.Verified, Reason: "signed by " + fact.Signature.Signer})
+	text := "signed by " + fact.Signature.Signer
+	if fact.Index != nil && !fact.Index.Single {
+		text += fmt.Sprintf(", and so are %d manifests of its index", len(fact.Index.Manifests))
+	}
+	r := result(image, reason.Finding{Code: reason.Verified, Reason: text})
 	r.Digest, r.Signer, r.Warnings = fact.Digest, fact.Signature.Signer, fact.AllWarnings()
 	if image.Ref.Digest == "" {
 		r.Image = image.pinned(fact.Digest)

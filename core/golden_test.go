@@ -17,6 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
@@ -166,6 +167,9 @@ func describePlan(plan core.Plan) string {
 		for _, demand := range task.Attestations {
 			fmt.Fprintf(&text, ", %s of %s", demand.Select, demand.Name)
 		}
+		if !task.Platforms.None() {
+			fmt.Fprintf(&text, ", platforms %s", task.Platforms)
+		}
 		text.WriteString("\n")
 	}
 	return text.String()
@@ -259,13 +263,56 @@ func (f trustFile) snapshot() trust.Snapshot {
 
 // factFile is an element of the section facts.json: a verification.Fact for a reader.
 type factFile struct {
-	Digest       string        `json:"digest"`
-	Failure      *findingFile  `json:"failure"`
-	Signature    signatureFile `json:"signature"`
-	Attestations []struct {
-		Failure    *findingFile    `json:"failure"`
-		Candidates []candidateFile `json:"candidates"`
-	} `json:"attestations"`
+	Digest       string             `json:"digest"`
+	Failure      *findingFile       `json:"failure"`
+	Signature    signatureFile      `json:"signature"`
+	Attestations []attestationsFile `json:"attestations"`
+	Index        *indexFile         `json:"index"`
+}
+
+type attestationsFile struct {
+	Failure    *findingFile    `json:"failure"`
+	Candidates []candidateFile `json:"candidates"`
+}
+
+type indexFile struct {
+	Single    bool         `json:"single"`
+	Problem   *findingFile `json:"problem"`
+	Manifests []struct {
+		Digest       string             `json:"digest"`
+		Platform     image.Platform     `json:"platform"`
+		Failure      *findingFile       `json:"failure"`
+		Signature    signatureFile      `json:"signature"`
+		Attestations []attestationsFile `json:"attestations"`
+	} `json:"manifests"`
+}
+
+func (f *indexFile) fact(task verification.Task, now time.Time) *verification.IndexFact {
+	if f == nil {
+		return nil
+	}
+	fact := &verification.IndexFact{Single: f.Single, Problem: f.Problem.finding()}
+	for _, m := range f.Manifests {
+		fact.Manifests = append(fact.Manifests, verification.PlatformFact{
+			Digest: m.Digest, Platform: m.Platform, Failure: m.Failure.finding(), Signature: m.Signature.fact(), Attestations: attestationsOf(m.Attestations, task, now),
+		})
+	}
+	return fact
+}
+
+func attestationsOf(files []attestationsFile, task verification.Task, now time.Time) (facts []verification.AttestationsFact) {
+	for i, a := range files {
+		var demand verification.AttestationType // none of a fact that is one too many
+		if i < len(task.Attestations) {
+			demand = task.Attestations[i]
+		}
+		found := verification.AttestationsFact{Failure: a.Failure.finding()}
+		for _, candidate := range a.Candidates {
+			found.Candidates = append(found.Candidates, candidate.fact(demand, now))
+		}
+		facts = append(facts, found)
+	}
+	return facts
 }
 
 type findingFile struct {
@@ -296,19 +343,10 @@ type candidateFile struct {
 
 // fact gives the fact for a task, with its documents evaluated.
 func (f factFile) fact(task verification.Task, now time.Time) verification.Fact {
-	fact := verification.Fact{Digest: f.Digest, Failure: f.Failure.finding(), Signature: f.Signature.fact()}
-	for i, a := range f.Attestations {
-		var demand verification.AttestationType // none of a fact that is one too many
-		if i < len(task.Attestations) {
-			demand = task.Attestations[i]
-		}
-		found := verification.AttestationsFact{Failure: a.Failure.finding()}
-		for _, candidate := range a.Candidates {
-			found.Candidates = append(found.Candidates, candidate.fact(demand, now))
-		}
-		fact.Attestations = append(fact.Attestations, found)
+	return verification.Fact{
+		Digest: f.Digest, Failure: f.Failure.finding(), Signature: f.Signature.fact(),
+		Attestations: attestationsOf(f.Attestations, task, now), Index: f.Index.fact(task, now),
 	}
-	return fact
 }
 
 func (f *findingFile) finding() *reason.Finding {

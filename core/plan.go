@@ -112,6 +112,7 @@ func (p *planner) image(ref image.Reference) (verification.Task, *reason.Finding
 		Stores:       p.snapshot.Stores,
 		Revision:     p.snapshot.Revision(p.policy, i),
 		Attestations: p.attestations(ref, spellings),
+		Platforms:    statement.Chosen().With(p.request.Platforms),
 	}, nil
 }
 

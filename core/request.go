@@ -28,6 +28,7 @@ type Request struct {
 	ImageReferences []string          // wildcard patterns; empty selects every image
 	Attestations    []AttestationRule // what the images must carry beside a signature
 	RequireDigest   bool              // deny an image that would be verified and is not named by digest
+	Platforms       image.Platforms   // whose manifests must be signed beside their index, with those of the statement; the zero value for none
 	Object          Object            // whose images they are; zero where the request does not say
 	Admission       Admission         // zero where the request does not say
 }
@@ -134,6 +135,7 @@ type body struct {
 	Attestations    []attestation                    `json:"attestations"`
 	RequireDigest   bool                             `json:"requireDigest"`
 	Admission       Admission                        `json:"admission"`
+	Platforms       []string                         `json:"platforms"`
 	Metadata        any                              `json:"metadata"`
 	Insecure        any                              `json:"insecure"`
 
@@ -202,6 +204,8 @@ func plainBody(root value) (b body, ok bool) {
 			b.RequireDigest, ok = field.kind() == 't', field.kind() == 't' || field.kind() == 'f'
 		case "admission":
 			b.Admission, ok = plainAdmission(field)
+		case "platforms":
+			b.Platforms, ok = plainTexts(field)
 		case "metadata", "insecure":
 			ok = true
 		default:
@@ -369,12 +373,17 @@ func (b body) request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	platforms, err := b.platforms()
+	if err != nil {
+		return Request{}, err
+	}
 	return Request{
 		Images:          images,
 		TrustPolicy:     name,
 		ImageReferences: selecting,
 		Attestations:    rules,
 		RequireDigest:   b.RequireDigest,
+		Platforms:       platforms,
 		Object:          object,
 		Admission:       admission,
 	}, nil
@@ -389,6 +398,21 @@ func (a Admission) read() (Admission, error) {
 	}
 	a.Namespace, a.Name = reason.Clip(a.Namespace, reason.MaxName), reason.Clip(a.Name, reason.MaxName)
 	return a, nil
+}
+
+// platforms reads the choice of platforms. An empty list may be one whose entries were left out, and must not switch a check off.
+func (b body) platforms() (image.Platforms, error) {
+	if b.Platforms != nil && len(b.Platforms) == 0 {
+		return image.Platforms{}, invalid("platforms", `is empty; name platforms, all or index, or leave the field out`)
+	}
+	if len(b.Platforms) > maxPlatforms {
+		return image.Platforms{}, invalid("platforms", "lists %d; at most %d are read", len(b.Platforms), maxPlatforms)
+	}
+	platforms, err := image.ReadPlatforms(b.Platforms)
+	if err != nil {
+		return image.Platforms{}, invalid("platforms", "%v", err)
+	}
+	return platforms, nil
 }
 
 func (b body) images() (images []Image, object Object, err error) {

@@ -80,6 +80,7 @@ type Settings struct {
 
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" for:"verification" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" for:"verification" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
+	MaxPlatforms          int      `flag:"maxPlatforms" for:"verification" env:"MAX_PLATFORMS" default:"32" help:"Manifests of an index that are verified beside it, where a trust policy or request chooses platforms."`
 	MaxRegistryRequests   int      `flag:"maxRegistryRequests" for:"registries" env:"MAX_REGISTRY_REQUESTS" default:"64" help:"Reads from one registry that are under way at once; the others wait, with their request's time."`
 	RegistryCAFile        string   `flag:"registryCAFile" for:"registries" env:"REGISTRY_CA_FILE" help:"PEM file of further CAs for registries, beside the system's (SSL_CERT_FILE, SSL_CERT_DIR)."`
 	InsecureRegistries    []string `flag:"insecureRegistries" for:"registries" env:"INSECURE_REGISTRIES" help:"Registry hosts, comma-separated, that are spoken to over plain HTTP."`
@@ -111,7 +112,7 @@ const maxSeconds = 10 * 365 * 24 * 3600
 func (s Settings) Validate() error {
 	for name, value := range map[string]int{
 		"maxBodyBytes": s.MaxBodyBytes, "maxParallel": s.MaxParallel,
-		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers,
+		"maxSignatureAttempts": s.MaxSignatureAttempts, "maxReferrers": s.MaxReferrers, "maxPlatforms": s.MaxPlatforms,
 		"maxRequests": s.MaxRequests, "maxVerifications": s.MaxVerifications,
 		"maxRegistryRequests": s.MaxRegistryRequests, "maxBackground": s.MaxBackground,
 	} {

@@ -130,7 +130,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 	if e.plugins, err = newPlugins(settings, config, env); err != nil {
 		return e, err
 	}
-	limits.MaxReferrers, limits.MaxSignatureAttempts = settings.MaxReferrers, settings.MaxSignatureAttempts
+	limits.MaxReferrers, limits.MaxSignatureAttempts, limits.MaxPlatforms = settings.MaxReferrers, settings.MaxSignatureAttempts, settings.MaxPlatforms
 	limits.Keep = time.Duration(settings.CacheTTL) * time.Second
 	e.gatherer, err = verify.New(e.registry, e.plugins, outcomes, verify.Options{
 		Limits:           limits,

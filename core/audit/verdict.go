@@ -44,7 +44,10 @@ func Judge(plan core.Plan, facts []verification.Fact, now time.Time) Verdict {
 		return verdict
 	}
 	verdict.add(facts[0].Signature, "")
-	for _, found := range facts[0].Attestations {
+	for _, manifest := range facts[0].Manifests() {
+		verdict.add(manifest.Signature, "")
+	}
+	for _, found := range facts[0].AllAttestations() {
 		for _, attestation := range found.Candidates {
 			if attestation.NotApplicable == nil && attestation.Missing == nil && attestation.Signature.Verified {
 				verdict.add(attestation.Signature, attestation.Digest)

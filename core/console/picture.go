@@ -95,9 +95,28 @@ func (d *drawing) task(image *Node, task record.Task, gathered record.Gathered) 
 	if fact.Failure == nil {
 		d.signatures(image, fact.Digest, task, fact.Signature, gathered.Asked)
 	}
-	for i, found := range fact.Attestations {
+	d.demands(image, task, fact.Attestations, gathered.Asked)
+	if fact.Index != nil && fact.Index.Problem != nil {
+		d.add(image, d.node("index", strings.Join(task.Platforms, ", "), codeState(fact.Index.Problem.Code), string(fact.Index.Problem.Code), fact.Index.Problem.Reason))
+	}
+	for _, manifest := range fact.Manifests() {
+		node := d.node("platform", manifest.Platform.String(), Neutral, "", "Its digest is "+brief(manifest.Digest)+".")
+		if manifest.Failure != nil {
+			node.State, node.Word = codeState(manifest.Failure.Code), string(manifest.Failure.Code)
+			node.Texts = append(node.Texts, reason.OneLine(manifest.Failure.Reason))
+		} else {
+			d.signatures(&node, manifest.Digest, task, manifest.Signature, gathered.Asked)
+			d.demands(&node, task, manifest.Attestations, gathered.Asked)
+		}
+		d.add(image, node)
+	}
+}
+
+// demands draws the attestations that are demanded, of an image or of a manifest of its index.
+func (d *drawing) demands(of *Node, task record.Task, found []verification.AttestationsFact, asked []record.Asked) {
+	for i, each := range found {
 		if i < len(task.Demands) {
-			d.add(image, d.demand(task, d.plan.Demands[task.Demands[i]], found, gathered.Asked))
+			d.add(of, d.demand(task, d.plan.Demands[task.Demands[i]], each, asked))
 		}
 	}
 }

@@ -265,6 +265,7 @@ func (t *translation) post(c call, object, requireDigest string) string {
 	add("trustPolicy", c.trustPolicy)
 	add("imageReferences", c.imageReferences)
 	add("attestations", lo.Ternary(c.attestations != "", "variables.attestations", ""))
+	add("platforms", c.platforms)
 	add("requireDigest", requireDigest)
 	return "http.Post(" + literal(t.url+"/verify") + ",\n" + layout("{", sent, "}", "") + ",\n{\"Authorization\": \"Bearer \" + variables.token})"
 }

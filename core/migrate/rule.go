@@ -30,6 +30,7 @@ type call struct {
 	trustPolicy     string // expressions of CEL; "" where the field is not sent
 	imageReferences string
 	attestations    string
+	platforms       string
 	requireDigest   bool
 }
 
@@ -160,6 +161,12 @@ func (c *call) readData(v value) {
 			sent.fail("is no list of texts")
 		} else {
 			c.imageReferences = constant.text
+		}
+	case key == "platforms":
+		if constant := readConstant(*sent, ""); constant.is != "list(string)" {
+			sent.fail("is no list of texts")
+		} else {
+			c.platforms = constant.text
 		}
 	case key == "attestations":
 		if sent.node.Kind != yaml.SequenceNode {

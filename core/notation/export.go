@@ -24,6 +24,9 @@ func Export(policy trust.Policy, stores trust.Stores) ([]File, error) {
 	var files []File
 	seen := map[string]bool{}
 	for i, statement := range policy.Statements {
+		if len(statement.Platforms) > 0 || statement.SignatureRepository != "" {
+			return nil, fmt.Errorf("statement %q has platforms or signatureRepository, which notation's trust policy cannot say; without them notation would verify less, or elsewhere", statement.Name)
+		}
 		for j, scope := range statement.RegistryScopes {
 			canonical, err := trust.CanonicalScope(scope)
 			if err != nil {

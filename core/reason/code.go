@@ -35,6 +35,9 @@ const (
 	ConditionUnmet       Code = "ConditionUnmet"
 	ConditionInvalid     Code = "ConditionInvalid"
 	TooManyReferrers     Code = "TooManyReferrers"
+	PlatformMissing      Code = "PlatformMissing"
+	TooManyPlatforms     Code = "TooManyPlatforms"
+	IndexInvalid         Code = "IndexInvalid"
 	RegistryUnavailable  Code = "RegistryUnavailable"
 	RegistryUnauthorized Code = "RegistryUnauthorized"
 	RegistryInvalid      Code = "RegistryInvalid"
@@ -108,6 +111,9 @@ func Codes() []CodeInfo {
 		{ConditionUnmet, "The attestation's content does not meet a condition.", "Read key, value found and value wanted in the message."},
 		{ConditionInvalid, "A condition cannot be evaluated on the payload.", "Correct the expression, or the path that the payload lacks."},
 		{TooManyReferrers, "The image has more referrers than are looked at.", "Remove stale referrers, or raise `--maxReferrers`."},
+		{PlatformMissing, "The image's index has no manifest for a platform that must be signed.", "Push one for that platform, or choose others in `platforms`."},
+		{TooManyPlatforms, "The image's index has more manifests that must be signed than are verified.", "Push an index of fewer, choose in `platforms` those that run, or raise `--maxPlatforms`."},
+		{IndexInvalid, "The image's index cannot be verified by platform: it cannot be read, or lists what is no image manifest, such as another index.", "Push an index that lists image manifests."},
 		{RegistryUnavailable, "The registry cannot be reached or answers with an error.", "Try again; check the registry and the network."},
 		{RegistryUnauthorized, "The registry refuses the service's credentials, or has none from it.", "Check the credentials, and the image's name."},
 		{RegistryInvalid, "The registry's answer contradicts itself or exceeds a bound.", "Check the registry, and proxies on the way to it."},

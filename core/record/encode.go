@@ -13,6 +13,7 @@ import (
 	"github.com/gowebpki/jcs"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 )
 
@@ -250,15 +251,18 @@ func (r Record) whole() error {
 	if r.Replayable && len(r.Evidence) != len(r.Plan.Tasks) {
 		return fmt.Errorf("the record has evidence for %d tasks, and its plan has %d", len(r.Evidence), len(r.Plan.Tasks))
 	}
-	for _, image := range r.Plan.Images {
-		if image.Decided == nil && (image.Task < 0 || r.Replayable && image.Task >= len(r.Plan.Tasks)) { // those of a cut record may be gone
-			return fmt.Errorf("image %q of the record has the task %d, which does not exist", image.Image.Name, image.Task)
+	for _, planned := range r.Plan.Images {
+		if planned.Decided == nil && (planned.Task < 0 || r.Replayable && planned.Task >= len(r.Plan.Tasks)) { // those of a cut record may be gone
+			return fmt.Errorf("image %q of the record has the task %d, which does not exist", planned.Image.Name, planned.Task)
 		}
 	}
 	if !r.Replayable {
 		return nil
 	}
 	for _, task := range r.Plan.Tasks {
+		if platforms, err := image.ReadPlatforms(task.Platforms); err != nil || !slices.Equal(platforms.List(), task.Platforms) {
+			return fmt.Errorf("the record has a task with the platforms %q, which it cannot have", task.Platforms)
+		}
 		for _, identity := range task.Demands {
 			if demand, ok := r.Plan.Demands[identity]; !ok || demand.demand().Identity() != identity {
 				return fmt.Errorf("the record lacks the demand %q", identity)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
@@ -22,7 +23,8 @@ func NewPlan(plan core.Plan, plugins string, limits verification.Limits, workedO
 	for i, task := range plan.Tasks {
 		p.Tasks = append(p.Tasks, Task{
 			Reference: task.Ref, Policy: task.Policy, Statement: task.Statement, Revision: task.Revision,
-			Demands: lo.Map(task.Attestations, func(demand verification.AttestationType, _ int) string { return p.demand(demand) }),
+			Platforms: task.Platforms.List(),
+			Demands:   lo.Map(task.Attestations, func(demand verification.AttestationType, _ int) string { return p.demand(demand) }),
 		})
 		if !workedOut(i) {
 			continue
@@ -77,8 +79,10 @@ func (p Plan) plan() core.Plan {
 		for _, identity := range task.Demands {
 			demands = append(demands, p.Demands[identity].demand())
 		}
+		platforms, _ := image.ReadPlatforms(task.Platforms) // Decode has read it before
 		plan.Tasks = append(plan.Tasks, verification.Task{
-			Ref: task.Reference, Policy: task.Policy, Statement: task.Statement, Stores: stores, Revision: task.Revision,
+			Platforms: platforms,
+			Ref:       task.Reference, Policy: task.Policy, Statement: task.Statement, Stores: stores, Revision: task.Revision,
 			Attestations: demands, Plugins: p.Plugins, Limits: p.Limits,
 		})
 	}
@@ -104,8 +108,8 @@ func (d Demand) demand() verification.AttestationType {
 // stays as it was.
 func (p Plan) Again(snapshot trust.Snapshot) (core.Plan, error) {
 	recorded := p.plan()
-	byRequest := func(image core.PlannedImage) bool {
-		return image.Decided != nil && (image.Decided.Code == reason.NotSelected || image.Decided.Code == reason.NotPinned)
+	byRequest := func(planned core.PlannedImage) bool {
+		return planned.Decided != nil && (planned.Decided.Code == reason.NotSelected || planned.Decided.Code == reason.NotPinned)
 	}
 	request := core.Request{TrustPolicy: p.Policy}
 	for _, planned := range recorded.Images {
@@ -121,6 +125,7 @@ func (p Plan) Again(snapshot trust.Snapshot) (core.Plan, error) {
 		same := func(before verification.Task) bool { return before.Ref == task.Ref }
 		if before, ok := lo.Find(recorded.Tasks, same); ok {
 			plan.Tasks[i].Attestations = before.Attestations
+			plan.Tasks[i].Platforms = task.Platforms.With(before.Platforms)
 		}
 	}
 	anew := plan.Images

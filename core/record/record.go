@@ -68,7 +68,8 @@ type Task struct {
 	Policy    string          `json:"policy"`
 	Statement trust.Statement `json:"statement"`
 	Revision  string          `json:"revision"`
-	Demands   []string        `json:"demands,omitzero"` // identities, in the request's order
+	Demands   []string        `json:"demands,omitzero"`   // identities, in the request's order
+	Platforms []string        `json:"platforms,omitzero"` // that the statement and the request choose together; empty for none
 }
 
 // Demand is a verification.AttestationType.

@@ -59,6 +59,7 @@ func (t *telling) about(depth int, what, text string) {
 func (t *telling) task(plan Plan, task Task, gathered Gathered) {
 	s := task.Statement
 	t.say(1, "trust policy %q, statement %q: level %s, trust stores %s, identities %s", task.Policy, s.Name, s.Level, strings.Join(s.TrustStores, ", "), strings.Join(s.TrustedIdentities, "; "))
+	t.about(1, "signatures and attestations are looked for in", s.SignatureRepository)
 	switch gathered.How {
 	case Kept:
 		t.say(1, "from what was kept%s", from(gathered.From))
@@ -74,12 +75,43 @@ func (t *telling) task(plan Plan, task Task, gathered Gathered) {
 		t.say(1, "doubt: %s", warning)
 	}
 	t.signatures(1, "the image", gathered.Fact.Digest, gathered.Fact.Signature, gathered.Asked)
-	for i, found := range gathered.Fact.Attestations {
+	t.demands(1, plan, task, gathered.Fact.Attestations, gathered.Asked)
+	t.index(plan, task, gathered)
+	t.asked(gathered.Asked)
+}
+
+// index tells what came of the manifests of an index that the task chooses by their platform.
+func (t *telling) index(plan Plan, task Task, gathered Gathered) {
+	if len(task.Platforms) == 0 {
+		return
+	}
+	t.say(1, "platforms %s, whose manifests must be signed beside the index:", strings.Join(task.Platforms, ", "))
+	switch index := gathered.Fact.Index; {
+	case index == nil:
+		t.say(2, "they were not looked at")
+	case index.Single:
+		t.say(2, "the image is no index, so there is none beside it")
+	case index.Problem != nil:
+		t.say(2, "%s: %s", index.Problem.Code, index.Problem.Reason)
+	}
+	for _, manifest := range gathered.Fact.Manifests() {
+		what := fmt.Sprintf("manifest %s for %s", manifest.Digest, manifest.Platform)
+		if manifest.Failure != nil {
+			t.say(2, "%s: %s: %s", what, manifest.Failure.Code, manifest.Failure.Reason)
+			continue
+		}
+		t.signatures(2, what, manifest.Digest, manifest.Signature, gathered.Asked)
+		t.demands(2, plan, task, manifest.Attestations, gathered.Asked)
+	}
+}
+
+// demands tells what came of the attestations that are demanded, of the image or of a manifest of its index.
+func (t *telling) demands(depth int, plan Plan, task Task, found []verification.AttestationsFact, asked []Asked) {
+	for i, of := range found {
 		if i < len(task.Demands) {
-			t.attestations(plan.Demands[task.Demands[i]], found, gathered.Asked)
+			t.attestations(depth, plan.Demands[task.Demands[i]], of, asked)
 		}
 	}
-	t.asked(gathered.Asked)
 }
 
 func from(id string) string {
@@ -200,46 +232,46 @@ func said(plugin verification.PluginReport) string {
 }
 
 // attestations tells what came of the attestations of a demand, and what its conditions saw.
-func (t *telling) attestations(demand Demand, found verification.AttestationsFact, asked []Asked) {
-	t.say(1, "attestations of type %q, of which %s must meet the conditions:", demand.Name, demand.Select)
+func (t *telling) attestations(depth int, demand Demand, found verification.AttestationsFact, asked []Asked) {
+	t.say(depth, "attestations of type %q, of which %s must meet the conditions:", demand.Name, demand.Select)
 	if found.Failure != nil {
-		t.say(2, "%s: %s", found.Failure.Code, found.Failure.Reason)
+		t.say(depth+1, "%s: %s", found.Failure.Code, found.Failure.Reason)
 	}
 	if found.Failure == nil && len(found.Candidates) == 0 {
-		t.say(2, "none is attached")
+		t.say(depth+1, "none is attached")
 	}
 	for _, candidate := range found.Candidates {
 		what := "attestation " + candidate.Digest
 		for _, finding := range []*reason.Finding{candidate.NotApplicable, candidate.Missing, candidate.Unusable} {
 			if finding != nil {
-				t.say(2, "%s: %s: %s", what, finding.Code, finding.Reason)
+				t.say(depth+1, "%s: %s: %s", what, finding.Code, finding.Reason)
 			}
 		}
 		if candidate.NotApplicable == nil {
-			t.signatures(2, what, candidate.Digest, candidate.Signature, asked)
+			t.signatures(depth+1, what, candidate.Digest, candidate.Signature, asked)
 		}
-		t.content(demand, candidate.Evaluation)
+		t.content(depth+2, demand, candidate.Evaluation)
 	}
 }
 
 // content tells what the conditions of a demand saw in the content of an attestation; nothing where they did not look.
-func (t *telling) content(demand Demand, evaluation *verification.Evaluation) {
+func (t *telling) content(depth int, demand Demand, evaluation *verification.Evaluation) {
 	switch {
 	case evaluation == nil:
 		return
 	case evaluation.Finding != nil:
-		t.say(3, "its content: %s", evaluation.Finding.Reason)
+		t.say(depth, "its content: %s", evaluation.Finding.Reason)
 	default:
-		t.say(3, "its content meets the conditions")
+		t.say(depth, "its content meets the conditions")
 	}
 	for _, met := range evaluation.Met {
-		t.say(4, "%s", met)
+		t.say(depth+1, "%s", met)
 	}
 	if evaluation.Finding != nil || len(evaluation.Met) > 0 {
 		return
 	}
 	for _, c := range slices.Concat(demand.Any, demand.All) { // a record of an older version
-		t.say(4, "%s %s %s", c.Key, c.Operator, c.Value)
+		t.say(depth+1, "%s %s %s", c.Key, c.Operator, c.Value)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,13 @@ type Statement struct {
 	VerifyTimestamp   string            `json:"verifyTimestamp"`
 	TrustStores       []string          `json:"trustStores"` // as written: "ca:acme"
 	TrustedIdentities []string          `json:"trustedIdentities"`
+
+	// Platforms says which manifests of an index must be signed beside it, as [image.ReadPlatforms] reads it; empty for none.
+	Platforms []string `json:"platforms,omitempty"`
+
+	// SignatureRepository is where signatures and attestations are looked for, as [image.Reference.Name] writes it; "" for the image's
+	// own repository.
+	SignatureRepository string `json:"signatureRepository,omitempty"`
 }
 
 // StoreRef names a trust store as a statement does.
@@ -92,6 +100,9 @@ func (p Policy) ReadScopes() (map[string]int, error) {
 		case n > 1 && slices.Contains(statement.RegistryScopes, "*"):
 			return nil, fmt.Errorf(`statement %q has the scope "*" beside others; it stands alone`, statement.Name)
 		}
+		if err := statement.checkPlaces(); err != nil {
+			return nil, fmt.Errorf("statement %q: %w", statement.Name, err)
+		}
 		for j, scope := range statement.RegistryScopes {
 			name, err := CanonicalScope(scope)
 			if err != nil {
@@ -105,6 +116,35 @@ func (p Policy) ReadScopes() (map[string]int, error) {
 		}
 	}
 	return scopes, nil
+}
+
+// checkPlaces checks where a statement has signatures looked for: at which manifests, and in which repository.
+func (s Statement) checkPlaces() error {
+	platforms, err := image.ReadPlatforms(s.Platforms)
+	switch {
+	case err != nil:
+		return fmt.Errorf("platforms %w", err)
+	case s.Level == LevelSkip && (!platforms.None() || s.SignatureRepository != ""):
+		return errors.New("the level skip looks for no signatures, so it has neither platforms nor signatureRepository")
+	case s.SignatureRepository == "":
+		return nil
+	}
+	name, err := CanonicalScope(s.SignatureRepository)
+	switch {
+	case name == "*":
+		return errors.New("signatureRepository is *; name one repository")
+	case err != nil:
+		return fmt.Errorf("signatureRepository: %w", err)
+	case name != s.SignatureRepository:
+		return fmt.Errorf("signatureRepository is %q; write %q", reason.Clip(s.SignatureRepository, reason.MaxName), name)
+	}
+	return nil
+}
+
+// Chosen gives the platforms of the statement, which were checked when its policy was read.
+func (s Statement) Chosen() image.Platforms {
+	chosen, _ := image.ReadPlatforms(s.Platforms)
+	return chosen
 }
 
 // CanonicalScope gives a registry scope in the form of [image.Reference.Name]. It fails where no image has such a name.

@@ -28,10 +28,11 @@ const (
 
 // attestations walks through the attestations of one type, and through their documents for one demand.
 func (c *course) attestations(image string, demand AttestationType) AttestationsFact {
-	listed, done := c.listed[demand.Name]
+	of := ofSubject{image, demand.Name}
+	listed, done := c.listed[of]
 	if !done {
 		listed = c.candidates(image, demand.Name)
-		c.listed[demand.Name] = listed
+		c.listed[of] = listed
 	}
 	if listed.failure != nil {
 		return AttestationsFact{Failure: listed.failure}
@@ -49,6 +50,9 @@ func (c *course) attestations(image string, demand AttestationType) Attestations
 	}
 	return fact
 }
+
+// ofSubject names the attestations of one type of an image, or of a manifest of its index.
+type ofSubject struct{ digest, artifactType string }
 
 // listed is what the attestations of one type come to, before their documents are looked at.
 type listed struct {
@@ -186,7 +190,7 @@ func (c *course) document(demand AttestationType, f *candidate) {
 		return
 	}
 	answer, known := c.ask(Lookup{
-		Kind: Document, Repository: c.task.Ref.Name(), Subject: f.layer.Digest, MediaType: f.layer.MediaType, Size: f.layer.Size,
+		Kind: Document, Repository: c.task.signatureRepository(), Subject: f.layer.Digest, MediaType: f.layer.MediaType, Size: f.layer.Size,
 		Demand: demand.Identity(),
 	})
 	switch {

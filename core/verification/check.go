@@ -9,15 +9,14 @@ import (
 	"github.com/samber/lo"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/condition"
-	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 )
 
-// Check decides whether the facts about an image satisfy its task: the digest first, then the signature, then the
-// attestations. It gives the first finding that denies the image, or nil where it may be admitted.
+// Check decides whether the facts about an image satisfy its task: the digest first, then the signature, then those of the
+// manifests of its index, then the attestations. It gives the first finding that denies the image, or nil where it may be admitted.
 func Check(task Task, fact Fact, now time.Time) *reason.Finding {
-	for _, check := range []func(Task, Fact, time.Time) *reason.Finding{resolved, signed, attested} {
+	for _, check := range []func(Task, Fact, time.Time) *reason.Finding{resolved, signed, platformsSigned, attested} {
 		if finding := check(task, fact, now); finding != nil {
 			return finding
 		}
@@ -43,12 +42,12 @@ func signed(task Task, fact Fact, now time.Time) *reason.Finding {
 	if fact.Signature.Skipped && task.Statement.Level == trust.LevelSkip {
 		return nil
 	}
-	return notSatisfied(fact.Signature, task.Ref, fact.Digest, now)
+	return notSatisfied(fact.Signature, task, fact.Digest, now)
 }
 
 // notSatisfied says why no signature of an artifact satisfies the statement; nil when one does. The artifact is the one with
-// the digest in the repository of ref.
-func notSatisfied(signature SignatureFact, ref image.Reference, digest string, now time.Time) *reason.Finding {
+// the digest in the image's repository.
+func notSatisfied(signature SignatureFact, task Task, digest string, now time.Time) *reason.Finding {
 	switch {
 	case signature.Verified:
 		return expired(signature, now)
@@ -57,7 +56,7 @@ func notSatisfied(signature SignatureFact, ref image.Reference, digest string, n
 	case signature.Truncated:
 		return &reason.Finding{Code: reason.TooManySignatures, Reason: "no signature could be tried under the limit; raise --maxSignatureAttempts"}
 	}
-	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q, make sure the artifact was signed successfully", ref.Pinned(digest))}
+	return &reason.Finding{Code: reason.NoSignature, Reason: fmt.Sprintf("no signature is associated with %q%s, make sure the artifact was signed successfully", task.Ref.Pinned(digest), task.inRepository())}
 }
 
 // expired gives the finding for a signature that was valid when it was verified and has expired since; nil for others.
@@ -132,11 +131,19 @@ func firstOf(findings []reason.Finding, is func(reason.Finding) bool) *reason.Fi
 
 // attested demands every attestation type of the task.
 func attested(task Task, fact Fact, now time.Time) *reason.Finding {
+	if task.byPlatform() && !fact.Index.Single {
+		return platformsAttested(task, fact, now)
+	}
+	return attestedBy(task, fact.Attestations, fact.Digest, now)
+}
+
+// attestedBy demands every attestation type of the task of one manifest.
+func attestedBy(task Task, found []AttestationsFact, digest string, now time.Time) *reason.Finding {
 	for i, demand := range task.Attestations {
-		if i >= len(fact.Attestations) {
+		if i >= len(found) {
 			return &reason.Finding{Code: reason.NotGathered, Reason: fmt.Sprintf("its attestations of type %q were not gathered; try again", demand.Name)}
 		}
-		if finding := attestedType(task, demand, fact.Attestations[i], fact.Digest, now); finding != nil {
+		if finding := attestedType(task, demand, found[i], digest, now); finding != nil {
 			return finding
 		}
 	}
@@ -149,7 +156,7 @@ func attestedType(task Task, demand AttestationType, found AttestationsFact, dig
 	case found.Failure != nil:
 		return found.Failure
 	case len(found.Candidates) == 0:
-		return &reason.Finding{Code: reason.AttestationMissing, Reason: fmt.Sprintf("no attestation of type %q is attached to %q; attach one and sign it", demand.Name, task.Ref.Pinned(digest))}
+		return &reason.Finding{Code: reason.AttestationMissing, Reason: fmt.Sprintf("no attestation of type %q is attached to %q%s; attach one and sign it", demand.Name, task.Ref.Pinned(digest), task.inRepository())}
 	}
 	trusted, passedOver := sortOut(found.Candidates, task, now)
 	if undecided := firstUndecided(passedOver); undecided != nil && demand.Select != SelectAny {
@@ -169,7 +176,7 @@ func sortOut(candidates []AttestationFact, task Task, now time.Time) (trusted []
 	for _, candidate := range candidates {
 		finding := candidate.NotApplicable
 		if finding == nil {
-			finding = notSatisfied(candidate.Signature, task.Ref, candidate.Digest, now)
+			finding = notSatisfied(candidate.Signature, task, candidate.Digest, now)
 			if finding != nil && finding.Code != reason.NoSignature { // the image has signatures of its own
 				finding = &reason.Finding{Code: finding.Code, Reason: fmt.Sprintf("attestation %s: %s", candidate.Digest, finding.Reason)}
 			}

@@ -17,6 +17,7 @@ type Fact struct {
 	Warnings     []string           `json:"warnings,omitzero"`     // doubts about the digest, for the user; empty for none
 	Signature    SignatureFact      `json:"signature,omitzero"`    // the image's own; zero when none was looked for, or none satisfied
 	Attestations []AttestationsFact `json:"attestations,omitzero"` // in the order of Task.Attestations; shorter when the verification was cut short
+	Index        *IndexFact         `json:"index,omitzero"`        // what its manifests came to; nil where Task.Platforms is none, and when the verification was cut short
 }
 
 // SignatureFact is the outcome of verifying an artifact's signatures under a statement.
@@ -59,7 +60,12 @@ type AttestationFact struct {
 // logs, of its signature and of its attestations' signatures.
 func (f Fact) AllWarnings() []string {
 	warnings := slices.Concat(f.Warnings, f.Signature.Warnings)
-	for _, found := range f.Attestations {
+	for _, manifest := range f.Manifests() {
+		for _, text := range manifest.Signature.Warnings {
+			warnings = append(warnings, manifest.named(text))
+		}
+	}
+	for _, found := range f.AllAttestations() {
 		for _, attestation := range found.Candidates {
 			for _, text := range attestation.Signature.Warnings {
 				warnings = append(warnings, fmt.Sprintf("attestation %s: %s", attestation.Digest, text))
@@ -99,7 +105,11 @@ func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
 	finding := Check(task, fact, now)
 	definitive := fact.Failure == nil && fact.Signature.Definitive() && (finding == nil || finding.Code.Definitive())
 	until := fact.Signature.KeepUntil()
-	for _, found := range fact.Attestations {
+	for _, manifest := range fact.Manifests() {
+		until = earlier(until, manifest.Signature.KeepUntil())
+		definitive = definitive && manifest.Signature.Definitive()
+	}
+	for _, found := range fact.AllAttestations() {
 		for _, candidate := range found.Candidates {
 			until = earlier(until, candidate.Signature.KeepUntil())
 			definitive = definitive && !candidate.Signature.RevocationUnknown
@@ -112,7 +122,7 @@ func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
 
 // TimeDependent tells whether a condition read the clock, so that the facts hold for their time only.
 func (f Fact) TimeDependent() bool {
-	for _, found := range f.Attestations {
+	for _, found := range f.AllAttestations() {
 		for _, candidate := range found.Candidates {
 			if candidate.Evaluation != nil && candidate.Evaluation.TimeDependent {
 				return true
@@ -125,7 +135,10 @@ func (f Fact) TimeDependent() bool {
 // Weight is the memory that a task's facts take, bytes. Most of it is untrusted text.
 func (f Fact) Weight() int {
 	weight := f.Signature.weight()
-	for _, found := range f.Attestations {
+	for _, manifest := range f.Manifests() {
+		weight += 2*reason.MaxName + manifest.Signature.weight() + findingWeight(manifest.Failure)
+	}
+	for _, found := range f.AllAttestations() {
 		weight += lo.SumBy(found.Candidates, func(c AttestationFact) int {
 			return c.Signature.weight() + findingWeight(c.NotApplicable) + findingWeight(c.Missing) + findingWeight(c.Unusable) + c.Evaluation.weight()
 		}) + findingWeight(found.Failure)

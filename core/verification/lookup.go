@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 )
 
@@ -19,6 +20,7 @@ const (
 	Manifest              // the content of a manifest
 	Signature             // the report on the verification of an envelope
 	Document              // the evaluation of conditions on an attestation's document
+	Index                 // the manifests that a manifest lists, where it is an index
 	Conclude              // the facts of a task whose digest is known; only a key for the cache
 	LastKnown             // the last descriptor of a tag, for when its registry fails; only a key for the cache
 	Envelope              // the content of a signature, to be verified under other trust too; only a key for the cache
@@ -27,7 +29,7 @@ const (
 
 // String is the kind as a label of metrics.
 func (k Kind) String() string {
-	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "outcome", "known", "envelope"}[k]
+	return [Kinds]string{"resolution", "description", "list", "manifest", "signature", "document", "index", "outcome", "known", "envelope"}[k]
 }
 
 // MarshalText is the kind in a record.
@@ -47,7 +49,7 @@ func (k *Kind) UnmarshalText(text []byte) error {
 // equal lookups have the same answer. Fields that a kind does not use are zero.
 type Lookup struct {
 	Kind       Kind   `json:"kind"`
-	Repository string `json:"repository"`           // canonical, "reg.example/acme/app": the same digest may be signed in one and not in another
+	Repository string `json:"repository"`           // canonical, "reg.example/acme/app", where it is looked up: the same digest may be signed in one and not in another
 	Subject    string `json:"subject"`              // the tag, or the digest of the manifest or blob
 	MediaType  string `json:"mediaType,omitzero"`   // of a blob, as its manifest says
 	Size       int64  `json:"size,omitzero,string"` // of a blob, bytes, as its manifest says
@@ -55,6 +57,7 @@ type Lookup struct {
 	Artifact   string `json:"artifact,omitzero"`    // of a signature: the digest that it refers to
 	Trust      Trust  `json:"trust,omitzero"`       // of a signature and an outcome: what they are verified under
 	Demand     string `json:"demand,omitzero"`      // of a document and an outcome: see [AttestationType.Identity]
+	Platforms  string `json:"platforms,omitzero"`   // of an outcome: [Task.Platforms]
 }
 
 // Trust names what a signature is verified under.
@@ -80,12 +83,13 @@ type Answer struct {
 	Manifest   ManifestFacts `json:"manifest,omitzero"`
 	Signature  Assessment    `json:"signature,omitzero"`
 	Document   Evaluation    `json:"document,omitzero"`
+	Index      IndexFacts    `json:"index,omitzero"`
 }
 
 // Weight is the memory that an answer takes, bytes. Most of it is untrusted text.
 func (a Answer) Weight() int {
 	const entry = 400 // of a list, with its texts
-	return entry*len(a.List.Entries) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
+	return entry*(len(a.List.Entries)+len(a.Index.Children)) + len(a.Document.Document) + a.Signature.Fact.weight() + findingWeight(a.Signature.Rejected)
 }
 
 // Failure says why a lookup has no result.
@@ -125,6 +129,22 @@ type ManifestFacts struct {
 	Subject      Descriptor   `json:"subject,omitzero"` // zero where it has none
 	Layers       []Descriptor `json:"layers,omitzero"`  // the first, where there is one
 	LayerCount   int          `json:"layerCount,omitzero"`
+}
+
+// IndexFacts has what a manifest lists, where it is an index.
+type IndexFacts struct {
+	IsIndex   bool    `json:"isIndex,omitzero"`
+	Children  []Child `json:"children,omitzero"`  // in the order of the index, at most MaxChildren
+	Truncated bool    `json:"truncated,omitzero"` // it lists more
+}
+
+// MaxChildren bounds the entries of an index that is verified by platform.
+const MaxChildren = 256
+
+// Child is an entry of an index. Its fields are those of the index, which its digest vouches for.
+type Child struct {
+	Descriptor
+	Platform image.Platform `json:"platform,omitzero"` // as it is written; zero where the index does not say it
 }
 
 // Evidence has the answers so far.
@@ -196,6 +216,7 @@ type Freshness struct {
 type Limits struct {
 	MaxReferrers         int           `json:"maxReferrers,omitzero,string"`         // of one artifact type that are examined
 	MaxSignatureAttempts int           `json:"maxSignatureAttempts,omitzero,string"` // signatures of an artifact that are tried
+	MaxPlatforms         int           `json:"maxPlatforms,omitzero,string"`         // manifests of an index that are verified beside it
 	Keep                 time.Duration `json:"keep,omitzero,string"`                 // for which outcomes that admit are cached
 	KeepTags             time.Duration `json:"keepTags,omitzero,string"`             // for which the digest of a tag is cached
 	Lifetimes            bool          `json:"lifetimes,omitzero"`                   // facts say when signatures end, and which certificates they are trusted by
@@ -230,7 +251,7 @@ func Fresh(task Task, lookup Lookup, answer Answer) Freshness {
 	case lookup.Kind == Signature && answer.Signature.Fact.Verified:
 		return task.Limits.freshness(true, answer.Signature.Fact.Definitive(), answer.Signature.Fact.KeepUntil())
 	case lookup.Kind == Document && answer.Document.Finding != nil && !answer.Document.Finding.Code.Definitive():
-	case lookup.Kind == List, lookup.Kind == Manifest, lookup.Kind == Describe, lookup.Kind == Document:
+	case lookup.Kind == List, lookup.Kind == Manifest, lookup.Kind == Describe, lookup.Kind == Document, lookup.Kind == Index:
 		return Freshness{For: task.Limits.KeepContent}
 	}
 	return Freshness{}

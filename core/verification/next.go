@@ -11,7 +11,7 @@ import (
 
 // Next gives the lookups to make next for an image, or the outcome. The same task, evidence and time give the same step.
 func Next(task Task, evidence Evidence, now time.Time) Step {
-	c := &course{task: task, evidence: evidence, listed: map[string]listed{}, room: math.MaxInt}
+	c := &course{task: task, evidence: evidence, listed: map[ofSubject]listed{}, room: math.MaxInt}
 	fact, known := c.fact()
 	if known {
 		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
@@ -39,7 +39,7 @@ func Key(task Task, resolved Answer) (key Lookup, ok bool) {
 	if task.needsNothing() || resolved.Failure != nil || digest == "" {
 		return Lookup{}, false
 	}
-	return Lookup{Kind: Conclude, Repository: task.Ref.Name(), Subject: digest, Trust: task.trust(), Demand: task.demands()}, true
+	return Lookup{Kind: Conclude, Repository: task.Ref.Name(), Subject: digest, Trust: task.trust(), Demand: task.demands(), Platforms: task.Platforms.String()}, true
 }
 
 // needsNothing is true for a task without lookups: the level is skip, and no attestations are required.
@@ -51,10 +51,10 @@ func (t Task) needsNothing() bool {
 type course struct {
 	task     Task
 	evidence Evidence
-	open     []Lookup          // needed but not answered yet
-	asked    map[Lookup]bool   // an index of the first lookups in open; nil until open has fewOpen lookups
-	listed   map[string]listed // by artifact type
-	room     int               // attestations that may be looked at yet
+	open     []Lookup        // needed but not answered yet
+	asked    map[Lookup]bool // an index of the first lookups in open; nil until open has fewOpen lookups
+	listed   map[ofSubject]listed
+	room     int // attestations that may be looked at yet
 }
 
 // ask gives the answer to a lookup, or adds it to the open ones.
@@ -98,6 +98,10 @@ func (c *course) fact() (fact Fact, known bool) {
 		return Fact{Failure: failure}, known
 	}
 	fact = Fact{Digest: image.Digest, Warnings: warnings, Signature: SignatureFact{Skipped: skip}}
+	byPlatform := !skip && !c.task.Platforms.None()
+	if byPlatform { // beside the list of signatures, so that it takes no round of its own
+		c.ask(c.index(image.Digest))
+	}
 	if !skip {
 		var denied bool
 		if fact.Signature, fact.Failure, denied = c.imageSignature(image); denied {
@@ -111,10 +115,13 @@ func (c *course) fact() (fact Fact, known bool) {
 	for _, demand := range c.task.Attestations {
 		fact.Attestations = append(fact.Attestations, c.attestations(image.Digest, demand))
 	}
+	if byPlatform {
+		fact.Index = c.platforms(image.Digest)
+	}
 	return fact, len(c.open) == 0
 }
 
-// speculative walks through the first attestations of an image of which the signatures are still open.
+// speculative walks through the first attestations of an image, or of a manifest of its index, of which the signatures are still open.
 func (c *course) speculative(image string) {
 	c.room = maxBeside
 	for _, demand := range c.task.Attestations[:min(maxBeside, len(c.task.Attestations))] {
@@ -159,14 +166,15 @@ func (c *course) describe(digest string) Lookup {
 	return Lookup{Kind: Describe, Repository: c.task.Ref.Name(), Subject: digest}
 }
 
+// manifest is that of a signature or attestation.
 func (c *course) manifest(digest string) Lookup {
-	return Lookup{Kind: Manifest, Repository: c.task.Ref.Name(), Subject: digest}
+	return Lookup{Kind: Manifest, Repository: c.task.signatureRepository(), Subject: digest}
 }
 
 // referrers lists the referrers of a type. With several, one lookup lists all types at once; where that list is partial, each
 // type is listed by itself.
 func (c *course) referrers(digest, artifactType string, several bool) (found []Referrer, truncated bool, failure *Failure, known bool) {
-	lookup := Lookup{Kind: List, Repository: c.task.Ref.Name(), Subject: digest}
+	lookup := Lookup{Kind: List, Repository: c.task.signatureRepository(), Subject: digest}
 	if !several {
 		lookup.Type = artifactType
 	}

@@ -103,7 +103,7 @@ func (c *course) envelope(a artifact, entry Referrer, manifest Answer) (Signatur
 		return SignatureFact{}, rejected, decided
 	}
 	answer, known := c.ask(Lookup{
-		Kind: Signature, Repository: c.task.Ref.Name(), Subject: layer.Digest, MediaType: layer.MediaType, Size: layer.Size,
+		Kind: Signature, Repository: c.task.signatureRepository(), Subject: layer.Digest, MediaType: layer.MediaType, Size: layer.Size,
 		Artifact: a.Digest, Trust: c.task.trust(),
 	})
 	if !known {

@@ -1,6 +1,7 @@
 package verification
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,7 @@ type Task struct {
 	Stores       trust.Stores      // among which are those that the statement names
 	Revision     string            // hash of the statement and its trust stores
 	Attestations []AttestationType // that the image must carry, in the request's order
+	Platforms    image.Platforms   // whose manifests must be signed beside their index; the zero value for none
 	Plugins      string            // revision of the installed plugins and their configuration
 	Limits       Limits
 }
@@ -73,6 +75,19 @@ func (t Task) Demand(identity string) (AttestationType, bool) {
 
 func (t Task) trust() Trust {
 	return Trust{Policy: t.Policy, Revision: t.Revision, Plugins: t.Plugins}
+}
+
+// signatureRepository is the repository that signatures and attestations are in.
+func (t Task) signatureRepository() string {
+	return cmp.Or(t.Statement.SignatureRepository, t.Ref.Name())
+}
+
+// inRepository says where signatures are, where that is not the image's repository.
+func (t Task) inRepository() string {
+	if t.Statement.SignatureRepository == "" {
+		return ""
+	}
+	return " in " + t.Statement.SignatureRepository
 }
 
 // demands identifies the attestation types that the task demands: their identities, or a hash of these if there are several.

@@ -69,7 +69,7 @@ func passes(code reason.Code, warnings []string) (bool, error) {
 // inputs gives the digests of what speaks for an image: attestations with a signature that is trusted, and the signatures that
 // were verified for this decision.
 func inputs(fact verification.Fact, asked []record.Asked) (attestations, signatures []string) {
-	for _, found := range fact.Attestations {
+	for _, found := range fact.AllAttestations() {
 		for _, candidate := range found.Candidates {
 			if candidate.NotApplicable == nil && candidate.Signature.Verified {
 				attestations = append(attestations, candidate.Digest)

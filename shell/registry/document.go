@@ -11,15 +11,17 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 )
 
 // maxDepth bounds the nesting of a document; real ones have four levels.
 const maxDepth = 32
 
-// fields are the field names of manifests and indexes.
+// fields are the field names of manifests and indexes, and of the platforms in them.
 var fields = []string{
 	"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations",
-	"digest", "size", "urls", "data", "platform",
+	"digest", "size", "urls", "data", "platform", "os", "architecture", "variant",
 }
 
 // unambiguous refuses a JSON document that another parser could read differently: one that has a field twice, of which
@@ -146,6 +148,34 @@ func decodeManifest(text []byte) (ocispec.Manifest, string, error) {
 		}
 	}
 	return manifest.Manifest, mediaType, nil
+}
+
+// decodeIndex reads the first entries of an image index, or finds that a manifest is none.
+func decodeIndex(text []byte, most int) (Index, error) {
+	s, err := shapeOf(text)
+	if err != nil {
+		return Index{}, err
+	}
+	if s.Manifests == nil && s.MediaType != ocispec.MediaTypeImageIndex && s.MediaType != mediaTypeDockerList {
+		return Index{}, nil
+	}
+	if _, err := typed(cmp.Or(s.MediaType, ocispec.MediaTypeImageIndex), s); err != nil {
+		return Index{}, err
+	}
+	var entries []struct {
+		entry
+		Platform image.Platform `json:"platform"`
+	}
+	if s.Manifests != nil {
+		if err := json.Unmarshal(s.Manifests, &entries); err != nil {
+			return Index{}, fmt.Errorf("it has no list of manifests: %w", err)
+		}
+	}
+	index := Index{IsIndex: true, Truncated: len(entries) > most}
+	for _, e := range entries[:min(most, len(entries))] {
+		index.Manifests = append(index.Manifests, Listed{Descriptor: ocispec.Descriptor{MediaType: e.MediaType, Digest: e.Digest, Size: e.Size}, Platform: e.Platform})
+	}
+	return index, nil
 }
 
 // entry is the part of a listed descriptor that is used. Annotations, which may be large, are not.

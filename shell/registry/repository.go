@@ -149,40 +149,76 @@ func (r *reader) describe(ctx context.Context, at *url.URL, wanted digest.Digest
 // that it gives is that of what was fetched: a list may have another size or media type for it, and who pushed the list
 // must not hide a manifest by that.
 func (r *Repository) Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error) {
-	if err := validate(named); err != nil { // it becomes part of a path
-		return ocispec.Manifest{}, ocispec.Descriptor{}, invalidResponse("it lists a manifest with the digest %q: %v", named, err)
-	}
-	reader, release, err := r.acquire(ctx)
+	text, err := r.manifest(ctx, named)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, err
-	}
-	defer release()
-	response, err := reader.fetch(ctx, reader.url("manifests", named.String(), nil), acceptManifests)
-	if err != nil {
-		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
-	}
-	defer response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return ocispec.Manifest{}, ocispec.Descriptor{}, absent("manifest %s is named and is not in the registry", named)
-	default:
-		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
-	}
-	text, err := readDocument(response, maxParts)
-	switch {
-	case errors.Is(err, errTooLong):
-		return ocispec.Manifest{}, ocispec.Descriptor{}, absent("manifest %s cannot be read: %v", named, err)
-	case err != nil:
-		return ocispec.Manifest{}, ocispec.Descriptor{}, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
-	case named.Algorithm().FromBytes(text) != named:
-		return ocispec.Manifest{}, ocispec.Descriptor{}, invalidResponse("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
 	}
 	manifest, mediaType, err := decodeManifest(text)
 	if err != nil {
 		return ocispec.Manifest{}, ocispec.Descriptor{}, unusable("manifest %s: %v", named, err)
 	}
 	return manifest, ocispec.Descriptor{MediaType: mediaType, Digest: named, Size: int64(len(text))}, nil
+}
+
+// Index is what a manifest lists, where it is an image index.
+type Index struct {
+	IsIndex   bool
+	Manifests []Listed // in the order of the index
+	Truncated bool     // it lists more
+}
+
+// Listed is an entry of an index.
+type Listed struct {
+	ocispec.Descriptor
+	Platform image.Platform // as it is written; zero where the index does not say it
+}
+
+// Index fetches a manifest, and gives the first entries of what it lists if it is an index. Whether it is one says its content, since
+// the digest covers that, and no header.
+func (r *Repository) Index(ctx context.Context, named digest.Digest, most int) (Index, error) {
+	text, err := r.manifest(ctx, named)
+	if err != nil {
+		return Index{}, err
+	}
+	index, err := decodeIndex(text, most)
+	if err != nil {
+		return Index{}, unusable("manifest %s: %v", named, err)
+	}
+	return index, nil
+}
+
+// manifest fetches a manifest of any kind, and verifies its digest.
+func (r *Repository) manifest(ctx context.Context, named digest.Digest) ([]byte, error) {
+	if err := validate(named); err != nil { // it becomes part of a path
+		return nil, invalidResponse("it lists a manifest with the digest %q: %v", named, err)
+	}
+	reader, release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	response, err := reader.fetch(ctx, reader.url("manifests", named.String(), nil), acceptManifests)
+	if err != nil {
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, absent("manifest %s is named and is not in the registry", named)
+	default:
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, refused(response)))
+	}
+	text, err := readDocument(response, maxParts)
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, absent("manifest %s cannot be read: %v", named, err)
+	case err != nil:
+		return nil, classify(ctx, fetching, fmt.Errorf("manifest %s: %w", named, err))
+	case named.Algorithm().FromBytes(text) != named:
+		return nil, invalidResponse("it gave content of %s for manifest %s", named.Algorithm().FromBytes(text), named)
+	}
+	return text, nil
 }
 
 // Blob fetches a blob of at most limit bytes, and verifies its digest and size.

@@ -105,6 +105,7 @@ func (s PolicyStatement) statement() trust.Statement {
 		Level: s.SignatureVerification.Level, Override: s.SignatureVerification.Override,
 		VerifyTimestamp: s.SignatureVerification.VerifyTimestamp,
 		TrustStores:     s.TrustStores, TrustedIdentities: s.TrustedIdentities,
+		Platforms: s.Platforms, SignatureRepository: s.SignatureRepository,
 	}
 }
 

@@ -39,6 +39,8 @@ type PolicyStatement struct {
 	SignatureVerification SignatureVerification `json:"signatureVerification"`
 	TrustStores           []string              `json:"trustStores,omitempty"`
 	TrustedIdentities     []string              `json:"trustedIdentities,omitempty"`
+	Platforms             []string              `json:"platforms,omitempty"`           // whose manifests must be signed beside their index; empty for none
+	SignatureRepository   string                `json:"signatureRepository,omitempty"` // "" for the image's own
 }
 
 // SignatureVerification is a statement's level, its overrides, and when timestamps are verified.

@@ -83,7 +83,7 @@ func (b *bed) newGathererWith(maxReferrers int, config plugin.Config) *verify.Ga
 	b.Helper()
 	client := must(shellregistry.New(shellregistry.Options{AllowLoopback: true, InsecureHosts: []string{b.registry.Host()}, MaxReferrers: maxReferrers}))
 	plugins := plugin.NewManager(plugin.Options{Dir: b.TempDir(), Config: config, Timeout: time.Second})
-	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{Egress: egress.Rule{AllowLoopback: true}, Limits: verification.Limits{MaxReferrers: maxReferrers, MaxSignatureAttempts: 30}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000}))
+	gatherer := must(verify.New(client, plugins, cache.New(cache.Options{}), verify.Options{Egress: egress.Rule{AllowLoopback: true}, Limits: verification.Limits{MaxReferrers: maxReferrers, MaxSignatureAttempts: 30, MaxPlatforms: 32}, MaxParallel: 16, MaxVerifications: 16, MaxQueued: 1000}))
 	b.Cleanup(gatherer.Close)
 	return gatherer
 }

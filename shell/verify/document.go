@@ -57,7 +57,7 @@ func (c course) document(ctx context.Context, lookup verification.Lookup) verifi
 		return noMemory()
 	}
 	defer release()
-	data, err := c.repository().Blob(ctx, blobOf(lookup), verification.MaxDocument)
+	data, err := c.repository(lookup).Blob(ctx, blobOf(lookup), verification.MaxDocument)
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}

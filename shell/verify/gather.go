@@ -11,12 +11,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -159,8 +161,11 @@ type course struct {
 	log       *lookups // of the work under way; nil where nobody records it
 }
 
-// repository is the repository of the image.
-func (c course) repository() *registry.Repository { return c.registry.Repository(c.task.Ref) }
+// repository is the one that a lookup is made in: the image's, or that of its signatures.
+func (c course) repository(lookup verification.Lookup) *registry.Repository {
+	host, path, _ := strings.Cut(lookup.Repository, "/")
+	return c.registry.Repository(image.Reference{Registry: host, Repository: path})
+}
 
 // fact resolves the tag. The facts for the digest then come from the cache, from a concurrent request for them, or from
 // further lookups.

@@ -81,11 +81,13 @@ func (c course) lookUp(ctx context.Context, lookup verification.Lookup) (answer 
 	case verification.Resolve:
 		return c.resolve(ctx, lookup)
 	case verification.Describe:
-		return descriptorOf(ctx)(c.repository().Describe(ctx, digest.Digest(lookup.Subject)))
+		return descriptorOf(ctx)(c.repository(lookup).Describe(ctx, digest.Digest(lookup.Subject)))
 	case verification.List:
 		return c.list(ctx, lookup)
 	case verification.Manifest:
 		return c.manifest(ctx, lookup)
+	case verification.Index:
+		return c.platforms(ctx, lookup)
 	case verification.Signature:
 		return c.signature(ctx, lookup)
 	}
@@ -115,7 +117,7 @@ type known struct {
 // answer and no failure.
 func (c course) resolve(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	asked := time.Now()
-	answer := descriptorOf(ctx)(c.repository().Resolve(ctx, image.Reference{Tag: lookup.Subject}))
+	answer := descriptorOf(ctx)(c.repository(lookup).Resolve(ctx, image.Reference{Tag: lookup.Subject}))
 	if !c.options.StaleTags {
 		return answer
 	}
@@ -134,7 +136,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 }
 
 func (c course) list(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	found, truncated, err := c.repository().Referrers(ctx, digest.Digest(lookup.Subject), lookup.Type)
+	found, truncated, err := c.repository(lookup).Referrers(ctx, digest.Digest(lookup.Subject), lookup.Type)
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
@@ -148,7 +150,7 @@ func (c course) list(ctx context.Context, lookup verification.Lookup) verificati
 }
 
 func (c course) manifest(ctx context.Context, lookup verification.Lookup) verification.Answer {
-	manifest, descriptor, err := c.repository().Manifest(ctx, digest.Digest(lookup.Subject))
+	manifest, descriptor, err := c.repository(lookup).Manifest(ctx, digest.Digest(lookup.Subject))
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
@@ -160,6 +162,19 @@ func (c course) manifest(ctx context.Context, lookup verification.Lookup) verifi
 		facts.Layers = append(facts.Layers, described(layer))
 	}
 	return verification.Answer{Manifest: facts}
+}
+
+// platforms reads what a manifest lists, if it is an index.
+func (c course) platforms(ctx context.Context, lookup verification.Lookup) verification.Answer {
+	index, err := c.repository(lookup).Index(ctx, digest.Digest(lookup.Subject), verification.MaxChildren)
+	if err != nil {
+		return verification.Answer{Failure: failureOf(ctx, err)}
+	}
+	facts := verification.IndexFacts{IsIndex: index.IsIndex, Truncated: index.Truncated}
+	for _, child := range index.Manifests {
+		facts.Children = append(facts.Children, verification.Child{Descriptor: described(child.Descriptor), Platform: child.Platform})
+	}
+	return verification.Answer{Index: facts}
 }
 
 // maxEnvelope bounds a signature envelope, bytes; real ones have a few thousand.
@@ -185,10 +200,10 @@ type fetched struct {
 func (c course) envelope(ctx context.Context, lookup verification.Lookup) ([]byte, error) {
 	key := verification.Lookup{Kind: verification.Envelope, Repository: lookup.Repository, Subject: lookup.Subject, MediaType: lookup.MediaType, Size: lookup.Size}
 	if c.options.KeepContent == 0 {
-		return c.repository().Blob(ctx, blobOf(key), maxEnvelope)
+		return c.repository(lookup).Blob(ctx, blobOf(key), maxEnvelope)
 	}
 	got, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (fetched, cache.Keep) {
-		content, err := c.repository().Blob(ctx, blobOf(key), maxEnvelope)
+		content, err := c.repository(lookup).Blob(ctx, blobOf(key), maxEnvelope)
 		if err != nil {
 			return fetched{err: err}, cache.Keep{}
 		}

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"strings"
+
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
@@ -25,8 +27,9 @@ func (c course) endLookup(span *tracing.Span, lookup verification.Lookup, answer
 	if span == nil {
 		return
 	}
-	span.Text("server.address", c.task.Ref.Registry)
-	span.Text("repository", c.task.Ref.Repository)
+	host, repository, _ := strings.Cut(lookup.Repository, "/")
+	span.Text("server.address", host)
+	span.Text("repository", repository)
 	span.Text("subject", lookup.Subject)
 	span.Text("artifact_type", lookup.Type)
 	found := answer.Document.Finding

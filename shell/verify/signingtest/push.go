@@ -80,10 +80,7 @@ func PushIndex(ctx context.Context, repo *remote.Repository, tag string, images 
 			{Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}},
 		}
 	}
-	index := ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageIndex,
-	}
+	var manifests []ocispec.Descriptor
 	for i, image := range images {
 		manifest, err := imageManifest(ctx, repo, fmt.Sprintf("%s#%d", tag, i), image)
 		if err != nil {
@@ -95,9 +92,19 @@ func PushIndex(ctx context.Context, repo *remote.Repository, tag string, images 
 		}
 		platform := platformOf(image)
 		descriptor.Platform = &platform
-		index.Manifests = append(index.Manifests, descriptor)
+		manifests = append(manifests, descriptor)
 	}
-	return pushManifest(ctx, repo, tag, ocispec.MediaTypeImageIndex, index)
+	return PushIndexOf(ctx, repo, tag, manifests...)
+}
+
+// PushIndexOf pushes an index of what was pushed before, or of what is not there
+// at all.
+func PushIndexOf(ctx context.Context, repo *remote.Repository, tag string, manifests ...ocispec.Descriptor) (ocispec.Descriptor, error) {
+	return pushManifest(ctx, repo, tag, ocispec.MediaTypeImageIndex, ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: manifests,
+	})
 }
 
 // imageManifest pushes the config and the layers of an image and returns the
