@@ -75,7 +75,7 @@ func followsADenial(t *testing.T, fx environment, samples []string) {
 	if err == nil || err.Error() != "exit status 1" {
 		t.Errorf("why: %v, of a denial", err)
 	}
-	for _, want := range []string{"for Pod team-a/app-5f7c-x2b9k", image, "CertificateExpired", "certificate 0: ", "HAS EXPIRED", "trust stores ca:acme"} {
+	for _, want := range []string{"for Pod team-a/app-5f7c-x2b9k (CREATE)", image, "CertificateExpired", "certificate 0: ", "HAS EXPIRED", "trust stores ca:acme"} {
 		if !strings.Contains(string(told), want) {
 			t.Errorf("why does not say %s", want)
 		}

@@ -41,8 +41,8 @@ const (
 	maxQueued      = 1024     // records that are not encoded yet, and for each sink lines
 	maxQueuedBytes = 16 << 20 // of them
 	maxRingBytes   = 8 << 20
-	gatherTime     = 10 * time.Millisecond // for which records are gathered before they are made
-	yieldAfter     = 8                     // records, after which others may run; that wakes a thread, so not after each
+	gatherTime     = 50 * time.Millisecond // for which records are gathered before they are made
+	yieldAfter     = 8                     // records, after which other goroutines may run; that wakes a thread, so not after each
 	stopTime       = 5 * time.Second       // for what is queued when the recorder stops
 )
 
@@ -176,7 +176,7 @@ func (r *Recorder) Run(ctx context.Context) {
 }
 
 // writeAll records until ctx ends and the queue is empty. It gathers records for a moment, so that admissions are disturbed once for
-// many of them, and lets others run between some.
+// many of them, and leaves the processor to others after each.
 func (r *Recorder) writeAll(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
@@ -219,6 +219,7 @@ func (r *Recorder) writeRound(next offered) {
 		if l := r.write(next); l != nil {
 			lines, size = append(lines, l), size+len(l.text)
 		}
+		yield()
 		if n%yieldAfter == 0 {
 			runtime.Gosched()
 		}
