@@ -57,6 +57,12 @@ const (
 	seenFor    = 10 * time.Minute
 )
 
+// NewEvents makes the receiver of CloudEvents without the rest of the service. renew has this replica list the trust resources
+// again, and bump has the others do so.
+func NewEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error, log *slog.Logger) http.Handler {
+	return newEvents(senders, outcomes, trust, renew, bump, log)
+}
+
 func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, renew func(), bump func(context.Context, string) error, log *slog.Logger) *events {
 	counted := map[string]*atomic.Uint64{}
 	for _, outcome := range eventOutcomes {

@@ -38,13 +38,16 @@ type Options struct {
 	MaxQueued        int           // verifications that wait for a seat
 	Egress           egress.Rule   // for the addresses that certificates name
 	PluginsEvery     time.Duration // how often the installed plugins are checked for changes; 0 for at every request
+	Simulated        *Simulated    // nil in the service
 }
 
 // Gatherer gathers facts. Any number of requests may use it at once.
 type Gatherer struct {
 	options    Options
-	registry   *registry.Client
+	registry   Registry
 	plugins    *plugin.Manager
+	revision   func() string // of the plugins
+	verify     func(context.Context, course, verification.Lookup, []byte) verification.Report
 	outcomes   *cache.Cache
 	looked     atomic.Pointer[pluginsAt]
 	queue      *fair.Queue         // of verifications, with trust policies as tenants
@@ -59,13 +62,18 @@ func New(client *registry.Client, plugins *plugin.Manager, outcomes *cache.Cache
 	if err != nil {
 		return nil, err
 	}
-	return &Gatherer{
-		options: options, registry: client, plugins: plugins, outcomes: outcomes,
+	g := &Gatherer{
+		options: options, registry: registryOf{client}, plugins: plugins, outcomes: outcomes,
+		revision: plugins.Revision, verify: func(ctx context.Context, c course, lookup verification.Lookup, envelope []byte) verification.Report {
+			return c.report(ctx, lookup, envelope)
+		},
 		queue:      fair.NewQueue(options.MaxVerifications, options.MaxQueued),
 		beside:     semaphore.NewWeighted(int64(options.MaxVerifications)),
 		documents:  newDocumentMemory(),
 		revocation: revocation,
-	}, nil
+	}
+	options.Simulated.into(g)
+	return g, nil
 }
 
 // Turns counts the verifications under way, those that wait, and those that were refused.
@@ -129,7 +137,7 @@ func (g *Gatherer) pluginsRevision(now time.Time) string {
 	if last := g.looked.Load(); last != nil && now.Sub(last.at) < g.options.PluginsEvery {
 		return last.revision
 	}
-	revision := g.plugins.Revision()
+	revision := g.revision()
 	g.looked.Store(&pluginsAt{revision, now})
 	return revision
 }
@@ -162,7 +170,7 @@ type course struct {
 }
 
 // repository is the one that a lookup is made in: the image's, or that of its signatures.
-func (c course) repository(lookup verification.Lookup) *registry.Repository {
+func (c course) repository(lookup verification.Lookup) Repository {
 	host, path, _ := strings.Cut(lookup.Repository, "/")
 	return c.registry.Repository(image.Reference{Registry: host, Repository: path})
 }

@@ -185,7 +185,7 @@ func (c course) signature(ctx context.Context, lookup verification.Lookup) verif
 	if err != nil {
 		return verification.Answer{Failure: failureOf(ctx, err)}
 	}
-	report := c.report(ctx, lookup, envelope)
+	report := c.verify(ctx, c, lookup, envelope)
 	c.log.report(lookup, report)
 	return verification.Answer{Signature: verification.Assess(c.task, report, c.now)}
 }

@@ -1,0 +1,370 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+)
+
+// Bounds are how old what an answer relies on may be, as the documents promise.
+var Bounds = struct {
+	Trust     time.Duration // a change of trust takes effect everywhere
+	Reconnect time.Duration // trust is followed again after the API server can be reached again
+	Unnoticed time.Duration // a connection that broke unnoticed is given up
+	Event     time.Duration // trust is as it was when a replica was told of a change, by an event or the epoch
+	Denial    time.Duration // for which a denial is kept
+	Deadline  time.Duration // past its own time that a request may take
+}{
+	Trust: time.Second, Reconnect: 4 * time.Second, Unnoticed: 45 * time.Second, Event: time.Second, Denial: 10 * time.Second, Deadline: 200 * time.Millisecond,
+}
+
+// window is a span of time; what was the case at any moment of it counts.
+type window struct{ from, to time.Time }
+
+// possible says what an answer may be: one of both, or either where something changed in the window.
+type possible struct{ admitted, denied bool }
+
+// judge says why nothing justifies an answer; "" where something does.
+func (w *World) judge(a *asked) string {
+	switch took := a.end.Sub(a.begin); {
+	case took > w.settings.timeout+Bounds.Deadline:
+		return fmt.Sprintf("it took %s; its time is %s", took, w.settings.timeout)
+	case a.gone:
+		return ""
+	case a.notReady:
+		if a.begin.Before(a.replica.started.Add(Bounds.Reconnect)) || w.apiFailed(a.replica, a.begin) {
+			return ""
+		}
+		return "the replica has no trust, and nothing keeps it from the API server"
+	}
+	switch a.result.Code.Class() {
+	case reason.Admitted:
+		return w.judgeAdmission(a)
+	case reason.Denied:
+		return w.judgeDenial(a)
+	}
+	if w.workFailed(a) {
+		return ""
+	}
+	return "it failed, and nothing was broken"
+}
+
+// overlaps tells whether a fault was there in a window.
+func (w *World) overlaps(of window, subject int, kinds ...kind) bool {
+	return slices.ContainsFunc(w.faults, func(f *fault) bool {
+		return slices.Contains(kinds, f.kind) && (f.subject == subject || f.subject == everybody) && !f.from.After(of.to) && !f.to.Before(of.from)
+	})
+}
+
+// apiFailed tells whether a replica could not reach the API server lately.
+func (w *World) apiFailed(r *replica, moment time.Time) bool {
+	return w.overlaps(window{moment.Add(-Bounds.Reconnect), moment}, r.id, apiDown, apiRefused, apiCut, apiDeaf)
+}
+
+// workFailed tells whether something was broken that a verification needs, since it began.
+func (w *World) workFailed(a *asked) bool {
+	since := window{a.begin.Add(-w.settings.timeout), a.end}
+	return w.overlaps(since, a.repository, registryDown, registrySlow, registryLies, registryBehind) || w.overlaps(since, 0, pluginDown) ||
+		w.overlaps(since, a.replica.id, burst)
+}
+
+// trustSince is the moment since which a replica may have its trust from.
+func (w *World) trustSince(r *replica, moment time.Time) time.Time {
+	since := moment.Add(-Bounds.Trust)
+	for moved := true; moved; {
+		moved = false
+		for _, f := range w.faults {
+			earlier := f.from.Add(-Bounds.Trust)
+			follows := f.kind <= apiRefused && (f.subject == r.id || f.subject == everybody)
+			if follows && !since.After(f.to.Add(Bounds.Reconnect)) && since.After(earlier) {
+				since, moved = earlier, true
+			}
+		}
+	}
+	for _, t := range w.told {
+		known := t.taken && !t.again && !t.end.Add(Bounds.Event).After(moment)
+		tells := t.replica == r || !w.overlaps(window{t.at, t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused, apiDeaf, apiLag, apiCut)
+		reached := !w.overlaps(window{t.at.Add(-Bounds.Reconnect), t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused)
+		if known && tells && reached && t.at.After(r.started.Add(Bounds.Reconnect)) && t.at.After(since) {
+			since = t.at
+		}
+	}
+	if since.Before(r.started) {
+		return r.started
+	}
+	return since
+}
+
+// behind is by how much a registry may have been behind lately.
+func (w *World) behind(of window, repository int) (by time.Duration) {
+	for _, f := range w.faults {
+		if f.kind == registryBehind && f.subject == repository && !f.from.After(of.to) && !f.to.Before(of.from) {
+			by = max(by, f.amount)
+		}
+	}
+	return by
+}
+
+// digests are those that an image's reference may have stood for; "" for none.
+func (w *World) digests(a *asked) []digest.Digest {
+	if a.tag < 0 {
+		return []digest.Digest{imageDigest(a.repository, a.image)}
+	}
+	since := a.begin.Add(-max(w.settings.keepTags, w.settings.timeout))
+	if w.settings.staleTags && w.overlaps(window{since, a.end}, a.repository, registryDown, registryLies, registrySlow) {
+		since = a.begin.Add(-w.settings.keep - w.settings.timeout)
+	}
+	of := window{since, a.end}
+	return w.tags[a.repository][a.tag].within(since.Add(-w.behind(of, a.repository)), a.end)
+}
+
+// trustOf gives what the statement for an image may have been, with the signers that its stores trusted. ok is false for none.
+func (w *World) trustOf(a *asked) (found []trusted) {
+	since := w.trustSince(a.replica, a.begin)
+	stores := w.stores.within(since, a.end)
+	for _, policies := range w.policies.within(since, a.end) {
+		p, ok := usable(policies, func(p policy) (bool, bool) { return p.name == a.policy, !p.unreadable })
+		if !ok {
+			found = append(found, trusted{})
+			continue
+		}
+		of := -1
+		for i, s := range p.statements {
+			if s.repository == a.repository || s.repository < 0 && of < 0 {
+				of = i
+			}
+		}
+		for _, all := range stores {
+			found = append(found, trustedBy(p.statements, of, all))
+		}
+	}
+	return found
+}
+
+// trusted is a statement, and whose signatures satisfy it. The zero value trusts nobody.
+type trusted struct {
+	level   string
+	signers [signers]bool
+}
+
+func trustedBy(statements []statement, of int, stores map[string]store) (t trusted) {
+	if of < 0 {
+		return t
+	}
+	s := statements[of]
+	t.level = s.level
+	for _, name := range s.stores {
+		held, ok := usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
+		if !ok { // a statement with a store that cannot be used trusts nobody
+			t.signers = [signers]bool{}
+			break
+		}
+		for _, signer := range held.signers {
+			t.signers[signer] = true
+		}
+	}
+	for signer := range t.signers {
+		if t.level == "audit" { // who signed is only logged
+			t.signers[signer] = true
+		}
+		if s.signer >= 0 && s.signer != signer && t.level != "audit" {
+			t.signers[signer] = false
+		}
+	}
+	return t
+}
+
+// satisfies tells whether a signature may satisfy, and whether it must. Its content and presence are looked at within one
+// window, revocation and the plugin within another. clocks are the replica's at the time.
+func (w *World) satisfies(s *artifact, t trusted, there, checked window, clocks []time.Time) (may, must bool) {
+	present := s.there.within(there.from, there.to)
+	if s.garbage || s.target != s.subject || !t.signers[s.signer] || !slices.Contains(present, true) {
+		return false, false
+	}
+	may, must = true, !slices.Contains(present, false)
+	limit := func(holds func(time.Time) bool, moments []time.Time) {
+		may = may && slices.ContainsFunc(moments, holds)
+		must = must && !slices.ContainsFunc(moments, func(m time.Time) bool { return !holds(m) })
+	}
+	if s.plugin {
+		down := w.overlaps(checked, 0, pluginDown)
+		states := w.plugin.within(checked.from, checked.to)
+		refuses := func(p pluginState) bool { return p.refuses && t.level != "audit" }
+		may = may && slices.ContainsFunc(states, func(p pluginState) bool { return !refuses(p) })
+		must = must && !down && !slices.ContainsFunc(states, refuses)
+	}
+	if t.level == "strict" {
+		limit(func(m time.Time) bool { return s.expiry.IsZero() || m.Before(s.expiry) }, clocks)
+		revoked := w.revoked[s.signer].within(checked.from, checked.to)
+		may = may && slices.Contains(revoked, false)
+		must = must && !slices.Contains(revoked, true) && !w.overlaps(checked, 0, ocspDown)
+	}
+	return may, must
+}
+
+// signed says whether something must or may have a signature that satisfies.
+func (w *World) signed(repository int, subject digest.Digest, t trusted, there, checked window, clocks []time.Time) (may, must bool) {
+	for _, s := range w.artifactsOf(repository, subject) {
+		if !s.attestation {
+			one, certain := w.satisfies(s, t, there, checked, clocks)
+			may, must = may || one, must || certain
+		}
+	}
+	return may, must && !w.overlaps(there, repository, registryHides)
+}
+
+// verdict is what a cold verification of an image would say.
+func (w *World) verdict(a *asked, of digest.Digest, t trusted, there, checked window, clocks []time.Time) possible {
+	demand := demands[a.demand]
+	switch {
+	case t.level == "skip":
+		return possible{admitted: demand == "", denied: demand != ""} // nobody is trusted under it
+	case t.level == "" || of == "":
+		return possible{denied: true}
+	}
+	may, must := w.signed(a.repository, of, t, there, checked, clocks)
+	p := possible{admitted: may, denied: !must}
+	if demand == "" {
+		return p
+	}
+	attested := w.attested(a, of, t, there, checked, clocks)
+	return possible{admitted: p.admitted && attested.admitted, denied: p.denied || attested.denied}
+}
+
+// attested is what the attestations of an image say.
+func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked window, clocks []time.Time) (p possible) {
+	type candidate struct {
+		good, must bool
+		made       int64
+	}
+	var candidates []candidate // those that may count
+	undecided := false
+	for _, found := range w.artifactsOf(a.repository, of) {
+		present := found.there.within(there.from, there.to)
+		if !found.attestation || !slices.Contains(present, true) {
+			continue
+		}
+		may, must := w.signed(a.repository, found.digest, t, there, checked, clocks)
+		if may {
+			candidates = append(candidates, candidate{found.severity <= maxSeverity, must && !slices.Contains(present, false), w.signedAt(a.repository, found.digest)})
+		}
+		undecided = undecided || slices.Contains(present, false) // it may be gone between being listed and being read
+	}
+	undecided = undecided || t.level == "strict" && w.overlaps(checked, 0, ocspDown)
+	counts := func(is func(candidate) bool) bool { return slices.ContainsFunc(candidates, is) }
+	certainlyGood := counts(func(c candidate) bool { return c.good && c.must })
+	certainlyBad := counts(func(c candidate) bool { return !c.good && c.must })
+	maybeBad := counts(func(c candidate) bool { return !c.good })
+	switch demands[a.demand] {
+	case "all":
+		p.admitted, p.denied = counts(func(c candidate) bool { return c.good }) && !certainlyBad, maybeBad || !certainlyGood
+	case "any":
+		p.admitted, p.denied = counts(func(c candidate) bool { return c.good }), !certainlyGood
+	case "latest":
+		p.admitted = counts(func(c candidate) bool {
+			return c.good && !counts(func(later candidate) bool { return !later.good && later.must && later.made >= c.made })
+		})
+		p.denied = !certainlyGood || counts(func(c candidate) bool {
+			return !c.good && !counts(func(later candidate) bool { return later.good && later.must && later.made > c.made })
+		})
+	}
+	p.denied = p.denied || undecided
+	return p
+}
+
+// signedAt is the second in which an attestation was signed.
+func (w *World) signedAt(repository int, attestation digest.Digest) int64 {
+	for _, s := range w.artifactsOf(repository, attestation) {
+		return s.made.Unix()
+	}
+	return 0
+}
+
+// skew is how wrong a replica's clock ever was.
+func (r *replica) skew() (most time.Duration) {
+	for _, change := range r.ahead.changes {
+		most = max(most, change.value.Abs())
+	}
+	return most
+}
+
+// flushed is when an event last had a replica drop what it kept for a policy.
+func (w *World) flushed(a *asked) (last time.Time) {
+	for _, t := range w.told {
+		if t.replica == a.replica && t.taken && !t.again && !t.end.After(a.begin) && (t.policy == everybody || t.policy == a.policy) && t.at.After(last) {
+			last = t.at
+		}
+	}
+	return last
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// moments are the times within a window at which something changed for an image, and its begin.
+func (w *World) moments(a *asked, of window) []time.Time {
+	all := []time.Time{of.from}
+	for _, found := range w.artifacts {
+		if found.repository != a.repository {
+			continue
+		}
+		for _, change := range found.there.changes {
+			if change.from.After(of.from) && !change.from.After(of.to) {
+				all = append(all, change.from)
+			}
+		}
+	}
+	return all
+}
+
+// judgeAdmission looks for a moment at which a verification could have begun whose outcome is this answer.
+func (w *World) judgeAdmission(a *asked) string {
+	oldest := latest(latest(a.begin.Add(-w.settings.keep-w.settings.timeout), a.replica.started), w.flushed(a))
+	good := min(w.settings.keep, w.ocspPeriod+a.replica.skew()) + w.settings.timeout
+	checked := window{latest(a.begin.Add(-good), a.replica.started), a.end}
+	behind := w.behind(window{oldest, a.end}, a.repository)
+	for _, t := range w.trustOf(a) {
+		for _, of := range w.digests(a) {
+			if string(of) != a.result.Digest && !(t.level == "skip" && a.result.Digest == "") {
+				continue
+			}
+			for _, from := range w.moments(a, window{oldest.Add(-behind), a.end}) {
+				there := window{from, from.Add(w.settings.timeout + behind)}
+				if there.to.After(a.end) {
+					there.to = a.end
+				}
+				if w.verdict(a, of, t, there, checked, []time.Time{a.clock}).admitted {
+					return ""
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("it was admitted as %s, and nothing justifies that since %s", a.result.Digest, oldest.Sub(begin))
+}
+
+// judgeDenial looks for a moment at which it was right.
+func (w *World) judgeDenial(a *asked) string {
+	since := a.begin.Add(-max(min(Bounds.Denial, w.settings.keep), w.settings.timeout))
+	since = latest(since, a.replica.started)
+	of := window{since.Add(-w.behind(window{since, a.end}, a.repository)), a.end}
+	clocks := []time.Time{a.clock}
+	for _, ahead := range a.replica.ahead.within(since, a.end) {
+		clocks = append(clocks, since.Add(ahead), a.end.Add(ahead))
+	}
+	for _, t := range w.trustOf(a) {
+		for _, digest := range w.digests(a) {
+			if w.verdict(a, digest, t, of, of, clocks).denied {
+				return ""
+			}
+		}
+	}
+	return fmt.Sprintf("it was denied, and nothing justifies that since %s", of.from.Sub(begin))
+}

@@ -1,0 +1,62 @@
+//go:debug randseednop=0
+
+package simulation
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+)
+
+var (
+	sequences = flag.Int("sequences", 2000, "sequences to run")
+	seed      = flag.Uint64("seed", 1, "seed of the first one; the others have the next ones")
+	stop      = flag.Bool("first", false, "stop at the first violation")
+	verbose   = flag.Bool("story", false, "tell each sequence")
+)
+
+func TestMain(m *testing.M) {
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1] // the other one sleeps by a clock that is not that of the sequence
+	runtime.GOMAXPROCS(1)                                     // so that the scheduler changes little from one run to the next
+	os.Exit(m.Run())
+}
+
+// TestSimulation runs sequences, of which none may have a violation.
+func TestSimulation(t *testing.T) {
+	var total Counts
+	found, start := 0, time.Now()
+	for i := range *sequences {
+		result := Sequence(t, *seed+uint64(i))
+		total.add(result.Counts)
+		if *verbose {
+			fmt.Println(result)
+		}
+		if len(result.Violations) > 0 {
+			if found++; *stop {
+				t.Fatalf("found after %d sequences:\n%s", i+1, result)
+			}
+			if found <= 3 {
+				t.Errorf("%s\nshortened:\n%s", result, Shortened(t, result.Seed))
+			}
+		}
+	}
+	t.Logf("%d sequences, %.1f virtual days, %d faults injected, %d violations; %d requests, %d admitted, %d denied, %d failed, %d not ready, %d with a replica that died; %d events; %s",
+		*sequences, total.Virtual.Hours()/24, total.Faults, found, total.Asked, total.Admitted, total.Denied, total.Failed, total.NotReady, total.Gone, total.Events, time.Since(start).Round(time.Millisecond))
+}
+
+func (c *Counts) add(more Counts) {
+	c.Asked += more.Asked
+	c.Admitted += more.Admitted
+	c.Denied += more.Denied
+	c.Failed += more.Failed
+	c.NotReady += more.NotReady
+	c.Gone += more.Gone
+	c.Faults += more.Faults
+	c.Events += more.Events
+	c.Virtual += more.Virtual
+}
