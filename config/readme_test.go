@@ -25,7 +25,7 @@ var (
 	codeSpan     = regexp.MustCompile("``.+?``|`[^`]+`")
 	heading      = regexp.MustCompile(`^#{1,6} +(.+?) *$`)
 	makeTarget   = regexp.MustCompile("(?m)(?:^ *|`)make ([a-z0-9-]+)")
-	ownPath      = regexp.MustCompile(`(?:^|[\s` + "`" + `=])(?:\./)?((?:adversary|config|core|e2e|function|shell|testdata)/[A-Za-z0-9_/.-]*[A-Za-z0-9])`)
+	ownPath      = regexp.MustCompile(`(?:^|[\s` + "`" + `=])(?:\./)?((?:adversary|config|core|e2e|function|shell|simulation|testdata)/[A-Za-z0-9_/.-]*[A-Za-z0-9])`)
 	excerptOf    = regexp.MustCompile(`(?i)excerpt of\s+\[[^]]+\]\(([^)\s]+)\)`)
 )
 

@@ -60,7 +60,7 @@ func TestBinaryLinksNoAdversary(t *testing.T) {
 		t.Fatalf("%s links %d packages, and not the core", binary, len(linked))
 	}
 	for _, name := range linked {
-		if within(name, module+"/adversary") || within(name, module+"/e2e") {
+		if within(name, module+"/adversary") || within(name, module+"/e2e") || within(name, module+"/simulation") {
 			t.Errorf("the binary links %s", name)
 		}
 	}
@@ -107,6 +107,7 @@ func TestWrongArrowsAreFound(t *testing.T) {
 		"tests' libraries know each other":             {"shell/verify/scenariotest", "shell/verify/signingtest", false},
 		"a room below one for tests is for tests too":  {"shell/verify", "shell/registry/registrytest/distribution", true},
 		"the command links no adversary":               {"function/cmd/x", "adversary/oracle", true},
+		"the function links no simulation":             {"function", "simulation", true},
 		"the shim serves the function":                 {".", "function", false},
 		"the shim wires nothing itself":                {".", "shell/verify", true},
 		"tests import what they like":                  {"adversary", "shell/verify", false},

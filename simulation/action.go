@@ -49,6 +49,7 @@ var deeds = map[string]deed{
 	"fault":           {30, (*World).fault},
 	"late trust":      {6, (*World).changeWhileAsked},
 	"signed in haste": {6, (*World).signAfterDenial},
+	"silent change":   {8, (*World).changeSilently},
 }
 
 // kindsOfActions are their names, each as often as it is to be drawn.
@@ -253,6 +254,33 @@ func (w *World) changeWhileAsked(r random) {
 	e := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}
 	w.work.Go(func() { w.deliver(slices.Index(w.running, replica), e, 0) })
 	time.Sleep(r.span(time.Millisecond, 2*time.Second))
+	w.work.Go(func() { w.ask(replica, what, false) })
+}
+
+// changeSilently changes trust while a replica's watches hear nothing or are late, tells some replica of it, and asks the first one.
+func (w *World) changeSilently(r random) {
+	replica, other := w.running[r.IntN(len(w.running))], r.IntN(len(w.running))
+	l := replica.link
+	if r.chance(60) {
+		noticed := r.between(10*time.Second, Bounds.Unnoticed)
+		l.deafen(noticed, false)
+		w.breakFor(apiDeaf, replica.id, noticed, 0, nil)
+	} else {
+		lag := r.between(10*time.Second, time.Minute)
+		l.set(func() { l.lag = lag })
+		w.breakFor(apiLag, replica.id, lag, lag, func() { l.set(func() { l.lag = 0 }) })
+	}
+	what := w.draws(r)
+	if r.chance(40) {
+		w.setPolicy(policyName(what.policy), nil)
+	} else {
+		p := drawPolicy(r, what.policy)
+		w.setPolicy(policyName(what.policy), &p)
+	}
+	w.events++
+	e := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}
+	w.work.Go(func() { w.deliver(other, e, 0) })
+	time.Sleep(r.between(1200*time.Millisecond, 5*time.Second))
 	w.work.Go(func() { w.ask(replica, what, false) })
 }
 

@@ -54,9 +54,6 @@ var Mutations = []Mutation{
 		"a deletion is ignored", "shell/kubeclient/store.go",
 		"delete(s.items, name)\n", "",
 	}, {
-		"a signature that has expired since counts", "core/verification/check.go",
-		"if signature.ValidUntil.IsZero() || now.Before(signature.ValidUntil) {", "if signature.Verified {",
-	}, {
 		"the time of an OCSP answer is ignored", "core/verification/fact.go",
 		"return earlier(s.ValidUntil, s.FreshUntil)", "return s.ValidUntil",
 	}, {
@@ -68,5 +65,17 @@ var Mutations = []Mutation{
 	}, {
 		"any old list will do", "shell/kubeclient/watch.go",
 		`if options.ResourceVersion == "0" {`, `if options.ResourceVersion == "00" {`,
+	}, {
+		"a new serving certificate is not taken over", "shell/kube/serving.go",
+		"take(pair.certificate, pair.key)\n", "take(pair.certificate, pair.key)\n\t\t\ttake = func(_, _ []byte) {}\n",
+	}, {
+		"the loss of a lease is ignored", "shell/certmanager/leader.go",
+		"t.running.Go(func() { t.task(ctx) })", "t.running.Go(func() { t.task(context.WithoutCancel(ctx)) })",
+	}, {
+		"a lease that another holds is given up", "shell/certmanager/leader.go",
+		"if err != nil || record.HolderIdentity != lock.Identity() {", "if err != nil {",
+	}, {
+		"nobody waits until clients know a new CA", "core/certificates/next.go",
+		"return known(s, s.Authority.Certificate, now, wait) ||", "return known(s, s.Authority.Certificate, now, wait*0) ||",
 	},
 }

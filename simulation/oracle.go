@@ -22,8 +22,8 @@ var Bounds = struct {
 	Trust: time.Second, Reconnect: 4 * time.Second, Unnoticed: 45 * time.Second, Event: time.Second, Denial: 10 * time.Second, Deadline: 200 * time.Millisecond,
 }
 
-// window is a span of time; what was the case at any moment of it counts.
-type window struct{ from, to time.Time }
+// window is a span of time; what was the case at any moment of it counts. now is when a request began.
+type window struct{ from, to, now time.Time }
 
 // possible says what an answer may be: one of both, or either where something changed in the window.
 type possible struct{ admitted, denied bool }
@@ -60,14 +60,21 @@ func (w *World) overlaps(of window, subject int, kinds ...kind) bool {
 	})
 }
 
+// covered tells whether a fault was there all the time.
+func (w *World) covered(of window, k kind, subject int) bool {
+	return slices.ContainsFunc(w.faults, func(f *fault) bool {
+		return f.kind == k && f.subject == subject && !f.from.After(of.from) && f.to.After(of.to)
+	})
+}
+
 // apiFailed tells whether a replica could not reach the API server lately.
 func (w *World) apiFailed(r *replica, moment time.Time) bool {
-	return w.overlaps(window{moment.Add(-Bounds.Reconnect), moment}, r.id, apiDown, apiRefused, apiCut, apiDeaf)
+	return w.overlaps(window{from: moment.Add(-Bounds.Reconnect), to: moment}, r.id, apiDown, apiRefused, apiCut, apiDeaf)
 }
 
 // workFailed tells whether something was broken that a verification needs, since it began.
 func (w *World) workFailed(a *asked) bool {
-	since := window{a.begin.Add(-w.settings.timeout), a.end}
+	since := window{from: a.begin.Add(-w.settings.timeout), to: a.end}
 	return w.overlaps(since, a.repository, registryDown, registrySlow, registryLies, registryBehind) || w.overlaps(since, 0, pluginDown) ||
 		w.overlaps(since, a.replica.id, burst)
 }
@@ -87,8 +94,8 @@ func (w *World) trustSince(r *replica, moment time.Time) time.Time {
 	}
 	for _, t := range w.told {
 		known := t.taken && !t.again && !t.end.Add(Bounds.Event).After(moment)
-		tells := t.replica == r || !w.overlaps(window{t.at, t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused, apiDeaf, apiLag, apiCut)
-		reached := !w.overlaps(window{t.at.Add(-Bounds.Reconnect), t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused)
+		tells := t.replica == r || !w.overlaps(window{from: t.at, to: t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused, apiDeaf, apiLag, apiCut)
+		reached := !w.overlaps(window{from: t.at.Add(-Bounds.Reconnect), to: t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused)
 		if known && tells && reached && t.at.After(r.started.Add(Bounds.Reconnect)) && t.at.After(since) {
 			since = t.at
 		}
@@ -109,16 +116,19 @@ func (w *World) behind(of window, repository int) (by time.Duration) {
 	return by
 }
 
-// digests are those that an image's reference may have stood for; "" for none.
+// digests are those that an image's reference may have stood for; "" for none. There are none where nobody could have asked.
 func (w *World) digests(a *asked) []digest.Digest {
 	if a.tag < 0 {
 		return []digest.Digest{imageDigest(a.repository, a.image)}
 	}
 	since := a.begin.Add(-max(w.settings.keepTags, w.settings.timeout))
-	if w.settings.staleTags && w.overlaps(window{since, a.end}, a.repository, registryDown, registryLies, registrySlow) {
+	if w.settings.staleTags && w.overlaps(window{from: since, to: a.end}, a.repository, registryDown, registryLies, registrySlow) {
 		since = a.begin.Add(-w.settings.keep - w.settings.timeout)
 	}
-	of := window{since, a.end}
+	if !w.settings.staleTags && w.covered(window{from: since, to: a.end}, registryDown, a.repository) {
+		return nil
+	}
+	of := window{from: since, to: a.end}
 	return w.tags[a.repository][a.tag].within(since.Add(-w.behind(of, a.repository)), a.end)
 }
 
@@ -191,8 +201,10 @@ func (w *World) satisfies(s *artifact, t trusted, there, checked window, clocks 
 		must = must && !slices.ContainsFunc(moments, func(m time.Time) bool { return !holds(m) })
 	}
 	if s.plugin {
-		down := w.overlaps(checked, 0, pluginDown)
-		states := w.plugin.within(checked.from, checked.to)
+		// what is installed is part of the key, so that no older answer of a plugin counts
+		asked := window{from: latest(checked.from, checked.now.Add(-pluginsEvery-w.settings.timeout)), to: checked.to}
+		down := w.overlaps(asked, 0, pluginDown)
+		states := w.plugin.within(asked.from, asked.to)
 		refuses := func(p pluginState) bool { return p.refuses && t.level != "audit" }
 		may = may && slices.ContainsFunc(states, func(p pluginState) bool { return !refuses(p) })
 		must = must && !down && !slices.ContainsFunc(states, refuses)
@@ -329,15 +341,18 @@ func (w *World) moments(a *asked, of window) []time.Time {
 func (w *World) judgeAdmission(a *asked) string {
 	oldest := latest(latest(a.begin.Add(-w.settings.keep-w.settings.timeout), a.replica.started), w.flushed(a))
 	good := min(w.settings.keep, w.ocspPeriod+a.replica.skew()) + w.settings.timeout
-	checked := window{latest(a.begin.Add(-good), a.replica.started), a.end}
-	behind := w.behind(window{oldest, a.end}, a.repository)
+	checked := window{latest(a.begin.Add(-good), a.replica.started), a.end, a.begin}
+	behind := w.behind(window{from: oldest, to: a.end}, a.repository)
 	for _, t := range w.trustOf(a) {
+		if t.level == "skip" && demands[a.demand] == "" { // nor here
+			return ""
+		}
 		for _, of := range w.digests(a) {
-			if string(of) != a.result.Digest && !(t.level == "skip" && a.result.Digest == "") {
+			if string(of) != a.result.Digest {
 				continue
 			}
-			for _, from := range w.moments(a, window{oldest.Add(-behind), a.end}) {
-				there := window{from, from.Add(w.settings.timeout + behind)}
+			for _, from := range w.moments(a, window{from: oldest.Add(-behind), to: a.end}) {
+				there := window{from: from, to: from.Add(w.settings.timeout + behind)}
 				if there.to.After(a.end) {
 					there.to = a.end
 				}
@@ -354,12 +369,15 @@ func (w *World) judgeAdmission(a *asked) string {
 func (w *World) judgeDenial(a *asked) string {
 	since := a.begin.Add(-max(min(Bounds.Denial, w.settings.keep), w.settings.timeout))
 	since = latest(since, a.replica.started)
-	of := window{since.Add(-w.behind(window{since, a.end}, a.repository)), a.end}
+	of := window{since.Add(-w.behind(window{from: since, to: a.end}, a.repository)), a.end, a.begin}
 	clocks := []time.Time{a.clock}
 	for _, ahead := range a.replica.ahead.within(since, a.end) {
 		clocks = append(clocks, since.Add(ahead), a.end.Add(ahead))
 	}
 	for _, t := range w.trustOf(a) {
+		if t.level == "" { // for which no registry is asked
+			return ""
+		}
 		for _, digest := range w.digests(a) {
 			if w.verdict(a, digest, t, of, of, clocks).denied {
 				return ""

@@ -49,6 +49,44 @@ func TestSimulation(t *testing.T) {
 		*sequences, total.Virtual.Hours()/24, total.Faults, found, total.Asked, total.Admitted, total.Denied, total.Failed, total.NotReady, total.Gone, total.Events, time.Since(start).Round(time.Millisecond))
 }
 
+// TestSequencesRepeat runs sequences twice. What the scheduler decides may differ, in few.
+func TestSequencesRepeat(t *testing.T) {
+	const n = 60
+	differ := 0
+	for i := range uint64(n) {
+		if Sequence(t, *seed+i).Trace != Sequence(t, *seed+i).Trace {
+			differ++
+		}
+	}
+	t.Logf("%d of %d sequences differ from run to run", differ, n)
+	if differ > n/10 {
+		t.Errorf("%d of %d sequences differ from run to run", differ, n)
+	}
+}
+
+// certificatesEvery is how many sequences there are for one of certificates, which takes as long as fifty: leases are renewed every second.
+const certificatesEvery = 100
+
+// TestCertificates runs sequences of certificates.
+func TestCertificates(t *testing.T) {
+	var total Counts
+	found, n, start := 0, max(1, *sequences/certificatesEvery), time.Now()
+	for i := range n {
+		result := Certificates(t, *seed+uint64(i))
+		total.add(result.Counts)
+		if len(result.Violations) > 0 {
+			if found++; *stop {
+				t.Fatalf("found after %d sequences:\n%s", i+1, result)
+			}
+			if found <= 3 {
+				t.Error(result)
+			}
+		}
+	}
+	t.Logf("%d sequences of certificates, %.1f virtual days, %d faults injected, %d violations; %d certificates held against bundles; %s",
+		n, total.Virtual.Hours()/24, total.Faults, found, total.Asked, time.Since(start).Round(time.Millisecond))
+}
+
 func (c *Counts) add(more Counts) {
 	c.Asked += more.Asked
 	c.Admitted += more.Admitted
