@@ -218,6 +218,11 @@ func (r reader) Manifest(ctx context.Context, named digest.Digest) (ocispec.Mani
 	return manifest, ocispec.Descriptor{MediaType: typeImage, Digest: named, Size: imageSize}, nil
 }
 
+// Index is part of verify.Repository. No image is an index.
+func (r reader) Index(ctx context.Context, _ digest.Digest, _ int) (registry.Index, error) {
+	return registry.Index{}, r.ask(ctx)
+}
+
 // Blob is part of verify.Repository. What an envelope holds, the world knows by its digest.
 func (r reader) Blob(ctx context.Context, descriptor ocispec.Descriptor, _ int64) ([]byte, error) {
 	if err := r.ask(ctx); err != nil {

@@ -24,6 +24,7 @@ type Repository interface {
 	Describe(ctx context.Context, named digest.Digest) (ocispec.Descriptor, error)
 	Referrers(ctx context.Context, of digest.Digest, artifactType string) (found []ocispec.Descriptor, truncated bool, err error)
 	Manifest(ctx context.Context, named digest.Digest) (ocispec.Manifest, ocispec.Descriptor, error)
+	Index(ctx context.Context, named digest.Digest, most int) (registry.Index, error)
 	Blob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error)
 }
 
