@@ -27,7 +27,7 @@ BROWSER := function/browser
 RELEASE := release
 RELEASE_DIR := $(BUILD)/release
 
-.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing build size plugins image-test man krew release release-twice test-release vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing e2e-release build size plugins image-test man krew release release-twice test-release vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -60,8 +60,8 @@ race: ## the same under the race detector, but for the core, which starts no gor
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l *.go adversary config core e2e function release shell simulation); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
-	go vet -tags e2e,e2e_knative,e2e_eventing,e2e_image ./...
-	go tool staticcheck -tags e2e,e2e_knative,e2e_eventing,e2e_image ./...
+	go vet -tags e2e,e2e_knative,e2e_eventing,e2e_image,e2e_release ./...
+	go tool staticcheck -tags e2e,e2e_knative,e2e_eventing,e2e_image,e2e_release ./...
 	go -C $(VALIDATE) vet ./...
 	go -C $(VALIDATE) tool -modfile=../../go.mod staticcheck ./...
 	go -C $(DIFFERENTIAL) vet ./...
@@ -150,6 +150,9 @@ size: build ## fails when the service's binary is larger than 48 MB, as it is wh
 plugins: ## the plugin that stands in for venafi-csp
 	$(STATIC) -o $(PLUGINS)/venafi-csp/notation-venafi-csp ./shell/plugin/plugintest/standin
 
+e2e-release: ## a release of this commit for this platform, pushed, verified and installed by the words of the documents (Linux)
+	go test -tags e2e,e2e_release -count=1 -timeout 60m -v -run TestReleaseDocuments ./e2e/documents
+
 image-test: ## the image, built by buildah for two platforms and twice, which must give the same digests (Linux, root)
 	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
 
@@ -162,7 +165,8 @@ man: ## the man pages of the commands, in function/cmd/kyverno-notation-venafi/m
 release: ## image, SBOMs, provenance, chart and manifests of this commit, signed, and verified with check; VERSION=v0.1.0 ARGS='--key FILE --certificates FILE --push'
 	rm -rf $(RELEASE_DIR)
 	mkdir -p $(BUILD)
-	go -C $(RELEASE) run ./cmd/release --source $(CURDIR) --out $(CURDIR)/$(RELEASE_DIR) $(ARGS)
+	go -C $(RELEASE) build -o $(CURDIR)/$(BUILD)/make-release ./cmd/release
+	$(BUILD)/make-release --source . --out $(RELEASE_DIR) $(ARGS)
 
 release-twice: ## two releases for all platforms, with nothing kept between them, which must give the same digests; then whatever is changed must be denied
 	go -C $(RELEASE) test -count=1 -timeout 3h -v . -args -platforms linux/amd64,linux/arm64,linux/arm/v7 -cold

@@ -7,70 +7,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nirmata/kyverno-notation-venafi/config/commands"
 )
 
 // commandsFile lists every command that a document shows, and what runs it.
 const commandsFile = "commands.txt"
 
-// programs are those that a line of code in a document begins with where it is a command; "$ " ahead of it says so of any other.
-var programs = []string{
-	"kubectl", "helm", "make", "go", "func", "docker", "buildah", "podman", "curl", "openssl", "notation", "oras", "cosign", "git", "apt-get", "sudo", "cd", "export",
-	"kustomize", "krew", "jq", "sha256sum", "./knv", "knv", "kyverno-notation-venafi", "crane", "ko", "kind", "minikube", "gh", "syft", "trivy", "tar", "skopeo", "source",
-}
-
-var (
-	assignment = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*=\S* `)
-	remark     = regexp.MustCompile(`\s+# .*$`)
-	testName   = regexp.MustCompile(`^(?:Test|Fuzz|Example)[A-Za-z0-9_]+$`)
-)
-
-// commandsIn lists the commands in the code of a document: in blocks that are fenced or indented, also in a list, and within lines from
-// three words on, as fewer only name a command.
-func commandsIn(text string) (commands []string) {
-	fenced, joined := false, ""
-	for line := range strings.Lines(text) {
-		trimmed := strings.TrimSpace(line)
-		if strings.HasPrefix(trimmed, "```") {
-			fenced = !fenced
-			continue
-		}
-		if !fenced && !strings.HasPrefix(line, "    ") {
-			joined = ""
-			for _, span := range codeSpan.FindAllString(line, -1) {
-				if command, ok := commandOf(strings.TrimSpace(strings.Trim(span, "`"))); ok && len(strings.Fields(command)) > 2 {
-					commands = append(commands, command)
-				}
-			}
-			continue
-		}
-		if part, goesOn := strings.CutSuffix(trimmed, `\`); goesOn {
-			joined += strings.TrimSpace(part) + " "
-			continue
-		}
-		trimmed, joined = joined+trimmed, ""
-		if command, ok := commandOf(trimmed); ok {
-			commands = append(commands, command)
-		}
-	}
-	return commands
-}
-
-// commandOf gives the command of a line of code.
-func commandOf(line string) (string, bool) {
-	command, prompted := strings.CutPrefix(line, "$ ")
-	command = remark.ReplaceAllString(command, "")
-	bare := command
-	for assignment.MatchString(bare) {
-		bare = assignment.ReplaceAllString(bare, "")
-	}
-	first, _, several := strings.Cut(bare, " ")
-	return command, prompted || several && slices.Contains(programs, first) && !strings.HasSuffix(first, ":")
-}
+var testName = regexp.MustCompile(`^(?:Test|Fuzz|Example)[A-Za-z0-9_]+$`)
 
 // TestCommandsOfDocumentsAreRun holds that each command in a document is listed with what runs it: tests and make targets that exist, or
 // the reason why a person has to.
 func TestCommandsOfDocumentsAreRun(t *testing.T) {
-	text, err := os.ReadFile(commandsFile)
+	entries, err := commands.Read(commandsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,26 +34,18 @@ func TestCommandsOfDocumentsAreRun(t *testing.T) {
 	tests, _ := testFiles(t)
 	listed := map[string]bool{}
 	byHand := 0
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+	for _, entry := range entries {
+		listed[entry.Command] = false
+		if err := exists(entry.By, tests, string(makefile)); err != nil {
+			t.Errorf("%s: %s: %v", commandsFile, entry.Command, err)
 		}
-		command, by, found := strings.Cut(line, " => ")
-		if !found || listed[command] {
-			t.Errorf("%s: %q names nothing that runs it, or stands twice", commandsFile, line)
-		}
-		listed[command] = false
-		if err := exists(by, tests, string(makefile)); err != nil {
-			t.Errorf("%s: %s: %v", commandsFile, command, err)
-		}
-		if strings.HasPrefix(by, "by hand: ") {
+		if strings.HasPrefix(entry.By, "by hand: ") {
 			byHand++
 		}
 	}
 	shown := 0
 	err = eachREADME(os.DirFS(repository), func(name, document string) {
-		for _, command := range commandsIn(document) {
+		for _, command := range commands.In(document) {
 			shown++
 			if _, ok := listed[command]; !ok && makes(command, string(ci)) {
 				continue
@@ -170,7 +111,7 @@ func TestUnlistedCommandsAreFound(t *testing.T) {
 		"```yaml\nhelm: x\nkind: y\n```\n":                           nil,
 		"    go build x\n\ntext\n\n    not a command\n    curl -v x": {"go build x", "curl -v x"},
 	} {
-		if got := commandsIn(text); !slices.Equal(got, want) {
+		if got := commands.In(text); !slices.Equal(got, want) {
 			t.Errorf("%q: %q; want %q", text, got, want)
 		}
 	}

@@ -316,6 +316,11 @@ func TestManifestsNameTheImageByDigest(t *testing.T) {
 				t.Errorf("%s names %s", name, named)
 			}
 		}
+		// So what tests find out about the manifests of the source holds for those of a release.
+		source := read(t, r.source.Dir, "config", name)
+		if released := strings.ReplaceAll(read(t, r.dirs[0], name), testRepository+"@"+image, "ghcr.io/nirmata/kyverno-notation-venafi:latest"); released != source {
+			t.Errorf("%s is more than config/%[1]s with the image by digest", name)
+		}
 	}
 }
 

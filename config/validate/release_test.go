@@ -184,7 +184,10 @@ func TestHelmTestAsksTheService(t *testing.T) {
 
 // artifactHub is what ArtifactHub reads of annotations, each YAML in itself.
 type artifactHub struct {
-	Images   []struct{ Name, Image string }
+	Images []struct {
+		Name, Image string
+		Platforms   []string
+	}
 	CRDs     []struct{ Kind, Version, Name, DisplayName, Description string }
 	Examples []unstructured.Unstructured
 	Links    []struct{ Name, URL string }
@@ -204,6 +207,9 @@ func TestArtifactHubsAnnotationsAreTrue(t *testing.T) {
 	same(t, "license", metadata.Annotations["artifacthub.io/license"], "Apache-2.0")
 	for _, pod := range pods(t, mustInstall(t, "{}")) {
 		same(t, "image", pod.Spec.Containers[0].Image, hub.Images[0].Image)
+	}
+	if built := read(t, "..", "release", "cmd", "release", "main.go"); !strings.Contains(string(built), `"`+strings.Join(hub.Images[0].Platforms, ",")+`"`) {
+		t.Errorf("releases are not for %q", hub.Images[0].Platforms)
 	}
 	var defined, told []string
 	for _, file := range loadChart(t).CRDObjects() {
