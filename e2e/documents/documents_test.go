@@ -183,7 +183,7 @@ func funcsWay(t *testing.T, m *machine) {
 	)
 }
 
-// commandLine follows what needs no installation, but for trust in a cluster.
+// commandLine follows what needs no installation, but for trust in a cluster: that which make e2e-up leaves running.
 func commandLine(t *testing.T, m *machine) {
 	registry := registrytest.New(registrytest.Options{TLS: true})
 	t.Cleanup(registry.Close)
@@ -196,7 +196,7 @@ func commandLine(t *testing.T, m *machine) {
 	}
 	m.write(t, "registry.crt", registry.CAPEM())
 	m.environment = append(m.environment, "ALLOW_LOOPBACK=true", "REGISTRY_CA_FILE="+filepath.Join(m.checkout, "registry.crt"))
-	m.cluster(t)
+	m.up(t)
 	m.output(t, m.checkout, "kubectl apply -k config/crds && kubectl wait --for=condition=Established -f config/crds/trustpolicies.yaml -f config/crds/truststores.yaml && kubectl apply -f config/samples/trust")
 	recorded, status, err := m.shell(t.Context(), m.checkout, "./knv why "+registry.Host()+"/acme/app:v1 --trustDir config/samples/trust --trustPolicy demo -o json 2>/dev/null")
 	if err != nil || status != 1 {
@@ -220,6 +220,10 @@ func commandLine(t *testing.T, m *machine) {
 	m.write(t, "token", []byte("token"))
 	m.write(t, "ca.crt", registry.CAPEM())
 	consoles(t, m)
+	m.follow(t, step{document: "e2e/README.md", command: "make e2e-down"})
+	if said, status, err := m.shell(t.Context(), m.checkout, "kubectl get namespaces --request-timeout=2s"); status == 0 {
+		t.Errorf("after make e2e-down there is still an API server: %s, %v", said, err)
+	}
 }
 
 // consoles begins to serve, and asks for the first page. A console runs until it is ended.

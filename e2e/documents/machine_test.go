@@ -57,7 +57,7 @@ func newMachine(t *testing.T) *machine {
 		m.environment = append(m.environment, name+"="+strings.TrimSpace(string(value)))
 	}
 	m.environment = append(m.environment, "HOME="+m.home, "PATH="+programs+":"+os.Getenv("PATH"))
-	// What git knows, or would.
+	// What git knows, or would know.
 	m.output(t, repository, "git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -cT - | tar -xC "+m.checkout)
 	var err error
 	if m.programs, err = bed.NewBuilder(t.Context(), bed.Options{Log: os.Stderr}); err != nil {
@@ -188,6 +188,21 @@ func (m *machine) cluster(t *testing.T) *bed.Bed {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// up has the documents' own command start an API server with Kyverno, and makes it the one of the machine. What is built for it comes from the
+// cache of the tests; what runs is noted in a cache of the machine's own, so that an environment which is up beside this one stays.
+func (m *machine) up(t *testing.T) {
+	t.Helper()
+	cache, err := bed.DefaultCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.built(t, func(ctx context.Context) (string, error) { return m.programs.KyvernoManifest(ctx) })
+	m.output(t, m.home, "mkdir -p .cache/kyverno-notation-venafi/e2e && ln -sfn "+cache+"/*/ .cache/kyverno-notation-venafi/e2e/")
+	t.Cleanup(func() { _, _, _ = m.shell(context.WithoutCancel(t.Context()), m.checkout, "make e2e-down") }) // again, if the test ended before it came to that
+	m.follow(t, step{document: "e2e/README.md", command: "make e2e-up", more: " | tail -1 | tee ~/up", says: "export KUBECONFIG="})
+	m.output(t, m.home, ". ./up && cp $KUBECONFIG .kube/config")
 }
 
 // define creates definitions that an installation of others brings.

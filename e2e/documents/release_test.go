@@ -187,10 +187,14 @@ func TestReleaseDocuments(t *testing.T) {
 	released := t.TempDir()
 	newWorld(t, released).trust(t, m)
 	m.output(t, m.home, "set -e"+signing)
-	t.Run("made and pushed", func(t *testing.T) { made(t, m, released) })
-	t.Run("verified", func(t *testing.T) { verified(t, m, released) })
-	t.Run("signed anew", func(t *testing.T) { signedAnew(t, m, released) })
-	t.Run("installed", func(t *testing.T) { installed(t, m, released) })
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, *machine, string)
+	}{{"made and pushed", made}, {"verified", verified}, {"signed anew", signedAnew}, {"installed", installed}} {
+		if !t.Run(part.name, func(t *testing.T) { part.run(t, m, released) }) {
+			t.FailNow() // each goes on with what the one before it made
+		}
+	}
 	t.Run("all that commands.txt says", func(t *testing.T) { m.all(t, "TestReleaseDocuments") })
 }
 
@@ -201,7 +205,7 @@ func made(t *testing.T, m *machine, released string) {
 		"--push": "--push --platforms linux/amd64 --scan=false --builder https://github.com/nirmata/kyverno-notation-venafi/.github/workflows/release.yaml@refs/tags/v0.1.0",
 	}
 	m.follow(t,
-		step{document: releases, command: "go -C release run ./cmd/release -h", says: "--certificates"},
+		step{document: releases, command: "go -C release run ./cmd/release -h", says: "-certificates"},
 		step{document: releases, command: "make release VERSION=v0.1.0 ARGS='--key ~/signing.key --certificates ~/chain.crt --repository REGISTRY/kyverno-notation-venafi --chartRepository REGISTRY/charts/kyverno-notation-venafi --push'",
 			says: "verified, with check"},
 	)
@@ -240,7 +244,7 @@ func signedAnew(t *testing.T, m *machine, released string) {
 	image := m.values["ghcr.io/nirmata/kyverno-notation-venafi@sha256:..."]
 	m.output(t, m.home, "notation cert generate-test --default people")
 	m.values["IMAGE@DIGEST"], m.values["PARENT"] = image, filepath.Join(m.home, "parent")
-	m.output(t, released, "knv trust export -f trust.yaml --trustPolicy kyverno-notation-venafi-release ~/parent/notation")
+	m.output(t, released, "mkdir ~/parent && knv trust export -f trust.yaml --trustPolicy kyverno-notation-venafi-release ~/parent/notation")
 	m.follow(t,
 		step{document: "function/README.md", command: "notation sign IMAGE@DIGEST", says: "Successfully signed"},
 		step{document: "function/README.md", command: "XDG_CONFIG_HOME=PARENT notation verify", more: " " + image, says: "Successfully verified"},
