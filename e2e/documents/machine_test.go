@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,5 +237,5 @@ func (m *machine) all(t *testing.T, test string) {
 			t.Errorf("config/commands.txt says that %s runs %q: %t; it ran: %t", test, entry.Command, listed, m.ran[entry.Command])
 		}
 	}
-	fmt.Fprintf(os.Stderr, "documents: %d commands\n", len(m.ran))
+	t.Logf("%d commands of documents", len(m.ran))
 }
