@@ -305,7 +305,7 @@ func kyvernosChart(t *testing.T, m *machine) {
 	t.Cleanup(charts.Close)
 	source := m.module(t, "kyverno", kyverno)
 	// Of the charts that it depends on, those in the repositories of others are left out.
-	m.output(t, dir, "cp -r --no-preserve=mode "+filepath.Join(source, "charts", "kyverno")+" chart && rm chart/Chart.lock && sed -i '/^  - name: kyverno-api/,$d' chart/Chart.yaml && "+
+	m.output(t, dir, "cp -r --no-preserve=mode "+filepath.Join(source, "charts", "kyverno")+" chart && rm chart/Chart.lock && sed -i -E '/^  - name: (kyverno-api|openreports|reports-server)$/,/condition:/d' chart/Chart.yaml && "+
 		"helm package chart && rm -r chart && helm repo index . && helm repo add kyverno "+charts.URL)
 	// Without its definitions, for brevity, and without its hook, a Job that nothing would run.
 	m.output(t, dir, "helm install kyverno kyverno/kyverno -n kyverno --create-namespace --set crds.install=false,crds.migration.enabled=false")
