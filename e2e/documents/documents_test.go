@@ -58,8 +58,10 @@ func plain(t *testing.T, m *machine) {
 	b := m.cluster(t)
 	m.follow(t, step{document: "config/README.md", command: "kubectl create namespace kyverno-notation-venafi", more: " --dry-run=server"})
 	m.way(t, "cat config/install.yaml", step{document: "README.md", command: "kubectl apply -f config/install.yaml"})
+	m.write(t, "ca.crt", []byte("-----BEGIN CERTIFICATE-----\n"))
 	m.follow(t,
 		step{document: "README.md", command: "kubectl apply -f config/samples/truststore.yaml -f config/samples/trustpolicy.yaml"},
+		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create configmap ca-certificates --from-file=ca.crt"},
 		step{document: "config/crds/README.md", command: "kubectl explain trustpolicy.spec", says: "trustPolicyName"},
 		step{document: "config/crds/README.md", command: "kubectl explain truststore.spec", says: "caBundleFrom"},
 		step{document: "config/README.md", command: "kubectl create clusterrolebinding trust --clusterrole=kyverno-notation-venafi-trust-admin --group=security"},
@@ -165,22 +167,10 @@ func knative(t *testing.T, m *machine) {
 	m.follow(t, step{document: "function/README.md", command: "kubectl -n knative-eventing rollout restart deployment/mt-broker-filter", says: "restarted"})
 }
 
-// funcsWay is what comes before func deploy, which e2e/func runs.
+// funcsWay is what func itself does not make.
 func funcsWay(t *testing.T, m *machine) {
 	m.cluster(t)
-	m.way(t, "kubectl kustomize config/func",
-		step{document: "README.md", command: "kubectl apply -k config/func"},
-		step{document: "README.md", command: "kubectl -n kyverno-notation-venafi create configmap ca-certificates"},
-		step{document: "README.md", command: "kubectl -n kyverno-notation-venafi create secret generic notation-venafi-csp-config"},
-	)
-	// The same with something in them.
-	m.output(t, m.checkout, inProduct+"delete configmap/ca-certificates secret/notation-venafi-csp-config")
-	m.write(t, "ca.crt", []byte("-----BEGIN CERTIFICATE-----\n"))
-	m.write(t, "config.ini", []byte("[venafi-csp]\ntpp_url=https://tpp.example\n"))
-	m.follow(t,
-		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create configmap ca-certificates --from-file=ca.crt"},
-		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create secret generic notation-venafi-csp-config --from-file=config.ini"},
-	)
+	m.way(t, "kubectl kustomize config/func", step{document: "README.md", command: "kubectl apply -k config/func"})
 }
 
 // commandLine follows what needs no installation, but for trust in a cluster: that which make e2e-up leaves running.
