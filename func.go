@@ -5,9 +5,13 @@ package function
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/nirmata/kyverno-notation-venafi/function"
 )
@@ -26,16 +30,22 @@ type Function struct {
 
 // New makes the function from the environment. Errors in the settings are returned by Ready and Start, since New cannot return
 // one to the func runtime.
+//
+// If the program's first argument is certmanager, New is the certificate manager instead, with the flags that follow, and does not
+// return: so the Deployment of certmanager and the Knative Service run one image.
 func New() *Function {
-	service, err := newService()
+	if len(os.Args) > 1 && os.Args[1] == "certmanager" {
+		os.Exit(manageCertificates(os.Args[2:], os.LookupEnv, os.Stderr))
+	}
+	service, err := newService(environment(os.LookupEnv, "."))
 	if err != nil {
 		return &Function{err: err}
 	}
 	return &Function{service: service, handler: service.Handler()}
 }
 
-func newService() (*function.Function, error) {
-	settings, _, err := function.LoadSettings("function", nil, os.LookupEnv, nil)
+func newService(env function.Environment) (*function.Function, error) {
+	settings, _, err := function.LoadSettings("function", nil, env, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +53,52 @@ func newService() (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	return function.New(settings, os.LookupEnv, log)
+	if settings.TrustDir == filepath.FromSlash(demoTrust) {
+		log.Warn("there is no cluster: the demonstration trust is served, which trusts no real image, and to this machine only", "directory", demoTrust)
+	}
+	return function.New(settings, env, log)
+}
+
+// demoTrust is where the resources for a demonstration are, below the function's source. The key of their CA was thrown away, so
+// that no image is admitted under them.
+const demoTrust = "config/samples/trust"
+
+// environment is env, or that of a demonstration if `func run` started the function in its source, dir: the demonstration trust,
+// and nothing that needs a cluster. A deployed function is never taken for that: it runs in a pod, which has the address of
+// the API server, listens on all addresses, and has no samples beside it; any one of these decides.
+func environment(env function.Environment, dir string) function.Environment {
+	for _, name := range []string{"KUBERNETES_SERVICE_HOST", "KUBECONFIG", "TRUST_DIR"} {
+		if value, _ := env(name); value != "" {
+			return env
+		}
+	}
+	address, _ := env("LISTEN_ADDRESS")
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return env
+	}
+	trust := filepath.Join(dir, demoTrust)
+	if info, err := os.Stat(trust); err != nil || !info.IsDir() {
+		return env
+	}
+	demo := map[string]string{"TRUST_DIR": trust, "DEFAULT_TRUST_POLICY": "demo", "DENIAL_EVENTS": "false", "DRAIN_DELAY": "0s"}
+	return func(name string) (string, bool) {
+		if value, ok := demo[name]; ok {
+			return value, true
+		}
+		return env(name)
+	}
+}
+
+// manageCertificates runs the certificate manager until SIGINT or SIGTERM, and returns the exit status.
+func manageCertificates(args []string, env function.Environment, stderr *os.File) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := function.RunCertmanager(ctx, args, env, stderr); err != nil {
+		fmt.Fprintln(stderr, "error:", err)
+		return 1
+	}
+	return 0
 }
 
 // Handle answers a request.

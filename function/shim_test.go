@@ -1,6 +1,7 @@
 package function_test
 
 import (
+	"net"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -56,4 +57,15 @@ func TestFunctionServesTLSBesideItsRuntime(t *testing.T) {
 	if alive, err := first.Alive(t.Context()); !alive {
 		t.Errorf("an orderly end is taken for a failure: %v", err)
 	}
+}
+
+// freeAddress is a loopback address on which nothing listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }

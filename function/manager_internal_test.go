@@ -1,8 +1,9 @@
-package main
+package function
 
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -61,5 +62,31 @@ func TestCandidateIsUnique(t *testing.T) {
 	}
 	if second, _ := candidate(); first == second {
 		t.Errorf("both are %s", first)
+	}
+}
+
+// TestRunCertmanagerReadsItsFlags gives what must not be taken for the service without a word.
+func TestRunCertmanagerReadsItsFlags(t *testing.T) {
+	const away = "--kubeconfig=/nowhere/kubeconfig"
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a second command":           {[]string{away, "serve"}, `not "serve"`},
+		"a flag that there is not":   {[]string{away, "--auditt"}, "auditt"},
+		"a value that means nothing": {[]string{away, "--caDuration=forever"}, "caDuration"},
+		"lives that do not fit":      {[]string{away, "--certificateDuration=1s"}, "certificate"},
+		"no address for probes":      {[]string{away, "--plainAddress="}, "plainAddress is empty"},
+		"a cluster that is away":     {[]string{away, "--plainAddress=127.0.0.1:0"}, "/nowhere/kubeconfig"},
+		"the auditor's flags":        {[]string{away, "--plainAddress=127.0.0.1:0", "--audit", "--imagePullSecrets=regcred"}, "/nowhere/kubeconfig"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			err := RunCertmanager(ctx, c.args, func(string) (string, bool) { return "", false }, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
