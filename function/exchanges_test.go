@@ -61,6 +61,7 @@ func TestExchanges(t *testing.T) {
 		"verify-413":           {"A body over the bound has no verdict.", "POST", "/verify", "", "application/json", large, false},
 		"events-403":           {"Events are taken in a cluster only.", "POST", "/events", "", "application/cloudevents+json", event, false},
 		"root-403":             {"The same at the root.", "POST", "/", "", "application/cloudevents+json", event, false},
+		"root-200":             {"What is no event, such as func's default invocation, is told what to send.", "POST", "/", "", "application/json", `{"message":"Hello World"}`, false},
 		"decisions-403":        {"Nobody may read decisions by default.", "GET", "/decisions", "", "", "", false},
 		"decision-403":         {"Nor one of them.", "GET", "/decisions/01J00000000000000000000000", "", "", "", false},
 		"liveness-200":         {"The process answers.", "GET", "/health/liveness", "", "", "", false},

@@ -36,7 +36,7 @@ func (f *Function) Handler() http.Handler {
 	mux.HandleFunc("POST "+pathCheck, f.serve(pathCheck, f.answerCheck))
 	mux.HandleFunc("POST "+pathVerify, f.serve(pathVerify, f.answerVerify))
 	mux.Handle("POST /events", f.events)
-	mux.Handle("POST /{$}", f.events)
+	mux.HandleFunc("POST /{$}", f.root)
 	mux.HandleFunc("GET /decisions", f.decisions.recent)
 	mux.HandleFunc("GET /decisions/{id}", f.decisions.one)
 	mux.HandleFunc("GET /health/liveness", func(w http.ResponseWriter, _ *http.Request) { sendText(w, http.StatusOK, "alive") })
@@ -55,6 +55,34 @@ func (f *Function) readiness(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	sendText(w, http.StatusOK, "ready")
+}
+
+// greeting is what a request to the root is told that is no CloudEvent. It depends on nobody's rights and on none of the request's
+// content.
+const greeting = `kyverno-notation-venafi is ready. To have images verified, send POST /verify {"object": WORKLOAD, "trustPolicy": "NAME"}, ` +
+	`where WORKLOAD is a Kubernetes object with containers. CloudEvents about trust are taken here and at /events.` + "\n"
+
+// root takes events, and tells whoever sends something else what to send: 200 when the service is ready, since func shows the body of
+// no other status, or else 503.
+func (f *Function) root(w http.ResponseWriter, r *http.Request) {
+	switch err := f.Ready(); {
+	case saysEvent(r.Header):
+		f.events.ServeHTTP(w, r)
+	case err != nil:
+		sendText(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		sendText(w, http.StatusOK, greeting)
+	}
+}
+
+// saysEvent is true for a request that claims to be a CloudEvent, in any of the modes of the HTTP protocol binding, well-formed or not.
+func saysEvent(header http.Header) bool {
+	for name := range header {
+		if strings.HasPrefix(name, "Ce-") {
+			return true
+		}
+	}
+	return strings.HasPrefix(strings.ToLower(header.Get("Content-Type")), "application/cloudevents")
 }
 
 // answer writes a verdict in the form of one endpoint, with the id of the decision, and gives the status.
