@@ -1,16 +1,18 @@
 package validate
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
@@ -18,8 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// functionFile is what func.yaml may hold, by func's public schema (specVersion 0.36.0); func itself cannot be had
-// as a module.
+// functionFile is what func.yaml may hold, by func's public schema (specVersion 0.36.0). make test-func has func itself read it.
 type functionFile struct {
 	SpecVersion string    `json:"specVersion"`
 	Name        string    `json:"name"`
@@ -28,8 +29,7 @@ type functionFile struct {
 	Invoke      string    `json:"invoke"`
 	Created     time.Time `json:"created"`
 	Build       struct {
-		Builder   string     `json:"builder"`
-		BuildEnvs []variable `json:"buildEnvs"`
+		Builder string `json:"builder"`
 	} `json:"build"`
 	Run struct {
 		Envs    []variable `json:"envs"`
@@ -76,100 +76,101 @@ type variable struct {
 	Value string `json:"value"`
 }
 
-func readFunction(t *testing.T) functionFile {
+// source gives a file of the repository's root.
+func source(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../func.yaml")
+	text, err := os.ReadFile(filepath.Join("../..", name))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+func readFunction(t *testing.T) functionFile {
+	t.Helper()
 	var function functionFile
-	if err := yaml.UnmarshalStrict(text, &function); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(source(t, "func.yaml")), &function); err != nil {
 		t.Fatal(err)
 	}
 	return function
 }
 
-// deployed is the Knative Service that func makes of func.yaml: labels and annotations go to the Service and to the
-// revision alike, scaling to the revision only, and the security context is func's own.
-func deployed(t *testing.T, f functionFile) *servingv1.Service {
+// functionService is the file with the Knative Service that func made of func.yaml; make test-func compares and rewrites it.
+const functionService = "testdata/function.yaml"
+
+// deployed is the Knative Service that func made of func.yaml.
+func deployed(t *testing.T) *servingv1.Service {
 	t.Helper()
-	yes, no := true, false
-	container := corev1.Container{
-		Image:          functionImage,
-		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: f.Deploy.HealthEndpoints.Liveness}}},
-		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: f.Deploy.HealthEndpoints.Readiness}}},
-		SecurityContext: &corev1.SecurityContext{
-			RunAsNonRoot: &yes, AllowPrivilegeEscalation: &no,
-			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		Env:       []corev1.EnvVar{{Name: "BUILT", Value: "20261123T000000"}, {Name: "ADDRESS", Value: "0.0.0.0"}},
-		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}},
+	text, err := os.ReadFile(functionService)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, env := range f.Run.Envs {
-		container.Env = append(container.Env, corev1.EnvVar{Name: env.Name, Value: env.Value})
-	}
-	for name, amount := range f.Deploy.Options.Resources.Requests {
-		container.Resources.Requests[name] = resource.MustParse(amount)
-	}
-	container.Resources.Limits[corev1.ResourceMemory] = resource.MustParse(f.Deploy.Options.Resources.Limits.Memory)
-	service := &servingv1.Service{ObjectMeta: metav1.ObjectMeta{Name: f.Name, Namespace: f.Namespace, Labels: map[string]string{}, Annotations: map[string]string{"dapr.io/enabled": "true"}}}
-	for _, label := range f.Deploy.Labels {
-		service.Labels[label.Key] = label.Value
-	}
-	for name, value := range f.Deploy.Annotations {
-		service.Annotations[name] = value
-	}
-	spec := &service.Spec.Template.Spec
-	spec.ServiceAccountName = f.Deploy.ServiceAccountName
-	spec.ContainerConcurrency = f.Deploy.Options.Resources.Limits.Concurrency
-	spec.Volumes, container.VolumeMounts = functionVolumes(t, f)
-	spec.Containers = []corev1.Container{container}
-	service.Spec.Template.Labels = service.Labels
-	service.Spec.Template.Annotations = map[string]string{"dapr.io/enabled": "true"}
-	for name, bound := range map[string]*int64{"min-scale": f.Deploy.Options.Scale.Min, "max-scale": f.Deploy.Options.Scale.Max} {
-		service.Spec.Template.Annotations["autoscaling.knative.dev/"+name] = resource.NewQuantity(*bound, resource.DecimalSI).String()
+	service := &servingv1.Service{}
+	if err := yaml.UnmarshalStrict(text, service); err != nil {
+		t.Fatal(err)
 	}
 	return service
 }
 
-func functionVolumes(t *testing.T, f functionFile) (volumes []corev1.Volume, mounts []corev1.VolumeMount) {
-	t.Helper()
+// mounted is the name of what is mounted, with its kind as func has it in the volume's name.
+func (f functionFile) mounted() (names, paths []string) {
 	for _, v := range f.Run.Volumes {
-		volume := corev1.Volume{}
+		name := "empty-dir-"
 		switch {
 		case v.Secret != nil:
-			volume.Name, volume.Secret = "secret-"+*v.Secret, &corev1.SecretVolumeSource{SecretName: *v.Secret}
+			name = "secret-" + *v.Secret
 		case v.ConfigMap != nil:
-			volume.Name, volume.ConfigMap = "config-map-"+*v.ConfigMap, &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: *v.ConfigMap}}
-		case v.EmptyDir != nil:
-			limit := resource.MustParse(v.EmptyDir.SizeLimit)
-			volume.Name, volume.EmptyDir = "empty-dir-abcdefg", &corev1.EmptyDirVolumeSource{SizeLimit: &limit}
-		default:
-			t.Errorf("the volume at %s is of no kind", v.Path)
+			name = "config-map-" + *v.ConfigMap
 		}
-		volumes = append(volumes, volume)
-		mounts = append(mounts, corev1.VolumeMount{Name: volume.Name, MountPath: v.Path})
+		names, paths = append(names, name), append(paths, v.Path)
 	}
-	return volumes, mounts
+	return names, paths
 }
 
-// functionImage is the one that the manifests name.
-const functionImage = "ghcr.io/nirmata/kyverno-notation-venafi:latest"
-
-// TestRenderedFunctionIsThatOfTheSource keeps what func would apply in a file, for tests in a cluster.
-func TestRenderedFunctionIsThatOfTheSource(t *testing.T) {
-	service := deployed(t, readFunction(t))
-	service.TypeMeta = metav1.TypeMeta{APIVersion: "serving.knative.dev/v1", Kind: "Service"}
-	text, err := yaml.Marshal(service)
-	if err != nil {
-		t.Fatal(err)
+// TestTheRecordedFunctionIsThatOfTheSource sees a func.yaml that was changed after func made the Service of it.
+func TestTheRecordedFunctionIsThatOfTheSource(t *testing.T) {
+	const again = "; record it anew: make test-func ARGS='-args -update'"
+	function, service := readFunction(t), deployed(t)
+	template := service.Spec.Template
+	container := template.Spec.Containers[0]
+	for _, env := range function.Run.Envs {
+		if !slices.Contains(container.Env, corev1.EnvVar{Name: env.Name, Value: env.Value}) {
+			t.Errorf("no variable %s=%s%s", env.Name, env.Value, again)
+		}
 	}
-	golden(t, "testdata/function.yaml", append([]byte("# The Knative Service that func makes of func.yaml. Do not edit:\n#   go -C config/validate test -run Rendered -update\n"), text...))
+	if len(container.Env) != len(function.Run.Envs)+2 { // func adds BUILT and ADDRESS
+		t.Errorf("variables %v%s", container.Env, again)
+	}
+	for _, label := range function.Deploy.Labels {
+		same(t, "label "+label.Key+again, template.Labels[label.Key], label.Value)
+	}
+	names, paths := function.mounted()
+	for i, mount := range container.VolumeMounts {
+		if len(container.VolumeMounts) != len(names) || !strings.HasPrefix(mount.Name, names[i]) || mount.MountPath != paths[i] {
+			t.Fatalf("mounts %v%s", container.VolumeMounts, again)
+		}
+	}
+	limits, options := container.Resources.Limits, function.Deploy.Options
+	for name, amount := range options.Resources.Requests {
+		requested := container.Resources.Requests[name]
+		same(t, "requested "+string(name)+again, requested.String(), amount)
+	}
+	for name, value := range map[string][2]string{
+		"name":        {service.Namespace + "/" + service.Name, function.Namespace + "/" + function.Name},
+		"account":     {template.Spec.ServiceAccountName, function.Deploy.ServiceAccountName},
+		"liveness":    {container.LivenessProbe.HTTPGet.Path, function.Deploy.HealthEndpoints.Liveness},
+		"readiness":   {container.ReadinessProbe.HTTPGet.Path, function.Deploy.HealthEndpoints.Readiness},
+		"minimum":     {template.Annotations["autoscaling.knative.dev/min-scale"], fmt.Sprint(*options.Scale.Min)},
+		"maximum":     {template.Annotations["autoscaling.knative.dev/max-scale"], fmt.Sprint(*options.Scale.Max)},
+		"concurrency": {fmt.Sprint(*template.Spec.ContainerConcurrency), fmt.Sprint(*options.Resources.Limits.Concurrency)},
+		"memory":      {limits.Memory().String(), options.Resources.Limits.Memory},
+	} {
+		same(t, name+again, value[0], value[1])
+	}
 }
 
 func TestTheFunctionsServiceIsValid(t *testing.T) {
-	service := deployed(t, readFunction(t))
+	service := deployed(t)
 	validService(t, service)
 	pod := service.Spec.Template
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
@@ -187,47 +188,38 @@ func TestTheFunctionIsSetUp(t *testing.T) {
 	same(t, "name", function.Name, serviceName)
 	same(t, "namespace", function.Namespace, productNamespace)
 	same(t, "runtime and invocation", function.Runtime+" "+function.Invoke, "go http")
-	if function.Created.IsZero() || !slices.Contains([]string{"host", "pack", "s2i"}, function.Build.Builder) {
+	if function.Created.IsZero() || function.Build.Builder != "host" {
 		t.Errorf("created %v, builder %q", function.Created, function.Build.Builder)
 	}
-	for _, env := range function.Build.BuildEnvs {
-		if env.Name == "GOFLAGS" { // Go takes no other -mod in a workspace, which .func/go.work is
-			t.Errorf("the build has GOFLAGS=%s", env.Value)
-		}
+	if text := source(t, "func.yaml"); strings.Contains(text, "#") {
+		t.Error("func.yaml has a comment, and func drops comments when it writes the file; put it into the README")
 	}
 }
 
-// TestFuncBuildsInAWorkspace holds the files by which func's builder and runner use our versions. go.work takes no module that asks for a
-// newer Go than it names, and func adds a line to .gitignore where it finds none.
+// TestFuncBuildsInAWorkspace holds the files by which func's builder and runner use our versions: go.work takes no module that asks
+// for a newer Go than it names, and func adds a line to .gitignore that it does not find.
 func TestFuncBuildsInAWorkspace(t *testing.T) {
-	source := func(name string) string {
-		text, err := os.ReadFile("../../" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	_, version, _ := strings.Cut(source("go.mod"), "\ngo ")
+	_, version, _ := strings.Cut(source(t, "go.mod"), "\ngo ")
 	version, _, _ = strings.Cut(version, "\n")
-	for file, uses := range map[string]string{".func/go.work": "\t..\n\t./build\n", ".func/runs/go.work": "\t../..\n\t./8080\n"} {
-		text := source(file)
+	for file, uses := range map[string][]string{".func/go.work": {"..", "./build"}, ".func/runs/go.work": {"../..", "./8080"}} {
+		text := source(t, file)
 		if !strings.Contains(text, "\ngo "+version+"\n") {
 			t.Errorf("%s is not for go %s, as go.mod is", file, version)
 		}
-		if !strings.Contains(text, "use (\n"+uses+")\n") {
-			t.Errorf("%s uses other modules than %q", file, uses)
+		if !strings.Contains(text, "use (\n\t"+strings.Join(uses, "\n\t")+"\n)\n") {
+			t.Errorf("%s uses other modules than %v", file, uses)
 		}
 	}
-	if !strings.Contains(source(".gitignore"), "\n/.func") {
-		t.Error("func would add a line to .gitignore")
+	if !strings.Contains(source(t, ".gitignore"), "\n/.func") || !strings.Contains(source(t, ".dockerignore"), "\n.func\n") {
+		t.Error("what func writes is not ignored")
 	}
 }
 
 // TestTheFunctionIsLikeTheKnativeService compares the two ways to a Knative Service.
 func TestTheFunctionIsLikeTheKnativeService(t *testing.T) {
-	function, manifest := deployed(t, readFunction(t)), knativeService(t)
-	if !reflect.DeepEqual(function.Labels, manifest.Labels) {
-		t.Errorf("labels %v and %v", function.Labels, manifest.Labels)
+	function, manifest := deployed(t), knativeService(t)
+	for name, value := range manifest.Labels {
+		same(t, "label "+name, function.Labels[name], value)
 	}
 	for _, name := range []string{"min-scale", "max-scale"} {
 		same(t, name, function.Spec.Template.Annotations["autoscaling.knative.dev/"+name], manifest.Spec.Template.Annotations["autoscaling.knative.dev/"+name])
@@ -247,19 +239,46 @@ func TestTheFunctionIsLikeTheKnativeService(t *testing.T) {
 	}
 }
 
-// TestWhatTheFunctionNeedsIsApplied holds config/func against the Knative manifest, which differs by the Service.
+// TestWhatTheFunctionNeedsIsApplied holds config/func against the Knative manifest. They differ by the Service, by what func wants to
+// exist beforehand, and by the image of certmanager, which is the function's.
 func TestWhatTheFunctionNeedsIsApplied(t *testing.T) {
 	all := parse(t, render(t, "func"))
 	have, want := byIdentity(t, all), byIdentity(t, parse(t, read(t, knativeFile)))
 	delete(want, "serving.knative.dev/v1 Service "+productNamespace+"/"+serviceName)
-	if !reflect.DeepEqual(have, want) {
-		t.Errorf("config/func has %d objects, not the %d of the Knative manifest", len(have), len(want))
+	service := deployed(t)
+	for _, volume := range service.Spec.Template.Spec.Volumes {
+		switch {
+		case volume.Secret != nil:
+			remove(t, have, "v1 Secret "+productNamespace+"/"+volume.Secret.SecretName)
+		case volume.ConfigMap != nil:
+			remove(t, have, "v1 ConfigMap "+productNamespace+"/"+volume.ConfigMap.Name)
+		}
 	}
-	labels := deployed(t, readFunction(t)).Spec.Template.Labels
-	if service := find[corev1.Service](t, all, "Service", "svc"); !selects(t, &metav1.LabelSelector{MatchLabels: service.Spec.Selector}, labels) {
+	const manager = "apps/v1 Deployment " + productNamespace + "/" + managerName
+	remove(t, have, manager)
+	remove(t, want, manager)
+	if !reflect.DeepEqual(have, want) {
+		t.Errorf("config/func has %d further objects, not the %d of the Knative manifest", len(have), len(want))
+	}
+	container := find[appsv1.Deployment](t, all, "Deployment", managerName).Spec.Template.Spec.Containers[0]
+	same(t, "what certmanager runs", strings.Join(append(container.Command, container.Args...), " "), "/func/f certmanager")
+	if host, _, _ := strings.Cut(container.Image, "/"); !strings.HasSuffix(host, ".invalid") {
+		t.Errorf("certmanager has the image %s, not that of the function", container.Image)
+	}
+	labels := service.Spec.Template.Labels
+	if svc := find[corev1.Service](t, all, "Service", "svc"); !selects(t, &metav1.LabelSelector{MatchLabels: svc.Spec.Selector}, labels) {
 		t.Error("svc does not find the function's pods")
 	}
 	if budget := find[policyv1.PodDisruptionBudget](t, all, "PodDisruptionBudget", serviceName); !selects(t, budget.Spec.Selector, labels) {
 		t.Error("the disruption budget does not find the function's pods")
 	}
+}
+
+// remove takes an object out, which must be there.
+func remove[T any](t *testing.T, objects map[string]T, identity string) {
+	t.Helper()
+	if _, ok := objects[identity]; !ok {
+		t.Errorf("there is no %s", identity)
+	}
+	delete(objects, identity)
 }

@@ -19,7 +19,8 @@ var registryManifest string
 const (
 	productName   = "kyverno-notation-venafi"
 	productModule = "github.com/nirmata/kyverno-notation-venafi"
-	publicImage   = "ghcr.io/nirmata/kyverno-notation-venafi:latest" // in the manifests
+	publicImage   = "ghcr.io/nirmata/kyverno-notation-venafi:latest"     // in the manifests
+	functionImage = "function.invalid/kyverno-notation-venafi:set-image" // in config/func
 )
 
 // Ways are the ways of installing the product that the README names.
@@ -90,8 +91,8 @@ func (c *Cluster) RemoveProduct(ctx context.Context) error {
 	return nil
 }
 
-// productManifest is what the README has a user apply, the CA of the registry and the plugin's platform before what reads them; of func, which
-// cannot be had as a module, what it would apply after that.
+// productManifest is what the README has a user apply, the CA of the registry and the plugin's platform before what reads them; of func
+// what it applies after that. Its image is the Dockerfile's here, in which certmanager has another path.
 func (c *Cluster) productManifest(ctx context.Context, root, way string) (string, error) {
 	files := map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml", "func": "config/validate/testdata/function.yaml"}
 	file, known := files[way]
@@ -107,7 +108,7 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 	}
 	before := [][]string{create("namespace", productName)}
 	if way == "func" {
-		before = [][]string{{"kustomize", filepath.Join(root, "config/func")}, create("secret", "generic", "notation-venafi-csp-config")}
+		before = [][]string{{"kustomize", filepath.Join(root, "config/func")}}
 	}
 	text := ""
 	before = append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.registryCA()),
@@ -119,7 +120,7 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 		}
 		text += manifest + "---\n"
 	}
-	return strings.ReplaceAll(text+string(data), publicImage, imageName(productName)), nil
+	return strings.NewReplacer(publicImage, imageName(productName), functionImage, imageName(productName), "- /func/f\n", "- /"+productName+"\n").Replace(text + string(data)), nil
 }
 
 func (c *Cluster) registryCA() string { return c.path("pki", "registry-ca.crt") }

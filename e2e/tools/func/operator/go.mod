@@ -1,0 +1,3 @@
+module github.com/functions-dev/func-operator
+
+go 1.26.8
