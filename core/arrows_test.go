@@ -16,6 +16,7 @@ import (
 var arrows = map[string][]string{
 	"core/reason":       nil,
 	"core/wildcard":     nil,
+	"core/budget":       nil,
 	"core/image":        {"core/reason", "core/wildcard"},
 	"core/trust":        {"core/reason", "core/image"},
 	"core/condition":    {"core/reason", "core/wildcard"},

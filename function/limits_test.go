@@ -47,7 +47,7 @@ func TestMetricsMeasureLimitsWithoutHosts(t *testing.T) {
 	}
 	for _, line := range []string{
 		`registry_requests_total{outcome="ok"} 4`, `registry_requests_total{outcome="failed"} 0`, "registry_retries_total 0",
-		"registry_hosts 1", "registry_reads 0", "registry_reads_waiting 0",
+		"registry_hosts 1", "registry_reads 0", "registry_reads_waiting 0", "registry_mirrored_total 0", "registry_paused 0",
 		`plugin_calls_total{event="started"} 2`, `plugin_calls_total{event="left_alone"} 0`, "plugin_processes 0", "plugin_circuits_open 0",
 	} {
 		if !strings.Contains(string(text), "kyverno_notation_venafi_"+line+"\n") {

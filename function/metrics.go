@@ -94,6 +94,9 @@ func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plug
 	m.gauge("registry_reads", "Reads from registries that are under way.", func() float64 { return float64(client.Stats().Reading) })
 	m.gauge("registry_reads_waiting", "Reads that wait since their registry has --maxRegistryRequests of them.", func() float64 { return float64(client.Stats().Waiting) })
 	m.counter("registry_retries_total", "Requests that were sent to registries again.", nil, func() uint64 { return client.Stats().Retries })
+	m.counter("registry_mirrored_total", "Reads that a mirror answered in place of the registry.", nil, func() uint64 { return client.Stats().Mirrored })
+	m.gauge("registry_paused", "Registries that want no requests now, since they refused some or said that nothing is left of their rate limit.", func() float64 { return float64(client.Stats().Paused) })
+	m.registry.MustRegister(&limitsCollector{client})
 	for outcome := range client.Stats().Requests {
 		m.counter("registry_requests_total", "Requests to registries, by outcome.", prometheus.Labels{"outcome": outcome},
 			func() uint64 { return client.Stats().Requests[outcome] })
@@ -109,6 +112,23 @@ func (m *metrics) watch(gatherer *verify.Gatherer, client *registry.Client, plug
 		"left_alone": func(s plugin.Stats) uint64 { return s.LeftAlone },
 	} {
 		m.counter(calls, help, prometheus.Labels{"event": event}, func() uint64 { return count(plugins.Stats()) })
+	}
+}
+
+// limitsCollector reads at every scrape what registries say is left of their rate limits, of those that the settings name, and of Docker
+// Hub: whoever names an image chooses the others.
+type limitsCollector struct{ client *registry.Client }
+
+var limitsDescription = prometheus.NewDesc(prometheus.BuildFQName(namespace, "registry", "limit_remaining"),
+	"Requests that a registry says it still takes, of docker.io and the registries that the settings name.", []string{"registry"}, nil)
+
+// Describe is part of prometheus.Collector.
+func (*limitsCollector) Describe(to chan<- *prometheus.Desc) { to <- limitsDescription }
+
+// Collect is part of prometheus.Collector.
+func (c *limitsCollector) Collect(to chan<- prometheus.Metric) {
+	for _, limit := range c.client.Stats().Limits {
+		to <- prometheus.MustNewConstMetric(limitsDescription, prometheus.GaugeValue, float64(limit.Remaining), limit.Registry)
 	}
 }
 

@@ -112,17 +112,23 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 	if err != nil {
 		return e, err
 	}
+	mirrors, err := registry.ParseMirrors(settings.RegistryMirrors)
+	if err != nil {
+		return e, err
+	}
 	e.registry, err = registry.New(registry.Options{
-		Credential:    firstOf(credential, clouds),
-		CAFile:        settings.RegistryCAFile,
-		InsecureHosts: settings.InsecureRegistries,
-		AllowInsecure: settings.AllowInsecureRegistry,
-		AllowLoopback: settings.AllowLoopback,
-		MaxReferrers:  settings.MaxReferrers,
-		MaxRequests:   settings.MaxRegistryRequests,
-		Pace:          pace,
-		UserAgent:     userAgent,
-		Traceparent:   settings.TraceRegistries,
+		Credential:     firstOf(credential, clouds),
+		CAFile:         settings.RegistryCAFile,
+		InsecureHosts:  settings.InsecureRegistries,
+		AllowInsecure:  settings.AllowInsecureRegistry,
+		AllowLoopback:  settings.AllowLoopback,
+		Mirrors:        mirrors,
+		MirrorsResolve: settings.MirrorsResolve,
+		MaxReferrers:   settings.MaxReferrers,
+		MaxRequests:    settings.MaxRegistryRequests,
+		Pace:           pace,
+		UserAgent:      userAgent,
+		Traceparent:    settings.TraceRegistries,
 	})
 	if err != nil {
 		return e, err

@@ -80,12 +80,19 @@ type reader struct {
 	host       *host
 	repository string
 	root       *url.URL // of the registry
+	namespace  string   // the registry that this is a mirror of; "" for none
 	documents  *fair.ByteBudget
 }
 
 // url is the address of a manifest, blob or list of the repository.
 func (r *reader) url(kind, name string, query url.Values) *url.URL {
 	at := r.root.JoinPath("v2", r.repository, kind, name)
+	if r.namespace != "" { // as container runtimes tell caches of several registries which one they mean
+		if query == nil {
+			query = url.Values{}
+		}
+		query.Set("ns", r.namespace)
+	}
 	at.RawQuery = query.Encode()
 	return at
 }
@@ -118,7 +125,7 @@ func (r *reader) longDocument(ctx context.Context, body io.ReadCloser) *fair.Lon
 // signature.
 func (r *reader) fetch(ctx context.Context, at *url.URL, accept string) (*http.Response, error) {
 	response, err := r.ask(ctx, http.MethodGet, at, accept)
-	if err != nil || response.StatusCode != http.StatusNotFound {
+	if err != nil || response.StatusCode != http.StatusNotFound || r.namespace != "" { // a mirror need not have it
 		return response, err
 	}
 	_ = response.Body.Close()

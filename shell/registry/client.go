@@ -22,6 +22,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/image"
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
@@ -37,8 +38,17 @@ type Options struct {
 	MaxReferrers  int            // of one artifact and artifact type that are listed
 	MaxRequests   int            // reads from one registry at once; 0 is 64
 	Pace          Pace           // asked before every request; nil for no bound but MaxRequests
-	UserAgent     string
-	Traceparent   bool // registries are told the trace and span of each request
+	Shared        Shared         // tells other replicas which registries want no requests; nil for nobody
+
+	// Mirrors names registries that have what another one has, by that one: "mirror.example", or "mirror.example/prefix" where its
+	// repositories have names with a prefix. They are asked for content by digest before the registry itself.
+	Mirrors map[string][]string
+	// MirrorsResolve asks mirrors for tags and for lists of signatures too, which no digest vouches for. Then who runs a mirror can move a tag
+	// back to an older image that is signed, and leave attestations out.
+	MirrorsResolve bool
+
+	UserAgent   string
+	Traceparent bool // registries are told the trace and span of each request
 }
 
 // Client opens repositories. It shares connections and tokens between those of one registry, and bounds the resources that
@@ -47,6 +57,9 @@ type Client struct {
 	options Options
 	roots   *x509.CertPool // nil is the system's
 	hosts   hosts
+	budgets *budgets
+	mirrors map[string][]mirror // by canonical registry
+	sources sources
 	counts  *counts
 
 	documents *fair.ByteBudget // bytes of long documents, by registry
@@ -70,7 +83,15 @@ func New(options Options) (*Client, error) {
 			return nil, fmt.Errorf("insecure registry: %w", err)
 		}
 	}
-	return &Client{options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{}, documents: fair.NewByteBudget(documentsAtOnce, documentsOfOne)}, nil
+	mirrors, err := mirrorsOf(options.Mirrors)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		options: options, roots: roots, hosts: hosts{known: map[string]*host{}}, counts: &counts{},
+		budgets: newBudgets(options.Shared), mirrors: mirrors, sources: sources{down: map[string]time.Time{}},
+		documents: fair.NewByteBudget(documentsAtOnce, documentsOfOne),
+	}, nil
 }
 
 // maxRedirects of one request, as in net/http.

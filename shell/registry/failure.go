@@ -58,6 +58,7 @@ var errNotFound = errors.New("not found")
 
 // What was being done when a request failed, as the error says it.
 const (
+	waiting   = "waiting for its turn"
 	resolving = "looking it up"
 	listing   = "listing its referrers"
 	fetching  = "fetching"

@@ -141,6 +141,7 @@ func (c *Client) open(name string) *host {
 	rule := egress.Rule{AllowLoopback: c.options.AllowLoopback && egress.IsLoopback(name)}
 	var base http.RoundTripper = rule.Guard(transport, net.Dialer{Timeout: connecting, KeepAlive: 30 * time.Second})
 	base = &counting{next: base, counts: c.counts, traceparent: c.options.Traceparent}
+	base = &budgeted{next: base, budgets: c.budgets, registry: name}
 	if c.options.Pace != nil {
 		base = &paced{next: base, pace: c.options.Pace, registry: name}
 	}
@@ -186,6 +187,9 @@ func (h *host) authFor(apiHost string, repository image.Reference, credential Cr
 // acquire waits for a turn to read from a host until ctx ends. A read keeps its turn from its first request to its last,
 // since one request may need another one, for a token, to end.
 func (c *Client) acquire(ctx context.Context, name string) (*host, func(), error) {
+	if err := c.budgets.await(ctx, name, false); err != nil { // before the turn, which others could use
+		return nil, nil, classify(ctx, waiting, err)
+	}
 	h := c.hosts.use(name, c.open)
 	if err := h.reads.Acquire(ctx); err != nil {
 		c.hosts.done(h)

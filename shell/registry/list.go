@@ -93,9 +93,21 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artif
 	if err := validate(subject); err != nil {
 		return nil, false, invalidResponse("its digest is %q: %v", subject, err)
 	}
-	reader, release, err := r.acquire(ctx)
+	read := func(ctx context.Context, from *Repository) (*referrerList, error) {
+		return from.list(ctx, subject, artifactType)
+	}
+	list, err := authoritative(ctx, r, read, func(list *referrerList) bool { return len(list.found) > 0 || list.truncated })
 	if err != nil {
 		return nil, false, err
+	}
+	return list.found, list.truncated, nil
+}
+
+// list lists the referrers that this registry has.
+func (r *Repository) list(ctx context.Context, subject digest.Digest, artifactType string) (*referrerList, error) {
+	reader, release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
 	}
 	defer release()
 	most := r.client.options.MaxReferrers
@@ -124,9 +136,9 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest, artif
 		}
 	}
 	if err != nil {
-		return nil, false, classify(ctx, listing, err)
+		return nil, classify(ctx, listing, err)
 	}
-	return list.found, list.truncated, nil
+	return list, nil
 }
 
 // listPages reads the referrers API to its last page. It tells whether the registry has that API.

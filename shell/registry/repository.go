@@ -18,8 +18,9 @@ import (
 
 // Repository is one repository of a registry. Any number of requests may use it at once.
 type Repository struct {
-	client *Client
-	ref    image.Reference // without tag or digest
+	client  *Client
+	ref     image.Reference // without tag or digest
+	mirrors string          // the registry that this is a mirror of; "" for the registry itself
 }
 
 // acquire waits for a turn to read from the registry. The caller calls release when it has read everything.
@@ -29,12 +30,17 @@ func (r *Repository) acquire(ctx context.Context) (*reader, func(), error) {
 		return nil, nil, err
 	}
 	root := &url.URL{Scheme: lo.Ternary(r.client.options.speaksPlain(r.ref.Registry), "http", "https"), Host: hostOf(r.ref.Registry)}
-	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root, documents: r.client.documents}, release, nil
+	return &reader{client: host.authFor(root.Host, r.ref, r.client.options.Credential), host: host, repository: r.ref.Repository, root: root, namespace: r.mirrors, documents: r.client.documents}, release, nil
 }
 
 // Resolve gives the descriptor of a tag or digest. It asks the registry for a digest too, since a signature covers media
 // type and size as well.
 func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
+	read := func(ctx context.Context, from *Repository) (ocispec.Descriptor, error) { return from.resolve(ctx, ref) }
+	return authoritative(ctx, r, read, func(ocispec.Descriptor) bool { return true })
+}
+
+func (r *Repository) resolve(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
 	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -56,6 +62,12 @@ func (r *Repository) Describe(ctx context.Context, named digest.Digest) (ocispec
 	if err := validate(named); err != nil { // it becomes part of a path
 		return ocispec.Descriptor{}, invalidResponse("its digest is %q: %v", named, err)
 	}
+	return anywhere(ctx, r, func(ctx context.Context, from *Repository) (ocispec.Descriptor, error) {
+		return from.describe(ctx, named)
+	})
+}
+
+func (r *Repository) describe(ctx context.Context, named digest.Digest) (ocispec.Descriptor, error) {
 	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -192,6 +204,10 @@ func (r *Repository) manifest(ctx context.Context, named digest.Digest) ([]byte,
 	if err := validate(named); err != nil { // it becomes part of a path
 		return nil, invalidResponse("it lists a manifest with the digest %q: %v", named, err)
 	}
+	return anywhere(ctx, r, func(ctx context.Context, from *Repository) ([]byte, error) { return from.fetchManifest(ctx, named) })
+}
+
+func (r *Repository) fetchManifest(ctx context.Context, named digest.Digest) ([]byte, error) {
 	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -229,6 +245,12 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 	if err := validate(descriptor.Digest); err != nil { // it becomes part of a path
 		return nil, unusable("it names a blob with the digest %q: %v", descriptor.Digest, err)
 	}
+	return anywhere(ctx, r, func(ctx context.Context, from *Repository) ([]byte, error) {
+		return from.fetchBlob(ctx, descriptor, limit)
+	})
+}
+
+func (r *Repository) fetchBlob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
 	reader, release, err := r.acquire(ctx)
 	if err != nil {
 		return nil, err

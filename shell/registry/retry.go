@@ -61,7 +61,8 @@ func (t *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
 	t.budget.earn()
 	for attempt := 0; ; attempt++ {
 		response, err := t.next.RoundTrip(request)
-		if attempt == maxRetries || !transient(response, err) || request.Context().Err() != nil {
+		once, _ := request.Context().Value(onceKey{}).(bool)
+		if attempt == maxRetries || once || !transient(response, err) || request.Context().Err() != nil {
 			return response, err
 		}
 		delay := delayOf(attempt, response, time.Now())

@@ -75,6 +75,7 @@ func (c course) shared(ctx context.Context, lookup verification.Lookup) verifica
 func (c course) lookUp(ctx context.Context, lookup verification.Lookup) (answer verification.Answer) {
 	ctx, span := tracing.Start(ctx, "lookup", lookup.Kind.String())
 	defer func() { c.endLookup(span, lookup, answer) }()
+	ctx = fair.WithTenant(ctx, c.task.Policy) // whoever waits for a registry waits in the queue of its trust policy
 	switch lookup.Kind {
 	case verification.Document:
 		return c.document(ctx, lookup)
