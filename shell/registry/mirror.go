@@ -137,8 +137,8 @@ func authoritative[T any](ctx context.Context, r *Repository, read func(context.
 	return first(ctx, r, r.sources(), read, enough)
 }
 
-// first asks one source after the other. The last one is the registry itself, and has all the time that is left. Where that fails, and a
-// mirror answered with what was not enough, the mirror's answer is the answer.
+// first asks one source after the other. The last one is the registry itself, and has all the time that is left, unless a mirror answered with
+// what was not enough: that is the answer where the registry fails.
 func first[T any](ctx context.Context, r *Repository, sources []*Repository, read func(context.Context, *Repository) (T, error), enough func(T) bool) (found T, err error) {
 	var lesser *T
 	for i, source := range sources {
@@ -147,12 +147,12 @@ func first[T any](ctx context.Context, r *Repository, sources []*Repository, rea
 			continue
 		}
 		limited, cancel := ctx, func() {}
-		if !last {
+		if !last || lesser != nil {
 			limited, cancel = context.WithTimeout(context.WithValue(ctx, onceKey{}, true), mirrorTimeOf(ctx))
 		}
 		found, err = read(limited, source)
 		cancel()
-		if len(sources) > 1 {
+		if len(sources) > 1 && ctx.Err() == nil { // what was given up says nothing of the source
 			r.client.sources.set(source.ref.Registry, unreachable(err), time.Now())
 		}
 		switch {

@@ -201,6 +201,22 @@ func TestWithoutTheRegistryAMirrorIsEnough(t *testing.T) {
 	}
 }
 
+// TestAnEmptyListOfAMirrorCountsWithoutTheRegistry, soon: that nothing is signed is an answer, too.
+func TestAnEmptyListOfAMirrorCountsWithoutTheRegistry(t *testing.T) {
+	m := withMirror(t, nil, registrytest.Options{}, func(o *Options) { o.MirrorsResolve = true })
+	m.mirror.SetFault(registrytest.EditReferrers(func(index *ocispec.Index) { index.Manifests = nil }))
+	m.shelf.registry.SetFault(registrytest.Stall)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+	defer cancel()
+	for i, most := range []time.Duration{5 * time.Second, time.Second} { // then it is known that the registry cannot be reached
+		began := time.Now()
+		found, _, err := m.repository().Referrers(ctx, m.image.Digest, "")
+		if took := time.Since(began); err != nil || len(found) > 0 || took > most {
+			t.Errorf("read %d: %v, %v after %s", i, found, err, took)
+		}
+	}
+}
+
 // TestNoCredentialOfARegistryGoesToItsMirror, but one that is for the mirror's own host does.
 func TestNoCredentialOfARegistryGoesToItsMirror(t *testing.T) {
 	var mu sync.Mutex
