@@ -16,13 +16,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
 
-func resolveWithin(t *testing.T, client *Client, host string, within time.Duration) (err error, took time.Duration) {
+func resolveWithin(t *testing.T, client *Client, host string, within time.Duration) (took time.Duration, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	began := time.Now()
 	_, err = client.Repository(image.Reference{Registry: host, Repository: "acme/app"}).Resolve(ctx, image.Reference{Tag: "v1"})
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 // TestARefusalHoldsAllCallersBack has a registry refuse one, and counts what it is asked meanwhile.
@@ -34,7 +34,7 @@ func TestARefusalHoldsAllCallersBack(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			s := stocked(t, registrytest.Options{}, nil)
 			s.registry.SetFault(registrytest.FailTimes(1, http.StatusTooManyRequests, http.Header{"Retry-After": {after()}}))
-			if err, took := resolveWithin(t, s.client, s.registry.Host(), time.Second); err == nil || took > 900*time.Millisecond {
+			if took, err := resolveWithin(t, s.client, s.registry.Host(), time.Second); err == nil || took > 900*time.Millisecond {
 				t.Errorf("%v after %s", err, took)
 			}
 			if n := len(s.registry.Requests()); n != 1 {
@@ -44,7 +44,7 @@ func TestARefusalHoldsAllCallersBack(t *testing.T) {
 			var all sync.WaitGroup
 			for range 20 {
 				all.Go(func() {
-					if err, _ := resolveWithin(t, s.client, s.registry.Host(), 8*time.Second); err != nil {
+					if _, err := resolveWithin(t, s.client, s.registry.Host(), 8*time.Second); err != nil {
 						t.Error(err)
 					}
 				})
@@ -77,7 +77,7 @@ func TestAnAbsurdPauseStopsNobodyElse(t *testing.T) {
 	_, _ = resolveWithin(t, s.client, s.registry.Host(), 5*time.Second)
 	s.registry.Reset()
 	for range 50 {
-		err, took := resolveWithin(t, s.client, s.registry.Host(), 5*time.Second)
+		took, err := resolveWithin(t, s.client, s.registry.Host(), 5*time.Second)
 		var failed *Error
 		if !errors.As(err, &failed) || failed.Code != reason.RegistryUnavailable || took > 100*time.Millisecond {
 			t.Fatalf("%v after %s", err, took)
@@ -86,7 +86,7 @@ func TestAnAbsurdPauseStopsNobodyElse(t *testing.T) {
 	if n := len(s.registry.Requests()); n != 0 {
 		t.Errorf("%d requests to a registry that wants none", n)
 	}
-	if err, took := resolveWithin(t, s.client, other.Host(), 5*time.Second); err != nil || took > time.Second {
+	if took, err := resolveWithin(t, s.client, other.Host(), 5*time.Second); err != nil || took > time.Second {
 		t.Errorf("another registry: %v after %s", err, took)
 	}
 	if stats := s.client.Stats(); stats.Paused != 1 {
@@ -102,7 +102,7 @@ func TestWhatIsLeftIsTold(t *testing.T) {
 		{"Ratelimit": {`"default";r=76;t=30`}, "Ratelimit-Policy": {`"default";q=100;w=60`}},
 	} {
 		s.registry.SetFault(registrytest.AddHeader(header))
-		if err, _ := resolveWithin(t, s.client, s.registry.Host(), time.Second); err != nil {
+		if _, err := resolveWithin(t, s.client, s.registry.Host(), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprint(s.client.Stats().Limits); got != fmt.Sprintf("[{%s 76 100}]", s.registry.Host()) {
@@ -111,11 +111,11 @@ func TestWhatIsLeftIsTold(t *testing.T) {
 	}
 	s.registry.SetFault(registrytest.AddHeader(http.Header{"Ratelimit-Remaining": {"0"}, "Ratelimit-Reset": {"1"}}))
 	_, _ = resolveWithin(t, s.client, s.registry.Host(), 4*time.Second) // is answered, and the next one waits
-	if err, took := resolveWithin(t, s.client, s.registry.Host(), 4*time.Second); err != nil || took < 800*time.Millisecond || took > 2*time.Second {
+	if took, err := resolveWithin(t, s.client, s.registry.Host(), 4*time.Second); err != nil || took < 800*time.Millisecond || took > 2*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 	for range 20 {
-		if err, took := resolveWithin(t, s.client, s.registry.Host(), 4*time.Second); err != nil || took > 500*time.Millisecond {
+		if took, err := resolveWithin(t, s.client, s.registry.Host(), 4*time.Second); err != nil || took > 500*time.Millisecond {
 			t.Fatalf("%v after %s", err, took)
 		}
 	}
@@ -150,14 +150,14 @@ func TestReplicasTellEachOther(t *testing.T) {
 	s.registry.SetFault(registrytest.FailTimes(1, http.StatusTooManyRequests, http.Header{"Retry-After": {"3"}}))
 	_, _ = resolveWithin(t, s.client, s.registry.Host(), time.Second)
 	s.registry.Reset()
-	if err, took := resolveWithin(t, other, s.registry.Host(), time.Second); err == nil || took > 100*time.Millisecond || len(s.registry.Requests()) > 0 {
+	if took, err := resolveWithin(t, other, s.registry.Host(), time.Second); err == nil || took > 100*time.Millisecond || len(s.registry.Requests()) > 0 {
 		t.Errorf("%v after %s and %d requests", err, took, len(s.registry.Requests()))
 	}
-	if err, took := resolveWithin(t, other, s.registry.Host(), 8*time.Second); err != nil || took < time.Second {
+	if took, err := resolveWithin(t, other, s.registry.Host(), 8*time.Second); err != nil || took < time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 	between.Tell(s.registry.Host(), time.Now().Add(100*time.Hour)) // whoever has the second level may lie
-	if err, took := resolveWithin(t, other, s.registry.Host(), time.Second); err != nil || took > 500*time.Millisecond {
+	if took, err := resolveWithin(t, other, s.registry.Host(), time.Second); err != nil || took > 500*time.Millisecond {
 		t.Errorf("a lie after a pause that was none: %v after %s", err, took)
 	}
 }
