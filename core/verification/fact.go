@@ -100,8 +100,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// freshnessOf tells how long the facts of a task may be cached.
-func freshnessOf(task Task, fact Fact, now time.Time) Freshness {
+// FreshFact tells how long the facts of a task may be cached.
+func FreshFact(task Task, fact Fact, now time.Time) Freshness {
 	finding := Check(task, fact, now)
 	definitive := fact.Failure == nil && fact.Signature.Definitive() && (finding == nil || finding.Code.Definitive())
 	until := fact.Signature.KeepUntil()

@@ -39,7 +39,7 @@ func TestFactsAreFreshUntilTheirFirstBound(t *testing.T) {
 			task.Attestations = append(task.Attestations, AttestationType{Select: SelectAll})
 			fact.Attestations = append(fact.Attestations, AttestationsFact{Candidates: []AttestationFact{{Signature: s}}})
 		}
-		if got := freshnessOf(task, fact, noon); !got.Until.Equal(after(test.want)) || got.For != time.Hour {
+		if got := FreshFact(task, fact, noon); !got.Until.Equal(after(test.want)) || got.For != time.Hour {
 			t.Errorf("%s: %+v; want %s", sentence, got, after(test.want))
 		}
 	}
@@ -71,21 +71,21 @@ func TestDefinitiveFactsMayBeKept(t *testing.T) {
 	}
 	limits := Limits{Keep: time.Hour}
 	for sentence, test := range tests {
-		if got := freshnessOf(Task{Limits: limits}, Fact{Digest: "sha256:a", Signature: test.signature}, noon).For; got != test.want {
+		if got := FreshFact(Task{Limits: limits}, Fact{Digest: "sha256:a", Signature: test.signature}, noon).For; got != test.want {
 			t.Errorf("%s: kept for %s; want %s", sentence, got, test.want)
 		}
 		task := Task{Limits: limits, Attestations: []AttestationType{{Select: SelectAll}}}
 		fact := Fact{Digest: "sha256:a", Signature: good, Attestations: []AttestationsFact{{Candidates: []AttestationFact{{Signature: test.signature}}}}}
-		if got := freshnessOf(task, fact, noon).For; got != test.want {
+		if got := FreshFact(task, fact, noon).For; got != test.want {
 			t.Errorf("%s, of an attestation: kept for %s; want %s", sentence, got, test.want)
 		}
 	}
 	failed := Fact{Failure: &reason.Finding{Code: reason.ImageNotFound}}
-	if got := freshnessOf(Task{Limits: limits}, failed, noon).For; got != 0 {
+	if got := FreshFact(Task{Limits: limits}, failed, noon).For; got != 0 {
 		t.Errorf("a course that ended early is kept for %s", got)
 	}
 	skip := Task{Limits: limits, Statement: trust.Statement{Level: trust.LevelSkip}, Attestations: []AttestationType{{Select: SelectAll}}}
-	if got := freshnessOf(skip, Fact{Digest: "sha256:a", Signature: SignatureFact{Skipped: true}, Attestations: []AttestationsFact{{}}}, noon).For; got != keepDenials {
+	if got := FreshFact(skip, Fact{Digest: "sha256:a", Signature: SignatureFact{Skipped: true}, Attestations: []AttestationsFact{{}}}, noon).For; got != keepDenials {
 		t.Errorf("a missing attestation under the level skip is kept for %s", got)
 	}
 }

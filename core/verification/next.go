@@ -14,7 +14,7 @@ func Next(task Task, evidence Evidence, now time.Time) Step {
 	c := &course{task: task, evidence: evidence, listed: map[ofSubject]listed{}, room: math.MaxInt}
 	fact, known := c.fact()
 	if known {
-		return Step{Outcome: &Outcome{Fact: fact, Freshness: freshnessOf(task, fact, now)}}
+		return Step{Outcome: &Outcome{Fact: fact, Freshness: FreshFact(task, fact, now)}}
 	}
 	return Step{Lookups: c.open}
 }

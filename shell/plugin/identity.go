@@ -3,11 +3,14 @@ package plugin
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -60,6 +63,68 @@ func (m *Manager) Revision() string {
 		parts = append(parts, "file", identify(info).String())
 	}
 	return digestOf(parts...)
+}
+
+// contents remembers what Content found.
+type contents struct {
+	mu               sync.Mutex
+	revision, digest string
+}
+
+// Content identifies by what the files hold what a revision identifies by their state, so that it is the same in every replica. It
+// is "" where that cannot be told: a file cannot be read, or is not that of the revision any more. Files are read once for a revision.
+func (m *Manager) Content(revision string) string {
+	m.contents.mu.Lock()
+	defer m.contents.mu.Unlock()
+	if m.contents.revision == revision {
+		return m.contents.digest
+	}
+	digest, err := m.readContent()
+	if err != nil || m.Revision() != revision { // it is read again at the next call
+		return ""
+	}
+	m.contents.revision, m.contents.digest = revision, digest
+	return digest
+}
+
+func (m *Manager) readContent() (string, error) {
+	entries, err := os.ReadDir(m.options.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var parts []string
+	for _, entry := range entries {
+		path, _, err := m.locate(entry.Name())
+		if err != nil {
+			continue // no plugin
+		}
+		content, err := digestOfFile(path)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, "plugin", entry.Name(), content)
+	}
+	config := m.Config()
+	for _, key := range slices.Sorted(maps.Keys(config)) {
+		parts = append(parts, "config", key, config[key])
+	}
+	if content, err := digestOfFile(config[configKey]); err == nil {
+		parts = append(parts, "file", content)
+	}
+	return digestOf(parts...), nil
+}
+
+func digestOfFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
 // String holds all fields.

@@ -56,6 +56,7 @@ type Manager struct {
 	processes *fair.Limiter
 	counts    counts
 	circuits  *circuits
+	contents  contents
 	lookups   flight.Group[string, lookedUp] // of metadata, by name and file
 	mu        sync.Mutex
 	metadata  map[string]cachedMetadata // by plugin name

@@ -26,6 +26,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/fair"
 	"github.com/nirmata/kyverno-notation-venafi/shell/plugin"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 )
 
@@ -39,6 +40,7 @@ type Options struct {
 	Egress           egress.Rule   // for the addresses that certificates name
 	PluginsEvery     time.Duration // how often the installed plugins are checked for changes; 0 for at every request
 	Simulated        *Simulated    // nil in the service
+	Shared           SharedCache   // what replicas share; nil for nothing
 }
 
 // Gatherer gathers facts. Any number of requests may use it at once.
@@ -98,11 +100,11 @@ func (g *Gatherer) GatherRecorded(ctx context.Context, tasks []verification.Task
 	plugins := g.pluginsRevision(now)
 	recording.begin(len(tasks), plugins, g.options.Limits)
 	if len(tasks) == 1 { // the usual case, which needs no goroutines
-		facts[0] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[0], plugins), now: now, recording: recording})
+		facts[0] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[0], plugins), now: now, recording: recording, budget: g.budget()})
 		return facts
 	}
 	g.each(len(tasks), nil, func(i int) {
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now, recording: recording, index: i})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(tasks[i], plugins), now: now, recording: recording, index: i, budget: g.budget()})
 	})
 	return facts
 }
@@ -114,7 +116,7 @@ func (g *Gatherer) GatherInBackground(ctx context.Context, tasks []verification.
 	plugins := g.pluginsRevision(now)
 	recording.begin(len(tasks), plugins, g.options.Limits)
 	for i, task := range tasks {
-		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true, recording: recording, index: i})
+		facts[i] = g.guarded(ctx, course{Gatherer: g, task: g.completed(task, plugins), now: now, background: true, recording: recording, index: i, budget: g.budget()})
 	}
 	return facts
 }
@@ -163,6 +165,8 @@ type course struct {
 	background bool                           // see GatherInBackground
 	cached     map[verification.Lookup][]byte // documents from cached evidence, which are not fetched again
 	retained   *atomic.Int64                  // bytes of documents that stay in memory until the verification ends; nil if none may stay
+
+	budget *sharedcache.Budget // of waiting for what replicas share
 
 	recording *Recording // where this verification is recorded, at index; nil for nowhere
 	index     int

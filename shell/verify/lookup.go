@@ -62,7 +62,13 @@ func (c course) ask(ctx context.Context, lookup verification.Lookup) (answer ver
 // shared makes a lookup, or waits for a concurrent request that makes it.
 func (c course) shared(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
+		found, keep, share := c.fromOthers(ctx, lookup)
+		if found != nil {
+			c.remember(lookup, *found.Answer, found.From)
+			return *found.Answer, keep
+		}
 		answer := c.lookUp(ctx, lookup)
+		share(&answer, nil)
 		fresh := verification.Fresh(c.task, lookup, answer)
 		return answer, cache.Keep{For: fresh.For, Until: fresh.Until, Bytes: answer.Weight()}
 	})
@@ -125,7 +131,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 	last := lookup
 	last.Kind = verification.LastKnown
 	if answer.Failure == nil {
-		cache.Put(c.outcomes, last, known{answer, asked}, cache.Keep{For: c.options.Keep})
+		c.remember(lookup, answer, asked)
 		return answer
 	}
 	before, ok := cache.Get[known](c.outcomes, last)
@@ -134,6 +140,14 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 	}
 	text := fmt.Sprintf("its tag was resolved %s ago, because now the registry failed: %s", time.Since(before.at).Round(time.Second), answer.Failure.Finding.Reason)
 	return verification.Answer{Descriptor: before.answer.Descriptor, Warnings: []string{text}}
+}
+
+// remember keeps what a tag resolved to, in case that its registry fails later.
+func (c course) remember(lookup verification.Lookup, answer verification.Answer, at time.Time) {
+	if c.options.StaleTags {
+		lookup.Kind = verification.LastKnown
+		cache.Put(c.outcomes, lookup, known{answer, at}, cache.Keep{For: c.options.Keep})
+	}
 }
 
 func (c course) list(ctx context.Context, lookup verification.Lookup) verification.Answer {
@@ -226,6 +240,8 @@ type concluded struct {
 	evidence verification.Evidence // of time dependent facts; nil for others
 	decision string                // that it was worked out for; "" where that was not recorded
 	refused  bool                  // nothing was worked out, since there was no seat
+
+	elsewhere bool // another replica worked it out
 }
 
 // cachedFact gives the cached facts for a digest. Those that depend on the time are evaluated again from their cached evidence.
@@ -260,13 +276,20 @@ func (c course) concluded(ctx context.Context, key verification.Lookup, evidence
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) {
 		work := c // the work may go on without this caller
 		work.log = log
+		shared, keep, share := work.fromOthers(ctx, key)
+		if shared != nil {
+			return concluded{fact: *shared.Fact, decision: shared.Decision, elsewhere: true}, keep
+		}
 		found, keep := work.conclude(ctx, evidence)
+		share(nil, &found.fact)
 		found.decision, own = c.recording.decision(), true
 		return found, keep
 	})
 	switch {
 	case !ok:
 		return verification.Fact{Failure: &timeout().Finding}
+	case found.elsewhere:
+		c.recording.kept(c.index, found.decision)
 	case !own:
 		c.recording.shared(c.index, found.decision)
 	case !found.refused:

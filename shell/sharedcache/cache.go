@@ -1,0 +1,395 @@
+package sharedcache
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/nirmata/kyverno-notation-venafi/core/sharedcache"
+	"github.com/nirmata/kyverno-notation-venafi/core/verification"
+)
+
+// Store is the server. Nothing that it says is believed. Its methods return when the context ends.
+type Store interface {
+	// Get gives a value; nil for none.
+	Get(ctx context.Context, name string) ([]byte, error)
+	// Claim sets the value of a lease for some time if there is none, and gives the entry and the lease as they are then.
+	Claim(ctx context.Context, entry, lease string, value []byte, life time.Duration) (found, held []byte, err error)
+	// Put sets the value of an entry for some time, and deletes a lease. A nil value only deletes the lease; "" is no lease.
+	Put(ctx context.Context, entry string, value []byte, life time.Duration, lease string) error
+}
+
+// ErrReadOnly is an answer of a server that takes no values for now, as when it is full. What it has can be read.
+var ErrReadOnly = errors.New("it takes no values")
+
+// DefaultWait is how long a verification waits for the server in all.
+const DefaultWait = 10 * time.Millisecond
+
+// Patience is how long a verification waits while another replica works on the same.
+const Patience = time.Second
+
+const (
+	leaseLife     = 2 * time.Second        // of a replica that ends while it works
+	firstPause    = 4 * time.Millisecond   // between looks while another replica works; doubled up to longestPause
+	longestPause  = 50 * time.Millisecond  //
+	writeTimeout  = 250 * time.Millisecond // of what nobody waits for
+	maxWrites     = 256                    // in the background at once; others are left out
+	failuresInRow = 5                      // after which the server is left alone
+	leftAlone     = time.Second            // before one call tries again
+	vainInRow     = 3                      // waits for another replica that brought nothing, after which nobody waits
+	impatientFor  = 30 * time.Second       // before somebody waits again
+)
+
+// Options of a Cache.
+type Options struct {
+	Store Store
+	Keys  func() sharedcache.Keyring // that are in use now
+	Wait  time.Duration              // for the server, of one verification in all; 0 is DefaultWait
+	Now   func() time.Time           // nil is time.Now
+	Log   *slog.Logger
+}
+
+// Cache is the second level. Close it in the end.
+type Cache struct {
+	options Options
+	breaker *gobreaker.CircuitBreaker[struct{}]
+	counts  [results]atomic.Uint64
+
+	last       atomic.Pointer[error] // the last failure of the server
+	lied, full atomic.Bool           // that was logged
+
+	mu      sync.Mutex
+	closed  bool
+	vain    int       // waits in a row that brought nothing
+	hastily time.Time // until then nobody waits for another replica
+
+	room    chan struct{} // for background writes
+	writing sync.WaitGroup
+}
+
+// New makes a cache.
+func New(options Options) *Cache {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	if options.Wait <= 0 {
+		options.Wait = DefaultWait
+	}
+	c := &Cache{options: options, room: make(chan struct{}, maxWrites)}
+	c.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests:   1,
+		Timeout:       leftAlone,
+		ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failuresInRow },
+		IsSuccessful:  func(err error) bool { return err == nil || errors.Is(err, ErrReadOnly) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errGaveUp) },
+		OnStateChange: func(_ string, from, to gobreaker.State) { c.logState(from, to) },
+	})
+	return c
+}
+
+// Now is the time by the clock of the options.
+func (c *Cache) Now() time.Time { return c.options.Now() }
+
+// Close waits for what is written in the background. Nothing is shared after it.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.writing.Wait()
+}
+
+func (c *Cache) logState(from, to gobreaker.State) {
+	switch {
+	case to == gobreaker.StateOpen && from == gobreaker.StateClosed:
+		c.options.Log.Warn("the shared cache does not answer and is left alone; verifications go on without it", "tried again every", leftAlone.String(), "error", *c.last.Load())
+	case to == gobreaker.StateClosed:
+		c.options.Log.Info("the shared cache answers again")
+	}
+}
+
+// Budget is the time that one verification may wait for the server, in all. Nil is none.
+type Budget struct{ left atomic.Int64 }
+
+// Budget gives that of a new verification.
+func (c *Cache) Budget() *Budget {
+	b := &Budget{}
+	b.left.Store(int64(c.options.Wait))
+	return b
+}
+
+// leastWait is not worth a try.
+const leastWait = time.Millisecond
+
+// spend does something within what is left of a budget.
+func (b *Budget) spend(do func(left time.Duration) error) error {
+	if b == nil || b.left.Load() < int64(leastWait) {
+		return errSpent
+	}
+	began := time.Now()
+	defer func() { b.left.Add(-int64(time.Since(began))) }()
+	return do(time.Duration(b.left.Load()))
+}
+
+var (
+	errSpent  = errors.New("this verification has waited long enough for the shared cache")
+	errGaveUp = errors.New("the caller gave up")
+)
+
+// exchange calls the server, unless it is left alone.
+func (c *Cache) exchange(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
+	_, err := c.breaker.Execute(func() (struct{}, error) {
+		within, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		err := recovered(func() error { return call(within) })
+		if err != nil && ctx.Err() != nil {
+			err = errGaveUp
+		}
+		if err != nil {
+			c.last.Store(&err)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// recovered turns a panic of the client's library on what the server said into an error.
+func recovered(call func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the answer of the shared cache cannot be read: %v", r)
+		}
+	}()
+	return call()
+}
+
+// Look gives accept the entry of a lookup that another replica has shared, or shares within Patience. If accept takes it, settle is nil.
+// Else settle is to be called once: with what was worked out instead, or with nil where that is not for others.
+func (c *Cache) Look(ctx context.Context, budget *Budget, lookup verification.Lookup, accept func(sharedcache.Entry) bool) (settle func(*sharedcache.Entry)) {
+	slots := c.options.Keys().Slots(lookup)
+	if len(slots) == 0 {
+		c.count(Unkeyed)
+		return func(*sharedcache.Entry) {}
+	}
+	for _, slot := range slots {
+		var value []byte
+		err := budget.spend(func(left time.Duration) error {
+			return c.exchange(ctx, left, func(ctx context.Context) (err error) {
+				value, err = c.options.Store.Get(ctx, slot.Name)
+				return err
+			})
+		})
+		if err != nil {
+			c.countFailure(err)
+			return c.sharer(slots[0], "")
+		}
+		if c.opens(slot, value, accept) {
+			c.count(Hit)
+			return nil
+		}
+	}
+	return c.await(ctx, budget, slots[0], accept)
+}
+
+// opens tells whether a value is an entry that counts and is accepted.
+func (c *Cache) opens(slot sharedcache.Slot, value []byte, accept func(sharedcache.Entry) bool) bool {
+	if value == nil {
+		return false
+	}
+	entry, err := slot.Open(value, c.options.Now())
+	if err == nil && accept(entry) {
+		return true
+	}
+	if errors.Is(err, sharedcache.ErrFalse) || errors.Is(err, sharedcache.ErrOther) { // names are bound to the version
+		c.count(False)
+		if !c.lied.Swap(true) {
+			c.options.Log.Warn("the shared cache gave a value that no replica wrote for this place; such are counted and not used", "reason", err)
+		}
+		return false
+	}
+	c.count(Over)
+	return false
+}
+
+// await claims the work, or waits for the replica that has.
+func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot, accept func(sharedcache.Entry) bool) func(*sharedcache.Entry) {
+	lease := slot.Lease()
+	own := c.newLease(lease)
+	var found, held []byte
+	claim := func(left time.Duration) error {
+		return c.exchange(ctx, left, func(ctx context.Context) (err error) {
+			found, held, err = c.options.Store.Claim(ctx, slot.Name, lease.Name, own, leaseLife)
+			return err
+		})
+	}
+	err := budget.spend(claim)
+	began, works := time.Now(), false // another replica
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		switch {
+		case err != nil && works && errors.Is(err, context.DeadlineExceeded): // it still may
+		case err != nil:
+			c.countFailure(err)
+			return c.sharer(slot, "")
+		case c.opens(slot, found, accept):
+			c.waited(true)
+			c.count(Awaited)
+			return nil
+		case bytes.Equal(held, own):
+			c.count(Missed)
+			return c.sharer(slot, lease.Name)
+		case !c.holds(lease, held):
+			c.count(Missed)
+			return c.sharer(slot, "")
+		}
+		works = true
+		if left := Patience - time.Since(began); left <= 0 || !c.patient() || !sleep(ctx, min(pause, left)) {
+			c.count(Vain)
+			c.waited(ctx.Err() != nil || left > 0)
+			return c.sharer(slot, "")
+		}
+		err = claim(c.options.Wait)
+	}
+}
+
+// newLease seals a lease that no other replica has.
+func (c *Cache) newLease(lease sharedcache.Slot) []byte {
+	now := c.options.Now()
+	sealed, _ := lease.SealText([]byte(rand.Text()), now, now.Add(leaseLife+sharedcache.MaxSkew), nonce()) // it is short enough
+	return sealed
+}
+
+// holds tells whether a lease was written by a replica a short time ago.
+func (c *Cache) holds(lease sharedcache.Slot, held []byte) bool {
+	if held == nil {
+		return false
+	}
+	_, _, until, err := lease.OpenText(held, c.options.Now())
+	return err == nil && until.Sub(c.options.Now()) <= leaseLife+2*sharedcache.MaxSkew
+}
+
+// patient tells whether it is worth the while to wait for another replica.
+func (c *Cache) patient() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !time.Now().Before(c.hastily)
+}
+
+// waited notes a wait for another replica that is over.
+func (c *Cache) waited(well bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if well {
+		c.vain = 0
+		return
+	}
+	if c.vain++; c.vain >= vainInRow {
+		c.vain, c.hastily = 0, time.Now().Add(impatientFor)
+	}
+}
+
+// sleep waits; false if the context ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// sharer shares what was worked out, and gives up a lease if there is one.
+func (c *Cache) sharer(slot sharedcache.Slot, lease string) func(*sharedcache.Entry) {
+	return func(entry *sharedcache.Entry) {
+		var sealed []byte
+		var life time.Duration
+		if entry != nil {
+			sealed, _ = slot.Seal(*entry, nonce())
+			if life = entry.Until.Sub(c.options.Now()); sealed == nil || life <= 0 {
+				c.count(Unfit)
+				sealed = nil
+			}
+		}
+		if sealed != nil || lease != "" {
+			c.write(func(ctx context.Context) error { return c.options.Store.Put(ctx, slot.Name, sealed, life, lease) })
+		}
+	}
+}
+
+// write writes in the background, if there is room.
+func (c *Cache) write(put func(context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case c.room <- struct{}{}:
+	default:
+		c.count(Dropped)
+		return
+	}
+	if c.closed {
+		return
+	}
+	c.writing.Go(func() {
+		defer func() { <-c.room }()
+		err := c.exchange(context.Background(), writeTimeout, put)
+		switch {
+		case err == nil:
+			c.count(Written)
+			c.full.Store(false)
+		case errors.Is(err, ErrReadOnly):
+			c.count(Refused)
+			if !c.full.Swap(true) {
+				c.options.Log.Warn("the shared cache takes no values; what it has is read", "reason", err)
+			}
+		default:
+			c.countFailure(err)
+		}
+	})
+}
+
+func nonce() (n [sharedcache.NonceSize]byte) {
+	_, _ = rand.Read(n[:]) // which never fails
+	return n
+}
+
+// Note gives a short text that a replica has put under a topic and that still counts. It waits no longer than a verification does.
+func (c *Cache) Note(ctx context.Context, topic string) ([]byte, bool) {
+	for _, slot := range c.options.Keys().Notes(topic) {
+		var value []byte
+		err := c.exchange(ctx, c.options.Wait, func(ctx context.Context) (err error) {
+			value, err = c.options.Store.Get(ctx, slot.Name)
+			return err
+		})
+		if err != nil {
+			c.countFailure(err)
+			return nil, false
+		}
+		if value == nil {
+			continue
+		}
+		if text, _, _, err := slot.OpenText(value, c.options.Now()); err == nil {
+			return text, true
+		}
+	}
+	return nil, false
+}
+
+// PutNote puts a text under a topic, in the background. The text must not end in a blank.
+func (c *Cache) PutNote(topic string, text []byte, until time.Time) {
+	now := c.options.Now()
+	life := until.Sub(now)
+	for _, slot := range c.options.Keys().Notes(topic) {
+		if sealed, ok := slot.SealText(text, now, until, nonce()); ok && life > 0 {
+			c.write(func(ctx context.Context) error { return c.options.Store.Put(ctx, slot.Name, sealed, life, "") })
+		}
+		return // the first key seals
+	}
+}
