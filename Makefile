@@ -29,7 +29,7 @@ FUNC := e2e/tools/func
 RELEASE := release
 RELEASE_DIR := $(BUILD)/release
 
-.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing e2e-release build size plugins image-test test-func man krew release release-twice test-release vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records bench-fleet soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing e2e-release build size plugins image-test test-func man krew release release-twice test-release vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -118,6 +118,9 @@ bench-auditor: ## a change of trust that affects 50 of 5,000 images that run: wh
 
 bench-records: build plugins ## 100,000 decisions recorded under load, in turns with as many that are not: p99, memory, and nothing lost unsaid
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --records 100000
+
+bench-fleet: build plugins ## 20 cold replicas, 10,000 pods, 2,000 images and 100 tenants at once, with and without what replicas share
+	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --fleet 20 $(ARGS)
 
 soak: build plugins ## ten minutes of mixed load, after which memory, files and goroutines must be as before
 	go run ./function/cmd/load --service $(BINARY) --plugins $(PLUGINS) --soak 10m

@@ -11,7 +11,7 @@ import (
 )
 
 // threatRow is a row of the threat model: who, what they would like, what stops them, and the tests that hold it.
-var threatRow = regexp.MustCompile(`^\| *(pusher|signer|tenant|network|registry|plugin|API user|keeper of logs) *\|[^|]*\|[^|]*\|([^|]*)\|$`)
+var threatRow = regexp.MustCompile(`^\| *(pusher|signer|tenant|network|registry|plugin|API user|keeper of logs|cache server) *\|[^|]*\|[^|]*\|([^|]*)\|$`)
 
 // named is what the last column may name: a test or fuzz target, with the sentence of one of its cases, or a golden case.
 var named = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`(?:/`([^`]+)`)?|`([a-z0-9-]+\\.txtar)`")

@@ -43,7 +43,7 @@ func NewAudit(settings Settings, env Environment) (*Audit, error) {
 	outcomes := cache.New(cache.Options{Size: max(settings.CacheMaxSize, auditAnswers), Timeout: settings.RequestTimeout})
 	limits := verification.Limits{KeepTags: auditKeep, KeepContent: auditKeep, Lifetimes: true}
 	config := func() map[string]string { return settings.PluginConfig }
-	made, err := newEngine(settings, registry.DockerConfig(settings.DockerConfig), config, env, outcomes, limits, nil)
+	made, err := newEngine(settings, registry.DockerConfig(settings.DockerConfig), config, env, outcomes, limits, nil, nil)
 	if err != nil {
 		outcomes.Close()
 		return nil, err

@@ -95,7 +95,7 @@ func (a *Auditor) newTerm() (*term, error) {
 	}
 	outcomes := cache.New(cache.Options{Size: own.CacheMaxSize, Timeout: a.perImage})
 	limits := verification.Limits{KeepTags: time.Duration(own.TagCacheTTL) * time.Second, Lifetimes: true}
-	if t.engine, err = newEngine(own, t.from.credential, t.from.pluginConfig, a.env, outcomes, limits, a.pace); err != nil {
+	if t.engine, err = newEngine(own, t.from.credential, t.from.pluginConfig, a.env, outcomes, limits, a.pace, nil); err != nil {
 		outcomes.Close()
 		t.from.close()
 		return nil, err

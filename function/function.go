@@ -44,6 +44,7 @@ type Function struct {
 	closers  []func()
 	engine
 	limiter   *limiter
+	shared    *shared // nil where replicas share nothing
 	events    *events
 	prewarm   *prewarm
 	decisions *decisions

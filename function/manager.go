@@ -87,7 +87,7 @@ func manageCertificates(ctx context.Context, settings CertmanagerSettings, env E
 			parts.Go(func() { certmanager.NewStatusWriter(client, identity, log).Run(ctx) })
 			policy := settings.Certificates.Policy(client.Namespace)
 			others := certmanager.Others{EpochConfigMap: settings.EpochConfigMap, CallerSecret: settings.CallerSecret, CallerToken: settings.Certificates.CallerToken(),
-				RecordKeys: settings.DecisionKeySecret, RecordKey: settings.Certificates.RecordKey()}
+				SharedKeys: settings.SharedKeys(), SharedKey: settings.Certificates.SharedKey(), RecordKeys: settings.DecisionKeySecret, RecordKey: settings.Certificates.RecordKey()}
 			certificates := certmanager.NewCertificates(client, policy, others, log)
 			parts.Go(func() { certificates.Run(ctx) })
 			parts.Go(func() { certmanager.NewCopies(certificates, settings.Certificates.CACopyNamespaces, identity).Run(ctx) })

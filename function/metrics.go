@@ -17,6 +17,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/records"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/sealer"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/tracing"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
@@ -129,6 +130,18 @@ func (*limitsCollector) Describe(to chan<- *prometheus.Desc) { to <- limitsDescr
 func (c *limitsCollector) Collect(to chan<- prometheus.Metric) {
 	for _, limit := range c.client.Stats().Limits {
 		to <- prometheus.MustNewConstMetric(limitsDescription, prometheus.GaugeValue, float64(limit.Remaining), limit.Registry)
+	}
+}
+
+// watchShared exports what becomes of outcomes that replicas share.
+func (m *metrics) watchShared(s *shared) {
+	if s == nil {
+		return
+	}
+	m.gauge("shared_cache_answers", "1 while the shared cache is asked; 0 while it is left alone, since it kept failing.", func() float64 { return oneIf(s.Answers()) })
+	for _, result := range sharedcache.Results() {
+		m.counter("shared_cache_total", "Looks into the shared cache and writes to it, by what became of them. Of looks: hit, awaited from another replica, missed, vain where another replica was waited for, failed, left_alone, spent where the verification had waited long enough, unkeyed. Of values: false where no replica wrote them for their place, over. Of writes: written, refused, dropped, unfit.",
+			prometheus.Labels{"result": result.String()}, func() uint64 { return s.Count(result) })
 	}
 }
 

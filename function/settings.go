@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 )
 
 // Settings are all settings of the service. Each has a flag and an environment variable; the flag goes first. A command has the flags of
@@ -78,6 +80,13 @@ type Settings struct {
 	TagCacheTTL  int  `flag:"tagCacheTTLDurationSeconds" for:"cache" env:"TAG_CACHE_TTL_DURATION_SECONDS" default:"10" help:"Seconds for which a tag's digest is kept; a tag that is moved is seen after so long."`
 	StaleTags    bool `flag:"staleTags" for:"cache" env:"STALE_TAGS" default:"false" help:"While a registry fails, take a tag for the digest that it had last, up to cacheTTLDurationSeconds ago. The answer says so."`
 
+	SharedCache             string        `flag:"sharedCache" for:"shared" env:"SHARED_CACHE" help:"Server of the Redis protocol through which replicas share outcomes, such as redis://cache.example:6379; rediss:// for TLS, user@ for a user, ?addr=HOST:PORT for further addresses with &sentinel=NAME or &cluster=true. It need not be trusted. Empty for none."`
+	SharedCachePasswordFile string        `flag:"sharedCachePasswordFile" for:"shared" env:"SHARED_CACHE_PASSWORD_FILE" help:"File with the password for that server; read for each connection."`
+	SharedCacheCAFile       string        `flag:"sharedCacheCAFile" for:"shared" env:"SHARED_CACHE_CA_FILE" help:"PEM file with the CAs of that server, instead of the system's."`
+	SharedCacheKeySecret    string        `flag:"sharedCacheKeySecret" for:"shared" env:"SHARED_CACHE_KEY_SECRET" default:"kyverno-notation-venafi-shared-cache" help:"With a cluster: Secret in the service's namespace with the key that seals what is shared, in its keys token, next and previous; watched. certmanager makes it and replaces the key where sharedCache is set."`
+	SharedCacheKeyFile      string        `flag:"sharedCacheKeyFile" for:"shared" env:"SHARED_CACHE_KEY_FILE" help:"File with that key instead, at least 26 random characters in a line, and maybe the one before it in another; read again every 10s."`
+	SharedCacheWait         time.Duration `flag:"sharedCacheWait" for:"shared" env:"SHARED_CACHE_WAIT" default:"10ms" help:"Time that a verification waits for that server at most, in all; up to 1s more while another replica works on the same image."`
+
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" for:"verification" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" for:"verification" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
 	MaxPlatforms          int      `flag:"maxPlatforms" for:"verification" env:"MAX_PLATFORMS" default:"32" help:"Manifests of an index that are verified beside it, where a trust policy or request chooses platforms."`
@@ -128,7 +137,7 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("%s is %d; it must be from 0 to %d", name, value, maxSeconds)
 		}
 	}
-	for name, value := range map[string]time.Duration{"requestTimeout": s.RequestTimeout, "pluginTimeout": s.PluginTimeout, "drainTimeout": s.DrainTimeout} {
+	for name, value := range map[string]time.Duration{"requestTimeout": s.RequestTimeout, "pluginTimeout": s.PluginTimeout, "drainTimeout": s.DrainTimeout, "sharedCacheWait": s.SharedCacheWait} {
 		if value <= 0 {
 			return fmt.Errorf("%s is %s; it must be more than 0", name, value)
 		}
@@ -140,6 +149,11 @@ func (s Settings) Validate() error {
 	}
 	if (s.TLSCertFile == "") != (s.TLSKeyFile == "") {
 		return errors.New("tlsCertFile and tlsKeyFile go together; set both or none")
+	}
+	if s.SharedCache != "" {
+		if _, err := sharedcache.ParseServer(s.SharedCache); err != nil {
+			return err
+		}
 	}
 	if s.DecisionLogMaxBytes < 0 {
 		return errors.New("decisionLogMaxBytes is negative")

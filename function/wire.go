@@ -12,6 +12,7 @@ import (
 
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/certificates"
+	coreshared "github.com/nirmata/kyverno-notation-venafi/core/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
 	"github.com/nirmata/kyverno-notation-venafi/core/verification"
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
@@ -46,6 +47,7 @@ type sources struct {
 	senders      CallerReview                                            // reviews who sends an event; nil refuses all events
 	readers      CallerReview                                            // reviews who reads decisions; nil refuses all
 	recordKey    func() *certificates.Pair                               // the key that signs records; nil while there is none
+	sharedKey    func() coreshared.Keyring                               // the key that seals what replicas share; nil where none do
 	renew        func()                                                  // lists the trust resources again
 	bump         func(context.Context, string) error                     // has the other replicas do so, by a new value of the epoch
 	synced       func() bool                                             // whether credentials and plugin configuration were read; nil without a cluster
@@ -76,8 +78,11 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	if err := f.secure(from); err != nil {
 		return nil, err
 	}
+	if f.shared, err = newShared(settings, from.sharedKey, log); err != nil {
+		return nil, err
+	}
 	outcomes := newCache(settings)
-	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second}, nil)
+	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second}, nil, f.shared.level())
 	if err != nil {
 		outcomes.Close()
 		return nil, err
@@ -89,13 +94,14 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 	f.events = newEvents(from.senders, outcomes, from.trust, from.renew, from.bump, log)
 	f.metrics = newMetrics(from.trust, from.connected, outcomes, f.serving)
 	f.metrics.gauge("ready", "1 while the service is ready to answer.", func() float64 { return oneIf(f.Ready() == nil) })
+	f.metrics.watchShared(f.shared)
 	f.metrics.watch(f.gatherer, f.registry, f.plugins, f.limiter, f.tracing)
 	if f.denials = from.denials; f.denials != nil {
 		f.metrics.watchDenials(f.denials)
 	}
 	f.metrics.watchEvents(f.events)
 	f.metrics.watchRecords(f.decisions.recorder)
-	f.closers = []func(){f.gatherer.Close, f.tracing.Close, from.close}
+	f.closers = []func(){f.gatherer.Close, f.shared.close, f.tracing.Close, from.close}
 	return f, nil
 }
 
@@ -106,8 +112,8 @@ type engine struct {
 	gatherer *verify.Gatherer
 }
 
-// newEngine makes the engine. Of the limits it sets those that have settings of their own. pace may be nil.
-func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits, pace registry.Pace) (e engine, err error) {
+// newEngine makes the engine. Of the limits it sets those that have settings of their own. pace and shared may be nil.
+func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits, pace registry.Pace, shared verify.SharedCache) (e engine, err error) {
 	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
 	if err != nil {
 		return e, err
@@ -146,6 +152,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 		MaxQueued:        settings.MaxQueued,
 		Egress:           egress.Rule{AllowLoopback: settings.AllowLoopback},
 		PluginsEvery:     pluginsInterval,
+		Shared:           shared,
 	})
 	return e, err
 }
@@ -232,14 +239,15 @@ func fromFiles(settings Settings, log *slog.Logger, changed func()) (sources, er
 	if err != nil {
 		return sources{}, err
 	}
-	return sources{
+	from := sources{
 		trust:        files,
 		credential:   registry.DockerConfig(settings.DockerConfig),
 		pluginConfig: func() map[string]string { return settings.PluginConfig },
 		watches:      []func(context.Context){func(ctx context.Context) { files.Watch(ctx, trustInterval) }},
 		recordKey:    func() *certificates.Pair { return nil },
 		close:        func() {},
-	}, nil
+	}
+	return from, from.sharedKeyFile(settings, log)
 }
 
 // fromCluster takes trust, credentials, plugin configuration and the serving certificate from the API server, and watches
@@ -255,6 +263,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		Namespace: client.Namespace, ConfigMap: settings.PluginConfigMap, Secret: settings.PluginConfigSecret,
 	}, log)
 	epoch := kube.NewEpoch(client, client.Namespace, settings.EpochConfigMap, log, resources.Renew)
+	sharing := func() bool { return true }
 	watched := []interface{ Connected() bool }{resources, secrets, config, epoch}
 	from := sources{
 		trust:        resources,
@@ -264,7 +273,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		connected: func() bool {
 			return lo.EveryBy(watched, func(w interface{ Connected() bool }) bool { return w.Connected() })
 		},
-		synced:  func() bool { return secrets.Synced() && config.Synced() },
+		synced:  func() bool { return secrets.Synced() && config.Synced() && sharing() },
 		senders: kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.EventAudiences, AllowedUsers: settings.EventUsers}),
 		renew:   resources.Renew,
 		bump:    epoch.Bump,
@@ -286,6 +295,17 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		key := kube.NewRecordKey(client, client.Namespace, settings.DecisionKeySecret, log)
 		watched, from.watches, from.recordKey = append(watched, key), append(from.watches, key.Watch), key.Key
 	}
+	if err := from.sharedKeyFile(settings, log); err != nil {
+		return sources{}, err
+	}
+	if name := settings.SharedKeys(); name != "" {
+		around, err := surroundings(settings)
+		if err != nil {
+			return sources{}, err
+		}
+		key := kube.NewSharedKey(client, client.Namespace, name, around, log)
+		watched, from.watches, from.sharedKey, sharing = append(watched, key), append(from.watches, key.Watch), key.Keyring, key.Synced
+	}
 	if len(settings.DecisionUsers) > 0 {
 		from.readers = kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.DecisionAudiences, AllowedUsers: settings.DecisionUsers})
 	}
@@ -301,7 +321,7 @@ func fromCluster(settings Settings, log *slog.Logger, changed func()) (sources, 
 		if settings.CallerSecret != "" {
 			secret = kube.NewCallerSecret(client, client.Namespace, settings.CallerSecret, log)
 			watched, from.watches = append(watched, secret), append(from.watches, secret.Watch)
-			from.synced = func() bool { return secrets.Synced() && config.Synced() && secret.Synced() }
+			from.synced = func() bool { return secrets.Synced() && config.Synced() && sharing() && secret.Synced() }
 		}
 		from.callers = kube.NewCallers(secret, kube.NewReviewer(client, kube.ReviewerOptions{Audiences: settings.TokenAudiences, AllowedUsers: settings.AllowedUsers}))
 	}

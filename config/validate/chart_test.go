@@ -80,6 +80,7 @@ func TestTheChartGivesWhatTheManifestsGive(t *testing.T) {
 	for file, values := range map[string]string{
 		plainFile: "{image: {tag: latest}}", knativeFile: "{image: {tag: latest}, knative: {enabled: true}}",
 		"auditor/plain": "{image: {tag: latest}, auditor: {enabled: true}}", "auditor/knative": "{image: {tag: latest}, auditor: {enabled: true}, knative: {enabled: true}}",
+		"sharedcache/plain": "{image: {tag: latest}, sharedCache: {enabled: true}}", "sharedcache/knative": "{image: {tag: latest}, sharedCache: {enabled: true}, knative: {enabled: true}}",
 		"console/plain": "{image: {tag: latest}, console: {enabled: true}}", "console/knative": "{image: {tag: latest}, console: {enabled: true}, knative: {enabled: true}}",
 	} {
 		t.Run(file, func(t *testing.T) {
@@ -238,6 +239,7 @@ certmanager:
   affinity: {podAntiAffinity: {}}
   topologySpreadConstraints: [{maxSkew: 3, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
 auditor: {enabled: true, trustPolicy: "tp-{{ namespace }}", exceptNamespaces: [kube-system, kyverno], goMemoryLimit: 700MiB}
+sharedCache: {enabled: true, ports: [7000]}
 console: {enabled: true, users: ["system:serviceaccount:ops:*", "jane"]}
 networkPolicy: {kyvernoNamespace: policies, extraEgress: [{ports: [{port: 5000}]}], extraIngress: [{ports: [{port: 8080}]}]}
 `

@@ -103,6 +103,7 @@ func TestEveryFieldIsKnownToKubernetes(t *testing.T) {
 	all["the chart"] = mustInstall(t, fullValues)
 	all["with the auditor"] = parse(t, render(t, "auditor/plain"))
 	all["with the console"] = parse(t, render(t, "console/plain"))
+	all["with what replicas share"] = parse(t, render(t, "sharedcache/plain"))
 	all["the chart, sparse"] = mustInstall(t, "{replicas: 1, registrySecrets: [], networkPolicy: {enabled: false}}")
 	for file, all := range all {
 		for _, object := range all {
@@ -334,6 +335,10 @@ func TestTheRightsAreTheLeast(t *testing.T) {
 	delete(want, "Role "+productNamespace+"/"+auditorName)
 	want["ClusterRole /"+consoleName] = []string{"openreports.io reports : list", "wgpolicyk8s.io policyreports : list"}
 	sameRights(t, "with the console", rights(t, parse(t, render(t, "console/plain"))), want)
+	delete(want, "ClusterRole /"+consoleName)
+	want["Role "+productNamespace+"/kyverno-notation-venafi-shared-cache"] = []string{" secrets kyverno-notation-venafi-shared-cache: list,watch"}
+	want["Role "+productNamespace+"/kyverno-notation-venafi-shared-cache-certmanager"] = []string{" secrets kyverno-notation-venafi-shared-cache: get,list,watch,update"}
+	sameRights(t, "with what replicas share", rights(t, parse(t, render(t, "sharedcache/plain"))), want)
 	byName := []string{" configmaps trust-bundle: list,watch", " secrets trust-bundle: list,watch"}
 	sameRights(t, "for bundles", rights(t, parse(t, render(t, "bundles"))), map[string][]string{"Role security/" + serviceName: byName, "Role security/" + managerName: byName})
 }

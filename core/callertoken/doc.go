@@ -15,6 +15,8 @@
 // so neither a clock that jumps nor whoever edits the Secret shortens it, and a process that starts anew waits anew. Only when the
 // next token is due goes by the clock: to be early or late there fails no call.
 //
+// The key that seals what replicas share is replaced in the same way: replicas seal with the token, and open with all that are accepted.
+//
 // What is edited by hand stays where it can be used. A token that could be guessed, or that no header can carry, is accepted
 // nowhere, and is replaced at once.
 package callertoken

@@ -18,9 +18,9 @@ const shortestPeriod = 4
 func (p Policy) Validate() error {
 	switch {
 	case p.Period < 0:
-		return fmt.Errorf("the callers' token lasts %s; it must be 0, for a token that is never replaced, or longer", p.Period)
+		return fmt.Errorf("the token of callers, or the key of the shared cache, lasts %s; it must be 0, for one that is never replaced, or longer", p.Period)
 	case p.Period > 0 && p.Period < shortestPeriod*p.Propagation:
-		return fmt.Errorf("the callers' token lasts %s; it must be at least %d times the propagation delay, %s, or 0 for a token that is never replaced", p.Period, shortestPeriod, p.Propagation)
+		return fmt.Errorf("the token of callers, or the key of the shared cache, lasts %s; it must be at least %d times the propagation delay, %s, or 0 for one that is never replaced", p.Period, shortestPeriod, p.Propagation)
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ func (p Policy) Next(s State, fresh string, now time.Time, seen time.Duration) S
 		return Step{Reason: "since when the token is used is not recorded", Want: want}
 	case s.Previous != "" && waited:
 		want.Previous = ""
-		return Step{Reason: "policies had time to learn of the token after the previous one", Want: want}
+		return Step{Reason: "whoever uses it had time to learn of the token after the previous one", Want: want}
 	case s.Next != "" && waited:
 		return Step{Reason: "replicas had time to learn of the next token", Want: State{Token: s.Next, Previous: s.Token, Since: now}}
 	case s.Previous != "" || s.Next != "":

@@ -157,3 +157,29 @@ func TestCallerTokenIsRepaired(t *testing.T) {
 		})
 	}
 }
+
+// TestSharedKeyIsMadeWhereReplicasShare and replaced as the token of callers is, each at its own pace.
+func TestSharedKeyIsMadeWhereReplicasShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const sharedPath = kubetest.SecretsPath + "/shared"
+		api, others := start(t), others()
+		stop := manageUntil(t, api, others)
+		kubetest.Within(t, 5*time.Second, "a token", func() bool { return api.exists(callerPath) })
+		stop()
+		if api.exists(sharedPath) {
+			t.Error("there is a key, and nothing is shared")
+		}
+		others.SharedKeys, others.SharedKey = "shared", callertoken.Policy{Period: time.Hour, Propagation: 5 * time.Minute}
+		stop = manageUntil(t, api, others)
+		defer stop()
+		kubetest.Within(t, 5*time.Second, "a key", func() bool { return api.exists(sharedPath) })
+		key, token := api.stored(sharedPath, "token"), api.stored(callerPath, "token")
+		if key == token || callertoken.Flaw(key) != "" {
+			t.Errorf("the key is %q, and the token %q", key, token)
+		}
+		kubetest.Within(t, 2*time.Hour, "the next key", func() bool { return api.stored(sharedPath, "previous") == key && api.stored(sharedPath, "token") != key })
+		if api.stored(callerPath, "token") != token {
+			t.Error("the token of callers was replaced too")
+		}
+	})
+}

@@ -1,5 +1,5 @@
 // Package certmanager is what the certmanager Deployment does, beside the serving replicas: its elected leader (see [Lead])
-// creates and rotates the CA, the serving certificate, the token of callers and the key for records, publishes the CA bundle and
+// creates and rotates the CA, the serving certificate, the token of callers, the key for the shared cache and the key for records, publishes the CA bundle and
 // the public keys, makes the other objects that replicas need ([Certificates]), copies the bundle to the namespaces of programs
 // that mount it ([Copies]), and writes the status of the trust resources and events about certificates that expire
 // ([StatusWriter]). What is done, and when, the packages core/certificates, core/callertoken, core/recordkey and shell/trust decide.
@@ -38,8 +38,8 @@ const (
 	longestPause  = 10 * time.Minute // without a change, in case a watch misses one
 )
 
-// Certificates keeps the service's certificates as package core/certificates plans them, the callers' token as package
-// core/callertoken does, and the key for records as package core/recordkey does. One process should run it; should two run it for a moment, neither overwrites a version that it has
+// Certificates keeps the service's certificates as package core/certificates plans them, the callers' token and the key for the shared
+// cache as package core/callertoken does, and the key for records as package core/recordkey does. One process should run it; should two run it for a moment, neither overwrites a version that it has
 // not read.
 type Certificates struct {
 	client  *kubeclient.Client
@@ -50,9 +50,17 @@ type Certificates struct {
 	watches []*kubeclient.Object[string]
 	changed chan struct{} // holds a change that was not handled yet
 
-	// Which version of the caller Secret was read last, and when it was read first.
-	callerVersion string
-	callerSince   time.Time
+	tokens []*token
+}
+
+// token is a Secret with a random text that is replaced in turns.
+type token struct {
+	name, what string
+	policy     callertoken.Policy
+
+	// Which version of the Secret was read last, and when it was read first.
+	version string
+	since   time.Time
 }
 
 // Others are the other objects.
@@ -60,6 +68,8 @@ type Others struct {
 	EpochConfigMap string             // the ConfigMap by which one replica notifies the others of a change; made where it is missing
 	CallerSecret   string             // the Secret with a token for callers; "" for none
 	CallerToken    callertoken.Policy // of that token
+	SharedKeys     string             // the Secret with the key that seals what replicas share; "" for none
+	SharedKey      callertoken.Policy // of that key, which is replaced as that token is
 	RecordKeys     string             // the Secret with the key that signs decision records, and the ConfigMap with the public keys; "" for none
 	RecordKey      recordkey.Policy   // of that key
 }
@@ -76,8 +86,11 @@ func NewCertificates(client *kubeclient.Client, policy certificates.Policy, othe
 		kubeclient.NewConfigMap(client.Namespace, BundleConfigMap, configMapVersion),
 		kubeclient.NewConfigMap(client.Namespace, others.EpochConfigMap, configMapVersion),
 	}
-	if others.CallerSecret != "" {
-		m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, others.CallerSecret, secretVersion))
+	for _, t := range []*token{{name: others.CallerSecret, what: "token for callers", policy: others.CallerToken}, {name: others.SharedKeys, what: "key for the shared cache", policy: others.SharedKey}} {
+		if t.name != "" {
+			m.tokens = append(m.tokens, t)
+			m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, t.name, secretVersion))
+		}
 	}
 	if others.keepsRecordKey() {
 		m.watches = append(m.watches, kubeclient.NewSecret(client.Namespace, others.RecordKeys, secretVersion), kubeclient.NewConfigMap(client.Namespace, others.RecordKeys, configMapVersion))
@@ -148,16 +161,10 @@ func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
 		case step.Action == certificates.Rest && objects.epoch == nil:
 			err = m.createEpoch(ctx)
 		case step.Action == certificates.Rest:
-			token, key := m.nextCallerToken(objects, now), m.nextRecordKey(objects, now)
-			switch {
-			case token.Reason != "":
-				m.log.Info("token for callers", "secret", m.others.CallerSecret, "reason", token.Reason)
-				err = m.writeCallerToken(ctx, objects, token.Want)
-			case key.Reason != "":
-				m.log.Info("key for records", "name", m.others.RecordKeys, "action", key.Action, "reason", key.Reason)
-				err = m.keepRecordKey(ctx, objects, key, now)
-			default:
-				return min(step.At.Sub(now), token.Wait, key.Wait, longestPause), nil
+			var pause time.Duration
+			var done bool
+			if pause, done, err = m.keepOthers(ctx, objects, now); done {
+				return min(step.At.Sub(now), pause), nil
 			}
 		default:
 			m.log.Info("certificates", "action", step.Action, "reason", step.Reason)
@@ -171,19 +178,35 @@ func (m *Certificates) reconcile(ctx context.Context) (time.Duration, error) {
 	return conflictPause, nil
 }
 
-// nextCallerToken decides what the caller Secret should hold. A new token has 260 random bits.
-func (m *Certificates) nextCallerToken(from objects, now time.Time) callertoken.Step {
-	if m.others.CallerSecret == "" {
-		return callertoken.Step{Wait: longestPause}
+// keepOthers takes one step on the first of the other objects that needs one. Where none does, it is done, until the pause is over.
+func (m *Certificates) keepOthers(ctx context.Context, from objects, now time.Time) (pause time.Duration, done bool, err error) {
+	pause = longestPause
+	for i, t := range m.tokens {
+		step := t.next(from.tokens[i], now)
+		if step.Reason != "" {
+			m.log.Info(t.what, "secret", t.name, "reason", step.Reason)
+			return 0, false, m.writeToken(ctx, from.tokens[i], t.name, step.Want)
+		}
+		pause = min(pause, step.Wait)
 	}
+	key := m.nextRecordKey(from, now)
+	if key.Reason != "" {
+		m.log.Info("key for records", "name", m.others.RecordKeys, "action", key.Action, "reason", key.Reason)
+		return 0, false, m.keepRecordKey(ctx, from, key, now)
+	}
+	return min(pause, key.Wait), true, nil
+}
+
+// next decides what the Secret should hold; nil where it does not exist. A new token has 260 random bits.
+func (t *token) next(secret *core.Secret, now time.Time) callertoken.Step {
 	version, state := "", callertoken.State{}
-	if from.caller != nil {
-		version, state = from.caller.ResourceVersion, callertoken.Parse(from.caller.Data, from.caller.Annotations)
+	if secret != nil {
+		version, state = secret.ResourceVersion, callertoken.Parse(secret.Data, secret.Annotations)
 	}
-	if version != m.callerVersion {
-		m.callerVersion, m.callerSince = version, now
+	if version != t.version {
+		t.version, t.since = version, now
 	}
-	return m.others.CallerToken.Next(state, rand.Text()+rand.Text(), now, now.Sub(m.callerSince))
+	return t.policy.Next(state, rand.Text()+rand.Text(), now, now.Sub(t.since))
 }
 
 // act takes one step, on the objects that it was decided on.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/callertoken"
@@ -264,7 +265,8 @@ func TestCertificatesDoNotOverwriteNewerVersions(t *testing.T) {
 					t.Errorf("having seen %s, %s: %v", sentence, step.Action, err)
 				}
 			}
-			if err := late.writeCallerToken(t.Context(), from, callertoken.State{Token: "another"}); !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			caller := slices.Concat(from.tokens, []*core.Secret{nil})[0]
+			if err := late.writeToken(t.Context(), caller, others().CallerSecret, callertoken.State{Token: "another"}); !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
 				t.Errorf("having seen %s, a token: %v", sentence, err)
 			}
 		}

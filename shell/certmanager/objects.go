@@ -29,9 +29,10 @@ const (
 
 // objects are the objects as they were read, nil where they do not exist, and the certificates that they hold.
 type objects struct {
-	authority, serving, caller, recordKey *core.Secret
-	bundle, epoch, publicKeys             *core.ConfigMap
-	state                                 certificates.State
+	authority, serving, recordKey *core.Secret
+	tokens                        []*core.Secret // in the order of Certificates.tokens
+	bundle, epoch, publicKeys     *core.ConfigMap
+	state                         certificates.State
 }
 
 // gather reads all objects. Certificates in them that cannot be parsed count as missing.
@@ -51,10 +52,12 @@ func (m *Certificates) gather(ctx context.Context) (objects, error) {
 	if o.epoch, err = get(ctx, configMaps, "configmaps", m.others.EpochConfigMap); err != nil {
 		return objects{}, err
 	}
-	if m.others.CallerSecret != "" {
-		if o.caller, err = get(ctx, secrets, "secrets", m.others.CallerSecret); err != nil {
+	for _, t := range m.tokens {
+		secret, err := get(ctx, secrets, "secrets", t.name)
+		if err != nil {
 			return objects{}, err
 		}
+		o.tokens = append(o.tokens, secret)
 	}
 	if m.others.keepsRecordKey() {
 		if o.recordKey, err = get(ctx, secrets, "secrets", m.others.RecordKeys); err != nil {
@@ -150,11 +153,11 @@ func (m *Certificates) writeServing(ctx context.Context, from objects, serving *
 	}))
 }
 
-// writeCallerToken writes the callers' tokens, and since when the first of them is used.
-func (m *Certificates) writeCallerToken(ctx context.Context, from objects, want callertoken.State) error {
-	secret := m.withData(from.caller, m.others.CallerSecret, core.SecretTypeOpaque, want.Data())
+// writeToken writes the tokens of a Secret, and since when the first of them is used.
+func (m *Certificates) writeToken(ctx context.Context, have *core.Secret, name string, want callertoken.State) error {
+	secret := m.withData(have, name, core.SecretTypeOpaque, want.Data())
 	set(&secret.Annotations, callertoken.AnnotationSince, want.Since.UTC().Format(time.RFC3339))
-	return m.write(ctx, from.caller, secret)
+	return m.write(ctx, have, secret)
 }
 
 // withData makes a Secret, or sets keys in a copy of the one that was read; nil removes a key. An existing Secret keeps its

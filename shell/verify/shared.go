@@ -52,7 +52,7 @@ func (c course) fromOthers(ctx context.Context, lookup verification.Lookup) (fou
 	began := c.options.Shared.Now()
 	return nil, cache.Keep{}, func(answer *verification.Answer, fact *verification.Fact) {
 		entry, fit := core.NewEntry(c.task, lookup, answer, fact, began)
-		if !fit || ctx.Err() != nil || c.plugins.Revision() != c.task.Plugins {
+		if !fit || ctx.Err() != nil || c.revision() != c.task.Plugins {
 			settle(nil)
 			return
 		}
@@ -66,7 +66,7 @@ func (c course) sharedKey(lookup verification.Lookup) (verification.Lookup, bool
 	if c.options.Shared == nil || !core.Sharable(lookup.Kind) {
 		return lookup, false
 	}
-	if lookup.Trust.Plugins != "" {
+	if lookup.Trust.Plugins != "" && c.options.Simulated == nil {
 		lookup.Trust.Plugins = c.plugins.Content(lookup.Trust.Plugins)
 		return lookup, lookup.Trust.Plugins != ""
 	}

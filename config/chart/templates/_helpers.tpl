@@ -75,6 +75,11 @@ env:
 - {name: HOME, value: /tmp}
 - {name: GOMEMLIMIT, value: {{ .Values.goMemoryLimit }}}
 - {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/ca-certificates"}
+{{- if .Values.sharedCache.enabled }}
+envFrom:
+- configMapRef:
+    name: kyverno-notation-venafi-shared-cache
+{{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
@@ -86,6 +91,11 @@ volumeMounts:
 - name: ca-certificates
   mountPath: /etc/ca-certificates
   readOnly: true
+{{- if .Values.sharedCache.enabled }}
+- name: shared-cache
+  mountPath: /etc/shared-cache
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{- define "service.volumes" -}}
@@ -101,6 +111,13 @@ volumeMounts:
   configMap:
     name: ca-certificates
     optional: true
+{{- if .Values.sharedCache.enabled }}
+- name: shared-cache
+  secret:
+    secretName: kyverno-notation-venafi-shared-cache-auth
+    optional: true
+    defaultMode: {{ if .Values.knative.enabled }}0444{{ else }}0440{{ end }}
+{{- end }}
 {{- end -}}
 
 {{- define "pullSecrets" -}}

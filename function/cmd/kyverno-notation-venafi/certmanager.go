@@ -41,7 +41,7 @@ and audits what runs where that is on. It runs until SIGINT or SIGTERM.`,
 // certmanagerFlags are the groups of settings that certmanager has flags for: what the auditor verifies with is among them.
 var certmanagerFlags = []string{
 	"certmanager", "auditor", "console", "tls", "kubeconfig", "context", "namespace", "defaultTrustPolicy", "plain", "log",
-	"callerSecret", "decisionKeySecret", "epochConfigMap", "plugins", "cluster", "registries", "verification", "cache",
+	"callerSecret", "sharedCache", "sharedCacheKeySecret", "sharedCacheKeyFile", "decisionKeySecret", "epochConfigMap", "plugins", "cluster", "registries", "verification", "cache",
 }
 
 // runCertmanager runs the certificate manager until ctx ends, on SIGINT or SIGTERM.

@@ -20,6 +20,7 @@ type options struct {
 	each             time.Duration   // how long each scenario is measured
 	soak             time.Duration   // how long to soak instead of running the scenarios; 0 for no soak
 	worst            bool            // measure only the worst known inputs
+	fleet            fleetSize       // of a fleet to roll out instead of running the scenarios; without replicas for none
 	records          int             // decisions to record instead of running the scenarios; 0 for none
 }
 
@@ -36,6 +37,11 @@ func main() {
 	flag.DurationVar(&o.soak, "soak", 0, "send mixed load for so long, and watch memory, files and processes")
 	flag.BoolVar(&o.worst, "worst", false, "measure the worst known inputs only")
 	flag.IntVar(&o.records, "records", 0, "record so many decisions, in turns with as many that are not recorded")
+	flag.IntVar(&o.fleet.replicas, "fleet", 0, "roll out so many replicas, with and without what they share")
+	flag.IntVar(&o.fleet.images, "fleetImages", 2000, "images of that fleet")
+	flag.IntVar(&o.fleet.tenants, "fleetTenants", 100, "trust policies of that fleet")
+	flag.IntVar(&o.fleet.pods, "fleetPods", 10000, "pods in front of that fleet")
+	flag.IntVar(&o.fleet.perSecond, "fleetRate", 500, "requests that the registry answers in a second, where it counts them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -66,6 +72,9 @@ func run(ctx context.Context, o options, delays string) (err error) {
 		return err
 	}
 	defer fx.close()
+	if o.fleet.replicas > 0 {
+		return fx.fleet(ctx, o.fleet)
+	}
 	if o.records > 0 {
 		return fx.records(ctx, o.records)
 	}
