@@ -70,10 +70,9 @@ func (s Settings) SharedKeys() string {
 	return s.SharedCacheKeySecret
 }
 
-// sharedGroups are the settings that outcomes may depend on. Where plugins are is none: what they are is part of each lookup.
-var sharedGroups = []string{"plugins", "registries", "verification"}
-
-const notShared = "pluginDir"
+// sharedGroups are the settings that outcomes may depend on, but for some: where plugins and credentials are. What plugins are is part
+// of each lookup, and credentials only decide what can be read.
+var sharedGroups, sharedBut = []string{"plugins", "registries", "verification"}, []string{"pluginDir", "dockerConfig"}
 
 // surroundings tells what outcomes depend on beside their lookups: the program, the settings of how is verified, and the CAs of
 // registries. Replicas that differ in these share nothing, so that what another version or another setting admitted is verified anew.
@@ -92,7 +91,7 @@ func surroundings(settings Settings) (string, error) {
 		}
 	}
 	for _, field := range fieldsOf(&settings) {
-		if slices.Contains(sharedGroups, field.Group) && field.Flag != notShared {
+		if slices.Contains(sharedGroups, field.Group) && !slices.Contains(sharedBut, field.Flag) {
 			text := fmt.Sprint(field.value.Interface()) // of maps in the order of their keys
 			fmt.Fprintf(hash, "%s %d:%s ", field.Flag, len(text), text)
 		}

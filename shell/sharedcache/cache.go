@@ -42,7 +42,7 @@ const (
 	longestPause  = 50 * time.Millisecond  //
 	writeTimeout  = 250 * time.Millisecond // of what nobody waits for
 	maxWrites     = 256                    // in the background at once; others are left out
-	failuresInRow = 5                      // after which the server is left alone
+	failuresInRow = 20                     // after which the server is left alone; a pause of this process fails several at once
 	leftAlone     = time.Second            // before one call tries again
 	vainInRow     = 3                      // waits for another replica that brought nothing, after which nobody waits
 	impatientFor  = 30 * time.Second       // before somebody waits again

@@ -287,7 +287,7 @@ func TestHostileServer(t *testing.T) {
 			server.Set(answer(server, names))
 			reader := newReplica(t, open(t, "redis://"+server.Address, nil), nil)
 			var waits []time.Duration
-			for range 20 {
+			for range 40 {
 				fact := reader.facts(t.Context(), app, "CN=acme", 0)
 				if fact == nil || fact.Signature.Signer != "CN=acme" {
 					t.Fatalf("the facts are %+v", fact)
@@ -296,7 +296,7 @@ func TestHostileServer(t *testing.T) {
 				await(t, reader.Idle)
 			}
 			slices.Sort(waits)
-			if waits[17] > sharedcache.DefaultWait+slack || waits[19] > time.Second/2 { // two are left to a busy machine
+			if waits[37] > sharedcache.DefaultWait+slack || waits[39] > time.Second/2 { // two are left to a busy machine
 				t.Errorf("verifications waited %s", waits)
 			}
 			if warned := reader.log.count("level=WARN"); warned > 2 {
@@ -386,7 +386,7 @@ func TestASlowServerIsLeftAlone(t *testing.T) {
 	for range 100 {
 		reader.facts(t.Context(), lookupOf("app"), "reader", 0)
 	}
-	if asked := reader.Count(sharedcache.Failed); asked > 12 || reader.Count(sharedcache.LeftAlone) < 80 || reader.Answers() {
+	if asked := reader.Count(sharedcache.Failed); asked > 25 || reader.Count(sharedcache.LeftAlone) < 70 || reader.Answers() {
 		t.Errorf("%d failed, %d were left out", asked, reader.Count(sharedcache.LeftAlone))
 	}
 	server.Set(nil)

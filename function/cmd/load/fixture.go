@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -186,8 +187,9 @@ func read(response *http.Response) (int, string, error) {
 type state struct {
 	processes, mallocs, entries float64 // plugin processes and allocations since the start, and cached outcomes
 	files, goroutines           float64
-	resident                    float64 // bytes
-	processor                   float64 // seconds since the start
+	resident                    float64                     // bytes
+	processor                   float64                     // seconds since the start
+	shared                      [len(sharedResults)]float64 // looks into what replicas share, by result
 }
 
 func (p *process) state() (state, error) {
@@ -208,6 +210,11 @@ func (p *process) state() (state, error) {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
+		if result, ok := strings.CutPrefix(name, `kyverno_notation_venafi_shared_cache_total{result="`); ok {
+			if i := slices.Index(sharedResults[:], strings.TrimSuffix(result, `"}`)); i >= 0 {
+				s.shared[i], _ = strconv.ParseFloat(value, 64) // as a number is always written
+			}
+		}
 		if into, ok := wanted[name]; ok {
 			if *into, err = strconv.ParseFloat(value, 64); err != nil {
 				return state{}, fmt.Errorf("metric %s: %w", name, err)

@@ -29,7 +29,7 @@ type fleetSize struct {
 const aTenth = 10
 
 // fleetCallers send at once.
-const fleetCallers = 16
+const fleetCallers = 4
 
 // fleet rolls out replicas, and pods in front of them: first with every replica asked for every image, and then with each pod asked of
 // some replica, while the registry counts requests. Each without and with what replicas share, beside one replica. It is an error when
@@ -124,6 +124,7 @@ func (f *fleet) rollouts(ctx context.Context) error {
 		return images, replica
 	}
 	var one, together int
+	var looks [len(sharedResults)]float64
 	for _, r := range []rollout{
 		{"every image everywhere", 1, false, false, everywhere(1)},
 		{"every image everywhere", f.replicas, true, false, everywhere(f.replicas)},
@@ -145,10 +146,14 @@ func (f *fleet) rollouts(ctx context.Context) error {
 		case r.replicas == 1:
 			one = seen.requests
 		case together == 0:
-			together = seen.requests
+			together, looks = seen.requests, seen.shared
 		}
 	}
-	fmt.Printf("\n%d replicas that share make %.3f times the registry requests of one.\n", f.replicas, float64(together)/float64(one))
+	fmt.Println("\nOf the looks into what is shared, in the second line:")
+	for i, n := range looks {
+		fmt.Printf("%s %.0f  ", sharedResults[i], n)
+	}
+	fmt.Printf("\n\n%d replicas that share make %.3f times the registry requests of one.\n", f.replicas, float64(together)/float64(one))
 	if 10*together > 11*one {
 		return fmt.Errorf("%d registry requests of %d replicas that share, %d of one", together, f.replicas, one)
 	}
@@ -159,9 +164,13 @@ func (f *fleet) rollouts(ctx context.Context) error {
 type seen struct {
 	admissions, requests, limited, denied int
 	processes, resident                   float64 // of all replicas together, and of one
+	shared                                [len(sharedResults)]float64
 	took                                  []time.Duration
 	elapsed                               time.Duration
 }
+
+// sharedResults are what became of looks into what is shared, where that is more than a hit or a miss.
+var sharedResults = [...]string{"hit", "awaited", "missed", "vain", "failed", "left_alone", "spent", "dropped"}
 
 func (s seen) print(r rollout) {
 	fmt.Printf("| %s | %d | %t | %d | %d | %d | %d | %.0f | %s | %s | %.1f | %.0f |\n", r.name, r.replicas, r.shared, s.admissions, s.requests, s.limited, s.denied,
@@ -205,6 +214,9 @@ func (f *fleet) measure(ctx context.Context, r rollout) (s seen, err error) {
 		state, err := p.state()
 		if err != nil {
 			return s, err
+		}
+		for i, n := range state.shared {
+			s.shared[i] += n
 		}
 		s.processes += state.processes
 		s.resident += state.resident / float64(len(replicas))
