@@ -274,7 +274,7 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "CAs", find[corev1.ConfigMap](t, all, "ConfigMap", "ca-certificates").Data["ca.crt"], "-----BEGIN CERTIFICATE-----")
 	policy := find[networkingv1.NetworkPolicy](t, all, "NetworkPolicy", serviceName)
 	same(t, "Kyverno's namespace", policy.Spec.Ingress[0].From[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"], "policies")
-	same(t, "rules", fmt.Sprint(len(policy.Spec.Ingress), len(policy.Spec.Egress)), "2 4")
+	same(t, "rules", fmt.Sprint(len(policy.Spec.Ingress), len(policy.Spec.Egress)), "2 5")
 	for _, account := range []string{serviceName, managerName} {
 		for name, want := range map[string]string{account + "-configmap-roots": "security [list watch] [configmaps] [roots] 1", account + "-secret-more.roots": "pki [list watch] [secrets] [more.roots] 1"} {
 			role, binding := find[rbacv1.Role](t, all, "Role", name), find[rbacv1.RoleBinding](t, all, "RoleBinding", name)

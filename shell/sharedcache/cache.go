@@ -328,13 +328,13 @@ func (c *Cache) sharer(slot sharedcache.Slot, lease string) func(*sharedcache.En
 func (c *Cache) write(put func(context.Context) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
 	select {
 	case c.room <- struct{}{}:
 	default:
 		c.count(Dropped)
-		return
-	}
-	if c.closed {
 		return
 	}
 	c.writing.Go(func() {
@@ -343,7 +343,7 @@ func (c *Cache) write(put func(context.Context) error) {
 		switch {
 		case err == nil:
 			c.count(Written)
-			c.full.Store(false)
+			c.full.Store(false) // the next time is told again
 		case errors.Is(err, ErrReadOnly):
 			c.count(Refused)
 			if !c.full.Swap(true) {
@@ -384,12 +384,12 @@ func (c *Cache) Note(ctx context.Context, topic string) ([]byte, bool) {
 
 // PutNote puts a text under a topic, in the background. The text must not end in a blank.
 func (c *Cache) PutNote(topic string, text []byte, until time.Time) {
-	now := c.options.Now()
+	slots, now := c.options.Keys().Notes(topic), c.options.Now()
 	life := until.Sub(now)
-	for _, slot := range c.options.Keys().Notes(topic) {
-		if sealed, ok := slot.SealText(text, now, until, nonce()); ok && life > 0 {
-			c.write(func(ctx context.Context) error { return c.options.Store.Put(ctx, slot.Name, sealed, life, "") })
-		}
-		return // the first key seals
+	if len(slots) == 0 || life <= 0 {
+		return
+	}
+	if sealed, ok := slots[0].SealText(text, now, until, nonce()); ok {
+		c.write(func(ctx context.Context) error { return c.options.Store.Put(ctx, slots[0].Name, sealed, life, "") })
 	}
 }
