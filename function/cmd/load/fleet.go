@@ -33,7 +33,8 @@ const fleetCallers = 4
 
 // fleet rolls out replicas, and pods in front of them: first with every replica asked for every image, and then with each pod asked of
 // some replica, while the registry counts requests. Each without and with what replicas share, beside one replica. It is an error when
-// replicas that share make more than 1.1 times the requests of one, or when an image is not admitted although the registry counts nothing.
+// replicas that share make more than 1.1 times the requests of one, or when one of them does not admit an image although the registry
+// counts nothing.
 func (fx *fixture) fleet(ctx context.Context, size fleetSize) error {
 	for i := range size.tenants {
 		name := tenant(i)
@@ -139,7 +140,7 @@ func (f *fleet) rollouts(ctx context.Context) error {
 			return err
 		}
 		seen.print(r)
-		if seen.denied > 0 && !r.limited {
+		if seen.denied > 0 && !r.limited && (r.shared || r.replicas == 1) {
 			return fmt.Errorf("%d images were not admitted", seen.denied)
 		}
 		switch {
@@ -207,7 +208,7 @@ func (f *fleet) measure(ctx context.Context, r rollout) (s seen, err error) {
 	}
 	f.registry.Reset()
 	began := time.Now()
-	s.took, s.denied, err = f.send(ctx, r, replicas)
+	s.took, s.denied = f.send(ctx, r, replicas)
 	s.elapsed, s.admissions, s.requests, s.limited = time.Since(began), len(s.took), len(f.registry.Requests()), int(limited.Load())
 	f.registry.SetFault(nil)
 	for _, p := range replicas {
@@ -221,7 +222,7 @@ func (f *fleet) measure(ctx context.Context, r rollout) (s seen, err error) {
 		s.processes += state.processes
 		s.resident += state.resident / float64(len(replicas))
 	}
-	return s, err
+	return s, nil
 }
 
 // counting answers with 429 what is over a number of requests in a second.
@@ -238,13 +239,12 @@ func counting(perSecond int, limited *atomic.Int64) registrytest.Fault {
 	}
 }
 
-// send has callers send the admissions, each a pod of one image under the trust policy of its tenant. One that is not admitted is not
-// sent again.
-func (f *fleet) send(ctx context.Context, r rollout, replicas []*process) (took []time.Duration, denied int, err error) {
+// send has callers send the admissions, each a pod of one image under the trust policy of its tenant. One that is not admitted, or not
+// answered, is not sent again.
+func (f *fleet) send(ctx context.Context, r rollout, replicas []*process) (took []time.Duration, denied int) {
 	images, to := r.admissions()
 	took = make([]time.Duration, len(images))
 	var next, failed atomic.Int64
-	var first atomic.Pointer[error]
 	var callers sync.WaitGroup
 	for range fleetCallers {
 		callers.Go(func() {
@@ -253,18 +253,12 @@ func (f *fleet) send(ctx context.Context, r rollout, replicas []*process) (took 
 				began := time.Now()
 				status, _, err := replicas[to[i]].post(ctx, body)
 				took[i] = time.Since(began)
-				if err != nil {
-					first.CompareAndSwap(nil, &err)
-				}
-				if status != http.StatusOK {
+				if err != nil || status != http.StatusOK {
 					failed.Add(1)
 				}
 			}
 		})
 	}
 	callers.Wait()
-	if e := first.Load(); e != nil {
-		err = *e
-	}
-	return took, int(failed.Load()), err
+	return took, int(failed.Load())
 }
