@@ -15,6 +15,7 @@ import (
 
 	core "github.com/nirmata/kyverno-notation-venafi/core/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/egress"
+	"github.com/nirmata/kyverno-notation-venafi/shell/registry"
 	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
@@ -53,6 +54,14 @@ func (s *shared) level() verify.SharedCache {
 		return nil
 	}
 	return s.Cache
+}
+
+// pauses are what the registry client takes; nil for nothing.
+func (s *shared) pauses() registry.Shared {
+	if s == nil {
+		return nil
+	}
+	return s.Pauses()
 }
 
 func (s *shared) close() {

@@ -82,7 +82,7 @@ func New(settings Settings, env Environment, log *slog.Logger) (*Function, error
 		return nil, err
 	}
 	outcomes := newCache(settings)
-	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second}, nil, f.shared.level())
+	f.engine, err = newEngine(settings, from.credential, from.pluginConfig, env, outcomes, verification.Limits{KeepTags: time.Duration(settings.TagCacheTTL) * time.Second}, nil, f.shared)
 	if err != nil {
 		outcomes.Close()
 		return nil, err
@@ -112,8 +112,8 @@ type engine struct {
 	gatherer *verify.Gatherer
 }
 
-// newEngine makes the engine. Of the limits it sets those that have settings of their own. pace and shared may be nil.
-func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits, pace registry.Pace, shared verify.SharedCache) (e engine, err error) {
+// newEngine makes the engine. Of the limits it sets those that have settings of their own. pace and second may be nil.
+func newEngine(settings Settings, credential registry.CredentialFunc, config plugin.Config, env Environment, outcomes *cache.Cache, limits verification.Limits, pace registry.Pace, second *shared) (e engine, err error) {
 	clouds, err := registry.CloudKeychains(settings.CloudKeychains)
 	if err != nil {
 		return e, err
@@ -133,6 +133,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 		MaxReferrers:   settings.MaxReferrers,
 		MaxRequests:    settings.MaxRegistryRequests,
 		Pace:           pace,
+		Shared:         second.pauses(),
 		UserAgent:      userAgent,
 		Traceparent:    settings.TraceRegistries,
 	})
@@ -152,7 +153,7 @@ func newEngine(settings Settings, credential registry.CredentialFunc, config plu
 		MaxQueued:        settings.MaxQueued,
 		Egress:           egress.Rule{AllowLoopback: settings.AllowLoopback},
 		PluginsEvery:     pluginsInterval,
-		Shared:           shared,
+		Shared:           second.level(),
 	})
 	return e, err
 }

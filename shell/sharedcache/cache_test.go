@@ -444,6 +444,30 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestPausesAreTold to other replicas that ask, and nothing is where the server has nothing, lies or is gone.
+func TestPausesAreTold(t *testing.T) {
+	server := hostile(t)
+	one, two := newReplica(t, open(t, "redis://"+server.Address, nil), patiently), newReplica(t, open(t, "redis://"+server.Address, nil), patiently)
+	until := time.Now().Add(time.Minute).Truncate(time.Millisecond)
+	tells, asks := one.Pauses(), two.Pauses()
+	if told := asks.Told("ghcr.io"); !told.IsZero() {
+		t.Errorf("told before anybody did: %s", told)
+	}
+	tells.Tell("ghcr.io", until)
+	await(t, func() bool { return asks.Told("ghcr.io").Equal(until) })
+	if told := asks.Told("docker.io"); !told.IsZero() {
+		t.Errorf("of another registry: %s", told)
+	}
+	server.Close()
+	await(t, func() bool { return asks.Told("ghcr.io").IsZero() })
+	for i := range 3 * 1024 {
+		asks.Told(fmt.Sprintf("r%d.example", i))
+	}
+	if known := sharedcache.Known(asks); known > 1024 {
+		t.Errorf("%d registries are remembered", known)
+	}
+}
+
 // real starts a real server, or skips the test with the reason.
 func real(t *testing.T, arguments ...string) *redistest.Server {
 	t.Helper()
