@@ -1,9 +1,21 @@
 package simulation
 
+import "strings"
+
 // Mutation is an error that is put into the service to see that the simulation finds it: a text of a file that is replaced.
 type Mutation struct {
 	Name, File string
 	Old, New   string
+}
+
+// test is the test that is to find it.
+func (m Mutation) test() string {
+	for _, part := range []string{"shell/certmanager/", "core/certificates/", "shell/kube/serving.go"} {
+		if strings.HasPrefix(m.File, part) {
+			return "TestCertificates"
+		}
+	}
+	return "TestSimulation"
 }
 
 // Mutations are errors of the kinds that a fleet has. Each was a plausible line to write.
@@ -52,7 +64,7 @@ var Mutations = []Mutation{
 		"s.items = items\n", "if s.items == nil {\n\t\t\ts.items = items\n\t\t}\n",
 	}, {
 		"a deletion is ignored", "shell/kubeclient/store.go",
-		"delete(s.items, name)\n", "",
+		"delete(s.items, name)\n", "_ = name\n",
 	}, {
 		"the time of an OCSP answer is ignored", "core/verification/fact.go",
 		"return earlier(s.ValidUntil, s.FreshUntil)", "return s.ValidUntil",

@@ -68,7 +68,7 @@ func TestSequencesRepeat(t *testing.T) {
 	}
 }
 
-// certificatesEvery is how many sequences there are for one of certificates, which takes as long as fifty: leases are renewed every second.
+// certificatesEvery is how many sequences there are for one of certificates, which takes as long as thirty: leases are renewed every second.
 const certificatesEvery = 100
 
 // TestCertificates runs sequences of certificates.
