@@ -251,8 +251,8 @@ func (w *World) changeWhileAsked(r random) {
 		w.removeFrom(what)
 	}
 	w.events++
-	e := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}
-	w.work.Go(func() { w.deliver(slices.Index(w.running, replica), e, 0) })
+	e, place := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}, slices.Index(w.running, replica)
+	w.work.Go(func() { w.deliver(place, e, 0) })
 	time.Sleep(r.span(time.Millisecond, 2*time.Second))
 	w.work.Go(func() { w.ask(replica, what, false) })
 }

@@ -118,8 +118,8 @@ type link struct {
 	deafAll chan struct{} // closed when that neither hears anything
 }
 
-func newLink(s *apiServer, r random) *link {
-	return &link{server: s, lasts: r.between(5*time.Minute, 60*time.Minute), broken: make(chan struct{}), deaf: make(chan struct{}), deafAll: make(chan struct{})}
+func newLink(s *apiServer, lasts time.Duration) *link {
+	return &link{server: s, lasts: lasts, broken: make(chan struct{}), deaf: make(chan struct{}), deafAll: make(chan struct{})}
 }
 
 func (l *link) set(change func()) {

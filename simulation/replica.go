@@ -49,7 +49,7 @@ const (
 
 // start starts a replica.
 func (w *World) start(ahead time.Duration) *replica {
-	r := &replica{world: w, id: len(w.replicas), started: time.Now(), link: newLink(w.api, w.latencies), taken: map[string]bool{}}
+	r := &replica{world: w, id: len(w.replicas), started: time.Now(), link: newLink(w.api, w.draw(5*time.Minute, 60*time.Minute)), taken: map[string]bool{}}
 	r.ahead.set(r.started, ahead)
 	client := &kubeclient.Client{Namespace: namespace, Dynamic: dynamicClient{link: r.link}, Core: r.link.coreClient()}
 	log := slog.New(slog.DiscardHandler)

@@ -44,7 +44,7 @@ func run(t *testing.T, seed uint64, actions []action) (result Result) {
 // play runs a sequence, and judges its answers.
 func play(seed uint64, actions []action) Result {
 	start := time.Now()
-	w := newWorld(newRandom(seed, 2), newRandom(seed, 3))
+	w := newWorld(newRandom(seed, 2), newRandom(seed, 3), newRandom(seed, 7))
 	drawn := newRandom(seed, 4)
 	for range w.settings.replicas {
 		w.running = append(w.running, w.start(drawAhead(drawn)))

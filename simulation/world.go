@@ -212,9 +212,9 @@ func (w *World) setStore(object string, s *store) {
 }
 
 // newWorld draws a world.
-func newWorld(r random, latencies random) *World {
+func newWorld(r, latencies, api random) *World {
 	w := &World{
-		api: newAPIServer(latencies), latencies: latencies, byDigest: map[digest.Digest]*artifact{},
+		api: newAPIServer(api), latencies: latencies, byDigest: map[digest.Digest]*artifact{},
 		page: pick(r, 1, 2, 3, 100), ocspPeriod: r.span(30*time.Second, time.Hour),
 		settings: settings{
 			replicas: pick(r, 1, 2, 2, 3), keep: pick(r, time.Minute, 10*time.Minute, time.Hour), keepTags: pick(r, time.Second, 10*time.Second, 30*time.Second),
