@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/audit"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
@@ -27,6 +28,9 @@ type Audit struct {
 	engine   engine
 	now      time.Time // of all verdicts
 	until    time.Time // to which they foresee; zero for not at all
+
+	// foreseeing is held while something is evaluated for until. Evaluations that run at once are shared, whatever time they are for.
+	foreseeing sync.RWMutex
 
 	mu     sync.Mutex
 	client *kubeclient.Client // nil before the first connection
@@ -200,12 +204,20 @@ func (a *Audit) verify(ctx context.Context, check audit.Check, side Side) audit.
 	if err != nil {
 		return audit.Refused(err.Error())
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.settings.RequestTimeout)
-	defer cancel()
-	facts := a.engine.gatherer.Gather(ctx, plan.Tasks, a.now)
+	a.foreseeing.RLock()
+	facts := a.gather(ctx, plan, a.now)
+	a.foreseeing.RUnlock()
 	verdict := audit.Judge(plan, facts, a.now)
 	if a.until.IsZero() || !slices.ContainsFunc(facts, verification.Fact.TimeDependent) {
 		return verdict
 	}
-	return verdict.Foreseen(audit.Judge(plan, a.engine.gatherer.Gather(ctx, plan.Tasks, a.until), a.until), a.until)
+	a.foreseeing.Lock()
+	defer a.foreseeing.Unlock()
+	return verdict.Foreseen(audit.Judge(plan, a.gather(ctx, plan, a.until), a.until), a.until)
+}
+
+func (a *Audit) gather(ctx context.Context, plan core.Plan, now time.Time) []verification.Fact {
+	ctx, cancel := context.WithTimeout(ctx, a.settings.RequestTimeout)
+	defer cancel()
+	return a.engine.gatherer.Gather(ctx, plan.Tasks, now)
 }

@@ -86,7 +86,11 @@ func TestPluginFailuresGiveTheirCode(t *testing.T) {
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, registrytest.Options{}, test.mode, func(s *function.Settings) { s.PluginTimeout = 2 * time.Second })
+			b := start(t, registrytest.Options{}, test.mode, func(s *function.Settings) {
+				if test.want == reason.PluginTimeout {
+					s.PluginTimeout = 2 * time.Second
+				}
+			})
 			reference, _ := b.publish(t, "plugin-signed")
 			began := time.Now()
 			answer := b.post(t, "/checkimages", pod(reference))

@@ -177,7 +177,9 @@ func TestSharedKeyIsMadeWhereReplicasShare(t *testing.T) {
 		if key == token || callertoken.Flaw(key) != "" {
 			t.Errorf("the key is %q, and the token %q", key, token)
 		}
-		kubetest.Within(t, 2*time.Hour, "the next key", func() bool { return api.stored(sharedPath, "previous") == key && api.stored(sharedPath, "token") != key })
+		kubetest.Within(t, 2*time.Hour, "the next key", func() bool {
+			return api.stored(sharedPath, "previous") == key && api.stored(sharedPath, "token") != key
+		})
 		if api.stored(callerPath, "token") != token {
 			t.Error("the token of callers was replaced too")
 		}
