@@ -216,7 +216,8 @@ func (w *World) tell(r random, kind string, policy int, spec map[string]any) {
 	}
 	for range pick(r, 1, 1, 2) {
 		place := r.IntN(len(w.running))
-		w.work.Go(func() { w.deliver(place, e, delay) })
+		late := delay
+		w.work.Go(func() { w.deliver(place, e, late) })
 		delay += r.between(0, 5*time.Second)
 	}
 }
