@@ -32,9 +32,7 @@ func ReadLeft(get func(field string) string) Left {
 	}
 	left := Left{Known: true, Remaining: remaining}
 	left.Limit, _ = number(get("RateLimit-Limit"))
-	if seconds, ok := number(get("RateLimit-Reset")); ok {
-		left.Reset = min(time.Duration(seconds)*time.Second, MaxPause)
-	}
+	left.Reset = reset(get("RateLimit-Reset"))
 	return left
 }
 
@@ -52,10 +50,7 @@ func readFields(field, policy string) (least Left) {
 		parameters := members[name]
 		remaining, ok := number(parameters["r"])
 		if ok && (!least.Known || remaining < least.Remaining) {
-			least = Left{Known: true, Remaining: remaining, Limit: limits[name]}
-			if seconds, ok := number(parameters["t"]); ok {
-				least.Reset = min(time.Duration(seconds)*time.Second, MaxPause)
-			}
+			least = Left{Known: true, Remaining: remaining, Limit: limits[name], Reset: reset(parameters["t"])}
 		}
 		key, value, _ := strings.Cut(name, "=")
 		n, ok := number(value)
@@ -66,7 +61,7 @@ func readFields(field, policy string) (least Left) {
 		case key == "limit":
 			together.Limit = n
 		case key == "reset":
-			together.Reset = min(time.Duration(n)*time.Second, MaxPause)
+			together.Reset = reset(value)
 		}
 	}
 	if !least.Known {
@@ -91,6 +86,15 @@ func items(field string) map[string]map[string]string {
 		members[strings.Trim(strings.TrimSpace(parts[0]), `"`)] = parameters
 	}
 	return members
+}
+
+// reset reads a number of seconds; 0 where it cannot be read.
+func reset(field string) time.Duration {
+	seconds, ok := number(field)
+	if !ok {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, MaxPause)
 }
 
 // number reads the number at the start of a field, before its parameters.
