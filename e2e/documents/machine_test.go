@@ -46,7 +46,8 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.environment = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains([]string{"HOME", "PATH", "KUBECONFIG", "GOWORK", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"}, name)
+		return slices.Contains([]string{"HOME", "PATH", "KUBECONFIG", "GOWORK", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME",
+			"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}, name) // nobody follows documents from within make
 	})
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // not below the new home, where all would be built again
 		value, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
