@@ -63,7 +63,7 @@ func (b *bench) requestsFor(name string) (n int) {
 func TestBackgroundRequestsLeaveTheSeatsToAdmissions(t *testing.T) {
 	const scans = 200
 	b := start(t, registrytest.Options{}, "", func(s *function.Settings) {
-		s.MaxVerifications, s.MaxRequests, s.RequestTimeout = 4, 8, time.Minute
+		s.MaxVerifications, s.MaxRequests, s.RequestTimeout = 6, 8, time.Minute
 	})
 	alone, beside := b.fresh(t, "alone"), b.fresh(t, "beside")
 	b.publish(t, "signed")

@@ -78,6 +78,9 @@ var Mutations = []Mutation{
 		"any old list will do", "shell/kubeclient/watch.go",
 		`if options.ResourceVersion == "0" {`, `if options.ResourceVersion == "00" {`,
 	}, {
+		"all of a trust policy's few seats are for one registry", "shell/fair/queue.go",
+		"max(1, seats*3/4)", "max(1, seats-seats/4)",
+	}, {
 		"a new serving certificate is not taken over", "shell/kube/serving.go",
 		"take(pair.certificate, pair.key)\n", "take(pair.certificate, pair.key)\n\t\t\ttake = func(_, _ []byte) {}\n",
 	}, {

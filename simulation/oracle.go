@@ -75,8 +75,25 @@ func (w *World) apiFailed(r *replica, moment time.Time) bool {
 // workFailed tells whether something was broken that a verification needs, since it began.
 func (w *World) workFailed(a *asked) bool {
 	since := window{from: a.begin.Add(-w.settings.timeout), to: a.end}
-	return w.overlaps(since, a.repository, registryDown, registrySlow, registryLies, registryBehind) || w.overlaps(since, 0, pluginDown) ||
-		w.overlaps(since, a.replica.id, burst)
+	return w.registryFailed(a) || w.overlaps(since, 0, pluginDown) || w.overlaps(since, a.replica.id, burst) || w.crowded(a)
+}
+
+func (w *World) registryFailed(a *asked) bool {
+	since := window{from: a.begin.Add(-w.settings.timeout), to: a.end}
+	return w.overlaps(since, a.repository, registryDown, registrySlow, registryLies, registryBehind)
+}
+
+// crowded tells whether requests for a registry that fails, which keep their seats for long, left this one none: with so many others
+// as there are seats for all trust policies.
+func (w *World) crowded(a *asked) bool {
+	others, failing := map[request]bool{}, false
+	for _, other := range w.asked {
+		if other.replica == a.replica && other.request != a.request && !other.begin.After(a.end) && !other.end.Add(Bounds.Deadline).Before(a.begin) {
+			others[other.request] = true
+			failing = failing || w.registryFailed(other)
+		}
+	}
+	return failing && len(others) >= maxVerifications
 }
 
 // trustSince is the moment since which a replica may have its trust from.

@@ -43,13 +43,16 @@ var ErrFull = errors.New("too many are waiting")
 
 // NewQueue makes a queue with a number of seats, at least 1, for which at most length callers wait; 0 lets nobody wait.
 func NewQueue(seats, length int) *Queue {
-	tenantSeats := max(1, seats-seats/4)
+	tenantSeats := threeQuarters(seats)
 	return &Queue{
-		seats: seats, tenantSeats: tenantSeats, partSeats: tenantSeats - tenantSeats/4,
-		length: length, tenantLength: (length + 1) / 2, reservedLength: (length + 63) / 64,
+		seats: seats, tenantSeats: tenantSeats, partSeats: threeQuarters(tenantSeats),
+		length: length, tenantLength: min(length, max(1, length/2)), reservedLength: (length + 63) / 64,
 		inUse: map[string]int{}, parts: map[member]int{}, waiting: map[string][]waiter{},
 	}
 }
+
+// threeQuarters rounds down, so that a seat is left for others even where there are few, but one is always had.
+func threeQuarters(seats int) int { return max(1, seats*3/4) }
 
 // Acquire takes a seat for a part of a tenant ("" when the tenant has no parts) and waits for it until ctx ends. The
 // caller gives the seat back with Release. The error is ErrFull or that of ctx.

@@ -147,8 +147,37 @@ func TestQueueLeavesSeatsForOtherPartsOfATenant(t *testing.T) {
 	})
 }
 
-// TestQueueSparesASeat tells when work that comes after all other may begin, in a queue with 4 seats: 3 for a tenant and 3
-// for a part of it.
+// TestQueueHoldsItsSharesWhereThereAreFewSeats: a share that was rounded up would leave nothing for others.
+func TestQueueHoldsItsSharesWhereThereAreFewSeats(t *testing.T) {
+	for seats := 2; seats <= 9; seats++ {
+		synctest.Test(t, func(t *testing.T) {
+			const length = 9
+			q, seated := fair.NewQueue(seats, length), make(chan string, 20)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for range seats + length {
+				go func() { _ = q.Acquire(ctx, "a", "tarpit") }()
+			}
+			synctest.Wait()
+			ofTenant := max(1, 3*seats/4)
+			if got := q.Stats(); got.InUse != max(1, 3*ofTenant/4) || got.Queued != length/2 {
+				t.Errorf("%d seats: %+v of one part", seats, got)
+			}
+			for q.Stats().InUse < ofTenant {
+				before := q.Stats()
+				go func() { _ = q.Acquire(ctx, "a", "another") }()
+				if synctest.Wait(); q.Stats().InUse != before.InUse+1 {
+					t.Fatalf("%d seats: another part of the tenant gets none of its %d: %+v", seats, ofTenant, q.Stats())
+				}
+			}
+			if acquire(t, q, "b", seated); len(seated) == 0 || ofTenant >= seats {
+				t.Errorf("%d seats: another tenant gets none: %+v", seats, q.Stats())
+			}
+		})
+	}
+}
+
+// TestQueueSparesASeat tells when work that comes after all other may begin, in a queue with 4 seats: 3 for a tenant.
 func TestQueueSparesASeat(t *testing.T) {
 	tests := map[string]struct {
 		seated, then []string // tenants that acquire a seat, and tenants that wait for one after them
@@ -195,7 +224,7 @@ func TestQueueSparesASeat(t *testing.T) {
 
 // TestQueueSparesASeatAfterAllWhoWait also where the last of them gives up.
 func TestQueueSparesASeatAfterAllWhoWait(t *testing.T) {
-	const seats, ofOnePart = 8, 5
+	const seats, ofOnePart = 8, 4
 	for sentence, leave := range map[string]func(q *fair.Queue, giveUp func()){
 		"it gets a seat and releases it": func(q *fair.Queue, _ func()) { q.Release("a", "tarpit"); q.Release("a", "tarpit") },
 		"it gives up":                    func(_ *fair.Queue, giveUp func()) { giveUp() },
@@ -229,8 +258,8 @@ func TestQueueSparesASeatAfterAllWhoWait(t *testing.T) {
 
 func TestQueueForgetsACallerThatGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, seated := fair.NewQueue(2, 20), make(chan string, 20)
-		for _, tenant := range []string{"a", "b"} {
+		q, seated := fair.NewQueue(3, 20), make(chan string, 20)
+		for _, tenant := range []string{"a", "b", "c"} {
 			acquire(t, q, tenant, seated)
 			<-seated
 		}
@@ -243,7 +272,7 @@ func TestQueueForgetsACallerThatGivesUp(t *testing.T) {
 		if err := <-gone; !errors.Is(err, context.Canceled) {
 			t.Errorf("gave up with %v", err)
 		}
-		q.Release("b", "")
+		q.Release("c", "")
 		if next := <-seated; next != "a" {
 			t.Errorf("next is %s", next)
 		}
