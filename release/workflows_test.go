@@ -21,7 +21,12 @@ type workflow struct {
 		RunsOn      string            `json:"runs-on"`
 		Timeout     int               `json:"timeout-minutes"`
 		Permissions map[string]string `json:"permissions"`
-		Steps       []struct {
+		Strategy    struct {
+			Matrix struct {
+				Target []string `json:"target"`
+			} `json:"matrix"`
+		} `json:"strategy"`
+		Steps []struct {
 			Uses string         `json:"uses"`
 			Run  string         `json:"run"`
 			With map[string]any `json:"with"`
@@ -150,6 +155,42 @@ jobs:
 				t.Error("it is not found")
 			}
 		})
+	}
+}
+
+// TestWorkflowsMakeWhatThereIs holds that the targets of make which workflows name exist.
+func TestWorkflowsMakeWhatThereIs(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, found := regexp.MustCompile(`\bmake ([a-z0-9-]+)`), 0
+	for _, path := range workflowFiles(t) {
+		var w workflow
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = yaml.Unmarshal(text, &w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, job := range w.Jobs {
+			targets := slices.Clone(job.Strategy.Matrix.Target)
+			for _, step := range job.Steps {
+				for _, match := range command.FindAllStringSubmatch(step.Run, -1) {
+					targets = append(targets, match[1])
+				}
+			}
+			found += len(targets)
+			for _, target := range targets {
+				if !strings.Contains(string(makefile), "\n"+target+":") {
+					t.Errorf("%s, %s: there is no make %s", filepath.Base(path), name, target)
+				}
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("only %d targets were found", found)
 	}
 }
 
