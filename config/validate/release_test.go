@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -205,6 +206,11 @@ func TestArtifactHubsAnnotationsAreTrue(t *testing.T) {
 	}
 	same(t, "category", metadata.Annotations["artifacthub.io/category"], "security")
 	same(t, "license", metadata.Annotations["artifacthub.io/license"], "Apache-2.0")
+	for _, flag := range []string{"operator", "prerelease"} {
+		if _, err := strconv.ParseBool(metadata.Annotations["artifacthub.io/"+flag]); err != nil {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
 	for _, pod := range pods(t, mustInstall(t, "{}")) {
 		same(t, "image", pod.Spec.Containers[0].Image, hub.Images[0].Image)
 	}
@@ -227,6 +233,14 @@ func TestArtifactHubsAnnotationsAreTrue(t *testing.T) {
 	for _, change := range hub.Changes {
 		if !slices.Contains([]string{"added", "changed", "deprecated", "removed", "fixed", "security"}, change.Kind) || change.Description == "" {
 			t.Errorf("a change of the kind %q: %q", change.Kind, change.Description)
+		}
+	}
+	// A name that is not known is read by nobody.
+	for name := range metadata.Annotations {
+		known := []string{"category", "changes", "containsSecurityUpdates", "crds", "crdsExamples", "images", "license", "links", "maintainers", "operator",
+			"operatorCapabilities", "prerelease", "recommendations", "screenshots", "signKey"}
+		if !slices.Contains(known, strings.TrimPrefix(name, "artifacthub.io/")) {
+			t.Errorf("ArtifactHub does not know %s", name)
 		}
 	}
 	if len(hub.Links) == 0 || len(hub.Changes) == 0 || len(hub.Examples) == 0 || hub.Examples[0].GetKind() != "TrustPolicy" {
