@@ -29,9 +29,6 @@ type Audit struct {
 	now      time.Time // of all verdicts
 	until    time.Time // to which they foresee; zero for not at all
 
-	// foreseeing is held while something is evaluated for until. Evaluations that run at once are shared, whatever time they are for.
-	foreseeing sync.RWMutex
-
 	mu     sync.Mutex
 	client *kubeclient.Client // nil before the first connection
 }
@@ -204,15 +201,11 @@ func (a *Audit) verify(ctx context.Context, check audit.Check, side Side) audit.
 	if err != nil {
 		return audit.Refused(err.Error())
 	}
-	a.foreseeing.RLock()
 	facts := a.gather(ctx, plan, a.now)
-	a.foreseeing.RUnlock()
 	verdict := audit.Judge(plan, facts, a.now)
 	if a.until.IsZero() || !slices.ContainsFunc(facts, verification.Fact.TimeDependent) {
 		return verdict
 	}
-	a.foreseeing.Lock()
-	defer a.foreseeing.Unlock()
 	return verdict.Foreseen(audit.Judge(plan, a.gather(ctx, plan, a.until), a.until), a.until)
 }
 

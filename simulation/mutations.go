@@ -70,7 +70,7 @@ var Mutations = []Mutation{
 		"return earlier(s.ValidUntil, s.FreshUntil)", "return s.ValidUntil",
 	}, {
 		"the last digest of a tag stands in though that is off", "shell/verify/lookup.go",
-		"if !c.options.StaleTags {", "if c.options.Keep == 0 {",
+		"if c.options.StaleTags {", "if c.options.Keep > 0 {",
 	}, {
 		"the first of two resources that claim a name counts", "shell/trust/compile.go",
 		"policy := trust.Policy{Name: name}\n\tswitch err := claimants[0].validate(); {\n\tcase len(claimants) > 1:", "policy := trust.Policy{Name: name}\n\tswitch err := claimants[0].validate(); {\n\tcase len(claimants) > 2:",

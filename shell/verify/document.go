@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/semaphore"
@@ -39,6 +40,34 @@ func newDocumentMemory() documentMemory {
 		reading:    fair.NewByteBudget(readAtOnce, verification.MaxDocument),
 		evaluating: fair.NewByteBudget(evaluatedAtOnce, verification.MaxDocument),
 		retained:   semaphore.NewWeighted(retainedAtOnce),
+	}
+}
+
+// retention retains the documents of evidence that several requests evaluate again: once for all that do at the same time.
+type retention struct {
+	of    *semaphore.Weighted
+	bytes int64
+
+	mu    sync.Mutex
+	users int
+}
+
+// tryAcquire is false where no memory is free. The caller calls release.
+func (r *retention) tryAcquire() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users == 0 && !r.of.TryAcquire(r.bytes) {
+		return false
+	}
+	r.users++
+	return true
+}
+
+func (r *retention) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users--; r.users == 0 {
+		r.of.Release(r.bytes)
 	}
 }
 

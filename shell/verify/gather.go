@@ -133,10 +133,10 @@ type pluginsAt struct {
 	at       time.Time
 }
 
-// pluginsRevision is the plugins' revision, at most PluginsEvery old. An outcome that a newer plugin gave under an older
-// revision is not found under the newer revision.
+// pluginsRevision is the plugins' revision, looked up at most PluginsEvery before now, or after it: now may be a time to come. An
+// outcome that a newer plugin gave under an older revision is not found under the newer revision.
 func (g *Gatherer) pluginsRevision(now time.Time) string {
-	if last := g.looked.Load(); last != nil && now.Sub(last.at) < g.options.PluginsEvery {
+	if last := g.looked.Load(); last != nil && now.Sub(last.at).Abs() < g.options.PluginsEvery {
 		return last.revision
 	}
 	revision := g.revision()

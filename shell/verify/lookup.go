@@ -125,15 +125,12 @@ type known struct {
 func (c course) resolve(ctx context.Context, lookup verification.Lookup) verification.Answer {
 	asked := time.Now()
 	answer := descriptorOf(ctx)(c.repository(lookup).Resolve(ctx, image.Reference{Tag: lookup.Subject}))
-	if !c.options.StaleTags {
-		return answer
-	}
-	last := lookup
-	last.Kind = verification.LastKnown
 	if answer.Failure == nil {
 		c.remember(lookup, answer, asked)
 		return answer
 	}
+	last := lookup
+	last.Kind = verification.LastKnown
 	before, ok := cache.Get[known](c.outcomes, last)
 	if !ok || answer.Failure.Finding.Code.Class() == reason.Denied {
 		return answer
@@ -142,7 +139,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 	return verification.Answer{Descriptor: before.answer.Descriptor, Warnings: []string{text}}
 }
 
-// remember keeps what a tag resolved to, in case that its registry fails later.
+// remember keeps what a tag resolved to, in case that its registry fails later. Where stale tags are not wanted, nothing is kept.
 func (c course) remember(lookup verification.Lookup, answer verification.Answer, at time.Time) {
 	if c.options.StaleTags {
 		lookup.Kind = verification.LastKnown
@@ -237,7 +234,9 @@ func blobOf(lookup verification.Lookup) ocispec.Descriptor {
 // concluded is the cached result of a task for a digest.
 type concluded struct {
 	fact     verification.Fact
-	evidence verification.Evidence // of time dependent facts; nil for others
+	at       time.Time             // for which time dependent facts hold
+	evidence verification.Evidence // of time dependent facts that can be evaluated again; nil for others
+	again    *retention            // of the documents in evidence; nil where there is none
 	decision string                // that it was worked out for; "" where that was not recorded
 	refused  bool                  // nothing was worked out, since there was no seat
 
@@ -269,8 +268,8 @@ func (c course) cachedFact(ctx context.Context, key verification.Lookup) (fact v
 // it waits before it begins: what has begun does not wait, since a request that comes later may share it.
 func (c course) concluded(ctx context.Context, key verification.Lookup, evidence verification.Evidence, log *lookups) verification.Fact {
 	c.recording.unfinished(c.index)
-	if c.background && c.queue.AwaitSpare(ctx, c.task.Policy, c.task.Ref.Registry) != nil {
-		return busy("other images were verified all the time; try again").fact
+	if !c.awaitSpare(ctx) {
+		return noSpare().fact
 	}
 	var own bool // this caller's work gave the facts
 	found, ok := cache.GetOrDo(ctx, c.outcomes, key, func(ctx context.Context) (concluded, cache.Keep) {
@@ -288,6 +287,8 @@ func (c course) concluded(ctx context.Context, key verification.Lookup, evidence
 	switch {
 	case !ok:
 		return verification.Fact{Failure: &timeout().Finding}
+	case found.fact.TimeDependent() && !found.at.Equal(c.now):
+		return c.forOwnTime(ctx, found, evidence, log)
 	case found.elsewhere:
 		c.recording.kept(c.index, found.decision)
 	case !own:
@@ -296,6 +297,26 @@ func (c course) concluded(ctx context.Context, key verification.Lookup, evidence
 		c.recording.workedOut(c.index, log)
 	}
 	return found.fact
+}
+
+// forOwnTime gives the facts for the time of this request, where a concurrent one has worked them out for another. It evaluates them again
+// from the same evidence, if there is memory for its documents, which the other request does not retain any more. Otherwise they are worked
+// out for this request alone, within its deadline and from a seat of its own.
+func (c course) forOwnTime(ctx context.Context, found concluded, evidence verification.Evidence, log *lookups) verification.Fact {
+	if found.evidence != nil && found.again.tryAcquire() {
+		defer found.again.release()
+		c.recording.shared(c.index, found.decision)
+		return c.anew(ctx, found.evidence).Fact
+	}
+	if !c.awaitSpare(ctx) {
+		return noSpare().fact
+	}
+	c.log = log
+	alone, _ := c.conclude(ctx, evidence)
+	if !alone.refused {
+		c.recording.workedOut(c.index, log)
+	}
+	return alone.fact
 }
 
 // conclude waits for a seat in the queue of the task's trust policy, and works out the facts. Cached facts need no seat, so a
@@ -316,11 +337,19 @@ func (c course) conclude(ctx context.Context, evidence verification.Evidence) (c
 	case !outcome.Freshness.TimeDependent:
 		return concluded{fact: outcome.Fact}, keep
 	case !evidence.Repeatable():
-		return concluded{fact: outcome.Fact}, cache.Keep{}
+		return concluded{fact: outcome.Fact, at: c.now}, cache.Keep{}
 	}
 	keep.Bytes += evidence.Weight()
-	return concluded{fact: outcome.Fact, evidence: evidence}, keep
+	again := &retention{of: c.documents.retained, bytes: int64(evidence.Weight())}
+	return concluded{fact: outcome.Fact, at: c.now, evidence: evidence, again: again}, keep
 }
+
+// awaitSpare waits in the background until a seat is free that nobody waits for; false if ctx ends first.
+func (c course) awaitSpare(ctx context.Context) bool {
+	return !c.background || c.queue.AwaitSpare(ctx, c.task.Policy, c.task.Ref.Registry) == nil
+}
+
+func noSpare() concluded { return busy("other images were verified all the time; try again") }
 
 // acquire waits for a seat.
 func (c course) acquire(ctx context.Context) error {
