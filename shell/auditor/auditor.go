@@ -240,13 +240,11 @@ func (a *Auditor) each(ctx context.Context, changed <-chan struct{}, parallel in
 		}
 		<-seats
 		pause(ctx, restFor*took)
-		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case <-timer.C:
+		case <-time.After(wait):
 		}
-		timer.Stop()
 	}
 }
 

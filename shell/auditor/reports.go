@@ -306,12 +306,10 @@ func (r reports) existing(ctx context.Context, of form, write *auditor.Write) *a
 
 // pause waits; false where ctx ended.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	}
 }

@@ -135,15 +135,13 @@ func (m *Certificates) Run(ctx context.Context) {
 
 // wait pauses until a change. After a failure it pauses for the whole time, as the change may be what failed.
 func (m *Certificates) wait(ctx context.Context, pause time.Duration, failed bool) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
 	changed := m.changed
 	if failed {
 		changed = nil
 	}
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-time.After(pause):
 	case <-changed:
 	}
 }

@@ -45,12 +45,10 @@ func (c *Copies) Run(ctx context.Context) {
 		if !c.keep(ctx) {
 			pause = firstRetry
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
+		case <-time.After(pause):
 		}
 	}
 }

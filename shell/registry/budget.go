@@ -84,15 +84,12 @@ func (b *budgets) await(ctx context.Context, registry string, try bool) error {
 			return &Error{Code: reason.RegistryUnavailable, cause: errPaused, Text: fmt.Sprintf(
 				"the registry wants no requests now, since it has had too many; it is asked again in %s", wait.Round(100*time.Millisecond))}
 		}
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-changed:
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
 		}
-		timer.Stop()
 	}
 }
 

@@ -77,12 +77,10 @@ func (t *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
 			_ = response.Body.Close()
 		}
 		t.counts.retries.Add(1)
-		timer := time.NewTimer(delay)
 		select {
 		case <-request.Context().Done():
-			timer.Stop()
 			return nil, request.Context().Err()
-		case <-timer.C:
+		case <-time.After(delay):
 		}
 		request = again
 	}
