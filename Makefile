@@ -89,13 +89,13 @@ worlds: ## 100,000 generated worlds, in which the service must agree with an ind
 # A sequence runs on one processor, so there is a process for each. Stacks that begin large and a heap that is collected seldom
 # save a third of the time.
 SEQUENCES := 1000000
-SIMULATE := GOGC=800 GODEBUG=adaptivestackstart=1 go run ./simulation/cmd/simulate
+SIMULATE := GODEBUG=adaptivestackstart=1,asyncpreemptoff=1 go run ./simulation/cmd/simulate
 
 simulate: ## 1,000,000 sequences of a simulated fleet, in which every answer must be justified; SEQUENCES=N, ARGS='-seed S'
 	$(SIMULATE) -sequences $(SEQUENCES) $(ARGS)
 
 simulate-proof: ## the service with each of some errors in turn, which the simulation must find; ARGS='-mutation PART'
-	GOGC=800 GODEBUG=adaptivestackstart=1 go test ./simulation -count=1 -timeout 4h -run '^TestSimulationFindsMutations$$' -v -args -proof $(ARGS)
+	GODEBUG=adaptivestackstart=1,asyncpreemptoff=1 go test ./simulation -count=1 -timeout 4h -run '^TestSimulationFindsMutations$$' -v -args -proof $(ARGS)
 
 fuzz: ## every fuzz target for a minute, and 1,000,000 executions in all; ARGS='--each 1m --executions N --run TARGET'
 	go run ./adversary/cmd/fuzz $(ARGS)

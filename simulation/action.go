@@ -50,6 +50,12 @@ var deeds = map[string]deed{
 	"late trust":      {6, (*World).changeWhileAsked},
 	"signed in haste": {6, (*World).signAfterDenial},
 	"silent change":   {8, (*World).changeSilently},
+	"new plugin":      {3, (*World).replacePlugin},
+	"new replica":     {4, (*World).askNewReplica},
+	"others":          {12, (*World).askOthers},
+	"death at work":   {3, (*World).dieAtWork},
+	"shared fault":    {12, (*World).sharedFault},
+	"shared key":      {4, (*World).replaceKey},
 }
 
 // kindsOfActions are their names, each as often as it is to be drawn.
@@ -72,7 +78,7 @@ func drawActions(r random) []action {
 // draws draws a request. Most of a sequence are about few images, so that they meet in the caches.
 func (w *World) draws(r random) request {
 	if len(w.menu) < 3 || r.chance(10) {
-		q := request{policy: r.IntN(policyNames), repository: r.IntN(repositories), tag: r.IntN(tags), demand: pick(r, 0, 0, 0, 1, 1, 2, 3)}
+		q := request{policy: r.IntN(policyNames), repository: r.IntN(repositories), tag: r.IntN(tags), demand: pick(r, 0, 0, 0, 1, 1, 2, 3, 4)}
 		if r.chance(30) {
 			q.tag, q.image = -1, r.IntN(images)
 		}
@@ -83,8 +89,10 @@ func (w *World) draws(r random) request {
 }
 
 // drawImage draws an image of those that are asked about.
-func (w *World) drawImage(r random) (repository int, of digest.Digest) {
-	q := w.draws(r)
+func (w *World) drawImage(r random) (repository int, of digest.Digest) { return w.digestOf(w.draws(r)) }
+
+// digestOf gives the digest that a request names now; "" for none.
+func (w *World) digestOf(q request) (repository int, of digest.Digest) {
 	if q.tag < 0 {
 		return q.repository, imageDigest(q.repository, q.image)
 	}
@@ -241,15 +249,21 @@ func (w *World) deliver(place int, e event, delay time.Duration) {
 // changeWhileAsked changes trust and what is attached while a request is under way, tells of it, and asks again.
 func (w *World) changeWhileAsked(r random) {
 	what, replica := w.draws(r), w.running[r.IntN(len(w.running))]
+	if r.chance(40) {
+		w.satisfy(r, what, false)
+		time.Sleep(Bounds.Denial)
+	}
 	w.work.Go(func() { w.ask(replica, what, false) })
-	time.Sleep(r.span(10*time.Millisecond, 200*time.Millisecond))
-	switch r.IntN(3) {
+	time.Sleep(r.span(10*time.Millisecond, 600*time.Millisecond))
+	switch r.IntN(4) {
 	case 0:
 		w.attest(r)
 	case 1:
 		w.sign(r)
 	case 2:
 		w.removeFrom(what)
+	case 3:
+		w.unsign(what)
 	}
 	w.events++
 	e, place := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}, slices.Index(w.running, replica)
@@ -264,19 +278,26 @@ func (w *World) changeSilently(r random) {
 	l := replica.link
 	if r.chance(60) {
 		noticed := r.between(10*time.Second, Bounds.Unnoticed)
-		l.deafen(noticed, false)
-		w.breakFor(apiDeaf, replica.id, noticed, 0, nil)
+		w.deafen(replica, noticed, false)
 	} else {
 		lag := r.between(10*time.Second, time.Minute)
 		l.set(func() { l.lag = lag })
 		w.breakFor(apiLag, replica.id, lag, lag, func() { l.set(func() { l.lag = 0 }) })
 	}
 	what := w.draws(r)
-	if r.chance(40) {
+	if r.chance(50) {
+		w.satisfy(r, what, false)
+		time.Sleep(Bounds.Denial)
+		w.ask(replica, what, false)
+	}
+	if r.chance(60) {
 		w.setPolicy(policyName(what.policy), nil)
 	} else {
 		p := drawPolicy(r, what.policy)
 		w.setPolicy(policyName(what.policy), &p)
+	}
+	if r.chance(30) {
+		w.api.compact() // so that what changed is listed, and not heard of
 	}
 	w.events++
 	e := event{id: strconv.Itoa(w.events), kind: "TrustPolicy", policy: everybody}
@@ -285,12 +306,37 @@ func (w *World) changeSilently(r random) {
 	w.work.Go(func() { w.ask(replica, what, false) })
 }
 
+// satisfy has an image be signed by everybody, or only with the plugin, with an attestation that meets all demands.
+func (w *World) satisfy(r random, what request, plugin bool) {
+	repository, of := w.digestOf(what)
+	if of == "" {
+		return
+	}
+	w.removeFrom(what)
+	signed := []digest.Digest{of}
+	if demands[what.demand] != "" {
+		signed = append(signed, w.attach(&artifact{repository: repository, subject: of, attestation: true, severity: 1}, time.Now()).digest)
+	}
+	for _, subject := range signed {
+		for signer := range signers {
+			w.attach(&artifact{repository: repository, subject: subject, signer: signer, plugin: plugin}, time.Now())
+		}
+	}
+}
+
+// unsign deletes an image's signatures, and leaves its attestations.
+func (w *World) unsign(what request) {
+	repository, of := w.digestOf(what)
+	for _, a := range w.artifactsOf(repository, of) {
+		if !a.attestation && a.there.value(time.Now()) {
+			a.there.set(time.Now(), false)
+		}
+	}
+}
+
 // removeFrom deletes what is attached to an image.
 func (w *World) removeFrom(what request) {
-	of := imageDigest(what.repository, what.image)
-	if what.tag >= 0 {
-		of = w.tags[what.repository][what.tag].value(time.Now())
-	}
+	_, of := w.digestOf(what)
 	for _, a := range w.artifactsOf(what.repository, of) {
 		if a.there.value(time.Now()) {
 			a.there.set(time.Now(), false)
@@ -341,8 +387,7 @@ func (w *World) fault(r random) {
 		w.partition(r, replica, d)
 	case apiDeaf:
 		noticed := r.span(time.Second, Bounds.Unnoticed)
-		l.deafen(noticed, r.chance(30))
-		w.breakFor(k, replica.id, noticed, 0, nil)
+		w.deafen(replica, noticed, r.chance(30))
 	case apiCut:
 		l.cut()
 		w.breakFor(k, replica.id, 0, 0, nil)
@@ -365,6 +410,67 @@ func (w *World) fault(r random) {
 	}
 }
 
+// sharedFault breaks what replicas share for a while, or has its server forget.
+func (w *World) sharedFault(r random) {
+	d, of := r.span(100*time.Millisecond, 10*time.Minute), everybody
+	if w.shared == nil {
+		return
+	}
+	switch k := pick(r, sharedDown, sharedSlow, sharedFull, sharedLies, sharedLies, kinds); k {
+	case kinds:
+		w.shared.forget(r)
+	case sharedDown:
+		if r.chance(50) {
+			of = w.running[r.IntN(len(w.running))].id
+		}
+		w.breakFor(k, of, d, 0, nil)
+	default:
+		w.breakFor(k, 0, d, r.span(time.Millisecond, 2*time.Second), nil)
+	}
+}
+
+// replacePlugin replaces the plugin that an image's only signature needs, while an outcome is kept, and asks again.
+func (w *World) replacePlugin(r random) {
+	what, replica := w.draws(r), w.running[r.IntN(len(w.running))]
+	w.satisfy(r, what, true)
+	time.Sleep(r.between(Bounds.Denial, 2*Bounds.Denial)) // a denial of before is over
+	w.work.Go(func() { w.ask(replica, what, false) })
+	time.Sleep(r.between(time.Second, 2*time.Second))
+	w.plugin.set(time.Now(), pluginState{w.plugin.value(time.Now()).version + 1, !w.plugin.value(time.Now()).refuses})
+	time.Sleep(r.between(pluginsEvery, 4*time.Second))
+	w.work.Go(func() { w.ask(replica, what, false) })
+}
+
+// askNewReplica changes trust and starts a replica, which it asks at once.
+func (w *World) askNewReplica(r random) {
+	what, place := w.draws(r), r.IntN(len(w.running))
+	if r.chance(50) {
+		w.satisfy(r, what, false)
+	}
+	if r.chance(60) {
+		w.setPolicy(policyName(what.policy), nil)
+	} else {
+		p := drawPolicy(r, what.policy)
+		w.setPolicy(policyName(what.policy), &p)
+	}
+	w.replace(place, r, r.span(time.Millisecond, time.Second))
+	replica := w.running[place]
+	for range 6 {
+		time.Sleep(r.between(time.Millisecond, 12*time.Millisecond))
+		w.work.Go(func() { w.ask(replica, what, false) })
+	}
+}
+
+// deafen has a replica's watches hear nothing more, that of the epoch with all. The fault tells whether it does.
+func (w *World) deafen(of *replica, noticed time.Duration, all bool) {
+	of.link.deafen(noticed, all)
+	var epochToo time.Duration
+	if all {
+		epochToo = noticed
+	}
+	w.breakFor(apiDeaf, of.id, noticed, epochToo, nil)
+}
+
 // partition keeps one replica, or all, from the API server. Connections end at once, or go silent until that is noticed.
 func (w *World) partition(r random, of *replica, d time.Duration) {
 	if r.chance(30) {
@@ -381,9 +487,7 @@ func (w *World) partition(r random, of *replica, d time.Duration) {
 	if r.chance(50) {
 		l.cut()
 	} else {
-		noticed := r.span(time.Second, Bounds.Unnoticed)
-		l.deafen(noticed, true)
-		w.breakFor(apiDeaf, of.id, noticed, 0, nil)
+		w.deafen(of, r.span(time.Second, Bounds.Unnoticed), true)
 	}
 	w.breakFor(apiDown, of.id, d, 0, func() { l.set(func() { l.down-- }) })
 }

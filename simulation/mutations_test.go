@@ -27,10 +27,14 @@ func mutated(t *testing.T, m Mutation) (path, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(original), m.Old); n != 1 {
-		t.Fatalf("%s has the text %q %d times", m.File, m.Old, n)
+	text = string(original)
+	for _, edit := range m.edits() {
+		if n := strings.Count(text, edit[0]); n != 1 {
+			t.Fatalf("%s has the text %q %d times", m.File, edit[0], n)
+		}
+		text = strings.Replace(text, edit[0], edit[1], 1)
 	}
-	return path, strings.Replace(string(original), m.Old, m.New, 1)
+	return path, text
 }
 
 func TestMutationsApply(t *testing.T) {

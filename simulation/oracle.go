@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
+	"github.com/nirmata/kyverno-notation-venafi/core/sharedcache"
 )
 
 // Bounds are how old what an answer relies on may be, as the documents promise.
@@ -111,7 +112,7 @@ func (w *World) trustSince(r *replica, moment time.Time) time.Time {
 	}
 	for _, t := range w.told {
 		known := t.taken && !t.again && !t.end.Add(Bounds.Event).After(moment)
-		tells := t.replica == r || !w.overlaps(window{from: t.at, to: t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused, apiDeaf, apiLag, apiCut)
+		tells := t.replica == r || w.hears(r, t)
 		reached := !w.overlaps(window{from: t.at.Add(-Bounds.Reconnect), to: t.end.Add(Bounds.Event)}, r.id, apiDown, apiRefused)
 		if known && tells && reached && t.at.After(r.started.Add(Bounds.Reconnect)) && t.at.After(since) {
 			since = t.at
@@ -121,6 +122,15 @@ func (w *World) trustSince(r *replica, moment time.Time) time.Time {
 		return r.started
 	}
 	return since
+}
+
+// hears tells whether nothing keeps a replica from hearing by the epoch of an event that another one was told: not that only the watches
+// of trust are deaf.
+func (w *World) hears(r *replica, t told) bool {
+	during := window{from: t.at.Add(-Bounds.Reconnect), to: t.end.Add(Bounds.Event)}
+	return !w.overlaps(during, r.id, apiDown, apiRefused, apiLag, apiCut) && !slices.ContainsFunc(w.faults, func(f *fault) bool {
+		return f.kind == apiDeaf && f.amount > 0 && f.subject == r.id && !f.from.After(during.to) && !f.to.Before(during.from)
+	})
 }
 
 // behind is by how much a registry may have been behind lately.
@@ -138,9 +148,9 @@ func (w *World) digests(a *asked) []digest.Digest {
 	if a.tag < 0 {
 		return []digest.Digest{imageDigest(a.repository, a.image)}
 	}
-	since := a.begin.Add(-max(w.settings.keepTags, w.settings.timeout))
+	since := a.begin.Add(-max(w.settings.keepTags+w.longer(a, w.settings.keepTags), w.settings.timeout))
 	if w.settings.staleTags && w.overlaps(window{from: since, to: a.end}, a.repository, registryDown, registryLies, registrySlow) {
-		since = a.begin.Add(-w.settings.keep - w.settings.timeout)
+		since = a.begin.Add(-w.settings.keep - w.longer(a, w.settings.keep) - w.settings.timeout)
 	}
 	if !w.settings.staleTags && w.covered(window{from: since, to: a.end}, registryDown, a.repository) {
 		return nil
@@ -279,7 +289,12 @@ func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked w
 		}
 		may, must := w.signed(a.repository, found.digest, t, there, checked, clocks)
 		if may {
-			candidates = append(candidates, candidate{found.severity <= maxSeverity, must && !slices.Contains(present, false), w.signedAt(a.repository, found.digest)})
+			c := candidate{found.severity <= maxSeverity, must && !slices.Contains(present, false), w.signedAt(a.repository, found.digest)}
+			if demands[a.demand] == recent {
+				maybe, surely := found.recent(clocks)
+				c.good, c.must = maybe, c.must && surely
+			}
+			candidates = append(candidates, c)
 		}
 		undecided = undecided || slices.Contains(present, false) // it may be gone between being listed and being read
 	}
@@ -291,7 +306,7 @@ func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked w
 	switch demands[a.demand] {
 	case "all":
 		p.admitted, p.denied = counts(func(c candidate) bool { return c.good }) && !certainlyBad, maybeBad || !certainlyGood
-	case "any":
+	case "any", recent:
 		p.admitted, p.denied = counts(func(c candidate) bool { return c.good }), !certainlyGood
 	case "latest":
 		p.admitted = counts(func(c candidate) bool {
@@ -303,6 +318,16 @@ func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked w
 	}
 	p.denied = p.denied || undecided
 	return p
+}
+
+// recent tells whether an attestation may be recent by some of the clocks, and whether it is by all. Documents tell times in seconds.
+func (a *artifact) recent(clocks []time.Time) (may, must bool) {
+	must = true
+	for _, clock := range clocks {
+		age := clock.Sub(a.made)
+		may, must = may || age <= maxAge+2*time.Second, must && age <= maxAge-2*time.Second
+	}
+	return may, must
 }
 
 // signedAt is the second in which an attestation was signed.
@@ -319,6 +344,31 @@ func (r *replica) skew() (most time.Duration) {
 		most = max(most, change.value.Abs())
 	}
 	return most
+}
+
+// longer is for how much longer than it is kept something may count that another replica shared, whose clock was ahead. An honest
+// server forgets it in time, so that only by little more than that can a clock be ahead whose entries count there.
+func (w *World) longer(a *asked, kept time.Duration) time.Duration {
+	if w.shared == nil {
+		return 0
+	}
+	least, most, steady := a.replica.ahead.changes[0].value, a.replica.ahead.changes[0].value, true
+	for _, r := range w.replicas {
+		for i, change := range r.ahead.changes {
+			if change.from.After(a.end) {
+				break
+			}
+			steady = steady && i == 0
+			most = max(most, change.value)
+			if r == a.replica {
+				least = min(least, change.value)
+			}
+		}
+	}
+	if steady && !w.overlaps(window{from: begin, to: a.end}, 0, sharedLies) {
+		return min(most-least, kept+sharedcache.MaxSkew)
+	}
+	return most - least
 }
 
 // flushed is when an event last had a replica drop what it kept for a policy.
@@ -356,9 +406,13 @@ func (w *World) moments(a *asked, of window) []time.Time {
 
 // judgeAdmission looks for a moment at which a verification could have begun whose outcome is this answer.
 func (w *World) judgeAdmission(a *asked) string {
-	oldest := latest(latest(a.begin.Add(-w.settings.keep-w.settings.timeout), a.replica.started), w.flushed(a))
-	good := min(w.settings.keep, w.ocspPeriod+a.replica.skew()) + w.settings.timeout
-	checked := window{latest(a.begin.Add(-good), a.replica.started), a.end, a.begin}
+	kept := w.settings.keep + w.longer(a, w.settings.keep)
+	oldest := a.begin.Add(-kept - w.settings.timeout)
+	good := min(kept, w.ocspPeriod+a.replica.skew()) + w.settings.timeout
+	checked := window{a.begin.Add(-good), a.end, a.begin}
+	if w.shared == nil { // else others may have worked it out
+		oldest, checked.from = latest(latest(oldest, a.replica.started), w.flushed(a)), latest(checked.from, a.replica.started)
+	}
 	behind := w.behind(window{from: oldest, to: a.end}, a.repository)
 	for _, t := range w.trustOf(a) {
 		if t.level == "skip" && demands[a.demand] == "" { // nor here
@@ -384,12 +438,18 @@ func (w *World) judgeAdmission(a *asked) string {
 
 // judgeDenial looks for a moment at which it was right.
 func (w *World) judgeDenial(a *asked) string {
-	since := a.begin.Add(-max(min(Bounds.Denial, w.settings.keep), w.settings.timeout))
-	since = latest(since, a.replica.started)
+	kept := min(Bounds.Denial, w.settings.keep)
+	since := a.begin.Add(-max(kept+w.longer(a, kept), w.settings.timeout))
+	workers := w.replicas // that may have worked it out
+	if w.shared == nil {
+		since, workers = latest(since, a.replica.started), []*replica{a.replica}
+	}
 	of := window{since.Add(-w.behind(window{from: since, to: a.end}, a.repository)), a.end, a.begin}
 	clocks := []time.Time{a.clock}
-	for _, ahead := range a.replica.ahead.within(since, a.end) {
-		clocks = append(clocks, since.Add(ahead), a.end.Add(ahead))
+	for _, worker := range workers {
+		for _, ahead := range worker.ahead.within(since, a.end) {
+			clocks = append(clocks, since.Add(ahead), a.end.Add(ahead))
+		}
 	}
 	for _, t := range w.trustOf(a) {
 		if t.level == "" { // for which no registry is asked

@@ -94,7 +94,9 @@ func imageDigest(repository, number int) digest.Digest {
 func tagName(number int) string { return fmt.Sprint("v", number) }
 
 // document is the content of an attestation.
-func (a *artifact) document() []byte { return fmt.Appendf(nil, `{"severity": %d}`, a.severity) }
+func (a *artifact) document() []byte {
+	return fmt.Appendf(nil, `{"severity": %d, "made": %q}`, a.severity, a.made.UTC().Format(time.RFC3339))
+}
 
 // opened is the model as a replica reads it.
 type opened struct{ world *World }

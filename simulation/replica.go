@@ -19,6 +19,7 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/cache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kube"
 	"github.com/nirmata/kyverno-notation-venafi/shell/kubeclient"
+	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify"
 )
 
@@ -33,7 +34,8 @@ type replica struct {
 	epoch    *kube.Epoch
 	gatherer *verify.Gatherer
 	events   http.Handler
-	taken    map[string]bool // events, by their ids
+	shared   *sharedcache.Cache // nil where replicas share nothing
+	taken    map[string]bool    // events, by their ids
 
 	life    context.Context
 	kill    context.CancelFunc
@@ -55,6 +57,12 @@ func (w *World) start(ahead time.Duration) *replica {
 	log := slog.New(slog.DiscardHandler)
 	r.trust = kube.NewTrust(client, log, func() {})
 	r.epoch = kube.NewEpoch(client, namespace, epochName, log, r.trust.Renew)
+	r.life, r.kill = context.WithCancel(context.Background())
+	var level verify.SharedCache
+	if w.shared != nil {
+		r.share(w.draw(0, time.Minute))
+		level = r.shared
+	}
 	outcomes := cache.New(cache.Options{Size: w.settings.cacheSize, Timeout: w.settings.timeout, Now: r.clock})
 	var err error
 	r.gatherer, err = verify.New(nil, nil, outcomes, verify.Options{
@@ -62,6 +70,7 @@ func (w *World) start(ahead time.Duration) *replica {
 			MaxReferrers: 100, MaxSignatureAttempts: 30, Keep: w.settings.keep, KeepTags: w.settings.keepTags,
 		},
 		MaxParallel: 4, StaleTags: w.settings.staleTags, MaxVerifications: maxVerifications, MaxQueued: maxQueued, PluginsEvery: pluginsEvery,
+		Shared: level,
 		Simulated: &verify.Simulated{
 			Registry: opened{w},
 			Plugins:  func() string { return fmt.Sprint(w.plugin.value(time.Now()).version) },
@@ -74,7 +83,6 @@ func (w *World) start(ahead time.Duration) *replica {
 		panic(err)
 	}
 	r.events = function.NewEvents(anySender{}, outcomes, r.trust, r.trust.Renew, r.epoch.Bump, log)
-	r.life, r.kill = context.WithCancel(context.Background())
 	r.watches.Go(func() { r.trust.Watch(r.life) })
 	r.watches.Go(func() { r.epoch.Watch(r.life) })
 	w.replicas = append(w.replicas, r)
@@ -86,6 +94,9 @@ func (r *replica) stop() {
 	r.kill()
 	r.watches.Wait()
 	r.gatherer.Close()
+	if r.shared != nil {
+		r.shared.Close()
+	}
 }
 
 // clock is the replica's wall clock.
@@ -105,11 +116,16 @@ type request struct {
 	demand             int // index of demands
 }
 
-// demands are what requests ask of attestations: how they select, "" for no attestations.
-var demands = [...]string{"", "all", "latest", "any"}
+// demands are what requests ask of attestations: how they select, "" for no attestations. The last one asks that any is recent, by a
+// condition that reads the clock; the others, how severe they may be.
+var demands = [...]string{"", "all", "latest", "any", recent}
 
-// maxSeverity is what the conditions of requests let pass.
-const maxSeverity = 5
+// What the conditions of requests let pass.
+const (
+	recent      = "recent"
+	maxSeverity = 5
+	maxAge      = 10 * time.Minute
+)
 
 // parsed are the requests as the service parsed them.
 var parsed = sync.OnceValue(func() map[request]core.Request {
@@ -138,10 +154,13 @@ func (r request) parse(image string) core.Request {
 			"containers": []any{map[string]any{"name": "c", "image": image}},
 		}},
 	}
-	if demands[r.demand] != "" {
+	if demand := demands[r.demand]; demand != "" {
+		condition := map[string]any{"key": "{{ severity }}", "operator": "LessThanOrEquals", "value": maxSeverity}
+		if demand == recent {
+			demand, condition = "any", map[string]any{"key": "{{ time_since('', made, '') }}", "operator": "DurationLessThanOrEquals", "value": maxAge.String()}
+		}
 		body["attestations"] = []any{map[string]any{"imageReference": "*", "type": []any{map[string]any{
-			"name": typeAttestation, "select": demands[r.demand],
-			"conditions": map[string]any{"all": []any{map[string]any{"key": "{{ severity }}", "operator": "LessThanOrEquals", "value": maxSeverity}}},
+			"name": typeAttestation, "select": demand, "conditions": map[string]any{"all": []any{condition}},
 		}}}}
 	}
 	text, err := json.Marshal(body)

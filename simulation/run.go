@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache"
 )
 
 // Result is what came of a sequence.
@@ -44,7 +46,7 @@ func run(t *testing.T, seed uint64, actions []action) (result Result) {
 // play runs a sequence, and judges its answers.
 func play(seed uint64, actions []action) Result {
 	start := time.Now()
-	w := newWorld(newRandom(seed, 2), newRandom(seed, 3), newRandom(seed, 7))
+	w := newWorld(newRandom(seed, 2), newRandom(seed, 3), newRandom(seed, 7), newRandom(seed, 8))
 	drawn := newRandom(seed, 4)
 	for range w.settings.replicas {
 		w.running = append(w.running, w.start(drawAhead(drawn)))
@@ -60,6 +62,12 @@ func play(seed uint64, actions []action) Result {
 		replica.stop()
 	}
 	w.work.Wait()
+	for _, replica := range w.replicas {
+		if replica.shared != nil {
+			w.Counts.Shared += int(replica.shared.Count(sharedcache.Hit) + replica.shared.Count(sharedcache.Awaited))
+			w.Counts.False += int(replica.shared.Count(sharedcache.False))
+		}
+	}
 	w.Counts.Virtual = time.Since(start)
 	result.judge(w)
 	return result

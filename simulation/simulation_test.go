@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ var (
 func TestMain(m *testing.M) {
 	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1] // the other one sleeps by a clock that is not that of the sequence
 	runtime.GOMAXPROCS(1)                                     // so that the scheduler changes little from one run to the next
+	debug.SetGCPercent(800)                                   // there is little that lives
 	os.Exit(m.Run())
 }
 
@@ -48,8 +50,8 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d sequences, %.1f virtual days, %d faults injected, %d violations; %d requests, %d admitted, %d denied, %d failed, %d not ready, %d with a replica that died; %d events; %s",
-		n, total.Virtual.Hours()/24, total.Faults, found, total.Asked, total.Admitted, total.Denied, total.Failed, total.NotReady, total.Gone, total.Events, time.Since(start).Round(time.Millisecond))
+	t.Logf("%d sequences, %.1f virtual days, %d faults injected, %d violations; %d requests, %d admitted, %d denied, %d failed, %d not ready, %d with a replica that died; %d events; %d answers taken over, %d lies of the server; %s",
+		n, total.Virtual.Hours()/24, total.Faults, found, total.Asked, total.Admitted, total.Denied, total.Failed, total.NotReady, total.Gone, total.Events, total.Shared, total.False, time.Since(start).Round(time.Millisecond))
 }
 
 // wrongOnce are seeds whose sequences had a violation once, by what was wrong.
@@ -82,8 +84,8 @@ func TestSequencesRepeat(t *testing.T) {
 	}
 }
 
-// certificatesEvery is how many sequences there are for one of certificates, which takes as long as thirty: leases are renewed every second.
-const certificatesEvery = 100
+// certificatesEvery is how many sequences there are for one of certificates, which takes as long as twenty: leases are renewed every second.
+const certificatesEvery = 200
 
 // TestCertificates runs sequences of certificates.
 func TestCertificates(t *testing.T) {
@@ -114,5 +116,7 @@ func (c *Counts) add(more Counts) {
 	c.Gone += more.Gone
 	c.Faults += more.Faults
 	c.Events += more.Events
+	c.Shared += more.Shared
+	c.False += more.False
 	c.Virtual += more.Virtual
 }

@@ -17,6 +17,8 @@ type World struct {
 	tags     [repositories][tags]timeline[digest.Digest]
 	revoked  [signers]timeline[bool]
 	plugin   timeline[pluginState]
+	shared   *sharedServer // nil where replicas share nothing
+	key      timeline[int] // of keyPhases
 
 	mu        sync.Mutex
 	latencies random
@@ -70,6 +72,10 @@ const (
 	pluginDown                 // no plugin process works
 	ocspDown                   // revocation cannot be looked up
 	burst                      // many ask at once
+	sharedDown                 // the server of what replicas share is not reached, or connections to it are cut
+	sharedSlow                 // it takes long
+	sharedFull                 // it takes no values
+	sharedLies                 // it shows anything
 	kinds
 )
 
@@ -77,6 +83,7 @@ func (k kind) String() string {
 	return [...]string{
 		"API server away", "deaf watches", "watches end", "late watches", "API server refuses", "registry down", "registry slow",
 		"registry contradicts itself", "registry hides signatures", "registry behind", "plugin fails", "OCSP down", "burst",
+		"shared cache down", "shared cache slow", "shared cache full", "shared cache lies",
 	}[k]
 }
 
@@ -99,6 +106,7 @@ type fault struct {
 type Counts struct {
 	Asked, Admitted, Denied, Failed, NotReady, Gone int
 	Faults, Events                                  int
+	Shared, False                                   int // entries that one replica had from another, and values of its server that none wrote
 	Virtual                                         time.Duration
 }
 
@@ -212,7 +220,7 @@ func (w *World) setStore(object string, s *store) {
 }
 
 // newWorld draws a world.
-func newWorld(r, latencies, api random) *World {
+func newWorld(r, latencies, api, sharing random) *World {
 	w := &World{
 		api: newAPIServer(api), latencies: latencies, byDigest: map[digest.Digest]*artifact{},
 		page: pick(r, 1, 2, 3, 100), ocspPeriod: r.span(30*time.Second, time.Hour),
@@ -222,6 +230,10 @@ func newWorld(r, latencies, api random) *World {
 		},
 	}
 	now := time.Now()
+	if sharing.chance(60) {
+		w.shared = newSharedServer(w)
+		w.key.set(now, 1)
+	}
 	w.policies, w.stores = history[policy]{{now, map[string]policy{}}}, history[store]{{now, map[string]store{}}}
 	w.api.put(&w.api.configMaps, epochName, map[string]any{"data": map[string]any{}})
 	for i := range policyNames {

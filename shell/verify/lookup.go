@@ -64,7 +64,7 @@ func (c course) shared(ctx context.Context, lookup verification.Lookup) verifica
 	answer, ok := cache.GetOrDo(ctx, c.outcomes, lookup, func(ctx context.Context) (verification.Answer, cache.Keep) {
 		found, keep, share := c.fromOthers(ctx, lookup)
 		if found != nil {
-			c.remember(lookup, *found.Answer, found.From)
+			c.remember(lookup, *found.Answer, found.From, c.options.Shared.Now())
 			return *found.Answer, keep
 		}
 		answer := c.lookUp(ctx, lookup)
@@ -126,7 +126,7 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 	asked := time.Now()
 	answer := descriptorOf(ctx)(c.repository(lookup).Resolve(ctx, image.Reference{Tag: lookup.Subject}))
 	if answer.Failure == nil {
-		c.remember(lookup, answer, asked)
+		c.remember(lookup, answer, asked, asked)
 		return answer
 	}
 	last := lookup
@@ -139,11 +139,12 @@ func (c course) resolve(ctx context.Context, lookup verification.Lookup) verific
 	return verification.Answer{Descriptor: before.answer.Descriptor, Warnings: []string{text}}
 }
 
-// remember keeps what a tag resolved to, in case that its registry fails later. Where stale tags are not wanted, nothing is kept.
-func (c course) remember(lookup verification.Lookup, answer verification.Answer, at time.Time) {
+// remember keeps what a tag resolved to at a time, in case that its registry fails later. now is by the same clock as that time. Where
+// stale tags are not wanted, nothing is kept.
+func (c course) remember(lookup verification.Lookup, answer verification.Answer, at, now time.Time) {
 	if c.options.StaleTags {
 		lookup.Kind = verification.LastKnown
-		cache.Put(c.outcomes, lookup, known{answer, at}, cache.Keep{For: c.options.Keep})
+		cache.Put(c.outcomes, lookup, known{answer, at}, cache.Keep{For: c.options.Keep - max(0, now.Sub(at))})
 	}
 }
 

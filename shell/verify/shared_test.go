@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,6 +121,50 @@ func TestADenialIsSharedAsLongAsItIsKept(t *testing.T) {
 	}
 	if got := x.decide(replicas[1], "", demands); !got.Verified {
 		t.Errorf("after eleven seconds: %s: %s", got.Code, got.Reason)
+	}
+}
+
+// TestATagOfAnotherReplicaStandsInAsLongAsThere counts from when that one asked its registry.
+func TestATagOfAnotherReplicaStandsInAsLongAsThere(t *testing.T) {
+	b := newBed(t, registrytest.Options{}, 10)
+	l := newSecondLevel(t)
+	var clock atomic.Int64
+	var levels []*sharedcache.Cache
+	var replicas []*keeper
+	for range 2 {
+		k := b.newKeeper(100, func(o *verify.Options) {
+			level := l.of(t, func() time.Time { return time.Now().Add(time.Duration(clock.Load())) })
+			o.StaleTags, o.KeepTags, o.Shared = true, 40*time.Minute, level
+			levels = append(levels, level)
+		})
+		replicas = append(replicas, k)
+	}
+	ahead := func(d time.Duration) {
+		clock.Store(int64(d))
+		for _, k := range replicas {
+			k.ahead.Store(int64(d))
+		}
+	}
+	x := b.target("moved")
+	if got := x.decide(replicas[0], "", nil); !got.Verified {
+		t.Fatalf("%s: %s", got.Code, got.Reason)
+	}
+	settled(t, levels, 2)
+	ahead(30 * time.Minute)
+	if n := b.requests(func() { x.decide(replicas[1], "", nil) }); n != 0 {
+		t.Fatalf("the second replica asks the registry %d times", n)
+	}
+	b.registry.SetFault(registrytest.Only(registrytest.PathContains("/manifests/"+x.plan("strict", nil).Tasks[0].Ref.Tag), registrytest.Down))
+	for _, step := range []struct {
+		after time.Duration
+		want  reason.Code
+	}{{59 * time.Minute, reason.Verified}, {61 * time.Minute, reason.RegistryUnavailable}} {
+		ahead(step.after)
+		for i, k := range replicas {
+			if got := x.decide(k, "", nil); got.Code != step.want {
+				t.Errorf("replica %d, %s after the registry was asked: %s: %s", i, step.after, got.Code, got.Reason)
+			}
+		}
 	}
 }
 

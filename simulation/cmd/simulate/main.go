@@ -40,7 +40,7 @@ type totals struct {
 }
 
 // summed finds "12.5 virtual days" and the like.
-var summed = regexp.MustCompile(`([0-9.]+) (sequences of certificates|sequences|virtual days|faults injected|violations|requests|admitted|denied|failed|not ready|with a replica that died|events|certificates held against bundles)\b`)
+var summed = regexp.MustCompile(`([0-9.]+) (sequences of certificates|sequences|virtual days|faults injected|violations|requests|admitted|denied|failed|not ready|with a replica that died|events|answers taken over|lies of the server|certificates held against bundles)\b`)
 
 func run(sequences, seed, parallel int) error {
 	dir, err := os.MkdirTemp("", "simulate")
@@ -107,7 +107,7 @@ func (t *totals) process(binary string, seed, sequences int) {
 func (t *totals) String() string {
 	var parts []string
 	for _, name := range []string{
-		"sequences", "virtual days", "faults injected", "violations", "requests", "admitted", "denied", "failed", "not ready", "with a replica that died", "events",
+		"sequences", "virtual days", "faults injected", "violations", "requests", "admitted", "denied", "failed", "not ready", "with a replica that died", "events", "answers taken over", "lies of the server",
 		"sequences of certificates", "virtual days there", "faults injected there", "violations there", "certificates held against bundles there",
 	} {
 		parts = append(parts, fmt.Sprintf("%.0f %s", t.sums[name], name))
