@@ -40,7 +40,7 @@ const (
 	leaseLife     = 2 * time.Second        // of a replica that ends while it works
 	firstPause    = 4 * time.Millisecond   // between looks while another replica works; doubled up to longestPause
 	longestPause  = 50 * time.Millisecond  //
-	writeTimeout  = 250 * time.Millisecond // of what nobody waits for
+	callLimit     = 250 * time.Millisecond // of a call, which goes on when nobody waits for it any more
 	maxWrites     = 256                    // in the background at once; others are left out
 	failuresInRow = 20                     // after which the server is left alone; a pause of this process fails several at once
 	leftAlone     = time.Second            // before one call tries again
@@ -71,8 +71,8 @@ type Cache struct {
 	vain    int       // waits in a row that brought nothing
 	hastily time.Time // until then nobody waits for another replica
 
-	room    chan struct{} // for background writes
-	writing sync.WaitGroup
+	room    chan struct{}  // for background writes
+	running sync.WaitGroup // calls, and those who wait for them
 }
 
 // New makes a cache.
@@ -103,7 +103,7 @@ func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.writing.Wait()
+	c.running.Wait()
 }
 
 func (c *Cache) logState(from, to gobreaker.State) {
@@ -128,14 +128,14 @@ func (c *Cache) Budget() *Budget {
 // leastWait is not worth a try.
 const leastWait = time.Millisecond
 
-// spend does something within what is left of a budget.
-func (b *Budget) spend(do func(left time.Duration) error) error {
+// spend does something within what is left of a budget. do gives how long it waited.
+func (b *Budget) spend(do func(left time.Duration) (waited time.Duration, err error)) error {
 	if b == nil || b.left.Load() < int64(leastWait) {
 		return errSpent
 	}
-	began := time.Now()
-	defer func() { b.left.Add(-int64(time.Since(began))) }()
-	return do(time.Duration(b.left.Load()))
+	waited, err := do(time.Duration(b.left.Load()))
+	b.left.Add(-int64(waited))
+	return err
 }
 
 var (
@@ -143,21 +143,74 @@ var (
 	errGaveUp = errors.New("the caller gave up")
 )
 
-// exchange calls the server, unless it is left alone.
-func (c *Cache) exchange(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
-	_, err := c.breaker.Execute(func() (struct{}, error) {
-		within, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		err := recovered(func() error { return call(within) })
-		if err != nil && ctx.Err() != nil {
-			err = errGaveUp
-		}
-		if err != nil {
+// exchange calls the server for somebody who waits for up to limit, and tells how long that was, as awaitAnswer does.
+func exchange[T any](ctx context.Context, c *Cache, limit time.Duration, call func(context.Context) (T, error)) (answer T, waited time.Duration, err error) {
+	if !c.enter() {
+		return answer, 0, errGaveUp
+	}
+	defer c.running.Done()
+	return exchangeWhileRunning(ctx, c, limit, call)
+}
+
+// enter holds off the end of Close, unless that has begun.
+func (c *Cache) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.running.Add(1)
+	}
+	return !c.closed
+}
+
+// exchangeWhileRunning calls the server, unless it is left alone. The call has a goroutine of its own and longer than the caller waits,
+// so that a connection is not lost whenever an answer is late: to make a new one takes several answers.
+func exchangeWhileRunning[T any](ctx context.Context, c *Cache, limit time.Duration, call func(context.Context) (T, error)) (answer T, waited time.Duration, err error) {
+	_, err = c.breaker.Execute(func() (struct{}, error) {
+		answers := make(chan answered[T], 1)
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(limit, callLimit))
+		c.running.Go(func() {
+			defer cancel()
+			var a answered[T]
+			a.err = recovered(func() (err error) { a.answer, err = call(within); return err })
+			answers <- a
+		})
+		answer, waited, err = awaitAnswer(ctx, limit, answers)
+		if err != nil && !errors.Is(err, errGaveUp) {
 			c.last.Store(&err)
 		}
 		return struct{}{}, err
 	})
-	return err
+	return answer, waited, err
+}
+
+type answered[T any] struct {
+	answer T
+	err    error
+}
+
+// step is the longest time between looks at what has come.
+const step = time.Millisecond
+
+// awaitAnswer waits for an answer for up to limit, and tells how long it waited for the server. A process that others take the processors
+// from, or whose quota is used up, notices an answer late, and more often than not together with the end of its timers: that time is not
+// the server's. So each step counts as long as it was meant to be, however long it was.
+func awaitAnswer[T any](ctx context.Context, limit time.Duration, answers <-chan answered[T]) (answer T, waited time.Duration, err error) {
+	timer := time.NewTimer(min(step, limit))
+	defer timer.Stop()
+	for {
+		began, least := time.Now(), min(step, limit-waited)
+		select {
+		case a := <-answers:
+			return a.answer, waited + min(time.Since(began), least), a.err
+		case <-ctx.Done():
+			return answer, waited, errGaveUp
+		case <-timer.C:
+			if waited += least; waited >= limit {
+				return answer, waited, context.DeadlineExceeded
+			}
+			timer.Reset(min(step, limit-waited))
+		}
+	}
 }
 
 // recovered turns a panic of the client's library on what the server said into an error.
@@ -180,11 +233,9 @@ func (c *Cache) Look(ctx context.Context, budget *Budget, lookup verification.Lo
 	}
 	for _, slot := range slots {
 		var value []byte
-		err := budget.spend(func(left time.Duration) error {
-			return c.exchange(ctx, left, func(ctx context.Context) (err error) {
-				value, err = c.options.Store.Get(ctx, slot.Name)
-				return err
-			})
+		err := budget.spend(func(left time.Duration) (waited time.Duration, err error) {
+			value, waited, err = c.get(ctx, left, slot)
+			return waited, err
 		})
 		if err != nil {
 			c.countFailure(err)
@@ -198,6 +249,10 @@ func (c *Cache) Look(ctx context.Context, budget *Budget, lookup verification.Lo
 	return c.await(ctx, budget, slots[0], accept)
 }
 
+func (c *Cache) get(ctx context.Context, limit time.Duration, slot sharedcache.Slot) (value []byte, waited time.Duration, err error) {
+	return exchange(ctx, c, limit, func(ctx context.Context) ([]byte, error) { return c.options.Store.Get(ctx, slot.Name) })
+}
+
 // opens tells whether a value is an entry that counts and is accepted.
 func (c *Cache) opens(slot sharedcache.Slot, value []byte, accept func(sharedcache.Entry) bool) bool {
 	if value == nil {
@@ -207,27 +262,38 @@ func (c *Cache) opens(slot sharedcache.Slot, value []byte, accept func(sharedcac
 	if err == nil && accept(entry) {
 		return true
 	}
-	if errors.Is(err, sharedcache.ErrFalse) || errors.Is(err, sharedcache.ErrOther) { // names are bound to the version
-		c.count(False)
-		if !c.lied.Swap(true) {
-			c.options.Log.Warn("the shared cache gave a value that no replica wrote for this place; such are counted and not used", "reason", err)
-		}
-		return false
+	if !c.noteLie(err) {
+		c.count(Over)
 	}
-	c.count(Over)
 	return false
 }
+
+// noteLie tells whether a value does not count since no replica wrote it for its place, and counts it if so.
+func (c *Cache) noteLie(err error) bool {
+	if !errors.Is(err, sharedcache.ErrFalse) && !errors.Is(err, sharedcache.ErrOther) { // names are bound to the version
+		return false
+	}
+	c.count(False)
+	if !c.lied.Swap(true) {
+		c.options.Log.Warn("the shared cache gave a value that no replica wrote for this place; such are counted and not used", "reason", err)
+	}
+	return true
+}
+
+// claimed is what the server has of an image.
+type claimed struct{ entry, lease []byte }
 
 // await claims the work, or waits for the replica that has.
 func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot, accept func(sharedcache.Entry) bool) func(*sharedcache.Entry) {
 	lease := slot.Lease()
 	own := c.newLease(lease)
-	var found, held []byte
-	claim := func(left time.Duration) error {
-		return c.exchange(ctx, left, func(ctx context.Context) (err error) {
-			found, held, err = c.options.Store.Claim(ctx, slot.Name, lease.Name, own, leaseLife)
-			return err
+	var now claimed
+	claim := func(left time.Duration) (waited time.Duration, err error) {
+		now, waited, err = exchange(ctx, c, left, func(ctx context.Context) (now claimed, err error) {
+			now.entry, now.lease, err = c.options.Store.Claim(ctx, slot.Name, lease.Name, own, leaseLife)
+			return now, err
 		})
+		return waited, err
 	}
 	err := budget.spend(claim)
 	began, works := time.Now(), false // another replica
@@ -237,14 +303,14 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 		case err != nil:
 			c.countFailure(err)
 			return c.sharer(slot, "")
-		case c.opens(slot, found, accept):
+		case c.opens(slot, now.entry, accept):
 			c.waited(true)
 			c.count(Awaited)
 			return nil
-		case bytes.Equal(held, own):
+		case bytes.Equal(now.lease, own):
 			c.count(Missed)
 			return c.sharer(slot, lease.Name)
-		case !c.holds(lease, held):
+		case !c.holds(lease, now.lease):
 			c.count(Missed)
 			return c.sharer(slot, "")
 		}
@@ -254,7 +320,7 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 			c.waited(ctx.Err() != nil || left > 0)
 			return c.sharer(slot, "")
 		}
-		err = claim(c.options.Wait)
+		_, err = claim(c.options.Wait)
 	}
 }
 
@@ -271,6 +337,7 @@ func (c *Cache) holds(lease sharedcache.Slot, held []byte) bool {
 		return false
 	}
 	_, _, until, err := lease.OpenText(held, c.options.Now())
+	c.noteLie(err)
 	return err == nil && until.Sub(c.options.Now()) <= leaseLife+2*sharedcache.MaxSkew
 }
 
@@ -335,9 +402,9 @@ func (c *Cache) write(put func(context.Context) error) {
 		c.count(Dropped)
 		return
 	}
-	c.writing.Go(func() {
+	c.running.Go(func() {
 		defer func() { <-c.room }()
-		err := c.exchange(context.Background(), writeTimeout, put)
+		_, _, err := exchangeWhileRunning(context.Background(), c, callLimit, func(ctx context.Context) (struct{}, error) { return struct{}{}, put(ctx) })
 		switch {
 		case err == nil:
 			c.count(Written)
@@ -361,11 +428,7 @@ func nonce() (n [sharedcache.NonceSize]byte) {
 // Note gives a short text that a replica has put under a topic and that still counts. It waits no longer than a verification does.
 func (c *Cache) Note(ctx context.Context, topic string) ([]byte, bool) {
 	for _, slot := range c.options.Keys().Notes(topic) {
-		var value []byte
-		err := c.exchange(ctx, c.options.Wait, func(ctx context.Context) (err error) {
-			value, err = c.options.Store.Get(ctx, slot.Name)
-			return err
-		})
+		value, _, err := c.get(ctx, c.options.Wait, slot)
 		if err != nil {
 			c.countFailure(err)
 			return nil, false
@@ -373,9 +436,11 @@ func (c *Cache) Note(ctx context.Context, topic string) ([]byte, bool) {
 		if value == nil {
 			continue
 		}
-		if text, _, _, err := slot.OpenText(value, c.options.Now()); err == nil {
+		text, _, _, err := slot.OpenText(value, c.options.Now())
+		if err == nil {
 			return text, true
 		}
+		c.noteLie(err)
 	}
 	return nil, false
 }

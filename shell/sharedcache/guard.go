@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
+	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/sharedcache"
 )
@@ -26,9 +28,10 @@ var errAnswer = errors.New("the answer of the shared cache exceeds a bound or br
 // of version 3, which the library speaks to sentinels, all but attributes and streams.
 type guardedConn struct {
 	net.Conn
-	scan scanner
-	err  error
-	used bool // something was read
+	scan  scanner
+	err   error
+	used  bool      // something was read
+	until time.Time // of reads; zero for none
 }
 
 func guarded(conn net.Conn) net.Conn {
@@ -43,7 +46,7 @@ func (g *guardedConn) Read(into []byte) (int, error) {
 	if g.err != nil {
 		return 0, g.err
 	}
-	n, err := g.Conn.Read(into)
+	n, err := g.look(into)
 	g.used = g.used || n > 0
 	good, fault := g.scan.take(into[:n])
 	if fault != nil {
@@ -55,6 +58,44 @@ func (g *guardedConn) Read(into []byte) (int, error) {
 		return good, nil
 	}
 	return n, err
+}
+
+// SetDeadline is part of net.Conn.
+func (g *guardedConn) SetDeadline(t time.Time) error {
+	g.until = t
+	return g.Conn.SetDeadline(t)
+}
+
+// SetReadDeadline is part of net.Conn.
+func (g *guardedConn) SetReadDeadline(t time.Time) error {
+	g.until = t
+	return g.Conn.SetReadDeadline(t)
+}
+
+// Times between looks.
+const (
+	firstLook   = time.Millisecond
+	longestLook = 5 * time.Millisecond
+	lastLook    = 100 * time.Microsecond
+)
+
+// look reads what has come, and looks for it again and again, at least once: Go asks the system which connections have something to read
+// when a processor has nothing else to do, or every 10 milliseconds, while it keeps to timers all the time. So a process with much to do
+// would see the deadline before the answer that has come long before.
+func (g *guardedConn) look(into []byte) (n int, err error) {
+	if g.until.IsZero() {
+		return g.Conn.Read(into)
+	}
+	for pause := firstLook; ; pause = min(2*pause, longestLook) {
+		wait := max(lastLook, min(pause, time.Until(g.until)))
+		if err := g.Conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return 0, err
+		}
+		n, err = g.Conn.Read(into)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(g.until) {
+			return n, err
+		}
+	}
 }
 
 // SyscallConn lets the client's pool see, before it uses a connection again, that the server has closed it or has sent what nobody

@@ -68,7 +68,7 @@ func (p *Pauses) forget() {
 }
 
 func (p *Pauses) ask(registry string) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	until := time.Time{}
 	if text, ok := p.cache.Note(ctx, topic(registry)); ok {

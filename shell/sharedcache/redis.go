@@ -55,16 +55,15 @@ func OpenRedis(options RedisOptions) (*Redis, error) {
 			}
 		}
 	}
-	password, err := options.password()
-	if err != nil {
+	if _, err := options.password(); err != nil {
 		return nil, err
 	}
 	redis.SetLogger(&logging.VoidLogger{}) // failures are counted and logged here
-	return &Redis{client: options.open(dialer.dial, password)}, nil
+	return &Redis{client: options.open(dialer.dial)}, nil
 }
 
 // open makes the client for the kind of server.
-func (o RedisOptions) open(dial func(context.Context, string, string) (net.Conn, error), password string) redis.UniversalClient {
+func (o RedisOptions) open(dial func(context.Context, string, string) (net.Conn, error)) redis.UniversalClient {
 	credentials := func(context.Context) (string, string, error) {
 		password, err := o.password()
 		return o.User, password, err
@@ -73,21 +72,41 @@ func (o RedisOptions) open(dial func(context.Context, string, string) (net.Conn,
 		credentials = nil
 	}
 	universal := &redis.UniversalOptions{
-		Addrs: o.Addresses, IsClusterMode: o.Cluster, MasterName: o.Sentinel, DB: o.Database, Username: o.User, CredentialsProviderContext: credentials,
+		Addrs: o.Addresses, DB: o.Database, Username: o.User, CredentialsProviderContext: credentials,
 		Dialer: dial, DialTimeout: callTimeout, DialerRetries: 1, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
 		MaxRetries: -1, MaxRedirects: 1, Protocol: 2, DisableIdentity: true, PipelinePoolSize: -1,
 		PoolSize: maxConnections, MaxActiveConns: maxConnections, PoolTimeout: callTimeout, ConnMaxIdleTime: idleTime,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if o.SentinelAuth {
-		universal.SentinelUsername, universal.SentinelPassword = o.User, password
+	if o.Sentinel != "" {
+		return redis.NewClient(o.throughSentinels(universal))
 	}
 	if o.Cluster {
 		options := universal.Cluster()
 		options.DisableRoutingPolicies = true // which would ask the server for its commands
+		known := &cluster{}
+		for _, address := range o.Addresses {
+			known.options = append(known.options, peer(universal, address))
+		}
+		options.ClusterSlots = known.locate
 		return redis.NewClusterClient(options)
 	}
-	return redis.NewUniversalClient(universal)
+	return redis.NewClient(universal.Simple())
+}
+
+// throughSentinels makes the options of a server that sentinels name for each connection.
+func (o RedisOptions) throughSentinels(universal *redis.UniversalOptions) *redis.Options {
+	known := &sentinels{name: o.Sentinel, dial: universal.Dialer}
+	for _, address := range o.Addresses {
+		options := peer(universal, address)
+		if !o.SentinelAuth {
+			options.Username, options.CredentialsProviderContext = "", nil
+		}
+		known.options = append(known.options, options)
+	}
+	options := universal.Simple()
+	options.Dialer = known.connect
+	return options
 }
 
 // password reads the file, of which a line break at the end is no part.
@@ -115,7 +134,7 @@ func (r *Redis) Get(ctx context.Context, name string) ([]byte, error) {
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
-	return value, failure(ctx, err)
+	return value, failure(ctx, err, false)
 }
 
 // Claim is part of Store.
@@ -125,7 +144,7 @@ func (r *Redis) Claim(ctx context.Context, entry, lease string, value []byte, li
 	pipe.SetNX(ctx, lease, value, life) //nolint:staticcheck // SET with NX and PX
 	heldNow := pipe.Get(ctx, lease)
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, nil, failure(ctx, err)
+		return nil, nil, failure(ctx, err, true)
 	}
 	found, _ = foundNow.Bytes() // nil for none: other errors were those of Exec
 	held, _ = heldNow.Bytes()
@@ -142,11 +161,11 @@ func (r *Redis) Put(ctx context.Context, entry string, value []byte, life time.D
 		pipe.Del(ctx, lease)
 	}
 	_, err := pipe.Exec(ctx)
-	return failure(ctx, err)
+	return failure(ctx, err, true)
 }
 
 // failure is an error of the client, clipped, since what the server says may be long, and told apart where it only takes no values.
-func failure(ctx context.Context, err error) error {
+func failure(ctx context.Context, err error, writes bool) error {
 	if err == nil {
 		return nil
 	}
@@ -154,8 +173,8 @@ func failure(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	text := err.Error()
-	for _, prefix := range []string{"OOM ", "MISCONF ", "READONLY "} {
-		if strings.HasPrefix(text, prefix) {
+	for _, prefix := range []string{"OOM ", "MISCONF ", "READONLY ", "NOPERM ", "NOREPLICAS "} {
+		if writes && strings.HasPrefix(text, prefix) {
 			return fmt.Errorf("%w: %.300q", ErrReadOnly, text)
 		}
 	}

@@ -45,8 +45,8 @@ func Results() (all []Result) {
 // Count gives how often a result came since the start.
 func (c *Cache) Count(r Result) uint64 { return c.counts[r].Load() }
 
-// Answers tells whether the server is asked, and not left alone.
-func (c *Cache) Answers() bool { return c.breaker.State() != gobreaker.StateOpen }
+// Answers tells whether the server is asked, and not left alone until a try succeeds.
+func (c *Cache) Answers() bool { return c.breaker.State() == gobreaker.StateClosed }
 
 func (c *Cache) count(r Result) { c.counts[r].Add(1) }
 
