@@ -186,6 +186,9 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"a CA that is a file's name":      {"{caCertificates: ca.crt}", "caCertificates"},
 		"a digest that is none":           {"{image: {digest: latest}}", "digest"},
 		"an image without a name":         {"{image: \"\"}", "image"},
+		"a mirror that is a list":         {"{registryMirrors: {docker.io: ['a.example,b.example']}}", "registryMirrors"},
+		"a registry without a mirror":     {"{registryMirrors: {docker.io: []}}", "registryMirrors"},
+		"no platform":                     {"{maxPlatforms: 0}", "maxPlatforms"},
 		"a cloud that is none":            {"{cloudKeychains: [aws]}", "cloudKeychains"},
 		"pods that svc does not find":     {"{podLabels: {app.kubernetes.io/name: other}}", "podLabels"},
 		"an annotation of the scale":      {"{podAnnotations: {autoscaling.knative.dev/min-scale: \"0\"}}", "podAnnotations"},
@@ -210,6 +213,9 @@ replicas: 3
 resources: {limits: {memory: 1Gi}}
 goMemoryLimit: 400MiB
 maxVerifications: 40
+maxPlatforms: 8
+registryMirrors: {docker.io: [mirror.example, cache.example/dockerhub], ghcr.io: ["mirror.example:5000"]}
+mirrorsResolve: true
 defaultTrustPolicy: corporate
 trustPolicies: [{name: p, spec: {trustPolicyName: corporate}}]
 trustStores: [{name: s, spec: {trustStoreName: acme}}]
@@ -255,14 +261,14 @@ func TestValuesArriveWhereTheyBelong(t *testing.T) {
 	same(t, "memory", container.Resources.Limits.Memory().String(), "1Gi")
 	same(t, "GOMEMLIMIT", container.Env[1].Value, "400MiB")
 	same(t, "mounted secret", service.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")
-	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --denialEvents --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --requestTimeout=5s")
+	same(t, "flags", strings.Join(container.Args, " "), "serve --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --maxVerifications=40 --denialEvents --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --maxPlatforms=8 --registryMirrors=docker.io=mirror.example,cache.example/dockerhub,ghcr.io=mirror.example:5000 --mirrorsResolve --requestTimeout=5s")
 	manager := find[appsv1.Deployment](t, all, "Deployment", managerName)
 	same(t, "scheduling of the manager", scheduling(manager.Spec.Template), "map[c:d] team=platform high map[pool:system]  pod 3 rack")
 	scaler := find[autoscalingv2.HorizontalPodAutoscaler](t, all, "HorizontalPodAutoscaler", serviceName)
 	same(t, "scale", fmt.Sprint(service.Spec.Replicas == nil, *scaler.Spec.MinReplicas, scaler.Spec.MaxReplicas, *scaler.Spec.Metrics[0].Resource.Target.AverageUtilization), "true 4 9 70")
 	same(t, "the account's annotation", find[corev1.ServiceAccount](t, all, "ServiceAccount", serviceName).Annotations["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/knv")
 	same(t, "whom the role view reads for", find[rbacv1.ClusterRole](t, all, "ClusterRole", "kyverno-notation-venafi-trust-view").Labels["rbac.authorization.k8s.io/aggregate-to-view"], "")
-	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --audit --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --auditTrustPolicy=tp-{{ namespace }} --auditExceptNamespaces=kube-system,kyverno --consoleAddress=:8090 --consoleUsers=system:serviceaccount:ops:*,jane --logLevel=debug")
+	same(t, "flags of the manager", strings.Join(manager.Spec.Template.Spec.Containers[0].Args, " "), "certmanager --audit --imagePullSecrets=one,two --pluginConfigMap=notation-plugin-config --pluginConfigSecret=notation-plugin-config --cloudKeychains=ecr,acr --defaultTrustPolicy=corporate --maxPlatforms=8 --registryMirrors=docker.io=mirror.example,cache.example/dockerhub,ghcr.io=mirror.example:5000 --mirrorsResolve --auditTrustPolicy=tp-{{ namespace }} --auditExceptNamespaces=kube-system,kyverno --consoleAddress=:8090 --consoleUsers=system:serviceaccount:ops:*,jane --logLevel=debug")
 	same(t, "rights of the console", fmt.Sprint(len(find[rbacv1.ClusterRole](t, all, "ClusterRole", consoleName).Rules), find[rbacv1.ClusterRole](t, all, "ClusterRole", consoleName).Rules[2].Resources), "3 [tokenreviews]")
 	same(t, "GOMEMLIMIT of the manager", manager.Spec.Template.Spec.Containers[0].Env[1].Value, "700MiB")
 	same(t, "secret mounted in the manager", manager.Spec.Template.Spec.Volumes[1].Secret.SecretName, "other")

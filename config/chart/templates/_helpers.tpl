@@ -46,6 +46,23 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{- /* How images are verified, by the service and by the auditor. */ -}}
+{{- define "verifying" -}}
+{{- if ne (int .Values.maxPlatforms) 32 }}
+- --maxPlatforms={{ .Values.maxPlatforms }}
+{{- end }}
+{{- if .Values.registryMirrors }}
+{{- $mirrors := list }}
+{{- range $origin, $names := .Values.registryMirrors }}
+{{- $mirrors = append $mirrors (printf "%s=%s" $origin (join "," $names)) }}
+{{- end }}
+- {{ printf "--registryMirrors=%s" (join "," $mirrors) | quote }}
+{{- end }}
+{{- if .Values.mirrorsResolve }}
+- --mirrorsResolve
+{{- end }}
+{{- end -}}
+
 {{- /* The service's container, but for its ports and probes, which Knative wants otherwise. */ -}}
 {{- define "service.container" -}}
 name: service
@@ -68,6 +85,7 @@ args:
 {{- with .Values.defaultTrustPolicy }}
 - --defaultTrustPolicy={{ . }}
 {{- end }}
+{{- include "verifying" . }}
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
 {{- end }}
