@@ -25,7 +25,13 @@ import (
 	"github.com/nirmata/kyverno-notation-venafi/shell/sharedcache/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(stoppedAt); address != "" {
+		looksWhenStopped(address)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 

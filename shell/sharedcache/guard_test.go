@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 )
 
 // readerConn is a connection of which only reading matters.
@@ -86,4 +89,54 @@ func FuzzGuard(f *testing.F) {
 			t.Fatalf("%q: %q (%v) and %q (%v)", answer, whole, err, single, err2)
 		}
 	})
+}
+
+// lateConn has its answer from the start, and sees the end of its time before the answer, as in a process with much to do.
+type lateConn struct {
+	net.Conn
+	answer   string
+	late     int       // reads that see the end of their time
+	deadline time.Time // of the next read
+}
+
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return nil
+}
+
+func (c *lateConn) Read(into []byte) (int, error) {
+	time.Sleep(max(0, time.Until(c.deadline)) * time.Duration(min(c.late, 1)))
+	if c.late > 0 || !time.Now().Before(c.deadline) {
+		c.late--
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(into, c.answer), nil
+}
+
+func TestAnswersAreLookedForUntilTheEnd(t *testing.T) {
+	for sentence, tt := range map[string]struct {
+		late int
+		over time.Duration // since the end
+		want error
+		took time.Duration // at most
+	}{
+		"at once":                           {0, 0, nil, 0},
+		"at the second look":                {1, 0, nil, firstLook},
+		"at the fourth":                     {3, 0, nil, 7 * time.Millisecond},
+		"once when the end is over already": {0, time.Second, nil, 0},
+		"and not for ever":                  {1000, 0, os.ErrDeadlineExceeded, 10*time.Millisecond + lastLook},
+		"nor when the end is over":          {1000, time.Second, os.ErrDeadlineExceeded, lastLook},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := guarded(&lateConn{answer: "+OK\r\n", late: tt.late})
+				began := time.Now()
+				_ = conn.SetReadDeadline(began.Add(10*time.Millisecond - tt.over))
+				n, err := conn.Read(make([]byte, 100))
+				if !errors.Is(err, tt.want) || err == nil && n != 5 || time.Since(began) > tt.took {
+					t.Errorf("after %s: %d bytes, %v", time.Since(began), n, err)
+				}
+			})
+		})
+	}
 }
