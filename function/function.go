@@ -74,6 +74,9 @@ func (f *Function) Start(ctx context.Context) {
 		f.running.Go(func() { watch(ctx) })
 	}
 	f.running.Go(func() { f.inspectPlugins(ctx) })
+	if f.shared != nil {
+		f.running.Go(func() { f.shared.redis.Connect(ctx) })
+	}
 	if f.prewarm != nil {
 		f.running.Go(func() { f.prewarm.run(ctx) })
 	}

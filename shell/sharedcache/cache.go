@@ -38,11 +38,11 @@ const Patience = time.Second
 
 const (
 	leaseLife     = 2 * time.Second        // of a replica that ends while it works
-	firstPause    = 4 * time.Millisecond   // between looks while another replica works; doubled up to longestPause
-	longestPause  = 50 * time.Millisecond  //
+	firstPause    = 4 * time.Millisecond   // between looks while another replica works, which get half of the time that was waited
+	longestPause  = 200 * time.Millisecond //
 	callLimit     = 250 * time.Millisecond // of a call, which goes on when nobody waits for it any more
 	maxWrites     = 256                    // in the background at once; others are left out
-	failuresInRow = 20                     // after which the server is left alone; a pause of this process fails several at once
+	failuresInRow = 20                     // each begun after the one before, after which the server is left alone
 	leftAlone     = time.Second            // before one call tries again
 	vainInRow     = 3                      // waits for another replica that brought nothing, after which nobody waits
 	impatientFor  = 30 * time.Second       // before somebody waits again
@@ -68,6 +68,7 @@ type Cache struct {
 
 	mu      sync.Mutex
 	closed  bool
+	failed  time.Time // the last failure that counted
 	vain    int       // waits in a row that brought nothing
 	hastily time.Time // until then nobody waits for another replica
 
@@ -89,7 +90,7 @@ func New(options Options) *Cache {
 		Timeout:       leftAlone,
 		ReadyToTrip:   func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= failuresInRow },
 		IsSuccessful:  func(err error) bool { return err == nil || errors.Is(err, ErrReadOnly) },
-		IsExcluded:    func(err error) bool { return errors.Is(err, errGaveUp) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errGaveUp) || errors.Is(err, errTogether) },
 		OnStateChange: func(_ string, from, to gobreaker.State) { c.logState(from, to) },
 	})
 	return c
@@ -141,6 +142,8 @@ func (b *Budget) spend(do func(left time.Duration) (waited time.Duration, err er
 var (
 	errSpent  = errors.New("this verification has waited long enough for the shared cache")
 	errGaveUp = errors.New("the caller gave up")
+	// errTogether is a failure that says no more than one before it.
+	errTogether = errors.New("it failed together with another call")
 )
 
 // exchange calls the server for somebody who waits for up to limit, and tells how long that was, as awaitAnswer does.
@@ -165,8 +168,9 @@ func (c *Cache) enter() bool {
 // exchangeWhileRunning calls the server, unless it is left alone. The call has a goroutine of its own and longer than the caller waits,
 // so that a connection is not lost whenever an answer is late: to make a new one takes several answers.
 func exchangeWhileRunning[T any](ctx context.Context, c *Cache, limit time.Duration, call func(context.Context) (T, error)) (answer T, waited time.Duration, err error) {
+	var failure error
 	_, err = c.breaker.Execute(func() (struct{}, error) {
-		answers := make(chan answered[T], 1)
+		began, answers := time.Now(), make(chan answered[T], 1)
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(limit, callLimit))
 		c.running.Go(func() {
 			defer cancel()
@@ -174,13 +178,29 @@ func exchangeWhileRunning[T any](ctx context.Context, c *Cache, limit time.Durat
 			a.err = recovered(func() (err error) { a.answer, err = call(within); return err })
 			answers <- a
 		})
-		answer, waited, err = awaitAnswer(ctx, limit, answers)
-		if err != nil && !errors.Is(err, errGaveUp) {
-			c.last.Store(&err)
-		}
-		return struct{}{}, err
+		answer, waited, failure = awaitAnswer(ctx, limit, answers)
+		return struct{}{}, c.weigh(failure, began)
 	})
+	if failure != nil {
+		err = failure
+	}
 	return answer, waited, err
+}
+
+// weigh gives what a failure of a call is for the breaker. Many calls that were under way at once fail for one reason, such as a pause of this
+// process, and count once.
+func (c *Cache) weigh(err error, began time.Time) error {
+	if err == nil || errors.Is(err, errGaveUp) || errors.Is(err, ErrReadOnly) {
+		return err
+	}
+	c.last.Store(&err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if began.Before(c.failed) {
+		return errTogether
+	}
+	c.failed = time.Now()
+	return err
 }
 
 type answered[T any] struct {
@@ -188,8 +208,9 @@ type answered[T any] struct {
 	err    error
 }
 
-// step is the longest time between looks at what has come.
-const step = time.Millisecond
+// step is the longest time between looks at what has come. The shorter, the more often a process that seldom gets a processor looks before
+// it gives up.
+const step = 250 * time.Microsecond
 
 // awaitAnswer waits for an answer for up to limit, and tells how long it waited for the server. A process that others take the processors
 // from, or whose quota is used up, notices an answer late, and more often than not together with the end of its timers: that time is not
@@ -297,7 +318,7 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 	}
 	err := budget.spend(claim)
 	began, works := time.Now(), false // another replica
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for {
 		switch {
 		case err != nil && works && errors.Is(err, context.DeadlineExceeded): // it still may
 		case err != nil:
@@ -315,6 +336,7 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 			return c.sharer(slot, "")
 		}
 		works = true
+		pause := min(max(firstPause, time.Since(began)/2), longestPause)
 		if left := Patience - time.Since(began); left <= 0 || !c.patient() || !sleep(ctx, min(pause, left)) {
 			c.count(Vain)
 			c.waited(ctx.Err() != nil || left > 0)

@@ -379,7 +379,8 @@ func TestASlowServerIsLeftAlone(t *testing.T) {
 	for range 100 {
 		reader.facts(t.Context(), lookupOf("app"), "reader", 0)
 	}
-	if asked := reader.Count(sharedcache.Failed); asked > 25 || reader.Count(sharedcache.LeftAlone) < 70 || reader.Answers() {
+	if asked := reader.Count(sharedcache.Failed); asked > 50 || // twenty looks, as many writes, and what a busy machine adds
+		reader.Count(sharedcache.LeftAlone) < 70 || reader.Answers() {
 		t.Errorf("%d failed, %d were left out", asked, reader.Count(sharedcache.LeftAlone))
 	}
 	server.Set(nil)
