@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,14 +22,12 @@ import (
 // fleetSize is the size of a fleet and of what it verifies.
 type fleetSize struct {
 	replicas, images, tenants, pods int
+	callers                         int // that send to each replica at once
 	perSecond                       int // requests that the registry answers in the part where it counts them
 }
 
 // aTenth of the images demand a plugin.
 const aTenth = 10
-
-// fleetCallers send at once.
-const fleetCallers = 4
 
 // fleet rolls out replicas, and pods in front of them: first with every replica asked for every image, and then with each pod asked of
 // some replica, while the registry counts requests. Each without and with what replicas share, beside one replica. It is an error when
@@ -58,7 +56,7 @@ func (fx *fixture) fleet(ctx context.Context, size fleetSize) error {
 	}
 	defer stop()
 	fmt.Printf("%d images, a tenth with plugin, of %d tenants\n\n| rollout | replicas | shared | admissions | registry requests | 429 | not admitted | plugin processes | p50 ms | p99 ms | seconds | memory of a replica, MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n", size.images, size.tenants)
-	return f.rollouts(ctx)
+	return errors.Join(f.rollouts(ctx), f.units(ctx))
 }
 
 // fleet is a fleet under way.
@@ -67,17 +65,17 @@ type fleet struct {
 	fleetSize
 	references []string
 	server     string // of what is shared
-	key        string // file
+}
+
+// admission is the request for a pod of one image, under the trust policy of its tenant.
+func (f *fleet) admission(image int) string {
+	return fmt.Sprintf(`{"trustPolicy":%q,%s`, tenant(image%f.tenants), pod(f.references[image])[1:])
 }
 
 func tenant(i int) string { return fmt.Sprint("team-", i) }
 
 // startServer starts what replicas share over: a real server where the machine has one.
 func (f *fleet) startServer(ctx context.Context) (stop func(), err error) {
-	f.key = filepath.Join(f.dir, "shared.key")
-	if err := os.WriteFile(f.key, []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"), 0o600); err != nil {
-		return nil, err
-	}
 	if path, err := redistest.Find(); err == nil {
 		server, err := redistest.Start(ctx, f.dir, "--save", "", "--appendonly", "no")
 		if err != nil {
@@ -188,11 +186,9 @@ func (f *fleet) measure(ctx context.Context, r rollout) (s seen, err error) {
 	}()
 	flags := []string{"--cacheMaxSize=10000"}
 	if r.shared {
-		key := fmt.Sprint(f.key, len(r.name), r.limited) // a key of its own, so that nothing is shared with another part
-		if err := os.WriteFile(key, []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ"+strconv.FormatInt(time.Now().UnixNano(), 10)), 0o600); err != nil {
+		if flags, err = f.sharing(fmt.Sprint("a part ", len(r.name), r.limited)); err != nil {
 			return s, err
 		}
-		flags = append(flags, "--sharedCache=redis://"+f.server, "--sharedCacheKeyFile="+key)
 	}
 	for range r.replicas {
 		p, err := f.serve(ctx, flags...)
@@ -246,12 +242,11 @@ func (f *fleet) send(ctx context.Context, r rollout, replicas []*process) (took 
 	took = make([]time.Duration, len(images))
 	var next, failed atomic.Int64
 	var callers sync.WaitGroup
-	for range fleetCallers {
+	for range f.callers * r.replicas {
 		callers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(images) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				body := fmt.Sprintf(`{"trustPolicy":%q,%s`, tenant(images[i]%f.tenants), pod(f.references[images[i]])[1:])
 				began := time.Now()
-				status, _, err := replicas[to[i]].post(ctx, body)
+				status, _, err := replicas[to[i]].post(ctx, f.admission(images[i]))
 				took[i] = time.Since(began)
 				if err != nil || status != http.StatusOK {
 					failed.Add(1)

@@ -41,6 +41,7 @@ func main() {
 	flag.IntVar(&o.fleet.images, "fleetImages", 2000, "images of that fleet")
 	flag.IntVar(&o.fleet.tenants, "fleetTenants", 100, "trust policies of that fleet")
 	flag.IntVar(&o.fleet.pods, "fleetPods", 10000, "pods in front of that fleet")
+	flag.IntVar(&o.fleet.callers, "fleetCallers", 4, "callers that send to each replica of that fleet at once")
 	flag.IntVar(&o.fleet.perSecond, "fleetRate", 500, "requests that the registry answers in a second, where it counts them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
