@@ -149,10 +149,14 @@ func (c *cluster) manage(identity string) *process {
 	ctx, end := context.WithCancel(context.Background())
 	life, kill := context.WithCancel(context.Background())
 	p := &process{wire: w, end: end, kill: kill, done: make(chan struct{})}
-	log := slog.New(slog.DiscardHandler)
+	log, pause := slog.New(slog.DiscardHandler), time.Duration(0)
+	if c.random.chance(50) {
+		pause = c.random.between(0, longestIn)
+	}
 	go func() {
 		defer close(p.done)
 		err := certmanager.Lead(ctx, client, "certmanager", identity, log, func(ctx context.Context) {
+			defer time.Sleep(pause) // the process stands still when it has ended its work, and another one leads when it goes on
 			c.lead(1)
 			defer c.lead(-1)
 			ctx, cancel := context.WithCancel(ctx)
