@@ -270,12 +270,23 @@ func (w *World) verdict(a *asked, of digest.Digest, t trusted, there, checked wi
 	if demand == "" {
 		return p
 	}
-	attested := w.attested(a, of, t, there, checked, clocks)
+	attested := w.attested(a, of, t, there, checked, w.relied(a), clocks)
 	return possible{admitted: p.admitted && attested.admitted, denied: p.denied || attested.denied}
 }
 
+// relied is the window in which a signature may have been found good that is kept: that is so for denials too, where an attestation
+// that counts denies.
+func (w *World) relied(a *asked) window {
+	good := min(w.settings.keep+w.longer(a, w.settings.keep), w.ocspPeriod+a.replica.skew()) + w.settings.timeout
+	since := a.begin.Add(-good)
+	if w.shared == nil {
+		since = latest(since, a.replica.started)
+	}
+	return window{since, a.end, a.begin}
+}
+
 // attested is what the attestations of an image say.
-func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked window, clocks []time.Time) (p possible) {
+func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked, relied window, clocks []time.Time) (p possible) {
 	type candidate struct {
 		good, must bool
 		made       int64
@@ -287,8 +298,8 @@ func (w *World) attested(a *asked, of digest.Digest, t trusted, there, checked w
 		if !found.attestation || !slices.Contains(present, true) {
 			continue
 		}
-		may, must := w.signed(a.repository, found.digest, t, there, checked, clocks)
-		if may {
+		_, must := w.signed(a.repository, found.digest, t, there, checked, clocks)
+		if may, _ := w.signed(a.repository, found.digest, t, there, relied, clocks); may {
 			c := candidate{found.severity <= maxSeverity, must && !slices.Contains(present, false), w.signedAt(a.repository, found.digest)}
 			if demands[a.demand] == recent {
 				maybe, surely := found.recent(clocks)
@@ -408,11 +419,10 @@ func (w *World) moments(a *asked, of window) []time.Time {
 func (w *World) judgeAdmission(a *asked) string {
 	kept := w.settings.keep + w.longer(a, w.settings.keep)
 	oldest := a.begin.Add(-kept - w.settings.timeout)
-	good := min(kept, w.ocspPeriod+a.replica.skew()) + w.settings.timeout
-	checked := window{a.begin.Add(-good), a.end, a.begin}
 	if w.shared == nil { // else others may have worked it out
-		oldest, checked.from = latest(latest(oldest, a.replica.started), w.flushed(a)), latest(checked.from, a.replica.started)
+		oldest = latest(latest(oldest, a.replica.started), w.flushed(a))
 	}
+	checked := w.relied(a)
 	behind := w.behind(window{from: oldest, to: a.end}, a.repository)
 	for _, t := range w.trustOf(a) {
 		if t.level == "skip" && demands[a.demand] == "" { // nor here
