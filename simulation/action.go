@@ -54,6 +54,7 @@ var deeds = map[string]deed{
 	"new replica":     {4, (*World).askNewReplica},
 	"others":          {12, (*World).askOthers},
 	"death at work":   {3, (*World).dieAtWork},
+	"held seats":      {0, (*World).holdSeats}, // for a test of its own
 	"shared fault":    {12, (*World).sharedFault},
 	"shared key":      {4, (*World).replaceKey},
 }
@@ -459,6 +460,20 @@ func (w *World) askNewReplica(r random) {
 		time.Sleep(r.between(time.Millisecond, 12*time.Millisecond))
 		w.work.Go(func() { w.ask(replica, what, false) })
 	}
+}
+
+// holdSeats asks for as many images of a registry that does not answer as a trust policy has seats, and for one of another registry.
+func (w *World) holdSeats(r random) {
+	what, replica := w.draws(r), w.running[r.IntN(len(w.running))]
+	w.breakFor(registrySlow, what.repository, 2*w.settings.timeout, time.Hour, nil)
+	for image := range maxVerifications * 3 / 4 {
+		held := request{policy: what.policy, repository: what.repository, tag: -1, image: image}
+		w.work.Go(func() { w.ask(replica, held, false) })
+	}
+	time.Sleep(r.between(time.Millisecond, 20*time.Millisecond))
+	other := request{policy: what.policy, repository: (what.repository + 1) % repositories, tag: -1, image: r.IntN(images)}
+	w.work.Go(func() { w.ask(replica, other, false) })
+	time.Sleep(2 * w.settings.timeout)
 }
 
 // deafen has a replica's watches hear nothing more, that of the epoch with all. The fault tells whether it does.

@@ -72,7 +72,7 @@ func TestSimulationFindsMutations(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			run := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-count=1", "-timeout", "10m", "-run", "^"+m.test()+"$", ".", "-args", "-sequences", "20000", "-first")
+			run := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-count=1", "-timeout", "30m", "-run", "^"+m.test()+"$", ".", "-args", "-sequences", "20000", "-first")
 			output, err := run.CombinedOutput()
 			found := regexp.MustCompile(`found after (\d+) sequences`).FindStringSubmatch(string(output))
 			if err == nil || found == nil {

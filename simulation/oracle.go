@@ -84,17 +84,29 @@ func (w *World) registryFailed(a *asked) bool {
 	return w.overlaps(since, a.repository, registryDown, registrySlow, registryLies, registryBehind)
 }
 
-// crowded tells whether requests for a registry that fails, which keep their seats for long, left this one none: with so many others
-// as there are seats for all trust policies.
+// crowded tells whether others left this one no seat: so many as there are seats for all trust policies, where some are for a registry that
+// fails, and keep theirs for long; or as many as one registry may have under a trust policy, with those that may wait. Equal ones share a
+// seat, unless an event came in between.
 func (w *World) crowded(a *asked) bool {
-	others, failing := map[request]bool{}, false
+	var others []*asked
 	for _, other := range w.asked {
-		if other.replica == a.replica && other.request != a.request && !other.begin.After(a.end) && !other.end.Add(Bounds.Deadline).Before(a.begin) {
-			others[other.request] = true
-			failing = failing || w.registryFailed(other)
+		if other != a && other.replica == a.replica && !other.begin.After(a.end) && !other.end.Add(Bounds.Deadline).Before(a.begin) {
+			others = append(others, other)
 		}
 	}
-	return failing && len(others) >= maxVerifications
+	apart := slices.ContainsFunc(w.told, func(t told) bool {
+		return t.replica == a.replica && !t.at.After(a.end) && !t.end.Before(a.begin.Add(-w.settings.timeout))
+	})
+	n := len(others)
+	if !apart {
+		distinct := map[request]bool{a.request: true}
+		for _, other := range others {
+			distinct[other.request] = true
+		}
+		n = len(distinct) - 1
+	}
+	const oneRegistry = maxVerifications*3/4*3/4 + maxQueued/2
+	return n >= oneRegistry || n >= maxVerifications && slices.ContainsFunc(others, w.registryFailed)
 }
 
 // trustSince is the moment since which a replica may have its trust from.

@@ -56,7 +56,8 @@ func TestSimulation(t *testing.T) {
 
 // wrongOnce are seeds whose sequences had a violation once, by what was wrong.
 var wrongOnce = map[string]uint64{
-	"the oracle forgot that a denial may rely on a kept signature of an attestation": 20703,
+	"the oracle forgot that a denial may rely on a kept signature of an attestation":        20703,
+	"the oracle forgot that after an event the same is asked again, from a seat of its own": 37132,
 }
 
 // TestSequencesThatWereWrong runs them again.
@@ -65,6 +66,20 @@ func TestSequencesThatWereWrong(t *testing.T) {
 		if result := Sequence(t, seed); len(result.Violations) > 0 {
 			t.Errorf("%s:\n%s", sentence, result)
 		}
+	}
+}
+
+// TestOneRegistryLeavesSeatsToAnother has requests for a registry that does not answer take all seats that they can have.
+func TestOneRegistryLeavesSeatsToAnother(t *testing.T) {
+	served := 0
+	for i := range uint64(20) {
+		result := run(t, *seed+i, []action{{"held seats", i}})
+		if served += result.Counts.Admitted + result.Counts.Denied; len(result.Violations) > 0 {
+			t.Fatalf("found after %d sequences:\n%s", i+1, result)
+		}
+	}
+	if served == 0 {
+		t.Error("no request is answered")
 	}
 }
 
