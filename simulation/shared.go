@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 // sharedServer is the model of the server through which replicas share outcomes. What it holds is what replicas sealed.
 type sharedServer struct {
 	world *World
+	seed  uint64
 
 	mu     sync.Mutex
 	values map[string]held
@@ -33,8 +35,8 @@ type held struct {
 // pastValues is how many old values of a name a server remembers that shows them.
 const pastValues = 4
 
-func newSharedServer(w *World) *sharedServer {
-	return &sharedServer{world: w, values: map[string]held{}, past: map[string][][]byte{}}
+func newSharedServer(w *World, seed uint64) *sharedServer {
+	return &sharedServer{world: w, seed: seed, values: map[string]held{}, past: map[string][][]byte{}}
 }
 
 // forget drops some of what is held, and all leases with it: by eviction, or by a restart.
@@ -77,12 +79,15 @@ type sharedLink struct {
 var errCut = errors.New("the connection was cut")
 
 // call lets the time of a request pass, has the server do it, and gives what it fails with. Where a connection is cut, nobody knows
-// whether the server did it.
-func (l sharedLink) call(ctx context.Context, do func()) error {
+// whether the server did it. What is drawn depends on the request and not on others, since many come at one moment.
+func (l sharedLink) call(ctx context.Context, name string, do func(r random)) error {
 	w := l.world
-	took := w.draw(50*time.Microsecond, 2*time.Millisecond)
+	of := fnv.New64a()
+	fmt.Fprint(of, l.seed, l.replica.id, name, time.Now().UnixNano())
+	r := newRandom(of.Sum64(), 9)
+	took := r.between(50*time.Microsecond, 2*time.Millisecond)
 	if slow := w.active(sharedSlow, 0); slow != nil {
-		took += w.draw(0, slow.amount)
+		took += r.between(0, slow.amount)
 	}
 	if !sleep(ctx, took) {
 		return ctx.Err()
@@ -91,11 +96,11 @@ func (l sharedLink) call(ctx context.Context, do func()) error {
 		return errGone
 	}
 	down := w.active(sharedDown, everybody) != nil || w.active(sharedDown, l.replica.id) != nil
-	if down && w.drawn(70) {
+	if down && r.chance(70) {
 		return errCut
 	}
 	l.mu.Lock()
-	do()
+	do(r)
 	l.mu.Unlock()
 	if down {
 		return errCut
@@ -108,18 +113,18 @@ func (l sharedLink) full() bool { return l.world.active(sharedFull, 0) != nil }
 
 // Get is part of sharedcache.Store.
 func (l sharedLink) Get(ctx context.Context, name string) (value []byte, err error) {
-	err = l.call(ctx, func() { value = l.lied(name, l.get(name)) })
+	err = l.call(ctx, name, func(r random) { value = l.lied(r, name, l.get(name)) })
 	return value, err
 }
 
 // Claim is part of sharedcache.Store.
 func (l sharedLink) Claim(ctx context.Context, entry, lease string, value []byte, life time.Duration) (found, holder []byte, err error) {
 	full := l.full()
-	err = l.call(ctx, func() {
+	err = l.call(ctx, lease, func(r random) {
 		if l.get(lease) == nil && !full {
 			l.set(lease, value, life)
 		}
-		found, holder = l.lied(entry, l.get(entry)), l.lied(lease, l.get(lease))
+		found, holder = l.lied(r, entry, l.get(entry)), l.lied(r, lease, l.get(lease))
 	})
 	if err == nil && full {
 		return nil, nil, fmt.Errorf("%w: OOM", sharedcache.ErrReadOnly)
@@ -130,7 +135,7 @@ func (l sharedLink) Claim(ctx context.Context, entry, lease string, value []byte
 // Put is part of sharedcache.Store.
 func (l sharedLink) Put(ctx context.Context, entry string, value []byte, life time.Duration, lease string) error {
 	full := value != nil && l.full()
-	err := l.call(ctx, func() {
+	err := l.call(ctx, entry, func(random) {
 		if value != nil && !full {
 			l.set(entry, value, life)
 		}
@@ -144,14 +149,10 @@ func (l sharedLink) Put(ctx context.Context, entry string, value []byte, life ti
 
 // lied gives what a server shows in place of a value, while it lies: nothing, what it once had, what belongs elsewhere, a part,
 // something else. It is to be called with l.mu held.
-func (l sharedLink) lied(name string, value []byte) []byte {
-	w := l.world
-	if w.active(sharedLies, 0) == nil || w.drawn(20) {
+func (l sharedLink) lied(r random, name string, value []byte) []byte {
+	if l.world.active(sharedLies, 0) == nil || r.chance(20) {
 		return value
 	}
-	w.mu.Lock()
-	r := w.latencies
-	defer w.mu.Unlock()
 	if len(l.names) == 0 {
 		return []byte("1")
 	}

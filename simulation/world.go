@@ -231,7 +231,7 @@ func newWorld(r, latencies, api, sharing random) *World {
 	}
 	now := time.Now()
 	if sharing.chance(60) {
-		w.shared = newSharedServer(w)
+		w.shared = newSharedServer(w, sharing.Uint64())
 		w.key.set(now, 1)
 	}
 	w.policies, w.stores = history[policy]{{now, map[string]policy{}}}, history[store]{{now, map[string]store{}}}
