@@ -171,15 +171,7 @@ func (m *machine) follow(t *testing.T, steps ...step) {
 // cluster starts an API server and makes it the one of the machine.
 func (m *machine) cluster(t *testing.T) *bed.Bed {
 	t.Helper()
-	b, err := bed.Start(t.Context(), bed.Options{Log: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := bed.StartForTest(t, bed.Options{})
 	config, err := os.ReadFile(b.Kubeconfig())
 	if err == nil {
 		err = os.WriteFile(filepath.Join(m.home, ".kube", "config"), config, 0o600)

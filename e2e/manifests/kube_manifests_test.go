@@ -49,15 +49,7 @@ func TestKubeManifests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}
-	b, err := bed.Start(t.Context(), bed.Options{Kyverno: true, Log: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := bed.StartForTest(t, bed.Options{Kyverno: true})
 	applyAll(t, b, "validate/testdata/released/plain.yaml", "install.yaml") // an upgrade from the last release
 	for _, name := range []string{"trustpolicies", "truststores"} {
 		if _, err := b.Kubectl(t.Context(), "", "wait", "--for=condition=Established", "--timeout=20s", "crd/"+name+".notation.nirmata.io"); err != nil {

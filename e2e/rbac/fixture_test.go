@@ -7,7 +7,6 @@ package rbac
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -47,20 +46,13 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	ctx := t.Context()
-	b, err := bed.Start(ctx, bed.Options{Log: os.Stderr, APIServerArgs: []string{"--feature-gates=WatchList=false"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := bed.StartForTest(t, bed.Options{APIServerArgs: []string{"--feature-gates=WatchList=false"}})
 	fx := &fixture{bed: b, registry: registrytest.New(registrytest.Options{})}
 	t.Cleanup(fx.registry.Close)
 	if err := deployment.Install(ctx, b, installation); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if fx.deployment, err = deployment.Build(ctx, b, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}

@@ -72,16 +72,7 @@ func startWorld(t *testing.T) *world {
 	if err := os.WriteFile(logged, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	w.bed, err = bed.Start(t.Context(), bed.Options{Log: os.Stderr, APIServerArgs: []string{"--audit-policy-file=" + logged, "--audit-log-path=" + w.auditLog, "--audit-log-maxsize=1000"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.bed.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w.bed = bed.StartForTest(t, bed.Options{APIServerArgs: []string{"--audit-policy-file=" + logged, "--audit-log-path=" + w.auditLog, "--audit-log-maxsize=1000"}})
 	w.connect(t)
 	scenario := w.sign(t)
 	w.install(t, scenario)
