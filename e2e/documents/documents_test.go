@@ -72,8 +72,14 @@ func plain(t *testing.T, m *machine) {
 	operates(t, m, b)
 	m.define(t, filepath.Join(m.module(t, "prometheus-operator", operator), "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
 		filepath.Join(m.module(t, "prometheus-operator", operator), "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"))
+	m.write(t, "password", []byte("secret"))
+	m.follow(t,
+		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create configmap kyverno-notation-venafi-shared-cache " +
+			"--from-literal=SHARED_CACHE=rediss://knv@cache.example:6380 --from-literal=SHARED_CACHE_PASSWORD_FILE=/etc/shared-cache/password"},
+		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create secret generic kyverno-notation-venafi-shared-cache-auth --from-file=password"},
+	)
 	for _, more := range []struct{ document, folder string }{
-		{"config/README.md", "config/console/plain"}, {"config/monitoring/README.md", "config/monitoring"}, {"config/monitoring/README.md", "config/monitoring/auditor"},
+		{"config/README.md", "config/sharedcache/plain"}, {"config/README.md", "config/console/plain"}, {"config/monitoring/README.md", "config/monitoring"}, {"config/monitoring/README.md", "config/monitoring/auditor"},
 	} {
 		m.follow(t, step{document: more.document, command: "kubectl apply -k " + more.folder})
 		m.accepted(t, "kubectl kustomize "+more.folder)
@@ -159,7 +165,7 @@ func knative(t *testing.T, m *machine) {
 	m.cluster(t)
 	m.define(t, filepath.Join(m.module(t, "knative", serving), "config/core/300-resources/service.yaml"))
 	m.way(t, "cat config/knative.yaml", step{document: "README.md", command: "kubectl apply -f config/knative.yaml"})
-	for _, more := range []string{"config/auditor/knative", "config/console/knative"} {
+	for _, more := range []string{"config/auditor/knative", "config/console/knative", "config/sharedcache/knative"} {
 		m.follow(t, step{document: "config/README.md", command: "kubectl apply -k " + more})
 		m.accepted(t, "kubectl kustomize "+more)
 	}
