@@ -202,7 +202,7 @@ func (c *Cache) fill(ctx context.Context, key Key, work func(context.Context) (a
 	c.counts[key.Kind].misses.Add(1)
 	c.options.Began(key)
 	c.mu.Lock()
-	flushes, began := c.flushes, c.options.Now()
+	flushes, began, started := c.flushes, c.options.Now(), time.Now()
 	c.mu.Unlock()
 	value, keep := work(ctx)
 	if ctx.Err() != nil {
@@ -211,7 +211,7 @@ func (c *Cache) fill(ctx context.Context, key Key, work func(context.Context) (a
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if flushes == c.flushes {
-		c.put(key, value, keep, began)
+		c.put(key, value, keep, began, time.Since(started))
 	}
 	return value
 }
@@ -245,11 +245,12 @@ func (c *Cache) lookup(key Key) (any, bool) {
 func Put[T any](c *Cache, key Key, value T, keep Keep) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.put(key, value, keep, c.options.Now())
+	c.put(key, value, keep, c.options.Now(), 0)
 }
 
-// put keeps an answer. Its time runs from when its work began, since that is when the facts were as it says.
-func (c *Cache) put(key Key, value any, keep Keep, began time.Time) {
+// put keeps an answer. Its time runs from when its work began, since that is when the facts were as it says. took is how long the work was:
+// the clock by which it began may have been set back meanwhile, which must not make its time longer.
+func (c *Cache) put(key Key, value any, keep Keep, began time.Time, took time.Duration) {
 	if c.cached == nil || keep.For <= 0 || keep.Bytes > maxAnswer {
 		return
 	}
@@ -258,7 +259,7 @@ func (c *Cache) put(key Key, value any, keep Keep, began time.Time) {
 	if !keep.Until.IsZero() && keep.Until.Before(until) {
 		until = keep.Until
 	}
-	if left := until.Sub(c.options.Now().Round(0)); left > 0 {
+	if left := min(until.Sub(c.options.Now().Round(0)), keep.For-took); left > 0 {
 		c.cached.Set(key, answer{value, began, until, keep.Bytes}, left)
 	}
 }

@@ -90,6 +90,34 @@ func TestGetOrDoHonoursKeep(t *testing.T) {
 }
 
 // TestCacheIsBounded in answers and in bytes, and evicts those that were not used for longest.
+// TestAClockThatIsSetBackKeepsNoAnswerLonger has the clock be set back while the work is done.
+func TestAClockThatIsSetBackKeepsNoAnswerLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Int64
+		c := cache.New(cache.Options{Size: 10, Now: func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }})
+		defer c.Close()
+		asked := func() (worked bool) {
+			cache.GetOrDo(t.Context(), c, key("a"), func(context.Context) (string, cache.Keep) {
+				worked = true
+				time.Sleep(time.Second)
+				back.Store(int64(3 * time.Second))
+				return "", cache.Keep{For: 10 * time.Second}
+			})
+			return worked
+		}
+		asked() // kept until 10 seconds after its work began, and once its clock has reached that time again
+		for _, step := range []struct {
+			after time.Duration
+			works bool
+		}{{8 * time.Second, false}, {1001 * time.Millisecond, true}} {
+			time.Sleep(step.after)
+			if got := asked(); got != step.works {
+				t.Errorf("after %s more: worked is %t", step.after, got)
+			}
+		}
+	})
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	c := open(t, cache.Options{Size: 10})
 	keep := cache.Keep{For: time.Hour}
