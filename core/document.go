@@ -38,7 +38,7 @@ type value struct {
 // readDocument reads a JSON text. valid is whether it follows JSON's grammar and is within the bounds of boundShape. plain is
 // whether it needs no further checks: no object has a name twice, no name has escapes, and every number is surely in range.
 func readDocument(text []byte) (root value, valid, plain bool) {
-	const eachNode, most = 16, 1024 // bytes of text, as objects have them; nodes
+	const eachNode, most = 12, 1024 // bytes of text, as pods with many environment variables have them; nodes
 	r := &reader{document: document{text: text, nodes: make([]node, 0, min(2+len(text)/eachNode, most))}, plain: true}
 	valid = len(text) <= math.MaxInt32 && r.value(0, key{}) && r.space() == 0 && r.at == len(text)
 	return value{&r.document, 0}, valid, r.plain

@@ -3,6 +3,8 @@ package function_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -108,6 +110,75 @@ func (connection) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline does nothing.
 func (connection) SetWriteDeadline(time.Time) error { return nil }
+
+// BenchmarkKept measures what the service itself does for one cached image, without connections: with a log line for each request, as by
+// default, and without, for the smallest body and for one as large as that of a usual pod. processor-ns/op is processor time, which what
+// else runs on the machine changes little.
+func BenchmarkKept(b *testing.B) {
+	for _, logged := range []bool{false, true} {
+		for _, extra := range []int{0, 4 << 10} {
+			b.Run(fmt.Sprintf("logged=%t/extra=%d", logged, extra), func(b *testing.B) {
+				service := prepare(b, registrytest.Options{}, "")
+				if logged {
+					service.log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+				}
+				service.serve(b, nil)
+				reference, _ := service.publish(b, "signed")
+				body := podWith(reference, extra)
+				if answer := service.post(b, "/checkimages", body); answer.status != http.StatusOK {
+					b.Fatalf("answer %d %s", answer.status, answer.text)
+				}
+				benchmarkHandler(b, service.service.Handler(), body)
+			})
+		}
+	}
+}
+
+// podWith is the request for a pod with one image, and about so many bytes of environment variables.
+func podWith(reference string, extra int) string {
+	const variable = `{"name":"VARIABLE","value":"some value"},`
+	environment := strings.TrimSuffix(strings.Repeat(variable, extra/len(variable)), ",")
+	return fmt.Sprintf(`{"object":{"kind":"Pod","spec":{"containers":[{"name":"c","image":%q,"env":[%s]}]}}}`, reference, environment)
+}
+
+func benchmarkHandler(b *testing.B, handler http.Handler, body string) {
+	reader := strings.NewReader(body)
+	request := httptest.NewRequest(http.MethodPost, "/checkimages", nil)
+	request.Body, request.ContentLength = io.NopCloser(reader), int64(len(body))
+	answer := &lastAnswer{header: http.Header{}}
+	b.ReportAllocs()
+	began := processorTime(b)
+	for b.Loop() {
+		clear(answer.header)
+		reader.Reset(body)
+		handler.ServeHTTP(answer, request)
+		if answer.status != http.StatusOK {
+			b.Fatalf("answer %d", answer.status)
+		}
+	}
+	b.ReportMetric(float64(processorTime(b)-began)/float64(b.N), "processor-ns/op")
+}
+
+// lastAnswer takes answers as a connection does, and forgets all but the status of the last one.
+type lastAnswer struct {
+	header http.Header
+	status int
+}
+
+// Header is part of http.ResponseWriter.
+func (a *lastAnswer) Header() http.Header { return a.header }
+
+// WriteHeader is part of http.ResponseWriter.
+func (a *lastAnswer) WriteHeader(status int) { a.status = status }
+
+// Write is part of http.ResponseWriter.
+func (*lastAnswer) Write(part []byte) (int, error) { return len(part), nil }
+
+// SetReadDeadline does nothing.
+func (*lastAnswer) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
+func (*lastAnswer) SetWriteDeadline(time.Time) error { return nil }
 
 // bare decodes any request, and encodes always the same answer.
 func bare(t testing.TB, answer string) http.Handler {
