@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,8 +15,12 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 	"github.com/nirmata/kyverno-notation-venafi/e2e/deployment"
+	"github.com/nirmata/kyverno-notation-venafi/function"
 	"github.com/nirmata/kyverno-notation-venafi/shell/registry/registrytest"
 	"github.com/nirmata/kyverno-notation-venafi/shell/verify/signingtest"
 )
@@ -72,18 +77,74 @@ func plain(t *testing.T, m *machine) {
 	operates(t, m, b)
 	m.define(t, filepath.Join(m.module(t, "prometheus-operator", operator), "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
 		filepath.Join(m.module(t, "prometheus-operator", operator), "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"))
-	m.write(t, "password", []byte("secret"))
-	m.follow(t,
-		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create configmap kyverno-notation-venafi-shared-cache " +
-			"--from-literal=SHARED_CACHE=rediss://knv@cache.example:6380 --from-literal=SHARED_CACHE_PASSWORD_FILE=/etc/shared-cache/password"},
-		step{document: "config/README.md", command: "kubectl -n kyverno-notation-venafi create secret generic kyverno-notation-venafi-shared-cache-auth --from-file=password"},
-	)
 	for _, more := range []struct{ document, folder string }{
-		{"config/README.md", "config/sharedcache/plain"}, {"config/README.md", "config/console/plain"}, {"config/monitoring/README.md", "config/monitoring"}, {"config/monitoring/README.md", "config/monitoring/auditor"},
+		{"config/README.md", "config/console/plain"}, {"config/monitoring/README.md", "config/monitoring"}, {"config/monitoring/README.md", "config/monitoring/auditor"},
 	} {
 		m.follow(t, step{document: more.document, command: "kubectl apply -k " + more.folder})
 		m.accepted(t, "kubectl kustomize "+more.folder)
 	}
+	t.Run("what replicas share", func(t *testing.T) { shares(t, m) })
+}
+
+// shares follows how replicas come to share outcomes, and reads what the API server has for their pods as a kubelet does: both programs get the
+// server, and the service its password.
+func shares(t *testing.T, m *machine) {
+	m.write(t, "password", []byte("correct-horse\n"))
+	m.follow(t,
+		step{document: "config/README.md", command: inProduct + "create configmap kyverno-notation-venafi-shared-cache --from-literal=SHARED_CACHE=rediss://knv@cache.example:6380 --from-literal=SHARED_CACHE_PASSWORD_FILE=/etc/shared-cache/password"},
+		step{document: "config/README.md", command: inProduct + "create secret generic kyverno-notation-venafi-shared-cache-auth --from-file=password"},
+		step{document: "config/README.md", command: "kubectl apply -k config/sharedcache/plain"},
+		step{document: "config/README.md", command: inProduct + "rollout restart deployment", says: "restarted"},
+	)
+	m.accepted(t, "kubectl kustomize config/sharedcache/plain")
+	for _, deployment := range []string{"kyverno-notation-venafi", "kyverno-notation-venafi-certmanager"} {
+		settings := m.settings(t, deployment)
+		if settings.SharedCache != "rediss://knv@cache.example:6380" || settings.SharedCachePasswordFile != "/etc/shared-cache/password" || settings.SharedKeys() != "kyverno-notation-venafi-shared-cache" {
+			t.Errorf("%s shares by %q with the password in %q and the key in %q", deployment, settings.SharedCache, settings.SharedCachePasswordFile, settings.SharedKeys())
+		}
+	}
+	mount := m.output(t, m.checkout, inProduct+`get deployment kyverno-notation-venafi -o jsonpath='{.spec.template.spec.containers[0].volumeMounts[?(@.mountPath=="/etc/shared-cache")].name}'`)
+	secret := m.output(t, m.checkout, inProduct+`get deployment kyverno-notation-venafi -o jsonpath='{.spec.template.spec.volumes[?(@.name=="`+mount+`")].secret.secretName}'`)
+	if password := m.output(t, m.checkout, inProduct+"get secret "+secret+" -o jsonpath='{.data.password}' | base64 -d"); password != "correct-horse" {
+		t.Errorf("the file with the password is that of the Secret %q: %q", secret, password)
+	}
+	for question, want := range map[string]string{
+		"watch secrets/kyverno-notation-venafi-shared-cache kyverno-notation-venafi":              "yes",
+		"update secrets/kyverno-notation-venafi-shared-cache kyverno-notation-venafi":             "no",
+		"update secrets/kyverno-notation-venafi-shared-cache kyverno-notation-venafi-certmanager": "yes",
+		"create secrets kyverno-notation-venafi-certmanager":                                      "yes",
+	} {
+		i := strings.LastIndex(question, " ")
+		said, _, _ := m.shell(t.Context(), m.checkout, inProduct+"auth can-i "+question[:i]+" --as=system:serviceaccount:kyverno-notation-venafi:"+question[i+1:])
+		if !strings.HasSuffix(strings.TrimSpace(said), want) {
+			t.Errorf("%s: %q, want %s", question, said, want)
+		}
+	}
+}
+
+// settings gives those that the first container of a deployment has.
+func (m *machine) settings(t *testing.T, deployment string) function.Settings {
+	t.Helper()
+	var object appsv1.Deployment
+	if err := json.Unmarshal([]byte(m.output(t, m.checkout, inProduct+"get deployment "+deployment+" -o json")), &object); err != nil {
+		t.Fatal(err)
+	}
+	container, variables := object.Spec.Template.Spec.Containers[0], map[string]string{}
+	for _, from := range container.EnvFrom {
+		var named corev1.ConfigMap
+		if err := json.Unmarshal([]byte(m.output(t, m.checkout, inProduct+"get configmap "+from.ConfigMapRef.Name+" -o json")), &named); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(variables, named.Data)
+	}
+	for _, variable := range container.Env {
+		variables[variable.Name] = variable.Value
+	}
+	settings, _, err := function.LoadSettings(deployment, container.Args[1:], func(name string) (string, bool) { value, ok := variables[name]; return value, ok }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings
 }
 
 // operates follows what an operator looks at, where a certificate manager runs.
