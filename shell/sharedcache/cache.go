@@ -30,14 +30,19 @@ type Store interface {
 // ErrReadOnly is an answer of a server that takes no values for now, as when it is full. What it has can be read.
 var ErrReadOnly = errors.New("it takes no values")
 
-// DefaultWait is how long a verification waits for the server in all.
+// DefaultWait is how long a verification waits for the server in all. Where verifications take long, since the machine has too much to do, it is a
+// tenth of what they take, up to ten times as much.
 const DefaultWait = 10 * time.Millisecond
 
-// Patience is how long a verification waits while another replica works on the same.
-const Patience = time.Second
+// Patience is how long a verification waits while another replica works on the same. Where verifications take long, it is twice what they take, up
+// to MaxPatience.
+const (
+	Patience    = time.Second
+	MaxPatience = 3 * time.Second
+)
 
 const (
-	leaseLife     = 2 * time.Second        // of a replica that ends while it works
+	leaseLife     = 4 * time.Second        // of a replica that ends while it works
 	firstPause    = 4 * time.Millisecond   // between looks while another replica works, which get half of the time that was waited
 	longestPause  = 200 * time.Millisecond //
 	callLimit     = 250 * time.Millisecond // of a call, which goes on when nobody waits for it any more
@@ -68,9 +73,11 @@ type Cache struct {
 
 	mu      sync.Mutex
 	closed  bool
-	failed  time.Time // the last failure that counted
-	vain    int       // waits in a row that brought nothing
-	hastily time.Time // until then nobody waits for another replica
+	failed  time.Time     // the last failure that counted
+	vain    int           // waits in a row, each begun after the one before, that brought nothing
+	vainAt  time.Time     // when the last of them ended
+	hastily time.Time     // until then nobody waits for another replica
+	work    time.Duration // that it takes to work out facts, of late
 
 	room    chan struct{}  // for background writes
 	running sync.WaitGroup // calls, and those who wait for them
@@ -122,8 +129,22 @@ type Budget struct{ left atomic.Int64 }
 // Budget gives that of a new verification.
 func (c *Cache) Budget() *Budget {
 	b := &Budget{}
-	b.left.Store(int64(c.options.Wait))
+	b.left.Store(int64(max(c.options.Wait, min(c.worked()/10, 10*c.options.Wait))))
 	return b
+}
+
+// worked is how long it takes to work out facts, of late.
+func (c *Cache) worked() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.work
+}
+
+// noteWork takes in how long it took.
+func (c *Cache) noteWork(took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.work += (took - c.work) / 8
 }
 
 // leastWait is not worth a try.
@@ -317,7 +338,11 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 		return waited, err
 	}
 	err := budget.spend(claim)
-	began, works := time.Now(), false // another replica
+	began, works, work := time.Now(), false, c.worked() // another replica works
+	patience := min(max(Patience, 2*work), MaxPatience)
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)/2) // the rest is for this replica's own work
+	}
 	for {
 		switch {
 		case err != nil && works && errors.Is(err, context.DeadlineExceeded): // it still may
@@ -325,7 +350,7 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 			c.countFailure(err)
 			return c.sharer(slot, "")
 		case c.opens(slot, now.entry, accept):
-			c.waited(true)
+			c.waited(began, true)
 			c.count(Awaited)
 			return nil
 		case bytes.Equal(now.lease, own):
@@ -336,10 +361,10 @@ func (c *Cache) await(ctx context.Context, budget *Budget, slot sharedcache.Slot
 			return c.sharer(slot, "")
 		}
 		works = true
-		pause := min(max(firstPause, time.Since(began)/2), longestPause)
-		if left := Patience - time.Since(began); left <= 0 || !c.patient() || !sleep(ctx, min(pause, left)) {
+		pause := min(max(firstPause, work/16, time.Since(began)/2), longestPause)
+		if left := patience - time.Since(began); left <= 0 || !c.patient() || !sleep(ctx, min(pause, left)) {
 			c.count(Vain)
-			c.waited(ctx.Err() != nil || left > 0)
+			c.waited(began, ctx.Err() != nil || left > 0)
 			return c.sharer(slot, "")
 		}
 		_, err = claim(c.options.Wait)
@@ -370,14 +395,19 @@ func (c *Cache) patient() bool {
 	return !time.Now().Before(c.hastily)
 }
 
-// waited notes a wait for another replica that is over.
-func (c *Cache) waited(well bool) {
+// waited notes a wait for another replica that is over. Many that were under way at once are in vain for one reason, such as a machine that has too
+// much to do, and count once.
+func (c *Cache) waited(began time.Time, well bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if well {
 		c.vain = 0
 		return
 	}
+	if began.Before(c.vainAt) {
+		return
+	}
+	c.vainAt = time.Now()
 	if c.vain++; c.vain >= vainInRow {
 		c.vain, c.hastily = 0, time.Now().Add(impatientFor)
 	}
@@ -395,10 +425,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // sharer shares what was worked out, and gives up a lease if there is one.
 func (c *Cache) sharer(slot sharedcache.Slot, lease string) func(*sharedcache.Entry) {
+	began := time.Now()
 	return func(entry *sharedcache.Entry) {
 		var sealed []byte
 		var life time.Duration
 		if entry != nil {
+			if entry.Fact != nil {
+				c.noteWork(time.Since(began))
+			}
 			sealed, _ = slot.Seal(*entry, nonce())
 			if life = entry.Until.Sub(c.options.Now()); sealed == nil || life <= 0 {
 				c.count(Unfit)

@@ -29,7 +29,7 @@ type RedisOptions struct {
 
 // Bounds on connections.
 const (
-	maxConnections = 8           // to each server, of which each is used a fraction of a millisecond
+	maxConnections = 16          // to each server, of which each is used a fraction of a millisecond
 	callTimeout    = time.Second // of a connection or a call; what verifications wait for has less
 	idleTime       = 5 * time.Minute
 	maxPassword    = 4 << 10 // bytes
@@ -129,10 +129,10 @@ func (o RedisOptions) password() (string, error) {
 // Close ends the connections.
 func (r *Redis) Close() { _ = r.client.Close() } // nobody waits for an answer
 
-// Connect makes half of the connections, so that the first who need one need not wait for it. What fails shows when one is needed.
+// Connect makes some connections, so that the first who need one need not wait for it. What fails shows when one is needed.
 func (r *Redis) Connect(ctx context.Context) {
 	var connecting sync.WaitGroup
-	for range maxConnections / 2 {
+	for range maxConnections / 4 {
 		connecting.Go(func() {
 			_ = recovered(func() error { _, err := r.Get(ctx, "knv:none"); return err })
 		})

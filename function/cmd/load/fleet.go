@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,14 +75,19 @@ func (f *fleet) admission(image int) string {
 
 func tenant(i int) string { return fmt.Sprint("team-", i) }
 
-// startServer starts what replicas share over: a real server where the machine has one.
+// startServer starts what replicas share over: a real server where the machine has one. It goes before all else, since in a fleet it has
+// processors that no replica has, and here twenty replicas and their callers would leave it a fiftieth of two.
 func (f *fleet) startServer(ctx context.Context) (stop func(), err error) {
 	if path, err := redistest.Find(); err == nil {
 		server, err := redistest.Start(ctx, f.dir, "--save", "", "--appendonly", "no")
 		if err != nil {
 			return nil, err
 		}
-		fmt.Printf("Shared over %s.\n", path)
+		precedence := "with precedence over all else"
+		if err := server.Prefer(ctx); err != nil {
+			precedence = "without precedence, which makes what is shared worse than it is: " + err.Error()
+		}
+		fmt.Printf("Shared over %s, %s.\n", path, precedence)
 		f.server = server.Address
 		return server.Kill, nil
 	}
@@ -123,7 +129,7 @@ func (f *fleet) rollouts(ctx context.Context) error {
 		return images, replica
 	}
 	var one, together int
-	var looks [len(sharedResults)]float64
+	var looks []string
 	for _, r := range []rollout{
 		{"every image everywhere", 1, false, false, everywhere(1)},
 		{"every image everywhere", f.replicas, true, false, everywhere(f.replicas)},
@@ -138,6 +144,9 @@ func (f *fleet) rollouts(ctx context.Context) error {
 			return err
 		}
 		seen.print(r)
+		if r.shared {
+			looks = append(looks, seen.looks())
+		}
 		if seen.denied > 0 && !r.limited && (r.shared || r.replicas == 1) {
 			return fmt.Errorf("%d images were not admitted", seen.denied)
 		}
@@ -145,14 +154,11 @@ func (f *fleet) rollouts(ctx context.Context) error {
 		case r.replicas == 1:
 			one = seen.requests
 		case together == 0:
-			together, looks = seen.requests, seen.shared
+			together = seen.requests
 		}
 	}
-	fmt.Println("\nOf the looks into what is shared, in the second line:")
-	for i, n := range looks {
-		fmt.Printf("%s %.0f  ", sharedResults[i], n)
-	}
-	fmt.Printf("\n\n%d replicas that share make %.3f times the registry requests of one.\n", f.replicas, float64(together)/float64(one))
+	fmt.Printf("\nWhat became of the looks into what is shared, line by line:\n%s\n", strings.Join(looks, "\n"))
+	fmt.Printf("\n%d replicas that share make %.3f times the registry requests of one.\n", f.replicas, float64(together)/float64(one))
 	if 10*together > 11*one {
 		return fmt.Errorf("%d registry requests of %d replicas that share, %d of one", together, f.replicas, one)
 	}
@@ -174,6 +180,15 @@ var sharedResults = [...]string{"hit", "awaited", "missed", "vain", "failed", "l
 func (s seen) print(r rollout) {
 	fmt.Printf("| %s | %d | %t | %d | %d | %d | %d | %.0f | %s | %s | %.1f | %.0f |\n", r.name, r.replicas, r.shared, s.admissions, s.requests, s.limited, s.denied,
 		s.processes, millis(percentile(s.took, 50)), millis(percentile(s.took, 99)), s.elapsed.Seconds(), s.resident/(1<<20))
+}
+
+// looks tells what became of the looks into what is shared.
+func (s seen) looks() string {
+	var text strings.Builder
+	for i, n := range s.shared {
+		fmt.Fprintf(&text, "%s %.0f  ", sharedResults[i], n)
+	}
+	return text.String()
 }
 
 // measure starts cold replicas and sends the admissions.

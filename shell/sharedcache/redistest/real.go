@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,6 +95,16 @@ func (s *Server) Restart(ctx context.Context) (err error) {
 		}
 	}
 	return errors.New("the server does not listen")
+}
+
+// Prefer has the server go before other processes, which only root may do.
+func (s *Server) Prefer(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if said, err := exec.CommandContext(ctx, "renice", "-n", "-15", "-p", strconv.Itoa(s.command.Process.Pid)).CombinedOutput(); err != nil {
+		return fmt.Errorf("renice: %w: %s", err, said)
+	}
+	return nil
 }
 
 // Signal sends a signal, such as SIGKILL, SIGSTOP and SIGCONT.
