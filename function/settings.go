@@ -85,7 +85,7 @@ type Settings struct {
 	SharedCacheCAFile       string        `flag:"sharedCacheCAFile" for:"shared" env:"SHARED_CACHE_CA_FILE" help:"PEM file with the CAs of that server, instead of the system's."`
 	SharedCacheKeySecret    string        `flag:"sharedCacheKeySecret" for:"shared" env:"SHARED_CACHE_KEY_SECRET" default:"kyverno-notation-venafi-shared-cache" help:"With a cluster: Secret in the service's namespace with the key that seals what is shared, in its keys token, next and previous; watched. certmanager makes it and replaces the key where sharedCache is set."`
 	SharedCacheKeyFile      string        `flag:"sharedCacheKeyFile" for:"shared" env:"SHARED_CACHE_KEY_FILE" help:"File with that key instead, at least 26 random characters in a line, and maybe the one before it in another; read again every 10s."`
-	SharedCacheWait         time.Duration `flag:"sharedCacheWait" for:"shared" env:"SHARED_CACHE_WAIT" default:"10ms" help:"Time that a verification waits for that server at most, in all; up to 1s more while another replica works on the same image."`
+	SharedCacheWait         time.Duration `flag:"sharedCacheWait" for:"shared" env:"SHARED_CACHE_WAIT" default:"10ms" help:"Time that a verification waits for that server, in all; where verifications take long, a tenth of that, up to ten times as much. While another replica works on the same image it is up to 1s more, or twice what verifications take, up to 3s."`
 
 	MaxSignatureAttempts  int      `flag:"maxSignatureAttempts" for:"verification" env:"MAX_SIGNATURE_ATTEMPTS" default:"30" help:"Signatures of an artifact that are tried."`
 	MaxReferrers          int      `flag:"maxReferrers" for:"verification" env:"MAX_REFERRERS" default:"200" help:"Referrers of one artifact and type that are looked at."`
