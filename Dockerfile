@@ -8,24 +8,25 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG TARGETOS=linux
-ARG TARGETARCH=amd64
+# A default of these would be taken by BuildKit in place of the platform.
+ARG TARGETOS
+ARG TARGETARCH
 ARG VERSION=dev
 ARG COMMIT
-RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+RUN CGO_ENABLED=0 GOOS=${TARGETOS:-linux} GOARCH=${TARGETARCH:-amd64} \
     go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /out/kyverno-notation-venafi ./function/cmd/kyverno-notation-venafi
 
 # The verification plugin, from its release. The checksum has no default: give the one that the release publishes beside
 # the archive (its name with .sha256), read over a channel that you trust; for several platforms those of all their archives,
 # separated by blanks.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS plugin
-ARG TARGETARCH=amd64
+ARG TARGETARCH
 ARG PLUGIN_RELEASE=https://github.com/Venafi/notation-venafi-csp/releases/download/v0.3.3
 ARG PLUGIN_SHA256
 WORKDIR /download
-ADD ${PLUGIN_RELEASE}/notation-venafi-csp-linux-${TARGETARCH}.tar.gz plugin.tar.gz
+ADD ${PLUGIN_RELEASE}/notation-venafi-csp-linux-${TARGETARCH:-amd64}.tar.gz plugin.tar.gz
 RUN { for sum in ${PLUGIN_SHA256}; do echo "${sum}  plugin.tar.gz"; done | sha256sum -c 2>/dev/null | grep -qx "plugin.tar.gz: OK" || \
-    { echo "PLUGIN_SHA256 has not the checksum of the plugin in ${PLUGIN_RELEASE} for ${TARGETARCH}" >&2; exit 1; }; } && \
+    { echo "PLUGIN_SHA256 has not the checksum of the plugin in ${PLUGIN_RELEASE} for ${TARGETARCH:-amd64}" >&2; exit 1; }; } && \
     mkdir -p /out/plugins/venafi-csp && \
     tar -xzf plugin.tar.gz && \
     cp notation-venafi-csp /out/plugins/venafi-csp/ && \
