@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func (l sharedLink) Get(ctx context.Context, name string) (value []byte, err err
 func (l sharedLink) Claim(ctx context.Context, entry, lease string, value []byte, life time.Duration) (found, holder []byte, err error) {
 	full := l.full()
 	err = l.call(ctx, lease, func(r random) {
-		if l.get(lease) == nil && !full {
+		if l.get(lease) == nil && !full && !(l.withholds() && l.past[lease] != nil) {
 			l.set(lease, value, life)
 		}
 		found, holder = l.lied(r, entry, l.get(entry)), l.lied(r, lease, l.get(lease))
@@ -147,10 +148,23 @@ func (l sharedLink) Put(ctx context.Context, entry string, value []byte, life ti
 	return err
 }
 
+// withholds tells whether it lies in one way all the time: it shows no entry, and the last lease that there was.
+func (l sharedLink) withholds() bool {
+	lie := l.world.active(sharedLies, 0)
+	return lie != nil && lie.amount%2 == 0
+}
+
 // lied gives what a server shows in place of a value, while it lies: nothing, what it once had, what belongs elsewhere, a part,
 // something else. It is to be called with l.mu held.
 func (l sharedLink) lied(r random, name string, value []byte) []byte {
-	if l.world.active(sharedLies, 0) == nil || r.chance(20) {
+	switch past := l.past[name]; {
+	case l.world.active(sharedLies, 0) == nil:
+		return value
+	case l.withholds() && past != nil && strings.HasSuffix(name, ":lease"):
+		return past[len(past)-1]
+	case l.withholds():
+		return nil
+	case r.chance(20):
 		return value
 	}
 	if len(l.names) == 0 {
