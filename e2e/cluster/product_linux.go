@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
 //go:embed manifests/registry.yaml
@@ -23,13 +25,13 @@ const (
 	functionImage = "function.invalid/kyverno-notation-venafi:set-image" // in config/func
 )
 
+// signingPlatform is the registry as well.
+const signingPlatform = "https://" + RegistryHost
+
 // Ways are the ways of installing the product that the README names.
 var Ways = []string{"knative", "func", "plain", "helm", "helm-knative"}
 
-// helmModule is the one whose packages config/validate renders the chart with.
-const helmModule = "helm.sh/helm/v3"
-
-// ownDir is where programs of the product's own module, and Helm, are built.
+// ownDir is where programs of the product's own module are built.
 func (l layout) ownDir() string { return filepath.Join(l.cache, "cluster-own") }
 
 // buildOwn builds a static program of the product's own module.
@@ -42,13 +44,13 @@ func (c *Cluster) buildOwn(ctx context.Context, name, pkg string) (string, error
 	return path, finish(cmd, "build "+name)
 }
 
-// InstallProduct installs the product in one of its ways, as the README says, only the image's name changed, and waits
-// until it serves.
+// InstallProduct installs the product in one of its ways, or from a folder like config/console/plain, as the README says, only the image's
+// name changed, and waits until it serves.
 func (c *Cluster) InstallProduct(ctx context.Context, way string) error {
 	if err := c.applyProduct(ctx, way); err != nil {
 		return err
 	}
-	if way != "plain" && way != "helm" {
+	if way != "plain" && way != "helm" && !strings.HasSuffix(way, "/plain") {
 		if _, err := c.Kubectl(ctx, "", "wait", "--for=condition=Ready", "ksvc/"+productName, "--namespace="+productName, "--timeout="+readyTime.String()); err != nil {
 			return err
 		}
@@ -63,7 +65,7 @@ func (c *Cluster) applyProduct(ctx context.Context, way string) error {
 	}
 	if strings.HasPrefix(way, "helm") {
 		return c.helm(ctx, "install", productName, filepath.Join(root, "config/chart"), "--set=image="+imageName(productName),
-			"--set-file=caCertificates="+c.registryCA(), fmt.Sprintf("--set=knative.enabled=%t", way == "helm-knative"))
+			"--set-file=caCertificates="+c.RegistryCA(), "--set=plugin.config.tpp_url="+signingPlatform, fmt.Sprintf("--set=knative.enabled=%t", way == "helm-knative"))
 	}
 	manifest, err := c.productManifest(ctx, root, way)
 	if err != nil {
@@ -72,6 +74,9 @@ func (c *Cluster) applyProduct(ctx context.Context, way string) error {
 	_, err = c.Kubectl(ctx, manifest, "apply", "-f", "-")
 	return err
 }
+
+// TestRelease runs helm test, whose pod asks the service that Helm installed.
+func (c *Cluster) TestRelease(ctx context.Context) error { return c.helm(ctx, "test", productName) }
 
 // RemoveProduct removes what InstallProduct made in whatever way, be it only half made: the namespace takes with it what
 // is in it, what is not has the same name in every way, and Helm keeps notes. Where nothing is there it does nothing.
@@ -96,10 +101,16 @@ func (c *Cluster) RemoveProduct(ctx context.Context) error {
 func (c *Cluster) productManifest(ctx context.Context, root, way string) (string, error) {
 	files := map[string]string{"knative": "config/knative.yaml", "plain": "config/install.yaml", "func": "config/validate/testdata/function.yaml"}
 	file, known := files[way]
-	if !known {
+	rendered := strings.HasPrefix(way, "config/")
+	if !known && !rendered {
 		return "", fmt.Errorf("no way of installing is called %q; there are %s", way, strings.Join(Ways, ", "))
 	}
-	data, err := os.ReadFile(filepath.Join(root, file))
+	product, err := "", error(nil)
+	if rendered {
+		product, err = c.Kubectl(ctx, "", "kustomize", filepath.Join(root, way))
+	} else {
+		product, err = readText(filepath.Join(root, file))
+	}
 	if err != nil {
 		return "", fmt.Errorf("find the manifests: %w", err)
 	}
@@ -111,8 +122,8 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 		before = [][]string{{"kustomize", filepath.Join(root, "config/func")}}
 	}
 	text := ""
-	before = append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.registryCA()),
-		create("configmap", "notation-plugin-config", "--from-literal=tpp_url=https://"+RegistryHost)) // the registry is the signing platform too
+	before = append(before, create("configmap", "ca-certificates", "--from-file=ca.crt="+c.RegistryCA()),
+		create("configmap", "notation-plugin-config", "--from-literal=tpp_url="+signingPlatform))
 	for _, args := range before {
 		manifest, err := c.Kubectl(ctx, "", args...)
 		if err != nil {
@@ -120,10 +131,16 @@ func (c *Cluster) productManifest(ctx context.Context, root, way string) (string
 		}
 		text += manifest + "---\n"
 	}
-	return strings.NewReplacer(publicImage, imageName(productName), functionImage, imageName(productName), "- /func/f\n", "- /"+productName+"\n").Replace(text + string(data)), nil
+	return strings.NewReplacer(publicImage, imageName(productName), functionImage, imageName(productName), "- /func/f\n", "- /"+productName+"\n").Replace(text + product), nil
 }
 
-func (c *Cluster) registryCA() string { return c.path("pki", "registry-ca.crt") }
+func readText(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	return string(data), err
+}
+
+// RegistryCA is the file with the authority that signed the registry's certificate.
+func (c *Cluster) RegistryCA() string { return c.path("pki", "registry-ca.crt") }
 
 func moduleDir(ctx context.Context) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
@@ -145,27 +162,20 @@ func (c *Cluster) helm(ctx context.Context, args ...string) error {
 	return finish(cmd, "helm "+args[0])
 }
 
-// BuildHelm builds Helm once, in the version that config/validate names, and gives its path.
+// BuildHelm builds Helm once, for all tests, and gives its path.
 func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
-	root, err := moduleDir(ctx)
+	builder, err := bed.NewBuilder(ctx, bed.Options{Log: c.log})
 	if err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helmTime)
 	defer cancel()
-	found, err := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "config/validate"), "list", "-m", "-f", "{{.Version}}", helmModule).Output()
+	unlock, err := builder.Lock(ctx)
 	if err != nil {
-		return "", fmt.Errorf("version of Helm: %w", err)
+		return "", err
 	}
-	version := strings.TrimSpace(string(found))
-	dir := filepath.Join(c.ownDir(), version)
-	program := filepath.Join(dir, "helm")
-	if _, err := os.Stat(program); err == nil {
-		return program, nil
-	}
-	cmd := exec.CommandContext(ctx, "go", "install", helmModule+"/cmd/helm@"+version)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0")
-	return program, finish(cmd, "build Helm")
+	defer unlock()
+	return builder.Program(ctx, "helm", "helm", "helm.sh/helm/v3/cmd/helm")
 }
 
 // Send has the load generator, e2e/cmd/loadgen, send requests from inside the cluster's network, and returns what it prints.
