@@ -25,7 +25,7 @@ func TestTheMetricsOfAlertsAndDashboardExist(t *testing.T) {
 	if err := os.WriteFile(kubeconfig, []byte(`{"clusters":[{"name":"a","cluster":{"server":"http://127.0.0.1:1"}}],"contexts":[{"name":"a","context":{"cluster":"a"}}],"current-context":"a"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	settings, _, err := LoadSettings("test", []string{"--kubeconfig", kubeconfig}, func(string) (string, bool) { return "", false }, nil)
+	settings, _, err := LoadSettings("test", []string{"--kubeconfig", kubeconfig, "--sharedCache", "redis://127.0.0.1:1"}, func(string) (string, bool) { return "", false }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestTheMetricsOfAlertsAndDashboardExist(t *testing.T) {
 	}
 	defer f.Stop()
 	f.metrics.observe(pathVerify, &call{}, 200, time.Second, core.Verdict{Results: []core.Result{{Code: reason.Verified}}})
-	exposed := scraped(f, "text/plain") + describedMetrics(newAuditorCollector(&Auditor{}))
+	exposed := scraped(f, "text/plain") + describedMetrics(newAuditorCollector(&Auditor{})) + describedMetrics(&limitsCollector{})
 	for _, file := range []string{"prometheusrule.yaml", "dashboard.json"} {
 		text, err := os.ReadFile(monitoring + file)
 		if err != nil {

@@ -92,8 +92,9 @@ func TestTheAlerts(t *testing.T) {
 	})
 }
 
-// withoutData are the metrics of a service in a cluster, which the demonstration does not have; parts of queries.
-var withoutData = []string{"serving_certificate_not_after_seconds", "apiserver_connected"}
+// withoutData are the metrics of a service in a cluster, with a shared cache, and with registries that tell their rate limits, which the
+// demonstration does not have; parts of queries.
+var withoutData = []string{"serving_certificate_not_after_seconds", "apiserver_connected", "shared_cache", "registry_limit_remaining"}
 
 // TestTheDashboardOnARunningService has a real Prometheus read the demonstration, and evaluate all rules and all queries of the
 // dashboard.
