@@ -243,10 +243,16 @@ func namesPod(f filter) bool {
 }
 
 // The variables that all policies have, as in the samples: what the service reads of an object, what its records
-// say of the request, and the caller's proof.
+// say of the request, and the caller's proof. Where all kinds have their pod where podOf looks, names and images are sent alone.
 const (
-	workload  = `object.transformMap(k, v, k != "metadata", v)`
-	described = `object.transformMap(k, v, k != "metadata" ? dyn(v)
+	whole      = `object.transformMap(k, v, k != "metadata", v)`
+	references = `variables.pod.transformMap(k, v, k in ["initContainers", "containers", "ephemeralContainers", "volumes"] && v != null,
+v.map(c, c.transformMap(f, w, f in ["name", "image"], w)))`
+	workload = `!(object.apiVersion in ["v1", "apps/v1", "batch/v1"]) ? dyn(` + whole + `)
+: dyn({"apiVersion": dyn(object.apiVersion), "kind": dyn(object.kind), "spec":
+has(object.spec.jobTemplate) ? dyn({"jobTemplate": {"spec": {"template": {"spec": variables.references}}}})
+: has(object.spec.template) ? dyn({"template": {"spec": variables.references}}) : dyn(variables.references)})`
+	described = `object.transformMap(k, v, k == "metadata" || k in variables.workload, k != "metadata" ? dyn(variables.workload[k])
 : dyn(v.transformMap(f, w, f in ["name", "generateName", "namespace", "ownerReferences"], w)))`
 	admission = `{"operation": dyn(request.operation), "namespace": dyn(has(request.namespace) ? request.namespace : ""),
 "name": dyn(has(object.metadata.name) ? object.metadata.name : has(object.metadata.generateName) ? object.metadata.generateName + "*" : "")}`
@@ -270,8 +276,12 @@ func (t *translation) post(c call, object, requireDigest string) string {
 	return "http.Post(" + literal(t.url+"/verify") + ",\n" + layout("{", sent, "}", "") + ",\n{\"Authorization\": \"Bearer \" + variables.token})"
 }
 
-func (c call) variables() []condition {
-	all := []condition{{"workload", workload}, {"admission", admission}, {"token", token}}
+func (r *rule) variables() []condition {
+	c, sent := r.calls[0], []condition{{"workload", whole}}
+	if r.plainPods() {
+		sent = []condition{{"pod", podOf}, {"references", references}, {"workload", workload}}
+	}
+	all := append(sent, condition{"admission", admission}, condition{"token", token})
 	if c.attestations != "" {
 		all = append(all, condition{"attestations", c.attestations})
 	}
@@ -290,7 +300,7 @@ func (t *translation) mutating(s *policySpec, r *rule) {
 	if r.plainPods() && len(s.MatchConditions) < maxConditions {
 		s.MatchConditions = append(slices.Clip(s.MatchConditions), condition{"names-a-tag", namesATag})
 	}
-	s.Variables = append(c.variables(), condition{"verdict", t.post(c, "workload", lo.Ternary(c.requireDigest, "true", ""))})
+	s.Variables = append(r.variables(), condition{"verdict", t.post(c, "workload", lo.Ternary(c.requireDigest, "true", ""))})
 	answered := "variables.verdict.statusCode == 200"
 	if s.FailurePolicy == "Ignore" { // where nothing denies, an object is pinned as a whole or not at all
 		answered += " && variables.verdict.verified == true"
@@ -306,7 +316,7 @@ func (t *translation) mutating(s *policySpec, r *rule) {
 // drops what was pinned of the other containers, which run already; there those that are added have to be pinned.
 func (t *translation) validating(s *policySpec, r *rule) {
 	c := r.calls[0]
-	s.Variables = c.variables()
+	s.Variables = r.variables()
 	complete, pins, added := "size(variables.verdict.results) > 0", "", false
 	if r.plainPods() {
 		complete = "size(variables.verdict.results) == variables.images"
@@ -326,7 +336,7 @@ func (t *translation) validating(s *policySpec, r *rule) {
 		s.Variables = append(s.Variables, condition{"described", described}, condition{"cause", t.post(c, "described", "")})
 	}
 	if r.plainPods() {
-		s.Variables = append(s.Variables, condition{"pod", podOf}, condition{"images", imagesOf})
+		s.Variables = append(s.Variables, condition{"images", imagesOf})
 	}
 	s.Validations = []validation{validate(complete, added, hasCause)}
 }
