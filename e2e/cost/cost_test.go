@@ -21,6 +21,7 @@ var (
 	only    = flag.String("ways", "", "regular expression of the ways to measure; empty for all")
 	delay   = flag.Duration("registryDelay", 0, "what each registry request takes longer")
 	tokens  = flag.Bool("registryTokens", true, "the registry wants bearer tokens, as Docker Hub, ghcr.io and those of clouds do")
+	fields  = flag.Bool("fields", false, "the pods have environment variables, probes, mounts and volumes, as those of clusters do")
 	profile = flag.String("profiles", "", "folder for CPU profiles of Kyverno and of the API server by each way, taken while 8 at once are admitted; empty for none")
 )
 

@@ -74,9 +74,34 @@ const (
 	denied    = "denied"
 )
 
+// What pods have with -fields, about 4 kB.
+var (
+	containerFields = `,"env":[` + list(20, `{"name":"VARIABLE_%d","value":"a value as long as that of an address"}`) + `],"args":[` + list(8, `"--argument-%d=value"`) + `],
+		"resources":{"requests":{"cpu":"100m","memory":"128Mi"},"limits":{"memory":"256Mi"}},"ports":[{"name":"http","containerPort":8080}],
+		"livenessProbe":{"httpGet":{"path":"/live","port":8080},"periodSeconds":10},"readinessProbe":{"httpGet":{"path":"/ready","port":8080},"periodSeconds":10},
+		"securityContext":{"runAsNonRoot":true,"readOnlyRootFilesystem":true,"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}},
+		"volumeMounts":[` + list(6, `{"name":"volume-%[1]d","mountPath":"/volumes/%[1]d","readOnly":true}`) + `]`
+	podFields = `,"volumes":[` + list(6, `{"name":"volume-%d","configMap":{"name":"settings","items":[{"key":"a","path":"a"}]}}`) + `],
+		"tolerations":[` + list(3, `{"key":"key-%d","operator":"Exists","effect":"NoSchedule"}`) + `],
+		"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway","labelSelector":{"matchLabels":{"app":"cost"}}}]`
+)
+
+// list writes numbered elements.
+func list(n int, element string) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(element, i)
+	}
+	return strings.Join(all, ",")
+}
+
 // create asks for a pod with an image in its only container. want is the digest to which it is to be pinned, or one of the above.
 func (c *client) create(image, want string) error {
-	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"cost","namespace":"team-a"},"spec":{"containers":[{"name":"app","image":%q}]}}`, image)
+	container, pod := "", ""
+	if *fields {
+		container, pod = containerFields, podFields
+	}
+	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"cost","namespace":"team-a"},"spec":{"containers":[{"name":"app","image":%q%s}]%s}}`, image, container, pod)
 	status, text, err := c.do(http.MethodPost, "/api/v1/namespaces/team-a/pods?dryRun=All", body)
 	has := func(image string) bool { return bytes.Contains(text, fmt.Appendf(nil, `"image":%q`, image)) }
 	got := ""
