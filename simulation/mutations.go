@@ -120,7 +120,8 @@ var Mutations = []Mutation{
 		"return until, now.Before(until)", "return now.Add(fresh.For), true", nil,
 	}, {
 		"another replica is waited for without end", "shell/sharedcache/cache.go",
-		"left := Patience - time.Since(began); left <= 0 || !c.patient() ||", "left := time.Hour - time.Since(began); left <= 0 || !c.patient() ||", nil,
+		"patience := min(max(Patience, 2*work), MaxPatience)", "patience := max(time.Hour, work)",
+		[]string{"patience = min(patience, time.Until(deadline)/2)", "patience = max(patience, time.Until(deadline))"},
 	}, {
 		"a new serving certificate is not taken over", "shell/kube/serving.go",
 		"take(pair.certificate, pair.key)\n", "take(pair.certificate, pair.key)\n\t\t\ttake = func(_, _ []byte) {}\n", nil,
