@@ -41,7 +41,7 @@ func TestREADMETablesAreCurrent(t *testing.T) {
 }
 
 // otherFlags are flags in READMEs that are no settings: of check, audit, migrate, replay, trust and why, of the load generator, of what makes releases and of other tools.
-var otherFlags = []string{"again", "records", "service", "tokenFile", "id", "vsa", "key", "verifier", "backgroundScanInterval", "backgroundScanWorkers", "attestation", "attestations", "seen", "partial", "open", "condition", "trustPolicy", "with", "without", "until", "timeout", "images", "exceptNamespaces", "namespaces", "url", "resource", "name", "registryDelay", "each", "build-arg", "set", "set-file", "level", "wide", "filename", "output", "push", "certificates", "builder"}
+var otherFlags = []string{"again", "records", "service", "tokenFile", "id", "vsa", "key", "verifier", "backgroundScanInterval", "backgroundScanWorkers", "attestation", "attestations", "seen", "partial", "open", "condition", "trustPolicy", "with", "without", "until", "timeout", "images", "exceptNamespaces", "namespaces", "url", "resource", "name", "registryDelay", "each", "build-arg", "set", "set-file", "level", "wide", "filename", "output", "push", "certificates", "builder", "fleetCallers"}
 
 // quotedFlag is a flag at the beginning of code within a line, such as `--trustDir` or `--plainAddress=`.
 var quotedFlag = regexp.MustCompile("`--([A-Za-z0-9-]+)")

@@ -30,8 +30,7 @@ type Store interface {
 // ErrReadOnly is an answer of a server that takes no values for now, as when it is full. What it has can be read.
 var ErrReadOnly = errors.New("it takes no values")
 
-// DefaultWait is how long a verification waits for the server in all. Where verifications take long, since the machine has too much to do, it is a
-// tenth of what they take, up to ten times as much.
+// DefaultWait is how long a verification waits for the server in all.
 const DefaultWait = 10 * time.Millisecond
 
 // Patience is how long a verification waits while another replica works on the same. Where verifications take long, it is twice what they take, up
@@ -129,7 +128,7 @@ type Budget struct{ left atomic.Int64 }
 // Budget gives that of a new verification.
 func (c *Cache) Budget() *Budget {
 	b := &Budget{}
-	b.left.Store(int64(max(c.options.Wait, min(c.worked()/10, 10*c.options.Wait))))
+	b.left.Store(int64(c.options.Wait))
 	return b
 }
 

@@ -83,10 +83,10 @@ func within(t *testing.T, test func(t *testing.T, m *memory, one, two *replica))
 	})
 }
 
-// TestAServerThatHangsCosts ten milliseconds, or a tenth of the work, up to ten times as much.
+// TestAServerThatHangsCosts ten milliseconds, however long verifications take.
 func TestAServerThatHangsCosts(t *testing.T) {
 	for work, want := range map[time.Duration]time.Duration{
-		time.Millisecond: 10 * time.Millisecond, 90 * time.Millisecond: 10 * time.Millisecond, 500 * time.Millisecond: 50 * time.Millisecond, time.Minute: 100 * time.Millisecond,
+		time.Millisecond: 10 * time.Millisecond, time.Minute: 10 * time.Millisecond,
 	} {
 		within(t, func(t *testing.T, m *memory, one, _ *replica) {
 			takes(t, one, work)
