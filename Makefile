@@ -161,7 +161,7 @@ plugins: ## the plugin that stands in for venafi-csp
 e2e-release: ## a release of this commit for this platform, pushed, verified and installed by the words of the documents (Linux)
 	go test -tags e2e,e2e_release -count=1 -timeout 60m -v -run TestReleaseDocuments ./e2e/documents
 
-image-test: ## the image, built by buildah for two platforms and twice, which must give the same digests (Linux, root)
+image-test: ## the image, built by buildah and by BuildKit for two platforms and twice each, which must give the same digests (Linux, root)
 	go test -tags e2e_image -count=1 -timeout 60m -v ./e2e/image $(ARGS)
 
 krew: ## archives of kubectl knv for all platforms and krew's manifest, in .build/krew; VERSION=v0.1.0

@@ -1,3 +1,3 @@
-// Package image tests that buildah builds the Dockerfile, for several platforms, to the same digest each time. It runs with make
-// image-test.
+// Package image reads what builders of images made, and makes what they build from. Its tests have buildah and BuildKit build the Dockerfile,
+// for several platforms, to the same digest each time. They run with make image-test.
 package image
