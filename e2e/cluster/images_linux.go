@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 )
 
 // image is made of static programs and nothing else: one layer, no base.
@@ -200,4 +201,12 @@ func (c *Cluster) importImage(ctx context.Context, i image) error {
 // enter runs a program inside the cluster's network and mounts.
 func (c *Cluster) enter(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + fmt.Sprint(c.supervisor.PID), "--net", "--mount", "--", program}, args...)...)
+}
+
+// Inside is a command line that sees the cluster as its node does: its network, its names, its processes, and the machine's files. It runs in
+// a folder, as the administrator to kubectl and whatever else reads KUBECONFIG.
+func (c *Cluster) Inside(ctx context.Context, dir string, environment []string, line string) *exec.Cmd {
+	cmd := c.enter(ctx, "nsenter", "--pid=/proc/1/ns/pid", "--", "sh", "-c", `cd "$0" && eval "$1"`, dir, line)
+	cmd.Env = append(slices.Clone(environment), "KUBECONFIG="+c.kubeconfig("admin"))
+	return cmd
 }

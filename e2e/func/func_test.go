@@ -1,8 +1,5 @@
 //go:build e2e && e2e_func && linux
 
-// Package function tests the function with func itself, from a clean clone, by the commands that the documents name, with a registry
-// on loopback and a real API server. The test stands for the node and for Knative's controller: it runs what was deployed, from the image
-// that was pushed.
 package function
 
 import (
@@ -20,8 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,33 +31,25 @@ import (
 )
 
 var (
-	update = flag.Bool("update", false, "rewrite config/validate/testdata/function.yaml")
-	native = flag.Bool("native", false, "build for this machine's platform only, and have its program in the images of the others, which saves most of the time")
+	update  = flag.Bool("update", false, "rewrite config/validate/testdata/function.yaml")
+	program = flag.String("func", "", "func's command line, such as that of another version")
+	native  = flag.Bool("native", false, "build for this machine's platform only, and have its program in the images of the others, which saves most of the time")
 )
 
 const (
-	repository = "../.."
-	namespace  = "kyverno-notation-venafi"
-	function   = "kyverno-notation-venafi"
-	manager    = "kyverno-notation-venafi-certmanager"
-	readmeFile = "config/README.md"
+	namespace = "kyverno-notation-venafi"
+	function  = "kyverno-notation-venafi"
+	manager   = "kyverno-notation-venafi-certmanager"
 )
 
 // TestTheVerbsOfFunc does what the documents say of func, each command as it stands there.
 func TestTheVerbsOfFunc(t *testing.T) {
-	b, err := bed.Start(t.Context(), bed.Options{Log: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := bed.StartForTest(t, bed.Options{})
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
-	u := &user{bed: b, clone: clone(t), host: strings.TrimPrefix(server.URL, "http://"), tool: buildTool(t)}
-	commands := u.commands(t)
+	u := &user{bed: b, clone: Clone(t), host: strings.TrimPrefix(server.URL, "http://"), tools: Tools(t, *program)}
+	commands := Commands(t, u.host)
+	t.Logf("func %s", u.must(t, "func version"))
 	knative(t, b)
 	t.Run("run and invoke", func(t *testing.T) { u.runAndInvoke(t, commands["run"], commands["invoke"]) })
 
@@ -90,95 +77,17 @@ func TestTheVerbsOfFunc(t *testing.T) {
 
 // user follows the documents in a clone.
 type user struct {
-	bed               *bed.Bed
-	clone, host, tool string
-}
-
-// clone is a clone of what is committed.
-func clone(t *testing.T) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "clone")
-	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "--no-hardlinks", repository, dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return dir
-}
-
-// buildTool gives func's command line.
-func buildTool(t *testing.T) string {
-	t.Helper()
-	builder, err := bed.NewBuilder(t.Context(), bed.Options{Log: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock, err := builder.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	built, err := builder.Static(t.Context(), "func", "func", "knative.dev/func/cmd/func")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "func") // by the name that the documents use
-	if err := errors.Join(os.Symlink(built, path), os.WriteFile(filepath.Join(filepath.Dir(path), "go-native"), []byte(goNative), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// goNative is what func takes for the go command with -native. The host builder has it build each platform: build -o FILE.
-const goNative = `#!/bin/sh
-case "$GOARCH" in
-""|` + runtime.GOARCH + `) exec go "$@" ;;
-esac
-cp result/f.linux.` + runtime.GOARCH + ` "$3" || exec go "$@"
-`
-
-// command is a line that stands in the documents.
-var command = regexp.MustCompile(`(?m)^    ((?:func|kubectl) .*)$`)
-
-// commands are those of the section on func, by what they do; REGISTRY is the test's.
-func (u *user) commands(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repository, readmeFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, ok := strings.Cut(string(text), "\n### func\n")
-	section, _, more := strings.Cut(section, "\n### ")
-	if !ok || !more {
-		t.Fatalf("%s has no section func", readmeFile)
-	}
-	kinds := []struct{ what, sign string }{
-		{"base", " --base-image "}, {"replace", " kubectl replace "}, {"set image", " set image "}, {"apply", "kubectl apply -k "},
-		{"build", "func build "}, {"invoke", "func invoke "}, {"run", "func run"}, {"deploy", "func deploy"},
-	}
-	commands := map[string]string{}
-	for _, match := range command.FindAllStringSubmatch(section, -1) {
-		line := strings.ReplaceAll(match[1], "REGISTRY", u.host)
-		i := slices.IndexFunc(kinds, func(kind struct{ what, sign string }) bool { return strings.Contains(line, kind.sign) })
-		if i < 0 || commands[kinds[i].what] != "" {
-			t.Fatalf("%s: what is %q for?", readmeFile, line)
-		}
-		commands[kinds[i].what] = line
-	}
-	if len(commands) != len(kinds) {
-		t.Fatalf("%s says only how to %v", readmeFile, commands)
-	}
-	return commands
+	bed                *bed.Bed
+	clone, host, tools string
 }
 
 // shell gives the command with func being the test's, and nothing of func's in its environment.
 func (u *user) shell(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir = u.clone
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "GOFLAGS=") || strings.HasPrefix(v, "CGO_ENABLED=") || strings.HasPrefix(v, "GOWORK=") || strings.HasPrefix(v, "FUNC_") || strings.HasPrefix(v, "KUBE") || strings.HasPrefix(v, "PATH=")
-	})
-	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(u.tool)+":"+os.Getenv("PATH"))
+	cmd.Env = Environment(u.tools)
 	if *native {
-		cmd.Env = append(cmd.Env, "FUNC_GO="+filepath.Join(filepath.Dir(u.tool), "go-native"))
+		cmd.Env = append(cmd.Env, OnlyNative(u.tools))
 	}
 	cmd.WaitDelay = time.Minute
 	return cmd

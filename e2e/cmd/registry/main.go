@@ -40,7 +40,9 @@ func run(ctx context.Context, host, certificates, program string) error {
 	platform, handler := signingtest.PlatformAt(host), http.NewServeMux()
 	handler.Handle(signingtest.PlatformPath, platform)
 	handler.Handle("/", registrytest.InMemory())
-	images := &http.Server{Addr: ":8443", Handler: handler, ReadHeaderTimeout: headerTime}
+	images := &http.Server{Addr: ":8443", Handler: handler, ReadHeaderTimeout: headerTime, Protocols: &http.Protocols{}}
+	// The registry reads one upload at a time. In HTTP/2 those that wait would fill the window of the connection that the one has to use.
+	images.Protocols.SetHTTP1(true)
 	listener, err := net.Listen("tcp", images.Addr)
 	if err != nil {
 		return err
