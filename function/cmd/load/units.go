@@ -20,10 +20,9 @@ const unitAgain, unitKept = 10, 200
 
 // unit is what one admission costs.
 type unit struct {
-	name                                      string
 	n                                         int
 	processor                                 float64 // seconds of the service, plugin processes left out
-	requests, processes, resident, kept       float64
+	requests, processes, resident             float64
 	commands, toServer, fromServer, remembers float64 // of what replicas share
 }
 
