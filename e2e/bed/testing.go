@@ -1,6 +1,7 @@
 package bed
 
 import (
+	"context"
 	"os"
 	"testing"
 )
@@ -19,4 +20,19 @@ func StartForTest(t *testing.T, opts Options) *Bed {
 		}
 	})
 	return b
+}
+
+// BuildForTest has a builder make something in its cache, alone. The path is what build gives.
+func BuildForTest(t *testing.T, builder Builder, build func(context.Context) (path string, err error)) string {
+	t.Helper()
+	unlock, err := builder.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	path, err := build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -63,7 +63,7 @@ func newMachine(t *testing.T) *machine {
 	if m.programs, err = bed.NewBuilder(t.Context(), bed.Options{Log: os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
-	helm := m.built(t, func(ctx context.Context) (string, error) {
+	helm := bed.BuildForTest(t, m.programs, func(ctx context.Context) (string, error) {
 		return m.programs.Program(ctx, "helm", "helm", "helm.sh/helm/v3/cmd/helm")
 	})
 	for name, program := range map[string]string{"helm": helm, "knv": m.checkout + "/knv", "kubectl-knv": m.checkout + "/knv"} {
@@ -72,21 +72,6 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	return m
-}
-
-// built makes something in the cache of programs, alone.
-func (m *machine) built(t *testing.T, build func(context.Context) (string, error)) string {
-	t.Helper()
-	unlock, err := m.programs.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	path, err := build(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // module is where a module that tools/TOOL pins lies.
@@ -190,7 +175,7 @@ func (m *machine) up(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.built(t, func(ctx context.Context) (string, error) { return m.programs.KyvernoManifest(ctx) })
+	bed.BuildForTest(t, m.programs, func(ctx context.Context) (string, error) { return m.programs.KyvernoManifest(ctx) })
 	m.output(t, m.home, "mkdir -p .cache/kyverno-notation-venafi/e2e && ln -sfn "+cache+"/*/ .cache/kyverno-notation-venafi/e2e/")
 	t.Cleanup(func() { _, _, _ = m.shell(context.WithoutCancel(t.Context()), m.checkout, "make e2e-down") }) // again, if the test ended before it came to that
 	m.follow(t, step{document: "e2e/README.md", command: "make e2e-up", more: " | tail -1 | tee ~/up", says: "export KUBECONFIG="})

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/nirmata/kyverno-notation-venafi/e2e/bed"
 )
 
 // The hosts that documents name, which are here on this machine.
@@ -177,7 +179,7 @@ const releases = "release/README.md"
 // verifies and installs it from there.
 func TestReleaseDocuments(t *testing.T) {
 	m := newMachine(t)
-	notation := m.built(t, func(ctx context.Context) (string, error) {
+	notation := bed.BuildForTest(t, m.programs, func(ctx context.Context) (string, error) {
 		return m.programs.Program(ctx, "notation", "notation", "github.com/notaryproject/notation/cmd/notation")
 	})
 	if err := os.Symlink(notation, filepath.Join(filepath.Dir(m.home), "bin", "notation")); err != nil {

@@ -4,6 +4,7 @@
 package function
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -56,16 +57,9 @@ func built(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := builder.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	program, err := builder.Static(t.Context(), "func", "func", "knative.dev/func/cmd/func")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
+	return bed.BuildForTest(t, builder, func(ctx context.Context) (string, error) {
+		return builder.Static(ctx, "func", "func", "knative.dev/func/cmd/func")
+	})
 }
 
 // Environment is the process's own, with func found in the folder that Tools gives, and without what func or Go would take from it.

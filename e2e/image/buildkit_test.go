@@ -57,11 +57,7 @@ func TestBuildKitBuildsTheImage(t *testing.T) {
 	first := b.build(t, "first")
 	t.Run("for both platforms", func(t *testing.T) { holds(t, first) })
 	t.Run("the same again", func(t *testing.T) {
-		one, two := digests(first), digests(b.build(t, "second"))
-		if one != two {
-			t.Errorf("one build gives %s, another %s", one, two)
-		}
-		t.Logf("both builds give %s", one)
+		same(t, digests(first), digests(b.build(t, "second")))
 	})
 	t.Run("not with another plugin", func(t *testing.T) {
 		said, err := b.run(t, "third", strings.Repeat("0", 64))
@@ -185,18 +181,10 @@ func built(t *testing.T) (daemon, buildx string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := builder.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	program := func(name, pkg string) string {
+		return bed.BuildForTest(t, builder, func(ctx context.Context) (string, error) { return builder.Static(ctx, "buildkit", name, pkg) })
 	}
-	defer unlock()
-	if daemon, err = builder.Static(t.Context(), "buildkit", "buildkitd", "github.com/moby/buildkit/cmd/buildkitd"); err == nil {
-		buildx, err = builder.Static(t.Context(), "buildkit", "buildx", "github.com/docker/buildx/cmd/buildx")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return daemon, buildx
+	return program("buildkitd", "github.com/moby/buildkit/cmd/buildkitd"), program("buildx", "github.com/docker/buildx/cmd/buildx")
 }
 
 // build follows the document, and pulls what it pushed.

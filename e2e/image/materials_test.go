@@ -258,3 +258,12 @@ func output(t *testing.T, program string, arguments ...string) string {
 	}
 	return strings.TrimSpace(string(said))
 }
+
+// same holds that two builds gave the same digests.
+func same(t *testing.T, one, two string) {
+	t.Helper()
+	if one != two {
+		t.Errorf("one build gives %s, another %s", one, two)
+	}
+	t.Logf("both builds give %s", one)
+}
