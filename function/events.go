@@ -14,7 +14,6 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
-	cloudeventshttp "github.com/cloudevents/sdk-go/v2/protocol/http" // and not the client, of which nothing is needed
 	"github.com/jellydator/ttlcache/v3"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
@@ -129,7 +128,7 @@ func (e *events) receive(w http.ResponseWriter, r *http.Request) (outcome string
 		return "", err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
-	event, err := cloudeventshttp.NewEventFromHTTPRequest(r)
+	event, err := eventOf(r)
 	if err == nil {
 		err = event.Validate()
 	}

@@ -12,7 +12,7 @@ const module = "github.com/nirmata/kyverno-notation-venafi"
 
 // Bounds on what is shipped.
 const (
-	maxPackages = 1118 // 18 of them for the client of the shared cache
+	maxPackages = 1100
 	maxModules  = 140
 )
 
