@@ -86,7 +86,7 @@ func (w *World) registryFailed(a *asked) bool {
 
 // crowded tells whether others left this one no seat: so many as there are seats for all trust policies, where some are for a registry that
 // fails, and keep theirs for long; or as many as one registry may have under a trust policy, with those that may wait. Equal ones share a
-// seat, unless an event came in between.
+// seat, unless an event or a change of trust came in between.
 func (w *World) crowded(a *asked) bool {
 	var others []*asked
 	for _, other := range w.asked {
@@ -97,6 +97,8 @@ func (w *World) crowded(a *asked) bool {
 	apart := slices.ContainsFunc(w.told, func(t told) bool {
 		return t.replica == a.replica && !t.at.After(a.end) && !t.end.Before(a.begin.Add(-w.settings.timeout))
 	})
+	since := w.trustSince(a.replica, a.begin.Add(-w.settings.timeout))
+	apart = apart || len(w.stores.within(since, a.end)) > 1 || len(w.policies.within(since, a.end)) > 1
 	n := len(others)
 	if !apart {
 		distinct := map[request]bool{a.request: true}
@@ -411,9 +413,14 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// moments are the times within a window at which something changed for an image, and its begin.
+// moments are the times within a window at which something changed for an image, or its registry began to hide signatures, and its begin.
 func (w *World) moments(a *asked, of window) []time.Time {
 	all := []time.Time{of.from}
+	for _, f := range w.faults {
+		if f.kind == registryHides && (f.subject == a.repository || f.subject == everybody) && f.from.After(of.from) && !f.from.After(of.to) {
+			all = append(all, f.from)
+		}
+	}
 	for _, found := range w.artifacts {
 		if found.repository != a.repository {
 			continue
