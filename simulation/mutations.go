@@ -55,6 +55,9 @@ var Mutations = []Mutation{
 		"a tag is kept past its time", "core/verification/lookup.go",
 		"Freshness{For: task.Limits.KeepTags}", "Freshness{For: task.Limits.Keep}", nil,
 	}, {
+		"one attestation that meets its conditions makes up for others", "core/verification/check.go",
+		"case finding == nil && demand.Select == SelectAny:", "case finding == nil:", nil,
+	}, {
 		"a transient failure is kept", "core/verification/lookup.go",
 		"case !definitive:\n\t\treturn Freshness{}", "case !definitive:\n\t\treturn Freshness{For: l.Keep}", nil,
 	}, {

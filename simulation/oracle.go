@@ -86,29 +86,45 @@ func (w *World) registryFailed(a *asked) bool {
 
 // crowded tells whether others left this one no seat: so many as there are seats for all trust policies, where some are for a registry that
 // fails, and keep theirs for long; or as many as one registry may have under a trust policy, with those that may wait. Equal ones share a
-// seat, unless an event or a change of trust came in between.
+// seat under one revision of their trust, unless an event came in between.
 func (w *World) crowded(a *asked) bool {
 	var others []*asked
+	equal := map[request]int{a.request: 1}
 	for _, other := range w.asked {
 		if other != a && other.replica == a.replica && !other.begin.After(a.end) && !other.end.Add(Bounds.Deadline).Before(a.begin) {
 			others = append(others, other)
+			equal[other.request]++
 		}
 	}
-	apart := slices.ContainsFunc(w.told, func(t told) bool {
-		return t.replica == a.replica && !t.at.After(a.end) && !t.end.Before(a.begin.Add(-w.settings.timeout))
-	})
-	since := w.trustSince(a.replica, a.begin.Add(-w.settings.timeout))
-	apart = apart || len(w.stores.within(since, a.end)) > 1 || len(w.policies.within(since, a.end)) > 1
+	since := a.begin.Add(-w.settings.timeout)
+	apart := slices.ContainsFunc(w.told, func(t told) bool { return t.replica == a.replica && !t.at.After(a.end) && !t.end.Before(since) })
 	n := len(others)
 	if !apart {
-		distinct := map[request]bool{a.request: true}
-		for _, other := range others {
-			distinct[other.request] = true
+		n = -1
+		for r, count := range equal {
+			n += min(count, w.revisions(&asked{request: r, replica: a.replica, begin: since, end: a.end}))
 		}
-		n = len(distinct) - 1
 	}
 	const oneRegistry = maxVerifications*3/4*3/4 + maxQueued/2
 	return n >= oneRegistry || n >= maxVerifications && slices.ContainsFunc(others, w.registryFailed)
+}
+
+// revisions is under how many revisions of its trust a request may have been worked on between its begin and end.
+func (w *World) revisions(a *asked) int {
+	since := w.trustSince(a.replica, a.begin)
+	different := map[string]bool{}
+	for _, policies := range w.policies.within(since, a.end) {
+		s, ok := w.statementOf(policies, a)
+		for _, stores := range w.stores.within(since, a.end) {
+			var held []any
+			for _, name := range s.stores {
+				found, usable := usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
+				held = append(held, found, usable)
+			}
+			different[fmt.Sprint(s, ok, held)] = true
+		}
+	}
+	return len(different)
 }
 
 // trustSince is the moment since which a replica may have its trust from.
@@ -178,22 +194,30 @@ func (w *World) trustOf(a *asked) (found []trusted) {
 	since := w.trustSince(a.replica, a.begin)
 	stores := w.stores.within(since, a.end)
 	for _, policies := range w.policies.within(since, a.end) {
-		p, ok := usable(policies, func(p policy) (bool, bool) { return p.name == a.policy, !p.unreadable })
+		s, ok := w.statementOf(policies, a)
 		if !ok {
 			found = append(found, trusted{})
 			continue
 		}
-		of := -1
-		for i, s := range p.statements {
-			if s.repository == a.repository || s.repository < 0 && of < 0 {
-				of = i
-			}
-		}
 		for _, all := range stores {
-			found = append(found, trustedBy(p.statements, of, all))
+			found = append(found, trustedBy(s, all))
 		}
 	}
 	return found
+}
+
+// statementOf is the statement for an image; none where the trust policy cannot be used or has none for it.
+func (w *World) statementOf(policies map[string]policy, a *asked) (of statement, ok bool) {
+	p, usable := usable(policies, func(p policy) (bool, bool) { return p.name == a.policy, !p.unreadable })
+	if !usable {
+		return statement{}, false
+	}
+	for _, s := range p.statements {
+		if s.repository == a.repository || s.repository < 0 && !ok {
+			of, ok = s, true
+		}
+	}
+	return of, ok
 }
 
 // trusted is a statement, and whose signatures satisfy it. The zero value trusts nobody.
@@ -202,11 +226,7 @@ type trusted struct {
 	signers [signers]bool
 }
 
-func trustedBy(statements []statement, of int, stores map[string]store) (t trusted) {
-	if of < 0 {
-		return t
-	}
-	s := statements[of]
+func trustedBy(s statement, stores map[string]store) (t trusted) {
 	t.level = s.level
 	for _, name := range s.stores {
 		held, ok := usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
@@ -413,12 +433,14 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// moments are the times within a window at which something changed for an image, or its registry began to hide signatures, and its begin.
+// moments are the times within a window at which something changed for an image, those since when what began may have ended while its
+// registry hid signatures, and the window's begin.
 func (w *World) moments(a *asked, of window) []time.Time {
 	all := []time.Time{of.from}
 	for _, f := range w.faults {
-		if f.kind == registryHides && (f.subject == a.repository || f.subject == everybody) && f.from.After(of.from) && !f.from.After(of.to) {
-			all = append(all, f.from)
+		from := f.from.Add(-w.settings.timeout)
+		if f.kind == registryHides && (f.subject == a.repository || f.subject == everybody) && from.After(of.from) && !f.from.After(of.to) {
+			all = append(all, from)
 		}
 	}
 	for _, found := range w.artifacts {
