@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/textproto"
@@ -28,7 +29,10 @@ var eventAttributes = spec.WithPrefixMatchExact(func(attribute string) string {
 // body, and validates the event.
 func eventOf(r *http.Request) (*cloudevents.Event, error) {
 	message := eventMessage{header: r.Header, body: r.Body, format: format.Lookup(r.Header.Get("Content-Type"))}
-	if message.format == nil {
+	switch message.format {
+	case format.JSONBatch:
+		return nil, errors.New("it is a batch; send events one by one")
+	case nil:
 		message.version = eventAttributes.Version(r.Header.Get(eventAttributes.PrefixedSpecVersionName()))
 	}
 	return binding.ToEvent(r.Context(), message)
@@ -37,7 +41,7 @@ func eventOf(r *http.Request) (*cloudevents.Event, error) {
 // eventMessage is a request as the SDK of CloudEvents reads one. It stands in for the SDK's own package of this binding, with which
 // a client and a logger come along.
 type eventMessage struct {
-	binding.MessageMetadataReader // nil: what transforms messages has to have it, and nothing here does
+	binding.MessageMetadataReader // nil: binding.DirectWrite wants it for transformers, of which there are none
 
 	header  http.Header
 	body    io.ReadCloser
@@ -69,12 +73,13 @@ func (m eventMessage) ReadBinary(_ context.Context, to binding.BinaryWriter) err
 	if m.version == nil {
 		return binding.ErrNotBinary
 	}
-	for name, values := range m.header {
+	for name := range m.header {
 		var err error
+		value := m.header.Get(name) // the first, where there are several
 		if attribute := m.version.Attribute(name); attribute != nil {
-			err = to.SetAttribute(attribute, values[0])
+			err = to.SetAttribute(attribute, value)
 		} else if extension, ok := strings.CutPrefix(name, headerEvent); ok {
-			err = to.SetExtension(strings.ToLower(extension), values[0])
+			err = to.SetExtension(strings.ToLower(extension), value)
 		}
 		if err != nil {
 			return err

@@ -3,18 +3,21 @@ package function
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
 	cloudeventshttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
-// eventRequest is a request with three headers of an event and one more.
-func eventRequest(version, contentType, name, value, body string) *http.Request {
+// eventRequest is a request with an event of a type, with the attributes that are demanded but for the version, and with headers, names
+// before values. What those name already is added to.
+func eventRequest(version, contentType, body string, headers ...string) *http.Request {
 	request := httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(body))
-	for header, value := range map[string]string{"Ce-Specversion": version, "Ce-Id": "1", "Ce-Source": "https://cluster", "Content-Type": contentType, name: value} {
-		if header != "" && value != "" {
-			request.Header.Set(header, value)
+	all := append([]string{"Ce-Specversion", version, "Content-Type", contentType, "Ce-Id", "1", "Ce-Source", "https://cluster", "Ce-Type", "t"}, headers...)
+	for i := 0; i < len(all); i += 2 {
+		if all[i] != "" && all[i+1] != "" {
+			request.Header.Add(all[i], all[i+1])
 		}
 	}
 	return request
@@ -24,44 +27,67 @@ func eventRequest(version, contentType, name, value, body string) *http.Request 
 func FuzzEventOf(f *testing.F) {
 	structured := `{"specversion":"1.0","id":"1","source":"s","type":"t","kind":"TrustPolicy","data":{"a":[1]}}`
 	for _, seed := range [][5]string{
-		{"1.0", "application/json", "Ce-Type", "t", `{"a":1}`},
-		{"1.0", "application/json", "ce-apiversion", "notation.nirmata.io/v1alpha1", "not json"},
-		{"1.0", "", "Ce-Time", "2026-01-02T03:04:05Z", ""},
-		{"1.0", "text/plain", "Ce-Time", "yesterday", "x"},
-		{"1.0", "application/json", "Ce-Datacontenttype", "text/xml", "{}"},
-		{"1.0", "application/json", "Ce-Subject", "Zo%C3%AB", "{}"},
-		{"1.0", "application/json", "Ce-Not-A-Name", "x", "{}"},
-		{"0.3", "application/json", "Ce-Schemaurl", "https://s", "{}"},
-		{"2.0", "application/json", "Ce-Type", "t", "{}"},
-		{"", "application/cloudevents+json", "", "", structured},
-		{"1.0", "application/cloudevents+json; charset=utf-8", "Ce-Type", "other", structured},
-		{"", "application/cloudevents-batch+json", "", "", "[" + structured + "]"},
-		{"", "application/cloudevents+avro", "", "", structured},
-		{"", "application/cloudevents+json", "", "", structured[:40]},
-		{"", "application/json", "", "", structured},
+		{"1.0", "application/json", `{"a":1}`, "", ""},
+		{"1.0", "application/json", "not json", "ce-apiversion", "notation.nirmata.io/v1alpha1"},
+		{"1.0", "", "", "Ce-Time", "2026-01-02T03:04:05Z"},
+		{"1.0", "text/plain", "x", "Ce-Time", "yesterday"},
+		{"1.0", "application/json", "{}", "Ce-Datacontenttype", "text/xml"},
+		{"1.0", "application/json", "{}", "Ce-Subject", "Zo%C3%AB"},
+		{"1.0", "application/json", "{}", "Ce-Not-A-Name", "x"},
+		{"1.0", "application/json", "{}", "Ce-Id", "2"},
+		{"1.0", "application/json", "{}", "Ce-Specversion", "0.3"},
+		{"0.3", "application/json", "{}", "Ce-Schemaurl", "https://s"},
+		{"2.0", "application/json", "{}", "", ""},
+		{"", "application/cloudevents+json", structured, "", ""},
+		{"1.0", "application/cloudevents+json; charset=utf-8", structured, "Content-Type", "text/plain"},
+		{"", "application/cloudevents-batch+json", "[" + structured + "]", "", ""},
+		{"", "application/cloudevents+avro", structured, "", ""},
+		{"", "application/cloudevents+json", structured[:40], "", ""},
+		{"", "application/json", structured, "", ""},
 		{"", "", "", "", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4])
 	}
-	f.Fuzz(func(t *testing.T, version, contentType, name, value, body string) {
+	f.Fuzz(func(t *testing.T, version, contentType, body, name, value string) {
 		if http.CanonicalHeaderKey(name) == headerEvent {
 			t.Skip("the SDK panics")
 		}
-		got, err := eventOf(eventRequest(version, contentType, name, value, body))
-		want, wantErr := cloudeventshttp.NewEventFromHTTPRequest(eventRequest(version, contentType, name, value, body))
+		got, err := eventOf(eventRequest(version, contentType, body, name, value))
+		want, wantErr := cloudeventshttp.NewEventFromHTTPRequest(eventRequest(version, contentType, body, name, value))
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("error %v; the SDK's is %v", err, wantErr)
 		}
-		if err == nil && (got.String() != want.String() || (got.Validate() == nil) != (want.Validate() == nil)) {
+		if err != nil {
+			return
+		}
+		if got.String() != want.String() || !reflect.DeepEqual(got.Extensions(), want.Extensions()) || !reflect.DeepEqual(got.DataEncoded, want.DataEncoded) || (got.Validate() == nil) != (want.Validate() == nil) {
 			t.Errorf("event %s; the SDK's is %s", got, want)
 		}
 	})
 }
 
-// TestEventOfTakesAnyHeader holds that a header that is nothing but the prefix of those of events ends nothing.
-func TestEventOfTakesAnyHeader(t *testing.T) {
-	event, err := eventOf(eventRequest("1.0", "application/json", "Ce-", "x", "{}"))
-	if err == nil && event.Validate() == nil {
-		t.Errorf("took %s", event)
+func TestEventOf(t *testing.T) {
+	for sentence, test := range map[string]struct {
+		request *http.Request
+		want    string // in the error; "" for an event
+	}{
+		"a valid event":                {eventRequest("1.0", "application/json", "{}"), ""},
+		"an attribute without a name":  {eventRequest("1.0", "application/json", "{}", "Ce-", "x"), "MUST NOT be empty"},
+		"an attribute without a value": {withHeader(eventRequest("1.0", "application/json", "{}"), "Ce-Kind"), ""},
+		"a batch":                      {eventRequest("", "application/cloudevents-batch+json", "[]"), "one by one"},
+	} {
+		event, err := eventOf(test.request)
+		if err == nil {
+			err = event.Validate()
+		}
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", sentence, err)
+		}
 	}
+}
+
+// withHeader gives a request a header without a value, as none that net/http reads has.
+func withHeader(request *http.Request, name string) *http.Request {
+	request.Header[name] = nil
+	return request
 }
