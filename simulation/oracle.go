@@ -155,8 +155,17 @@ func (w *World) trustSince(r *replica, moment time.Time) time.Time {
 }
 
 // hears tells whether nothing keeps a replica from hearing by the epoch of an event that another one was told: not that only the watches
-// of trust are deaf.
+// of trust are deaf. An event that the epoch names already, as another replica took it before, changes nothing of it.
 func (w *World) hears(r *replica, t told) bool {
+	var before told
+	for _, o := range w.told {
+		if o != t && o.taken && !o.again && !o.at.After(t.end) && !o.end.Before(before.end) {
+			before = o
+		}
+	}
+	if before.event == t.event {
+		return false
+	}
 	during := window{from: t.at.Add(-Bounds.Reconnect), to: t.end.Add(Bounds.Event)}
 	return !w.overlaps(during, r.id, apiDown, apiRefused, apiLag, apiCut) && !slices.ContainsFunc(w.faults, func(f *fault) bool {
 		return f.kind == apiDeaf && f.amount > 0 && f.subject == r.id && !f.from.After(during.to) && !f.to.Before(during.from)
@@ -456,6 +465,19 @@ func (w *World) moments(a *asked, of window) []time.Time {
 	return all
 }
 
+// clocks are the times by a replica's clock at which a request that it works on may have had shared work done for another that came later:
+// its own, that of its end, and those at which a signature expired in between.
+func (w *World) clocks(a *asked) []time.Time {
+	last := a.end.Add(a.replica.ahead.value(a.end))
+	all := []time.Time{a.clock, last}
+	for _, found := range w.artifacts {
+		if found.expiry.After(a.clock) && found.expiry.Before(last) {
+			all = append(all, found.expiry)
+		}
+	}
+	return all
+}
+
 // judgeAdmission looks for a moment at which a verification could have begun whose outcome is this answer.
 func (w *World) judgeAdmission(a *asked) string {
 	kept := w.settings.keep + w.longer(a, w.settings.keep)
@@ -478,8 +500,10 @@ func (w *World) judgeAdmission(a *asked) string {
 				if there.to.After(a.end) {
 					there.to = a.end
 				}
-				if w.verdict(a, of, t, there, checked, []time.Time{a.clock}).admitted {
-					return ""
+				for _, clock := range w.clocks(a) {
+					if w.verdict(a, of, t, there, checked, []time.Time{clock}).admitted {
+						return ""
+					}
 				}
 			}
 		}

@@ -209,6 +209,7 @@ func (w *World) ask(r *replica, what request, final bool) {
 // told is an event that a replica was sent, and whether it took it.
 type told struct {
 	replica *replica
+	event   string // its id
 	at, end time.Time
 	policy  int // that it is about; -1 for an event that does not say, so that it is about all
 	taken   bool
@@ -241,7 +242,7 @@ func (w *World) send(r *replica, e event) error {
 	} {
 		q.Header.Set(name, value)
 	}
-	t := told{replica: r, at: time.Now(), policy: e.policy}
+	t := told{replica: r, event: e.id, at: time.Now(), policy: e.policy}
 	answer := httptest.NewRecorder()
 	r.events.ServeHTTP(answer, q)
 	t.end, t.taken = time.Now(), answer.Code == http.StatusAccepted
