@@ -442,14 +442,21 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// moments are the times within a window at which something changed for an image, those since when what began may have ended while its
-// registry hid signatures, and the window's begin.
-func (w *World) moments(a *asked, of window) []time.Time {
+// moments are the times within a window at which something that takes a time may begin, so that each way is among them in which changes of
+// an image, and of whether its registry hides signatures, come before, within and after it.
+func (w *World) moments(a *asked, of window, takes time.Duration) []time.Time {
 	all := []time.Time{of.from}
+	add := func(change time.Time) {
+		for _, from := range []time.Time{change, change.Add(-1), change.Add(-takes)} {
+			if from.After(of.from) && !from.After(of.to) {
+				all = append(all, from)
+			}
+		}
+	}
 	for _, f := range w.faults {
-		from := f.from.Add(-w.settings.timeout)
-		if f.kind == registryHides && (f.subject == a.repository || f.subject == everybody) && from.After(of.from) && !f.from.After(of.to) {
-			all = append(all, from)
+		if f.kind == registryHides && (f.subject == a.repository || f.subject == everybody) {
+			add(f.from)
+			add(f.to)
 		}
 	}
 	for _, found := range w.artifacts {
@@ -457,12 +464,10 @@ func (w *World) moments(a *asked, of window) []time.Time {
 			continue
 		}
 		for _, change := range found.there.changes {
-			if change.from.After(of.from) && !change.from.After(of.to) {
-				all = append(all, change.from)
-			}
+			add(change.from)
 		}
 	}
-	return all
+	return slices.CompactFunc(slices.SortedFunc(slices.Values(all), time.Time.Compare), time.Time.Equal)
 }
 
 // clocks are the times by a replica's clock at which a request that it works on may have had shared work done for another that came later:
@@ -495,8 +500,9 @@ func (w *World) judgeAdmission(a *asked) string {
 			if string(of) != a.result.Digest {
 				continue
 			}
-			for _, from := range w.moments(a, window{from: oldest.Add(-behind), to: a.end}) {
-				there := window{from: from, to: from.Add(w.settings.timeout + behind)}
+			takes := w.settings.timeout + behind
+			for _, from := range w.moments(a, window{from: oldest.Add(-behind), to: a.end}, takes) {
+				there := window{from: from, to: from.Add(takes)}
 				if there.to.After(a.end) {
 					there.to = a.end
 				}
