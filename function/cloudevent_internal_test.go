@@ -23,8 +23,8 @@ func eventRequest(version, contentType, body string, headers ...string) *http.Re
 	return request
 }
 
-// FuzzEventOf compares what is read of a request with what the SDK of CloudEvents reads.
-func FuzzEventOf(f *testing.F) {
+// TestEventOfReadsWhatTheSDKReads compares what is read of requests with what the SDK of CloudEvents reads.
+func TestEventOfReadsWhatTheSDKReads(t *testing.T) {
 	structured := `{"specversion":"1.0","id":"1","source":"s","type":"t","kind":"TrustPolicy","data":{"a":[1]}}`
 	for _, seed := range [][5]string{
 		{"1.0", "application/json", `{"a":1}`, "", ""},
@@ -35,8 +35,6 @@ func FuzzEventOf(f *testing.F) {
 		{"1.0", "application/json", "{}", "Ce-Subject", "Zo%C3%AB"},
 		{"1.0", "application/json", "{}", "Ce-Not-A-Name", "x"},
 		{"1.0", "application/json", "{}", "Ce-Id", "2"},
-		{"1.0", "application/json", "{}", "Ce-Specversion", "0.3"},
-		{"0.3", "application/json", "{}", "Ce-Schemaurl", "https://s"},
 		{"2.0", "application/json", "{}", "", ""},
 		{"", "application/cloudevents+json", structured, "", ""},
 		{"1.0", "application/cloudevents+json; charset=utf-8", structured, "Content-Type", "text/plain"},
@@ -46,24 +44,20 @@ func FuzzEventOf(f *testing.F) {
 		{"", "application/json", structured, "", ""},
 		{"", "", "", "", ""},
 	} {
-		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4])
-	}
-	f.Fuzz(func(t *testing.T, version, contentType, body, name, value string) {
-		if http.CanonicalHeaderKey(name) == headerEvent {
-			t.Skip("the SDK panics")
-		}
+		version, contentType, body, name, value := seed[0], seed[1], seed[2], seed[3], seed[4]
 		got, err := eventOf(eventRequest(version, contentType, body, name, value))
 		want, wantErr := cloudeventshttp.NewEventFromHTTPRequest(eventRequest(version, contentType, body, name, value))
 		if (err == nil) != (wantErr == nil) {
-			t.Fatalf("error %v; the SDK's is %v", err, wantErr)
+			t.Errorf("%q: error %v; the SDK's is %v", seed, err, wantErr)
+			continue
 		}
 		if err != nil {
-			return
+			continue
 		}
 		if got.String() != want.String() || !reflect.DeepEqual(got.Extensions(), want.Extensions()) || !reflect.DeepEqual(got.DataEncoded, want.DataEncoded) || (got.Validate() == nil) != (want.Validate() == nil) {
-			t.Errorf("event %s; the SDK's is %s", got, want)
+			t.Errorf("%q: event %s; the SDK's is %s", seed, got, want)
 		}
-	})
+	}
 }
 
 func TestEventOf(t *testing.T) {
