@@ -114,11 +114,11 @@ func (w *World) revisions(a *asked) int {
 	since := w.trustSince(a.replica, a.begin)
 	different := map[string]bool{}
 	for _, policies := range w.policies.within(since, a.end) {
-		s, ok := w.statementOf(policies, a)
+		s, ok := statementOf(policies, a.request)
 		for _, stores := range w.stores.within(since, a.end) {
 			var held []any
 			for _, name := range s.stores {
-				found, usable := usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
+				found, usable := storeOf(stores, name)
 				held = append(held, found, usable)
 			}
 			different[fmt.Sprint(s, ok, held)] = true
@@ -203,7 +203,7 @@ func (w *World) trustOf(a *asked) (found []trusted) {
 	since := w.trustSince(a.replica, a.begin)
 	stores := w.stores.within(since, a.end)
 	for _, policies := range w.policies.within(since, a.end) {
-		s, ok := w.statementOf(policies, a)
+		s, ok := statementOf(policies, a.request)
 		if !ok {
 			found = append(found, trusted{})
 			continue
@@ -216,17 +216,22 @@ func (w *World) trustOf(a *asked) (found []trusted) {
 }
 
 // statementOf is the statement for an image; none where the trust policy cannot be used or has none for it.
-func (w *World) statementOf(policies map[string]policy, a *asked) (of statement, ok bool) {
-	p, usable := usable(policies, func(p policy) (bool, bool) { return p.name == a.policy, !p.unreadable })
+func statementOf(policies map[string]policy, r request) (of statement, ok bool) {
+	p, usable := usable(policies, func(p policy) (bool, bool) { return p.name == r.policy, !p.unreadable })
 	if !usable {
 		return statement{}, false
 	}
 	for _, s := range p.statements {
-		if s.repository == a.repository || s.repository < 0 && !ok {
+		if s.repository == r.repository || s.repository < 0 && !ok {
 			of, ok = s, true
 		}
 	}
 	return of, ok
+}
+
+// storeOf is the trust store of a name; none where it cannot be used.
+func storeOf(stores map[string]store, name int) (store, bool) {
+	return usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
 }
 
 // trusted is a statement, and whose signatures satisfy it. The zero value trusts nobody.
@@ -238,7 +243,7 @@ type trusted struct {
 func trustedBy(s statement, stores map[string]store) (t trusted) {
 	t.level = s.level
 	for _, name := range s.stores {
-		held, ok := usable(stores, func(s store) (bool, bool) { return s.name == name, !s.unreadable })
+		held, ok := storeOf(stores, name)
 		if !ok { // a statement with a store that cannot be used trusts nobody
 			t.signers = [signers]bool{}
 			break
@@ -492,6 +497,8 @@ func (w *World) judgeAdmission(a *asked) string {
 	}
 	checked := w.relied(a)
 	behind := w.behind(window{from: oldest, to: a.end}, a.repository)
+	takes := w.settings.timeout + behind
+	moments, clocks := w.moments(a, window{from: oldest.Add(-behind), to: a.end}, takes), w.clocks(a)
 	for _, t := range w.trustOf(a) {
 		if t.level == "skip" && demands[a.demand] == "" { // nor here
 			return ""
@@ -500,13 +507,12 @@ func (w *World) judgeAdmission(a *asked) string {
 			if string(of) != a.result.Digest {
 				continue
 			}
-			takes := w.settings.timeout + behind
-			for _, from := range w.moments(a, window{from: oldest.Add(-behind), to: a.end}, takes) {
+			for _, from := range moments {
 				there := window{from: from, to: from.Add(takes)}
 				if there.to.After(a.end) {
 					there.to = a.end
 				}
-				for _, clock := range w.clocks(a) {
+				for _, clock := range clocks {
 					if w.verdict(a, of, t, there, checked, []time.Time{clock}).admitted {
 						return ""
 					}
