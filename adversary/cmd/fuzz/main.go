@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -45,10 +46,11 @@ func main() {
 	each := flag.String("each", "1m", "for which a target is run at a time, or how often, as in 300x")
 	only := flag.String("run", "", "regular expression of the targets to run")
 	workers := flag.Int("parallel", 0, "workers of a target; 0 for one for each processor. With one, and GODEBUG=fuzzseed=1, a run repeats another")
+	unguided := flag.Bool("unguided", false, "mutate the seeds without a look at what they cover, for which all packages would be built anew")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	outcomes, err := run(ctx, *executions, limits{*each, *workers}, *only)
+	outcomes, err := run(ctx, *executions, limits{each: *each, workers: *workers}, *unguided, *only)
 	report(os.Stdout, outcomes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
@@ -61,14 +63,21 @@ func main() {
 
 // limits of the run of a target.
 type limits struct {
-	each    string // for go test's -fuzztime
-	workers int    // 0 for the default
+	each     string // for go test's -fuzztime
+	workers  int    // 0 for the default
+	unguided string // folder for tests without instruments for coverage; "" has them built with
 }
 
-func run(ctx context.Context, executions int, each limits, only string) ([]outcome, error) {
+func run(ctx context.Context, executions int, each limits, unguided bool, only string) ([]outcome, error) {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
 		return nil, err
+	}
+	if unguided {
+		if each.unguided, err = os.MkdirTemp("", "fuzz-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(each.unguided)
 	}
 	targets, err := find(os.DirFS("."))
 	targets = slices.DeleteFunc(targets, func(t target) bool { return !wanted.MatchString(t.name) })
@@ -86,7 +95,7 @@ func run(ctx context.Context, executions int, each limits, only string) ([]outco
 	for executions > 0 && ctx.Err() == nil {
 		quickest := slices.MaxFunc(outcomes, func(a, b outcome) int { return cmp.Compare(a.rate(), b.rate()) })
 		again := quickest.fuzz(ctx, each)
-		if again.executions == 0 || again.failure != "" {
+		if again.failure != "" {
 			return append(outcomes, again), ctx.Err()
 		}
 		executions -= again.executions
@@ -126,7 +135,7 @@ func find(root fs.FS) (targets []target, err error) {
 }
 
 // progress is a line of go test.
-var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
+var progress = regexp.MustCompile(`execs: (\d+) \([^)]*\)(?:, new interesting: (\d+) \(total: (\d+)\))?`)
 
 // endedLate tells that go test failed because a worker was still busy when the time was over, and not because of an input
 // (https://go.dev/issue/75804): then the target fails by itself, and gives that as its only reason.
@@ -136,16 +145,37 @@ func endedLate(lines []string) bool {
 	return i >= 0 && i+1 < len(lines) && lines[i+1] == "context deadline exceeded" && !slices.ContainsFunc(lines[i+1:], failed)
 }
 
+// command is what runs a target: go test, which builds instruments into all packages, or a test that was built without.
+func (t target) command(ctx context.Context, each limits) (*exec.Cmd, error) {
+	arguments := []string{"-test.run=^$", "-test.fuzz=^" + t.name + "$", "-test.fuzztime=" + each.each, "-test.fuzzminimizetime=5s"}
+	if each.workers > 0 {
+		arguments = append(arguments, "-test.parallel="+strconv.Itoa(each.workers))
+	}
+	if each.unguided == "" {
+		for i, argument := range arguments {
+			arguments[i] = strings.Replace(argument, "-test.", "-", 1)
+		}
+		return exec.CommandContext(ctx, "go", append([]string{"test", "./" + t.dir}, arguments...)...), nil
+	}
+	binary := filepath.Join(each.unguided, strings.ReplaceAll(t.dir, "/", "-")+".test")
+	if output, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./"+t.dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, output)
+	}
+	command := exec.CommandContext(ctx, binary, append(arguments, "-test.fuzzcachedir="+filepath.Join(each.unguided, "corpus"))...)
+	command.Dir = t.dir
+	return command, nil
+}
+
 // fuzz runs a target for a time, or so often.
 func (t target) fuzz(ctx context.Context, each limits) outcome {
 	began, o := time.Now(), outcome{target: t}
-	arguments := []string{"test", "./" + t.dir, "-run", "^$", "-fuzz", "^" + t.name + "$", "-fuzztime", each.each, "-fuzzminimizetime", "5s"}
-	if each.workers > 0 {
-		arguments = append(arguments, "-parallel", strconv.Itoa(each.workers))
+	command, err := t.command(ctx, each)
+	if err != nil {
+		o.failure = err.Error()
+		return o
 	}
-	command := exec.CommandContext(ctx, "go", arguments...)
-	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()
+	command.Stderr = command.Stdout // where a test writes its progress, unless it is run by go test
 	if err == nil {
 		err = command.Start()
 	}
@@ -165,7 +195,14 @@ func (t target) fuzz(ctx context.Context, each limits) outcome {
 			o.corpus, _ = strconv.Atoi(match[3])
 		}
 	}
-	if err := command.Wait(); err != nil && !endedLate(last) {
+	err = command.Wait()
+	if endedLate(last) {
+		err = nil
+	}
+	if err == nil && o.executions == 0 {
+		err = errors.New("nothing was executed; give it more time")
+	}
+	if err != nil {
 		o.failure = strings.Join(append(last, err.Error()), "\n")
 	}
 	o.took = time.Since(began)
