@@ -1,12 +1,17 @@
 package function
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/textproto"
+	"net/url"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/binding/format"
@@ -25,18 +30,44 @@ var eventAttributes = spec.WithPrefixMatchExact(func(attribute string) string {
 	return textproto.CanonicalMIMEHeaderKey(headerEvent + attribute)
 }, headerEvent)
 
-// eventOf reads a CloudEvent (CloudEvents 1.0.2, HTTP protocol binding, sections 3.1 and 3.2) from a request. The caller bounds the
-// body, and validates the event.
-func eventOf(r *http.Request) (*cloudevents.Event, error) {
-	message := eventMessage{header: r.Header, body: r.Body, format: format.Lookup(r.Header.Get("Content-Type"))}
+// eventOf reads a CloudEvent (CloudEvents 1.0.2, HTTP protocol binding, sections 3.1 and 3.2) from the header and the body of a request,
+// and validates it.
+func eventOf(ctx context.Context, header http.Header, body []byte) (event *cloudevents.Event, err error) {
+	message := eventMessage{header: header, body: io.NopCloser(bytes.NewReader(body)), format: format.Lookup(header.Get("Content-Type"))}
 	switch message.format {
 	case format.JSONBatch:
 		return nil, errors.New("it is a batch; send events one by one")
 	case nil:
-		message.version = eventAttributes.Version(r.Header.Get(eventAttributes.PrefixedSpecVersionName()))
+		message.version = eventAttributes.Version(decodedHeader(header.Get(eventAttributes.PrefixedSpecVersionName())))
 	}
-	return binding.ToEvent(r.Context(), message)
+	defer func() {
+		if r := recover(); r != nil { // of the SDK, on some members of a wrong type
+			event, err = nil, fmt.Errorf("it cannot be read: %v", r)
+		}
+	}()
+	if event, err = binding.ToEvent(ctx, message); err != nil {
+		return nil, err
+	}
+	if event.SpecVersion() != cloudevents.CloudEventsVersionV1 {
+		return nil, fmt.Errorf("its specversion is %q; send events of version 1.0", event.SpecVersion())
+	}
+	return event, event.Validate()
 }
+
+// decodedHeader is the value of an attribute in a header (HTTP protocol binding, section 3.1.3.2): quoted as older versions of CloudEvents had it,
+// or percent-encoded. What is encoded wrongly is taken as it is.
+func decodedHeader(value string) string {
+	if inner, ok := strings.CutPrefix(value, `"`); ok && strings.HasSuffix(inner, `"`) {
+		value = escaped.ReplaceAllString(strings.TrimSuffix(inner, `"`), "$1")
+	}
+	if decoded, err := url.PathUnescape(value); err == nil && utf8.ValidString(decoded) {
+		return decoded
+	}
+	return value
+}
+
+// escaped is an escaped character of a quoted text (RFC 7230, section 3.2.6).
+var escaped = regexp.MustCompile(`\\(.)`)
 
 // eventMessage is a request as the SDK of CloudEvents reads one. It stands in for the SDK's own package of this binding, with which
 // a client and a logger come along.
@@ -75,7 +106,7 @@ func (m eventMessage) ReadBinary(_ context.Context, to binding.BinaryWriter) err
 	}
 	for name := range m.header {
 		var err error
-		value := m.header.Get(name) // the first, where there are several
+		value := decodedHeader(m.header.Get(name)) // the first, where there are several
 		if attribute := m.version.Attribute(name); attribute != nil {
 			err = to.SetAttribute(attribute, value)
 		} else if extension, ok := strings.CutPrefix(name, headerEvent); ok {

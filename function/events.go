@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/jellydator/ttlcache/v3"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nirmata/kyverno-notation-venafi/core"
 	"github.com/nirmata/kyverno-notation-venafi/core/reason"
@@ -33,6 +35,7 @@ type events struct {
 	renew    func()                                    // has this replica list the trust resources again
 	bump     func(ctx context.Context, v string) error // has the other replicas do so, by a new value of the epoch
 	seen     *ttlcache.Cache[string, struct{}]         // identities of the events that were applied
+	reading  *semaphore.Weighted                       // events that are read
 	counted  map[string]*atomic.Uint64                 // by eventOutcomes; the map itself is never written after newEvents
 	log      *slog.Logger
 }
@@ -44,16 +47,18 @@ const (
 	eventIgnored   = "ignored"   // is not about trust
 	eventRefused   = "refused"   // its sender is not known, or may not send events
 	eventMalformed = "malformed" // is no CloudEvent, or larger than maxEvent
-	eventFailed    = "failed"    // the API server could not review the sender or notify the other replicas; the sender should send it again
+	eventFailed    = "failed"    // its body did not arrive, or the API server could not review the sender or notify the other replicas; the sender should send it again
 )
 
 var eventOutcomes = [...]string{eventTaken, eventDuplicate, eventIgnored, eventRefused, eventMalformed, eventFailed}
 
 // Bounds on events.
 const (
-	maxEvent   = 1 << 20 // bytes
-	eventsSeen = 4096
-	seenFor    = 10 * time.Minute
+	maxEvent    = 2 << 20         // bytes; the API server stores no object over 1.5 MiB
+	maxEvents   = 2               // that are read at once: a hostile one of maxEvent takes 80 times its size in memory
+	eventArrive = 2 * time.Second // for a body to arrive, and for its turn to be read
+	eventsSeen  = 4096
+	seenFor     = 10 * time.Minute
 )
 
 // NewEvents makes the receiver of CloudEvents without the rest of the service. renew has this replica list the trust resources
@@ -69,7 +74,8 @@ func newEvents(senders CallerReview, outcomes *cache.Cache, trust TrustSource, r
 	}
 	return &events{
 		senders: senders, outcomes: outcomes, trust: trust, renew: renew, bump: bump, counted: counted, log: log,
-		seen: ttlcache.New(ttlcache.WithCapacity[string, struct{}](eventsSeen), ttlcache.WithTTL[string, struct{}](seenFor), ttlcache.WithDisableTouchOnHit[string, struct{}]()),
+		reading: semaphore.NewWeighted(maxEvents),
+		seen:    ttlcache.New(ttlcache.WithCapacity[string, struct{}](eventsSeen), ttlcache.WithTTL[string, struct{}](seenFor), ttlcache.WithDisableTouchOnHit[string, struct{}]()),
 	}
 }
 
@@ -127,17 +133,9 @@ func (e *events) receive(w http.ResponseWriter, r *http.Request) (outcome string
 	if _, err := e.senders.Review(r.Context(), r.Header.Get("Authorization")); err != nil {
 		return "", err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
-	event, err := eventOf(r)
-	if err == nil {
-		err = event.Validate()
-	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return "", &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
-	}
+	event, err := e.read(w, r)
 	if err != nil {
-		return "", &eventError{fmt.Sprintf("this is no CloudEvent: %v", err)}
+		return "", err
 	}
 	change, concerns := changeOf(event)
 	if !concerns {
@@ -148,6 +146,35 @@ func (e *events) receive(w http.ResponseWriter, r *http.Request) (outcome string
 		return eventDuplicate, nil
 	}
 	return eventTaken, e.apply(r.Context(), id, change)
+}
+
+// errEvents is why an event is to be sent again.
+var errEvents = errors.New("too many events are read; send the event again")
+
+// read reads an event, a few at a time.
+func (e *events) read(w http.ResponseWriter, r *http.Request) (*cloudevents.Event, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), eventArrive)
+	defer cancel()
+	if e.reading.Acquire(ctx, 1) != nil {
+		return nil, errEvents
+	}
+	defer e.reading.Release(1)
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(eventArrive)) // some servers cannot set one; they have timeouts of their own
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEvent))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &core.RequestError{Code: reason.RequestTooLarge, Text: fmt.Sprintf("the event is over %d bytes", tooLarge.Limit)}
+	case err != nil:
+		return nil, fmt.Errorf("the event could not be read; send it again: %w", err)
+	}
+	_ = connection.SetReadDeadline(time.Time{}) // else the deadline would cancel the request's context
+	event, err := eventOf(r.Context(), r.Header, body)
+	if err != nil {
+		return nil, &eventError{"this is no CloudEvent: " + reason.OneLine(reason.Clip(err.Error(), reason.MaxWords))}
+	}
+	return event, nil
 }
 
 // apply drops the cached outcomes that the change affects, and has every replica list the trust resources again. When the

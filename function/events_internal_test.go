@@ -1,15 +1,19 @@
 package function
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nirmata/kyverno-notation-venafi/core/trust"
@@ -73,9 +77,12 @@ func (o *eventsFixture) fill() {
 	}
 }
 
-// cached lists the policies whose outcomes are still cached.
+// cached lists the policies whose outcomes are still cached. What depends on no policy has to be.
 func (o *eventsFixture) cached() string {
 	var policies []string
+	if _, ok := cache.Get[bool](o.outcomes, keyOf("")); !ok {
+		policies = append(policies, "not what depends on none")
+	}
 	for _, policy := range []string{"a", "b"} {
 		if _, ok := cache.Get[bool](o.outcomes, keyOf(policy)); ok {
 			policies = append(policies, policy)
@@ -97,9 +104,9 @@ func (o *eventsFixture) counts() string {
 
 // testEvent is an event to send. Its zero fields stand for those of a change of the policy a.
 type testEvent struct {
-	token, id, kind, group, eventType, data string
-	structured                              bool
-	raw                                     string // body that is sent instead
+	token, id, source, kind, group, eventType, data string
+	structured                                      bool
+	raw                                             string // body that is sent instead
 }
 
 func (l testEvent) request() *http.Request {
@@ -110,7 +117,7 @@ func (l testEvent) request() *http.Request {
 		return value
 	}
 	attributes := map[string]string{
-		"specversion": "1.0", "id": or(l.id, "1"), "source": "https://cluster",
+		"specversion": "1.0", "id": or(l.id, "1"), "source": or(l.source, "https://cluster"),
 		"type":       or(l.eventType, "dev.knative.apiserver.resource.update"),
 		"apiversion": or(l.group, "notation.nirmata.io/v1alpha1"), "kind": or(l.kind, "TrustPolicy"), "name": "x",
 	}
@@ -166,11 +173,16 @@ func TestEventsDropAffectedOutcomes(t *testing.T) {
 		"no event":                             {testEvent{structured: true, raw: `{"specversion":"1.0"`}, 400, false, "a b", "malformed"},
 		"an event without an id":               {testEvent{structured: true, raw: `{"specversion":"1.0","type":"x","source":"y"}`}, 400, false, "a b", "malformed"},
 		"more than is read":                    {testEvent{data: `"` + strings.Repeat("x", maxEvent) + `"`}, 413, false, "a b", "malformed"},
+		"the largest store":                    {testEvent{kind: "TrustStore", data: largestStore()}, 202, true, "b", "taken"},
+		"something long that is no event":      {testEvent{structured: true, raw: `{"specversion":"` + strings.Repeat("x", 1<<20) + `"}`}, 400, false, "a b", "malformed"},
 	}
 	for sentence, test := range tests {
 		t.Run(sentence, func(t *testing.T) {
 			o := newEventsFixture(t)
 			status, text := o.post(test.event)
+			if len(text)+o.logged.Len() > 4000 {
+				t.Errorf("answered with %d bytes, logged %d", len(text), o.logged.Len())
+			}
 			if logged := strings.Contains(o.logged.String(), fmt.Sprintf("status=%d", status)); logged != (status != http.StatusAccepted) {
 				t.Errorf("%d, logged: %q", status, o.logged.String())
 			}
@@ -185,6 +197,12 @@ func TestEventsDropAffectedOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// largestStore is a TrustStore as large as the CRD lets it be.
+func largestStore() string {
+	line := strings.Repeat("x", 64) + `\n`
+	return `{"spec":{"type":"ca","trustStoreName":"acme","caBundle":"` + strings.Repeat(line, (1<<20)/65) + `"}}`
 }
 
 // TestEventsApplyOnceAndReportFailures holds that a duplicate event is applied once, and that the sender is asked to send
@@ -211,6 +229,70 @@ func TestEventsApplyOnceAndReportFailures(t *testing.T) {
 	if status, _ := o.post(testEvent{id: "2"}); status != http.StatusAccepted || len(o.bumped) != 2 || o.bumped[0] == o.bumped[1] {
 		t.Errorf("another event: %d, bumped %v", status, o.bumped)
 	}
+	if status, _ := o.post(testEvent{source: "https://other"}); status != http.StatusAccepted || len(o.bumped) != 3 {
+		t.Errorf("another source's event of the same id: %d, bumped %v", status, o.bumped)
+	}
+}
+
+func TestSaysEvent(t *testing.T) {
+	for sentence, test := range map[string]struct {
+		header http.Header
+		want   bool
+	}{
+		"binary mode":        {http.Header{"Ce-Specversion": {"1.0"}}, true},
+		"binary, unfinished": {http.Header{"Ce-Id": {"1"}}, true},
+		"structured mode":    {http.Header{"Content-Type": {"Application/CloudEvents+json; charset=utf-8"}}, true},
+		"a batch":            {http.Header{"Content-Type": {"application/cloudevents-batch+json"}}, true},
+		"something else":     {http.Header{"Content-Type": {"application/json"}, "Cedar": {"x"}}, false},
+	} {
+		if got := saysEvent(test.header); got != test.want {
+			t.Errorf("%s: %t", sentence, got)
+		}
+	}
+}
+
+// TestEventsOfStrangersAreNotRead holds that a body is read of a sender that may send events, and of nobody else.
+func TestEventsOfStrangersAreNotRead(t *testing.T) {
+	o := newEventsFixture(t)
+	for token, want := range map[string]bool{"stolen": false, "other": false, "unknown": false, "good": true} {
+		request, body := testEvent{token: token}.request(), strings.NewReader("{}")
+		request.Body = io.NopCloser(body)
+		o.ServeHTTP(httptest.NewRecorder(), request)
+		if read := body.Len() == 0; read != want {
+			t.Errorf("the body that came with the token %q: read %t", token, read)
+		}
+	}
+}
+
+// TestEventsThatDoNotArriveAreSentAgain holds that an event is not called malformed where its body is late, nor where others are read all
+// the time: its sender would drop it.
+func TestEventsThatDoNotArriveAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newEventsFixture(t)
+		server, listener, began := &http.Server{Handler: o, ReadTimeout: 5 * time.Second}, make(pipes, 1), time.Now()
+		go func() { _ = server.Serve(listener) }()
+		for range maxEvents + 1 { // the last waits for its turn in vain
+			caller, connection := net.Pipe()
+			listener <- connection
+			go func() {
+				_, _ = io.WriteString(caller, "POST /events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\nCe-Specversion: 1.0\r\nContent-Length: 9\r\n\r\n{")
+				answer, err := http.ReadResponse(bufio.NewReader(caller), nil)
+				if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || time.Since(began) > server.ReadTimeout {
+					t.Errorf("%v, %v after %s", answer, err, time.Since(began))
+				}
+				_ = caller.Close()
+			}()
+		}
+		time.Sleep(time.Minute)
+		if counted, want := o.counts(), fmt.Sprintf("failed %d", maxEvents+1); counted != want {
+			t.Errorf("counted %q, want %q", counted, want)
+		}
+		if status, text := o.post(testEvent{}); status != http.StatusAccepted {
+			t.Errorf("afterwards: %d %s", status, text)
+		}
+		close(listener)
+		_ = server.Close()
+	})
 }
 
 // TestEventsAreRefusedWithoutACluster holds that events are refused without an API server that can review their sender.
