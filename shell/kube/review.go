@@ -30,6 +30,7 @@ var (
 const (
 	reviewTimeout = 3 * time.Second
 	acceptedFor   = time.Minute // at most; less when the token expires before
+	earlierFor    = 24 * time.Hour
 	refusedFor    = 5 * time.Second
 	renewalRetry  = 5 * time.Second // between two tries to review an accepted token again
 	reviewsKept   = 1024            // of accepted and of refused tokens each, so that bad ones do not evict good ones
@@ -53,9 +54,11 @@ type Reviewer struct {
 	flights  flight.Group[tokenHash, reviewed]
 	accepted *ttlcache.Cache[tokenHash, *acceptance]
 	refused  *ttlcache.Cache[tokenHash, error]
+	earlier  *ttlcache.Cache[tokenHash, struct{}] // tokens that the API server accepted once, which nobody can forge
 
-	// Unknown tokens whose claims name an allowed service account do not wait behind others.
-	allowed, others rateLane
+	// Tokens that were accepted earlier wait behind no others, and those whose claims name an allowed service account, which anyone can
+	// write, not behind the rest.
+	known, allowed, others rateLane
 }
 
 // acceptance is the result for an accepted token. While the token is in use it is reviewed again before the result expires,
@@ -101,6 +104,8 @@ func newReviewer(review func(context.Context, *authentication.TokenReview) (*aut
 		flights:  flight.Group[tokenHash, reviewed]{Timeout: reviewTimeout, GoesOn: true},
 		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, *acceptance](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, *acceptance]()),
 		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
+		earlier:  ttlcache.New(ttlcache.WithCapacity[tokenHash, struct{}](reviewsKept), ttlcache.WithTTL[tokenHash, struct{}](earlierFor)),
+		known:    newRateLane(),
 		allowed:  newRateLane(),
 		others:   newRateLane(),
 	}
@@ -157,7 +162,10 @@ func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known
 // reviewUnknown reviews a token of which there is no recent result, within the bounds of its rate lane.
 func (r *Reviewer) reviewUnknown(ctx context.Context, key tokenHash, token string) (string, error) {
 	lane := r.others
-	if r.options.claimsAllowed(token) {
+	switch {
+	case r.earlier.Get(key) != nil:
+		lane = r.known
+	case r.options.claimsAllowed(token):
 		lane = r.allowed
 	}
 	if err := lane.acquire(ctx); err != nil {
@@ -193,6 +201,7 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 	if err := r.check(answer.Status); err != nil {
 		r.refused.Set(key, err, refusedFor)
 		r.accepted.Delete(key)
+		r.earlier.Delete(key)
 		return "", err
 	}
 	r.accept(key, token, answer.Status.User.Username)
@@ -200,6 +209,7 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 }
 
 func (r *Reviewer) accept(key tokenHash, token, user string) {
+	r.earlier.Set(key, struct{}{}, ttlcache.DefaultTTL)
 	now, lasts := time.Now(), acceptedFor
 	if c, ok := claimsOf(token); ok {
 		lasts = c.expiresIn(now)

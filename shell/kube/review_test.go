@@ -308,3 +308,30 @@ func TestReviewsGoOnWhenTheirCallersGiveUp(t *testing.T) {
 		}
 	})
 }
+
+// TestForgedTokensDoNotKeepOutOneThatWasAcceptedEarlier floods the reviewer with tokens that claim to be an allowed account's, after one of that
+// account was not in use for so long that its review counts no more.
+func TestForgedTokensDoNotKeepOutOneThatWasAcceptedEarlier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		token := func(i int) string { return jwt(fmt.Sprintf(`{"sub":%q,"aud":%q,"jti":"%d"}`, kyverno, audience, i)) }
+		good := token(-1)
+		reviewer := newReviewer(func(ctx context.Context, review *authentication.TokenReview) (*authentication.TokenReview, error) {
+			time.Sleep(10 * time.Millisecond)
+			return answered(review.Spec.Token == good), ctx.Err()
+		}, ours())
+		if _, err := reviewer.Review(t.Context(), "Bearer "+good); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(acceptedFor + time.Second)
+		var callers sync.WaitGroup
+		for i := range 3000 { // 500 a second
+			callers.Go(func() { _, _ = reviewer.Review(t.Context(), "Bearer "+token(i)) })
+			time.Sleep(2 * time.Millisecond)
+		}
+		began := time.Now()
+		if _, err := reviewer.Review(t.Context(), "Bearer "+good); err != nil || time.Since(began) > 100*time.Millisecond {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		callers.Wait()
+	})
+}
