@@ -260,7 +260,7 @@ type response struct {
 	Decision string       `json:"decision,omitempty"` // its id
 }
 
-// plain is the response as encoding/json writes it, in a fifth of the time; false where a text in it is not plain.
+// plain is the response as encoding/json writes it, without its detours; false where a text in it is not plain.
 func (a response) plain() (body []byte, ok bool) {
 	body, ok = make([]byte, 0, 512), a.Results != nil
 	text := func(member, value string) {
@@ -288,7 +288,7 @@ func (a response) plain() (body []byte, ok bool) {
 	return append(body, "}\n"...), ok
 }
 
-// isPlain tells that JSON has a text as it is, but for a few that it has so too.
+// isPlain is true only for texts that encoding/json writes as they are.
 func isPlain(text string) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
