@@ -152,14 +152,13 @@ func (t target) command(ctx context.Context, each limits) (*exec.Cmd, error) {
 		arguments = append(arguments, "-test.parallel="+strconv.Itoa(each.workers))
 	}
 	if each.unguided == "" {
-		for i, argument := range arguments {
-			arguments[i] = strings.Replace(argument, "-test.", "-", 1)
-		}
 		return exec.CommandContext(ctx, "go", append([]string{"test", "./" + t.dir}, arguments...)...), nil
 	}
 	binary := filepath.Join(each.unguided, strings.ReplaceAll(t.dir, "/", "-")+".test")
-	if output, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./"+t.dir).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, output)
+	if _, err := os.Stat(binary); err != nil { // of the first target of its package
+		if output, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./"+t.dir).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, output)
+		}
 	}
 	command := exec.CommandContext(ctx, binary, append(arguments, "-test.fuzzcachedir="+filepath.Join(each.unguided, "corpus"))...)
 	command.Dir = t.dir
