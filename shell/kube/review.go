@@ -30,7 +30,7 @@ var (
 const (
 	reviewTimeout = 3 * time.Second
 	acceptedFor   = time.Minute // at most; less when the token expires before
-	earlierFor    = 24 * time.Hour
+	earlierFor    = 24 * time.Hour // an acceptance that does not count any more
 	refusedFor    = 5 * time.Second
 	renewalRetry  = 5 * time.Second // between two tries to review an accepted token again
 	reviewsKept   = 1024            // of accepted and of refused tokens each, so that bad ones do not evict good ones
@@ -54,7 +54,6 @@ type Reviewer struct {
 	flights  flight.Group[tokenHash, reviewed]
 	accepted *ttlcache.Cache[tokenHash, *acceptance]
 	refused  *ttlcache.Cache[tokenHash, error]
-	earlier  *ttlcache.Cache[tokenHash, struct{}] // tokens that the API server accepted once, which nobody can forge
 
 	// Tokens that were accepted earlier wait behind no others, and those whose claims name an allowed service account, which anyone can
 	// write, not behind the rest.
@@ -62,9 +61,10 @@ type Reviewer struct {
 }
 
 // acceptance is the result for an accepted token. While the token is in use it is reviewed again before the result expires,
-// so that known callers do not wait behind a flood of unknown tokens.
+// so that known callers do not wait behind a flood of unknown tokens. After that it tells that the token is none that was forged.
 type acceptance struct {
 	user  string
+	until time.Time    // it counts
 	renew atomic.Int64 // when to review it again; nanoseconds since 1970
 }
 
@@ -104,7 +104,6 @@ func newReviewer(review func(context.Context, *authentication.TokenReview) (*aut
 		flights:  flight.Group[tokenHash, reviewed]{Timeout: reviewTimeout, GoesOn: true},
 		accepted: ttlcache.New(ttlcache.WithCapacity[tokenHash, *acceptance](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, *acceptance]()),
 		refused:  ttlcache.New(ttlcache.WithCapacity[tokenHash, error](reviewsKept), ttlcache.WithDisableTouchOnHit[tokenHash, error]()),
-		earlier:  ttlcache.New(ttlcache.WithCapacity[tokenHash, struct{}](reviewsKept), ttlcache.WithTTL[tokenHash, struct{}](earlierFor)),
 		known:    newRateLane(),
 		allowed:  newRateLane(),
 		others:   newRateLane(),
@@ -120,7 +119,7 @@ func (r *Reviewer) Review(ctx context.Context, authorization string) (string, er
 		return "", err
 	}
 	key := tokenHash(sha256.Sum256([]byte(token)))
-	if known := r.accepted.Get(key); known != nil {
+	if known := r.accepted.Get(key); known != nil && time.Now().Before(known.Value().until) {
 		r.renew(ctx, key, token, known.Value())
 		return known.Value().user, nil
 	}
@@ -163,7 +162,7 @@ func (r *Reviewer) renew(ctx context.Context, key tokenHash, token string, known
 func (r *Reviewer) reviewUnknown(ctx context.Context, key tokenHash, token string) (string, error) {
 	lane := r.others
 	switch {
-	case r.earlier.Get(key) != nil:
+	case r.accepted.Get(key) != nil:
 		lane = r.known
 	case r.options.claimsAllowed(token):
 		lane = r.allowed
@@ -201,7 +200,6 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 	if err := r.check(answer.Status); err != nil {
 		r.refused.Set(key, err, refusedFor)
 		r.accepted.Delete(key)
-		r.earlier.Delete(key)
 		return "", err
 	}
 	r.accept(key, token, answer.Status.User.Username)
@@ -209,17 +207,13 @@ func (r *Reviewer) ask(ctx context.Context, key tokenHash, token string) (string
 }
 
 func (r *Reviewer) accept(key tokenHash, token, user string) {
-	r.earlier.Set(key, struct{}{}, ttlcache.DefaultTTL)
 	now, lasts := time.Now(), acceptedFor
 	if c, ok := claimsOf(token); ok {
 		lasts = c.expiresIn(now)
 	}
-	if lasts <= 0 {
-		return
-	}
-	accepted := &acceptance{user: user}
+	accepted := &acceptance{user: user, until: now.Add(lasts)}
 	accepted.renew.Store(now.Add(lasts * 3 / 4).UnixNano())
-	r.accepted.Set(key, accepted, lasts)
+	r.accepted.Set(key, accepted, earlierFor)
 }
 
 // check decides on the API server's answer. An API server that does not know audiences leaves them out of the answer; such a
