@@ -381,15 +381,19 @@ func sendResponse(w http.ResponseWriter, status int, answer response) {
 		sendJSON(w, status, answer)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
+	beginJSON(w, status)
 	_, _ = w.Write(body) // an error means that the caller closed the connection
 }
 
-func sendJSON(w http.ResponseWriter, status int, value any) {
+// beginJSON writes what stands before a body of JSON.
+func beginJSON(w http.ResponseWriter, status int) {
 	adviseRetry(w, status)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+}
+
+func sendJSON(w http.ResponseWriter, status int, value any) {
+	beginJSON(w, status)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(value) // an error means that the caller closed the connection
