@@ -29,7 +29,7 @@ FUNC := e2e/tools/func
 RELEASE := release
 RELEASE_DIR := $(BUILD)/release
 
-.PHONY: architecture run help test test-monitoring test-console screenshots race lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records bench-fleet soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing e2e-release build size plugins image-test test-func man krew release release-twice test-release vulncheck clean
+.PHONY: architecture run help test test-monitoring test-console screenshots race check-format lint worlds simulate simulate-proof fuzz bench bench-admission bench-audit bench-auditor bench-records bench-fleet soak e2e e2e-up e2e-down cluster-up cluster-down e2e-knative e2e-eventing e2e-release build size plugins image-test test-func man krew release release-twice test-release vulncheck clean
 
 run: plugins ## images signed on the spot, a verdict on each, and the server left running
 	$(STATIC) -o $(BUILD)/demo ./function/cmd/demo
@@ -61,8 +61,10 @@ screenshots: ## the images of the console in function/screenshots
 race: ## the same under the race detector, but for the core, which starts no goroutine; the longest are left to make test
 	CGO_ENABLED=1 go test -race -short . ./adversary/... ./function/... ./shell/...
 
-lint: ## formatting, vet and staticcheck
+check-format: ## whether all is as gofmt has it, which takes a second
 	@unformatted=$$(gofmt -l *.go adversary config core e2e function release shell simulation); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+
+lint: check-format ## formatting, vet and staticcheck
 	go vet -tags e2e,e2e_knative,e2e_eventing,e2e_image,e2e_func,e2e_release ./...
 	go tool staticcheck -tags e2e,e2e_knative,e2e_eventing,e2e_image,e2e_func,e2e_release ./...
 	go -C $(VALIDATE) vet ./...

@@ -29,7 +29,7 @@ var (
 // Bounds on reviews.
 const (
 	reviewTimeout = 3 * time.Second
-	acceptedFor   = time.Minute // at most; less when the token expires before
+	acceptedFor   = time.Minute    // at most; less when the token expires before
 	earlierFor    = 24 * time.Hour // an acceptance that does not count any more
 	refusedFor    = 5 * time.Second
 	renewalRetry  = 5 * time.Second // between two tries to review an accepted token again
