@@ -144,8 +144,8 @@ func (c *client) webhooks() (calls int, wait time.Duration, err error) {
 	return calls, wait, nil
 }
 
-// measure installs a way, measures it and takes it away again.
-func (w *way) measure(t *testing.T, c *client, turn int) {
+// measure installs a way, measures it with images that are kept, or with others, and takes it away again.
+func (w *way) measure(t *testing.T, c *client, uncached bool, turn int) {
 	image, want := shared.Reference("signed-ecdsa"), unchanged
 	if err := c.settle("no policy", image, 0); err != nil {
 		t.Fatal(err)
@@ -172,10 +172,11 @@ func (w *way) measure(t *testing.T, c *client, turn int) {
 	if err := together(*samples, admit); err != nil { // fills caches and opens connections
 		t.Fatal(err)
 	}
-	w.cached = append(w.cached, measure(t, c, *samples, admit))
-	if w.verifies && !w.pinned {
+	if uncached {
 		w.measureUncached(t, c, turn)
+		return
 	}
+	w.cached = append(w.cached, measure(t, c, *samples, admit))
 	if *profile != "" {
 		w.takeProfiles(t, c, admit)
 	}
