@@ -17,7 +17,7 @@ import (
 
 var (
 	turns   = flag.Int("turns", 1, "how often each way is installed and measured, one after the other")
-	samples = flag.Int("samples", 20, "admissions of the cached image per way and turn, one by one and as many 8 at once; a quarter of it of uncached images")
+	samples = flag.Int("samples", 20, "admissions per way and turn of one image that is kept, and of as many images in turn that were admitted before, one by one and as many 8 at once; a quarter of it of uncached images")
 	only    = flag.String("ways", "", "regular expression of the ways to measure; empty for all")
 	delay   = flag.Duration("registryDelay", 0, "what each registry request takes longer")
 	tokens  = flag.Bool("registryTokens", true, "the registry wants bearer tokens, as Docker Hub, ghcr.io and those of clouds do")
@@ -50,16 +50,17 @@ func TestAdmissionCost(t *testing.T) {
 	if *delay > 0 {
 		shared.Registry.SetFault(registrytest.Delay(*delay))
 	}
+	client.known = client.createAll(t, "known", *samples)
 	measured := selectedWays(t)
 	// Kyverno's own keeps 17 images at most, so no others come between before all turns with one that is kept are over.
-	for _, uncached := range []bool{false, true} {
+	for images := range kinds {
 		for turn := range *turns {
 			for i := range measured {
 				way := &measured[(i+turn)%len(measured)]
-				if uncached && (!way.verifies || way.pinned) {
+				if images != kept && (!way.verifies || way.pinned) {
 					continue
 				}
-				if !t.Run(fmt.Sprintf("%s/uncached=%t/%d", way.name, uncached, turn), func(t *testing.T) { way.measure(t, client, uncached, turn) }) {
+				if !t.Run(fmt.Sprintf("%s/%s/%d", way.name, images, turn), func(t *testing.T) { way.measure(t, client, images, turn) }) {
 					return
 				}
 			}

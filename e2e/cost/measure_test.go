@@ -39,8 +39,9 @@ const (
 
 // client creates pods at the API server without storing them, over one connection that is kept.
 type client struct {
-	http *http.Client
-	host string
+	http  *http.Client
+	host  string
+	known func(i int) error // creates a pod of one of the images that all ways know
 }
 
 func newClient(fx *fixture.Fixture) (*client, error) {
@@ -49,8 +50,8 @@ func newClient(fx *fixture.Fixture) (*client, error) {
 		return nil, err
 	}
 	config.Timeout = requestTime
-	kept, err := rest.HTTPClientFor(config)
-	return &client{kept, config.Host}, err
+	connection, err := rest.HTTPClientFor(config)
+	return &client{http: connection, host: config.Host}, err
 }
 
 func (c *client) do(method, path string, body []byte) (int, []byte, error) {
@@ -144,8 +145,20 @@ func (c *client) webhooks() (calls int, wait time.Duration, err error) {
 	return calls, wait, nil
 }
 
-// measure installs a way, measures it with images that are kept, or with others, and takes it away again.
-func (w *way) measure(t *testing.T, c *client, uncached bool, turn int) {
+// kind is a kind of images to admit.
+type kind int
+
+const (
+	kept     kind = iota // one image, admitted all the time
+	known                // images in turn that were admitted before
+	uncached             // images that nothing knows yet
+	kinds
+)
+
+func (k kind) String() string { return [kinds]string{"kept", "known", "uncached"}[k] }
+
+// measure installs a way, measures it with images of a kind, and takes it away again.
+func (w *way) measure(t *testing.T, c *client, images kind, turn int) {
 	image, want := shared.Reference("signed-ecdsa"), unchanged
 	if err := c.settle("no policy", image, 0); err != nil {
 		t.Fatal(err)
@@ -172,13 +185,21 @@ func (w *way) measure(t *testing.T, c *client, uncached bool, turn int) {
 	if err := together(*samples, admit); err != nil { // fills caches and opens connections
 		t.Fatal(err)
 	}
-	if uncached {
-		w.measureUncached(t, c, turn)
-		return
-	}
-	w.cached = append(w.cached, measure(t, c, *samples, admit))
-	if *profile != "" {
-		w.takeProfiles(t, c, admit)
+	switch images {
+	case kept:
+		w.measured[kept] = append(w.measured[kept], measure(t, c, *samples, admit))
+		if *profile != "" {
+			w.takeProfiles(t, c, admit)
+		}
+	case known:
+		if err := together(*samples, c.known); err != nil {
+			t.Fatal(err)
+		}
+		w.measured[known] = append(w.measured[known], measure(t, c, *samples, func(i int) error { return c.known(i % *samples) }))
+	case uncached:
+		name := regexp.MustCompile(`[^a-z]+`).ReplaceAllString(strings.ToLower(w.name), "-")
+		half := max(*samples/4, parallel)
+		w.measured[uncached] = append(w.measured[uncached], measure(t, c, half, c.createAll(t, fmt.Sprintf("%s-%d", name, turn), 2*half)))
 	}
 }
 
@@ -198,18 +219,18 @@ func (c *client) settle(name, image string, webhooks int) error {
 	})
 }
 
-// measureUncached admits images that nothing knows yet, each signed for itself.
-func (w *way) measureUncached(t *testing.T, c *client, turn int) {
-	references, digests := make([]string, 2*max(*samples/4, parallel)), make([]string, 2*max(*samples/4, parallel))
+// createAll pushes images, each signed for itself, and gives what creates a pod of each.
+func (c *client) createAll(t *testing.T, name string, count int) func(i int) error {
+	references, digests := make([]string, count), make([]string, count)
 	for i := range references {
-		name := fmt.Sprintf("%s-%d-%d", regexp.MustCompile(`[^a-z]+`).ReplaceAllString(strings.ToLower(w.name), "-"), turn, i)
+		name := fmt.Sprintf("%s-%d", name, i)
 		image, err := shared.Scenario.PushSigned(t.Context(), name, shared.Scenario.Signer(), &signingtest.SignRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		references[i], digests[i] = shared.Reference(name), image.Digest.String()
 	}
-	w.uncached = append(w.uncached, measure(t, c, len(references)/2, func(i int) error { return c.create(references[i], digests[i]) }))
+	return func(i int) error { return c.create(references[i], digests[i]) }
 }
 
 // measure admits count objects one by one, and as many several at once.

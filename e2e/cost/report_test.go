@@ -27,7 +27,9 @@ type phase struct {
 	processors           [3]time.Duration // processor time of API server, Kyverno and service for all admissions
 }
 
-// sum is what was measured in all turns.
+// sum is what was measured of a way in all turns.
+func (w way) sum(images kind) phase { return sum(w.measured[images]) }
+
 func sum(turns []phase) phase {
 	all := phase{requests: map[string]int{}}
 	for _, p := range turns {
@@ -101,55 +103,66 @@ func (p phase) perAdmission() string {
 	return strings.Join(times[:], ", ")
 }
 
+func (p phase) median() float64 { return p.quantile(0.5) }
+
+// rate is how many several at once are admitted in a second, and each the time for one of them, in milliseconds.
 func (p phase) rate() float64 { return float64(p.together) / p.within.Seconds() }
+func (p phase) each() float64 { return 1000 / p.rate() }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // checkCounts checks what does not depend on the machine.
 func (w way) checkCounts(t *testing.T) {
-	cached := sum(w.cached)
-	if cached.webhooks != w.webhooks*cached.admissions {
-		t.Errorf("%s: %d calls of webhooks for %d admissions; want %d each", w.name, cached.webhooks, cached.admissions, w.webhooks)
+	one := w.sum(kept)
+	if one.webhooks != w.webhooks*one.admissions {
+		t.Errorf("%s: %d calls of webhooks for %d admissions; want %d each", w.name, one.webhooks, one.admissions, w.webhooks)
 	}
 	if !w.ours() {
 		return
 	}
-	if asked := cached.asked(); asked > 0.2 { // the tag is looked up again after 10 s
-		t.Errorf("%s: %.2f registry requests per admission of a cached image", w.name, asked)
+	if asked := one.asked(); asked > 0.2 { // the tag is looked up again after 10 s
+		t.Errorf("%s: %.2f registry requests per admission of an image that is kept", w.name, asked)
 	}
 	if w.pinned {
 		return
+	}
+	if asked := w.sum(known).asked(); asked > 1.2 { // on a slow machine each tag is looked up again
+		t.Errorf("%s: %.2f registry requests per admission of an image that is known", w.name, asked)
 	}
 	want := 4.0
 	if *tokens { // and one for the token of a repository that is new
 		want++
 	}
-	if asked := sum(w.uncached).asked(); asked < want || asked > want+0.2 { // what the registry demands is asked again every five minutes
+	if asked := w.sum(uncached).asked(); asked < want || asked > want+0.2 { // what the registry demands is asked again every five minutes
 		t.Errorf("%s: %.2f registry requests per admission of an uncached image; want %.0f", w.name, asked, want)
 	}
 }
 
 // figures are those in which ways are compared; less is better.
 var figures = []struct {
-	name string
-	of   func(cached, uncached phase) float64
+	name   string
+	images kind
+	of     func(phase) float64
 }{
-	{"mean", func(cached, _ phase) float64 { return cached.mean() }},
-	{"p50", func(cached, _ phase) float64 { return cached.quantile(0.5) }},
-	{"p99", func(cached, _ phase) float64 { return cached.quantile(0.99) }},
-	{fmt.Sprintf("time of one of %d at once", parallel), func(cached, _ phase) float64 { return 1000 / cached.rate() }},
-	{"p50, uncached", func(_, uncached phase) float64 { return uncached.quantile(0.5) }},
-	{fmt.Sprintf("time of one of %d at once, uncached", parallel), func(_, uncached phase) float64 { return 1000 / uncached.rate() }},
+	{"mean", kept, phase.mean},
+	{"p50", kept, phase.median},
+	{"p99", kept, func(p phase) float64 { return p.quantile(0.99) }},
+	{fmt.Sprintf("time of one of %d at once", parallel), kept, phase.each},
+	{"mean, known", known, phase.mean},
+	{fmt.Sprintf("time of one of %d at once, known", parallel), known, phase.each},
+	{"p50, uncached", uncached, phase.median},
+	{fmt.Sprintf("time of one of %d at once, uncached", parallel), uncached, phase.each},
 }
 
 // ratios give, per figure, what a way takes of what a peer takes: in all turns together, and the median of the turns. What else the
 // machine does in a turn meets both, so the median holds where a single stall decides a p99.
 func (w way) ratios(peer way) (together, median []float64) {
 	for _, figure := range figures {
-		together = append(together, figure.of(sum(w.cached), sum(w.uncached))/figure.of(sum(peer.cached), sum(peer.uncached)))
+		ours, theirs := w.measured[figure.images], peer.measured[figure.images]
+		together = append(together, figure.of(sum(ours))/figure.of(sum(theirs)))
 		var turns []float64
-		for i := range w.cached {
-			turns = append(turns, figure.of(w.cached[i], w.uncached[i])/figure.of(peer.cached[i], peer.uncached[i]))
+		for i := range ours {
+			turns = append(turns, figure.of(ours[i])/figure.of(theirs[i]))
 		}
 		slices.Sort(turns)
 		median = append(median, (turns[(len(turns)-1)/2]+turns[len(turns)/2])/2)
@@ -176,28 +189,33 @@ func head(columns ...string) string {
 
 // table prints the figures as Markdown.
 func table(ways []way) string {
-	text := head("way", "webhooks, mean ms", "mean ms", "p50 ms", "p99 ms", fmt.Sprintf("%d at once, per second", parallel), "registry requests",
-		"uncached, p50 ms", fmt.Sprintf("uncached, %d at once, per second", parallel), "registry requests", "processor ms: API server, Kyverno, service")
+	rate := fmt.Sprintf("%d at once, per second", parallel)
+	text := head("way", "webhooks, mean ms", "mean ms", "p50 ms", "p99 ms", rate, "registry requests",
+		fmt.Sprintf("%d known in turn, mean ms", *samples), "known, "+rate, "registry requests",
+		"uncached, p50 ms", "uncached, "+rate, "registry requests", "processor ms: API server, Kyverno, service")
 	number := func(format string, value float64) string { return fmt.Sprintf(format, value) }
 	for _, w := range ways {
-		c, uncached := sum(w.cached), []string{"-", "-", "-"}
-		if u := sum(w.uncached); u.admissions > 0 {
-			uncached = []string{number("%.2f", u.quantile(0.5)), number("%.0f", u.rate()), number("%.1f", u.asked())}
+		c, others := w.sum(kept), slices.Repeat([]string{"-"}, 6)
+		if k, u := w.sum(known), w.sum(uncached); u.admissions > 0 {
+			others = []string{
+				number("%.2f", k.mean()), number("%.0f", k.rate()), number("%.1f", k.asked()),
+				number("%.2f", u.median()), number("%.0f", u.rate()), number("%.1f", u.asked()),
+			}
 		}
 		text += row(slices.Concat([]string{
-			w.name, number("%.2f", milliseconds(c.webhookTime)/float64(len(c.waits))), number("%.2f", c.mean()), number("%.2f", c.quantile(0.5)), number("%.2f", c.quantile(0.99)),
+			w.name, number("%.2f", milliseconds(c.webhookTime)/float64(len(c.waits))), number("%.2f", c.mean()), number("%.2f", c.median()), number("%.2f", c.quantile(0.99)),
 			number("%.0f", c.rate()), number("%.1f", c.asked()),
-		}, uncached, []string{c.perAdmission()})...)
+		}, others, []string{c.perAdmission()})...)
 	}
 	return text
 }
 
 // requestTable prints what an admission asks the registry for.
 func requestTable(ways []way) string {
-	text := head("way", "registry requests, cached", "registry requests, uncached")
+	text := head("way", "registry requests, kept", "known", "uncached")
 	for _, w := range ways {
 		if w.verifies {
-			text += row(w.name, sum(w.cached).asks(), sum(w.uncached).asks())
+			text += row(w.name, w.sum(kept).asks(), w.sum(known).asks(), w.sum(uncached).asks())
 		}
 	}
 	return text

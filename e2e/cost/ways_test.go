@@ -18,7 +18,7 @@ type way struct {
 	pinned   bool                        // the pods name the image by digest, as those that controllers make
 	shipped  bool                        // the samples are this way, so it is compared with Kyverno's own
 
-	cached, uncached []phase // what was measured, by turn
+	measured [kinds][]phase // by turn
 }
 
 // ours tells whether a way asks the service.

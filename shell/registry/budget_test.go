@@ -79,7 +79,7 @@ func TestAnAbsurdPauseStopsNobodyElse(t *testing.T) {
 	for range 50 {
 		took, err := resolveWithin(t, s.client, s.registry.Host(), 5*time.Second)
 		var failed *Error
-		if !errors.As(err, &failed) || failed.Code != reason.RegistryUnavailable || took > 100*time.Millisecond {
+		if !errors.As(err, &failed) || failed.Code != reason.RegistryUnavailable || took > time.Second { // not the 5 s it has
 			t.Fatalf("%v after %s", err, took)
 		}
 	}
@@ -150,14 +150,14 @@ func TestReplicasTellEachOther(t *testing.T) {
 	s.registry.SetFault(registrytest.FailTimes(1, http.StatusTooManyRequests, http.Header{"Retry-After": {"3"}}))
 	_, _ = resolveWithin(t, s.client, s.registry.Host(), time.Second)
 	s.registry.Reset()
-	if took, err := resolveWithin(t, other, s.registry.Host(), time.Second); err == nil || took > 100*time.Millisecond || len(s.registry.Requests()) > 0 {
+	if took, err := resolveWithin(t, other, s.registry.Host(), time.Second); err == nil || took > 900*time.Millisecond || len(s.registry.Requests()) > 0 {
 		t.Errorf("%v after %s and %d requests", err, took, len(s.registry.Requests()))
 	}
 	if took, err := resolveWithin(t, other, s.registry.Host(), 8*time.Second); err != nil || took < time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 	between.Tell(s.registry.Host(), time.Now().Add(100*time.Hour)) // whoever has the second level may lie
-	if took, err := resolveWithin(t, other, s.registry.Host(), time.Second); err != nil || took > 500*time.Millisecond {
+	if took, err := resolveWithin(t, other, s.registry.Host(), 5*time.Second); err != nil || took > time.Second {
 		t.Errorf("a lie after a pause that was none: %v after %s", err, took)
 	}
 }
