@@ -181,25 +181,24 @@ func (w *way) measure(t *testing.T, c *client, images kind, turn int) {
 	if err := c.settle(w.name, image, w.webhooks); err != nil {
 		t.Fatal(err)
 	}
-	admit := func(int) error { return c.create(image, want) }
-	if err := together(*samples, admit); err != nil { // fills caches and opens connections
+	count, admit := *samples, func(int) error { return c.create(image, want) }
+	if err := together(count, admit); err != nil { // fills caches and opens connections
 		t.Fatal(err)
 	}
 	switch images {
-	case kept:
-		w.measured[kept] = append(w.measured[kept], measure(t, c, *samples, admit))
-		if *profile != "" {
-			w.takeProfiles(t, c, admit)
-		}
 	case known:
-		if err := together(*samples, c.known); err != nil {
+		if err := together(count, c.known); err != nil {
 			t.Fatal(err)
 		}
-		w.measured[known] = append(w.measured[known], measure(t, c, *samples, func(i int) error { return c.known(i % *samples) }))
+		admit = func(i int) error { return c.known(i % count) }
 	case uncached:
+		count = max(*samples/4, parallel)
 		name := regexp.MustCompile(`[^a-z]+`).ReplaceAllString(strings.ToLower(w.name), "-")
-		half := max(*samples/4, parallel)
-		w.measured[uncached] = append(w.measured[uncached], measure(t, c, half, c.createAll(t, fmt.Sprintf("%s-%d", name, turn), 2*half)))
+		admit = c.createAll(t, fmt.Sprintf("%s-%d", name, turn), 2*count)
+	}
+	w.measured[images] = append(w.measured[images], measure(t, c, count, admit))
+	if images == kept && *profile != "" {
+		w.takeProfiles(t, c, admit)
 	}
 }
 

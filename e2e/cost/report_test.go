@@ -27,9 +27,10 @@ type phase struct {
 	processors           [3]time.Duration // processor time of API server, Kyverno and service for all admissions
 }
 
-// sum is what was measured of a way in all turns.
+// sum is what was measured of a way in all turns, with images of a kind.
 func (w way) sum(images kind) phase { return sum(w.measured[images]) }
 
+// sum is what was measured in some turns together.
 func sum(turns []phase) phase {
 	all := phase{requests: map[string]int{}}
 	for _, p := range turns {
